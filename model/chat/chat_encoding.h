@@ -1,0 +1,100 @@
+// ChatEncoding: messages to prompt ids and generated text back to a message, as the checkpoint's
+// generation was trained (DeepSeek encoding_dsv4.py is the definition). Text that a user typed is
+// tokenised without added tokens, so it can never become a control token.
+#ifndef TESSERA_MODEL_CHAT_CHAT_ENCODING_H_
+#define TESSERA_MODEL_CHAT_CHAT_ENCODING_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "nlohmann/json_fwd.hpp"
+
+#include "model/config/model_config.h"
+#include "model/tokenizer/tokenizer.h"
+
+namespace tessera::model {
+
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON text; what the model wrote where it is not JSON
+};
+
+struct ChatMessage {
+  std::string role;  // system, developer, user, assistant, tool, latest_reminder
+  std::string content;
+  std::string reasoning_content;       // assistant
+  std::vector<ToolCall> tool_calls;    // assistant
+  std::string tool_call_id;            // tool
+  std::string tools_json;              // system/developer: JSON array of OpenAI tools, or empty
+  std::string response_format_json;    // system/developer: JSON schema text, or empty
+  std::string task;                    // user: a task token's name ("action", "query", …), or empty
+  bool without_eos = false;            // assistant: continued by the generation
+};
+
+enum class ReasoningEffort { kNone, kLow, kHigh, kMax };
+
+struct ChatOptions {
+  bool thinking = false;
+  bool drop_thinking = true;
+  ReasoningEffort effort = ReasoningEffort::kNone;
+  bool add_generation_prompt = true;
+};
+
+struct EncodedChat {
+  std::string text;          // the prompt as one string, for display and for the goldens
+  std::vector<int32_t> ids;  // BOS included
+};
+
+// A finished or growing assistant turn, split into its parts.
+struct ParsedTurn {
+  std::string reasoning;
+  std::string content;
+  std::vector<ToolCall> tool_calls;
+};
+
+// Splits generated text into reasoning, content and tool calls while it streams. Each Push returns
+// only what is certain: text that may be the start of a tag is held back. One per choice; external
+// synchronisation.
+class TurnParser {
+ public:
+  struct Delta {
+    std::string reasoning;
+    std::string content;
+    std::vector<ToolCall> tool_calls;  // complete calls only; ids are set by the API layer
+  };
+  virtual ~TurnParser() = default;
+  virtual Delta Push(std::string_view text) = 0;
+  // The rest. An unfinished tool block comes back as content, so that nothing is lost.
+  virtual Delta Finish() = 0;
+};
+
+// Immutable after Create; thread-safe.
+class ChatEncoding {
+ public:
+  // Picks the encoding of the checkpoint's generation. `tokenizer` must outlive it.
+  // kInvalidArgument if the tokenizer lacks a control token that the encoding writes.
+  static absl::StatusOr<std::unique_ptr<ChatEncoding>> Create(const ModelConfig& config,
+                                                              const Tokenizer* tokenizer);
+  virtual ~ChatEncoding() = default;
+
+  // kInvalidArgument: no messages, an unknown role, a tool message without its call.
+  virtual absl::StatusOr<EncodedChat> Encode(const std::vector<ChatMessage>& messages,
+                                             const ChatOptions& options) const = 0;
+
+  // `thinking`: the prompt ended inside <think>, so the turn starts with reasoning.
+  virtual std::unique_ptr<TurnParser> NewTurnParser(bool thinking) const = 0;
+
+  // Strict parse of a whole completed turn (with or without the end-of-sentence token).
+  // kInvalidArgument says which rule was broken.
+  virtual absl::StatusOr<ParsedTurn> ParseTurn(std::string_view text, bool thinking) const = 0;
+};
+
+}  // namespace tessera::model
+
+#endif  // TESSERA_MODEL_CHAT_CHAT_ENCODING_H_
