@@ -1,0 +1,124 @@
+// Scheduler: continuous batching with chunked prefill, as a pure function of its state and of the
+// clock value it is given. It owns the waiting and running sequences, the block manager and the prefix
+// index of every DP rank, and turns them into one StepPlan per DP rank and step; it takes the results
+// back. It does no I/O, starts no thread and reads no clock.
+//
+// Run-ahead: Plan(n + 1) may be called before Accept(n). A sequence that sampled in step n is then
+// planned with `from_sample`; if Accept(n) finds that it stopped, the token of step n + 1 is dropped when
+// it arrives and its blocks are freed only after the last plan that names them was accepted.
+//
+// Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished. Preempted (no free
+// block): back to the front of the waiting queue, to be recomputed from prompt + generated tokens.
+#ifndef TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
+#define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "proto/step_plan.h"
+
+namespace tessera::coordinator {
+
+using SequenceId = uint64_t;
+
+struct SchedulerOptions {
+  int64_t num_dp_ranks = 1;
+  int64_t max_num_seqs = 64;             // running per DP rank = slots of a worker
+  int64_t max_num_batched_tokens = 512;  // per DP rank and step
+  int64_t max_model_len = 0;
+  int64_t block_size = 16;
+  int64_t num_blocks = 0;  // per DP rank
+  int64_t max_waiting = 256;
+  bool enable_prefix_caching = true;
+  // Keys of prefix blocks cover the model digest and numerics id through this.
+  std::string cache_key_prefix;
+};
+
+// One choice of a request.
+struct SequenceSpec {
+  SequenceId id = 0;
+  std::string tenant;  // salts the prefix keys: tenants never share a block
+  std::vector<int32_t> prompt;
+  int64_t max_tokens = 0;
+  proto::SamplingParams sampling;
+  int32_t priority = 0;
+  absl::Time arrival;
+  absl::Time deadline;
+};
+
+// A token that the scheduler accepted, for the requests layer to turn into text.
+struct AcceptedToken {
+  SequenceId sequence = 0;
+  int32_t index = 0;  // among the generated tokens of the sequence
+  proto::SampledToken sampled;
+  bool length_reached = false;  // it is the last that max_tokens or max_model_len allow
+};
+
+struct SchedulerStats {
+  int64_t num_waiting = 0;
+  int64_t num_running = 0;
+  int64_t waiting_tokens = 0;
+  int64_t blocks_total = 0;   // over all DP ranks
+  int64_t blocks_used = 0;    // referenced by a sequence
+  int64_t blocks_cached = 0;  // free, with reusable content
+  uint64_t prefix_query_tokens = 0;
+  uint64_t prefix_hit_tokens = 0;
+  uint64_t preemptions = 0;
+};
+
+// What one Plan call scheduled, for metrics.
+struct PlannedStep {
+  std::vector<proto::StepPlan> plans;  // one per DP rank
+  int64_t num_tokens = 0;
+  int64_t num_prefill_tokens = 0;
+  int64_t num_sequences = 0;
+  bool empty() const { return num_tokens == 0; }
+};
+
+// External synchronisation: the step loop's thread.
+class Scheduler {
+ public:
+  // kInvalidArgument: options that cannot work (fewer blocks than one sequence of max_model_len…).
+  static absl::StatusOr<std::unique_ptr<Scheduler>> Create(const SchedulerOptions& options);
+  virtual ~Scheduler() = default;
+
+  // kResourceExhausted: max_waiting sequences wait. kInvalidArgument: it can never fit.
+  virtual absl::Status Enqueue(SequenceSpec spec) = 0;
+
+  // Drops the sequence; its slot is released in the next plan, its blocks as soon as no plan in
+  // flight names them. Unknown ids are ignored. Used for stops, cancels and deadlines alike.
+  virtual void Finish(SequenceId id) = 0;
+
+  // Sequences whose deadline is not after `now`, still to be finished by the caller.
+  virtual std::vector<SequenceId> Expired(absl::Time now) const = 0;
+
+  // The next step. At most two planned steps may be unaccepted. Plans with releases or with nothing at
+  // all are still numbered steps; callers skip a call when there is nothing to do (`has_work`).
+  virtual PlannedStep Plan(absl::Time now) = 0;
+  virtual bool has_work() const = 0;
+
+  // Results of the oldest unaccepted step, one per DP rank (of its TP rank 0). kInternal: a result
+  // that does not answer the plan; the epoch must then be restarted.
+  virtual absl::StatusOr<std::vector<AcceptedToken>> Accept(
+      std::span<const proto::StepResult> results) = 0;
+
+  // Tokens of the prompt that came from the prefix cache at its (last) admission.
+  virtual int64_t cached_tokens(SequenceId id) const = 0;
+
+  // Forgets plans in flight, empties caches, and returns every running sequence to the waiting queue with
+  // its accepted tokens: the group was re-formed and starts from nothing.
+  virtual void StartEpoch(uint64_t epoch) = 0;
+
+  virtual SchedulerStats stats() const = 0;
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_

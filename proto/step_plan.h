@@ -1,0 +1,122 @@
+// StepPlan and StepResult: all that the coordinator and a worker say to each other about a step, as
+// plain structs. step_convert.{h,cc} maps them to the wire. A plan is a delta on sequence slots: the
+// worker keeps for each slot its token tail, position, block table and sampler state. A new epoch starts
+// from nothing: every live sequence is admitted again.
+//
+// Order inside a plan: releases, admissions, block appends, then work.
+#ifndef TESSERA_PROTO_STEP_PLAN_H_
+#define TESSERA_PROTO_STEP_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tessera::proto {
+
+// How the next token of a sequence is chosen. Defaults: no change to the distribution.
+struct SamplingParams {
+  float temperature = 1.0f;  // 0: greedy, ties to the lower id
+  float top_p = 1.0f;
+  int32_t top_k = 0;  // 0: all
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  uint64_t seed = 0;
+  uint32_t choice_index = 0;  // a draw is keyed by (seed, choice_index, position)
+  int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's; n: the n best as well
+  int32_t min_tokens = 0;     // stop ids are masked until so many tokens were generated
+  std::vector<int32_t> stop_token_ids;  // only read while min_tokens is not reached
+  std::vector<std::pair<int32_t, float>> logit_bias;  // at most 1024
+
+  bool operator==(const SamplingParams&) const = default;
+};
+
+struct SlotAdmission {
+  uint32_t slot = 0;
+  // Tokens before the first position to compute: empty, or (after a prefix hit, a preemption or a new
+  // epoch) the whole history: n-grams and penalties are rebuilt from true token ids.
+  std::vector<int32_t> history;
+  uint32_t prompt_length = 0;  // tokens of the prompt: the rest of the history was generated
+  std::vector<uint32_t> blocks;  // block table so far
+  SamplingParams sampling;
+
+  bool operator==(const SlotAdmission&) const = default;
+};
+
+struct BlockAppend {
+  uint32_t slot = 0;
+  std::vector<uint32_t> blocks;
+
+  bool operator==(const BlockAppend&) const = default;
+};
+
+// What one slot computes in this step: `tokens`, or, if `from_sample`, the one token that the last
+// step sampled for it (tokens is empty then).
+struct SlotWork {
+  uint32_t slot = 0;
+  bool from_sample = false;
+  bool sample = false;  // sample after the last of the tokens
+  std::vector<int32_t> tokens;
+
+  bool operator==(const SlotWork&) const = default;
+};
+
+struct StepPlan {
+  uint64_t epoch = 0;
+  uint64_t step = 0;  // counts up by one inside an epoch
+  uint64_t placement_version = 0;
+  std::vector<uint32_t> releases;  // slots
+  std::vector<SlotAdmission> admissions;
+  std::vector<BlockAppend> appends;
+  std::vector<SlotWork> work;  // may be empty: the rank still takes part in the collectives
+
+  bool operator==(const StepPlan&) const = default;
+};
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+
+  bool operator==(const TokenLogprob&) const = default;
+};
+
+// One sampled token.
+struct SampledToken {
+  uint32_t slot = 0;
+  int32_t token = 0;
+  uint32_t position = 0;  // of the token in its sequence
+  float logprob = 0;      // log-softmax of the raw logits; only if asked for
+  std::vector<TokenLogprob> top;
+
+  bool operator==(const SampledToken&) const = default;
+};
+
+// Counters of one step on one rank.
+struct StepCounters {
+  uint64_t step_ns = 0;
+  uint64_t collective_ns = 0;
+  uint64_t collective_bytes = 0;
+  uint64_t engram_wait_ns = 0;
+  uint64_t engram_rows = 0;
+  uint64_t engram_late_waits = 0;
+  uint32_t num_tokens = 0;        // positions computed
+  float expert_imbalance = 0;     // max / mean items per rank and layer, 0 without MoE work
+
+  bool operator==(const StepCounters&) const = default;
+};
+
+// TP rank 0 of each DP rank fills `sampled`; the other ranks return the counters alone.
+struct StepResult {
+  uint64_t epoch = 0;
+  uint64_t step = 0;
+  std::vector<SampledToken> sampled;
+  StepCounters counters;
+
+  bool operator==(const StepResult&) const = default;
+};
+
+}  // namespace tessera::proto
+
+#endif  // TESSERA_PROTO_STEP_PLAN_H_
