@@ -1,0 +1,97 @@
+// EngineObserver: what the engine tells about its work, for metrics. The step loop
+// measures and calls; the metrics registry implements. The engine knows no metric name,
+// the registry no scheduler type.
+#ifndef TESSERA_COORDINATOR_REQUESTS_ENGINE_OBSERVER_H_
+#define TESSERA_COORDINATOR_REQUESTS_ENGINE_OBSERVER_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "proto/step_plan.h"
+
+namespace tessera::coordinator {
+
+// State of the queue and of the KV blocks, over all data-parallel ranks, and totals since
+// start.
+struct EngineGauges {
+  int64_t num_waiting = 0;     // sequences (choices), not requests
+  int64_t num_running = 0;     // sequences that hold a slot
+  int64_t waiting_tokens = 0;  // tokens that the waiting ones have to compute
+  int64_t blocks_total = 0;
+  int64_t blocks_used = 0;           // referenced by a sequence or by a plan in flight
+  int64_t blocks_cached = 0;         // free, with reusable content
+  uint64_t prefix_query_tokens = 0;  // monotonic
+  uint64_t prefix_hit_tokens = 0;    // monotonic
+  uint64_t preemptions = 0;          // monotonic
+};
+
+// One finished step.
+struct StepObservation {
+  absl::Duration step_time;       // from handing over the plans to the last rank's result
+  absl::Duration scheduler_time;  // Plan and Accept of this step
+  int64_t num_tokens = 0;         // positions planned
+  int64_t num_prefill_tokens = 0;
+  int64_t num_sequences = 0;
+  int64_t num_accepted_tokens = 0;  // generated tokens that reached a request
+  bool probe = false;               // a health step of an idle group
+  // One per rank, in rank order; valid during the call.
+  std::span<const proto::StepCounters> rank_counters;
+  EngineGauges gauges;
+};
+
+enum class RequestOutcome { kStop, kLength, kAbort, kError };
+
+// One request whose last event was sent. Times are from arrival at the door, absent where
+// the request ended before the point in question.
+struct RequestObservation {
+  std::string request_id;
+  RequestOutcome outcome = RequestOutcome::kStop;
+  absl::StatusCode code = absl::StatusCode::kOk;  // why, for kAbort and kError
+  int64_t prompt_tokens = 0;
+  int64_t cached_prompt_tokens = 0;
+  int64_t completion_tokens = 0;  // all choices
+  int64_t max_tokens = 0;
+  int32_t num_choices = 1;
+  absl::Duration total_time;                       // arrival to last event
+  std::optional<absl::Duration> queue_time;        // arrival to first planned step
+  std::optional<absl::Duration> first_token_time;  // arrival to first token
+  std::optional<absl::Duration> decode_time;       // first token to last token
+};
+
+// Called from the engine's thread, one call at a time. Implementations must not block and
+// must not call the engine. Default methods do nothing, so that a test implements only
+// what it looks at.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+
+  virtual void OnStep(const StepObservation& /*step*/) {}
+
+  // A token reached a request: `gap` since the token before it of the same choice; absent
+  // for the first of a choice.
+  virtual void OnToken(std::optional<absl::Duration> /*gap*/) {}
+
+  virtual void OnRequestFinished(const RequestObservation& /*request*/) {}
+
+  // `count` sequences lost their blocks to others and will be recomputed.
+  virtual void OnPreemptions(int64_t /*count*/) {}
+
+  // A request was refused at Submit: kResourceExhausted (queue full), kUnavailable (not
+  // ready).
+  virtual void OnRejected(const absl::Status& /*reason*/) {}
+
+  // The group answered its first step in `epoch`.
+  virtual void OnGroupReady(uint64_t /*epoch*/) {}
+
+  // The group of `epoch` is over.
+  virtual void OnGroupFailed(uint64_t /*epoch*/, const absl::Status& /*reason*/) {}
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_REQUESTS_ENGINE_OBSERVER_H_
