@@ -1,5 +1,6 @@
-// DType: the storage types of checkpoints and activations, and their sizes. Names are those of the
-// safetensors header where it has one. How values are encoded: number_formats.h.
+// DType: the storage types of checkpoints and activations, and their sizes. Names are
+// those of the safetensors header where it has one. How values are encoded:
+// number_formats.h.
 #ifndef TESSERA_MODEL_FORMATS_DTYPE_H_
 #define TESSERA_MODEL_FORMATS_DTYPE_H_
 
@@ -15,9 +16,9 @@ enum class DType : uint8_t {
   kF32,
   kF16,
   kBF16,
-  kF8E4M3,   // e4m3fn: bias 7, largest 448, no infinity
-  kF8E8M0,   // a power of two: 2^(byte - 127); 255 is NaN
-  kFp4,      // two e2m1 codes in a byte, low nibble = even index; safetensors stores it as I8
+  kF8E4M3,  // e4m3fn: bias 7, largest 448, no infinity
+  kF8E8M0,  // a power of two: 2^(byte - 127); 255 is NaN
+  kFp4,  // two e2m1 codes in a byte, low nibble = even index; safetensors stores it as I8
   kI8,
   kU8,
   kI32,
