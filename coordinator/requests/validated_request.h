@@ -1,14 +1,16 @@
-// ValidatedRequest: what every door (OpenAI HTTP routes, gRPC, the CLI) turns a request into before
-// anything else sees it. One constructor, `Create`, holds every check; later stages trust it. It
-// knows nothing of JSON or protobuf: doors fill a RequestSpec.
+// ValidatedRequest: what every door (OpenAI HTTP routes, gRPC, the CLI) turns a request
+// into before anything else sees it. One constructor, `Create`, holds every check; later
+// stages trust it. It knows nothing of JSON or protobuf: doors fill a RequestSpec.
 #ifndef TESSERA_COORDINATOR_REQUESTS_VALIDATED_REQUEST_H_
 #define TESSERA_COORDINATOR_REQUESTS_VALIDATED_REQUEST_H_
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
@@ -16,7 +18,7 @@
 
 namespace tessera::coordinator {
 
-// Every limit is a flag (reliability.md 4.2).
+// Every limit is a flag.
 struct RequestLimits {
   int64_t vocab_size = 0;
   int64_t num_token_ids = 0;  // ids a prompt may use: min of tokenizer and Engram map
@@ -25,7 +27,10 @@ struct RequestLimits {
   int32_t max_logprobs = 20;
   int32_t max_stop_strings = 16;
   int32_t max_stop_bytes = 64;
+  int32_t max_stop_token_ids = 64;
   int32_t max_logit_bias = 1024;
+  // The model's end-of-sequence ids: they stop a request unless it sets ignore_eos.
+  std::vector<int32_t> eos_token_ids;
   absl::Duration default_timeout = absl::Minutes(10);
   absl::Duration max_timeout = absl::Hours(1);
 };
@@ -57,7 +62,7 @@ struct RequestSpec {
   int32_t priority = 0;  // lower runs first
 };
 
-// An error that a door can show: which field, and a code of ecosystem.md 2.4.
+// An error that a door can show: which field, and the OpenAI error code.
 struct FieldError {
   absl::Status status;  // kInvalidArgument, kResourceExhausted, …
   std::string param;    // "max_tokens"; empty: none
@@ -67,18 +72,23 @@ struct FieldError {
 // Immutable. Copyable.
 class ValidatedRequest {
  public:
-  // Never throws, never truncates a value silently: whatever is out of range is an error that names
-  // the field, the value and the range. `default_seed` is used where the client gave none. Sizes are
-  // checked before anything is allocated from them. On failure returns kInvalidArgument and fills
-  // `error` with the field.
-  static absl::StatusOr<ValidatedRequest> Create(RequestSpec spec, const RequestLimits& limits,
+  // Never throws, never truncates a value silently: whatever is out of range is an error
+  // that names the field, the value and the range. `default_seed` is used where the
+  // client gave none. Sizes are checked before anything is allocated from them. On
+  // failure returns kInvalidArgument and fills `error`, which may be null, with the same
+  // status and the field. The deadline is `now` plus the client's timeout or the default
+  // one.
+  static absl::StatusOr<ValidatedRequest> Create(RequestSpec spec,
+                                                 const RequestLimits& limits,
                                                  absl::Time now, uint64_t default_seed,
                                                  FieldError* error);
 
   const std::string& request_id() const { return spec_.request_id; }
   const std::string& tenant() const { return spec_.tenant; }
   const std::vector<int32_t>& prompt_ids() const { return spec_.prompt_ids; }
-  int64_t max_tokens() const { return max_tokens_; }  // >= 1, fits max_model_len with the prompt
+  int64_t max_tokens() const {
+    return max_tokens_;
+  }  // >= 1, fits max_model_len with the prompt
   int32_t num_choices() const { return num_choices_; }
   // choice_index differs per choice; all else is equal.
   proto::SamplingParams sampling(int32_t choice) const;

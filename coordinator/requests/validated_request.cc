@@ -1,0 +1,272 @@
+#include "coordinator/requests/validated_request.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string_view>
+
+#include "common/status.h"
+
+namespace tessera::coordinator {
+namespace {
+
+// Identifiers travel into logs and cache keys; longer ones are not useful to anybody.
+constexpr size_t kMaxIdentifierBytes = 256;
+
+// Ranges of the OpenAI reference; repetition_penalty has none there, ten times is already
+// absurd and keeps every logit finite.
+constexpr double kMaxTemperature = 2.0;
+constexpr double kMaxRepetitionPenalty = 10.0;
+constexpr double kMaxPenalty = 2.0;
+constexpr double kMaxLogitBias = 100.0;
+
+// Remembers the first broken rule. Each check is a no-op after that.
+class Checker {
+ public:
+  bool ok() const { return error_.status.ok(); }
+  const FieldError& error() const { return error_; }
+
+  void Fail(std::string_view param, std::string message, std::string_view code = "") {
+    if (ok()) {
+      error_ = {absl::InvalidArgumentError(message), std::string(param),
+                std::string(code)};
+    }
+  }
+
+  // The value, or `absent` where the client gave none; it must lie in [low, high].
+  int64_t Integer(std::string_view param, const std::optional<int64_t>& value,
+                  int64_t absent, int64_t low, int64_t high) {
+    if (!value.has_value()) {
+      return absent;
+    }
+    if (*value < low || *value > high) {
+      Fail(param, fmt::format("{} is {}, expected {} to {}", param, *value, low, high));
+      return absent;
+    }
+    return *value;
+  }
+
+  // As above for reals; NaN and infinities are outside every range. `open_low` excludes
+  // `low`.
+  float Real(std::string_view param, const std::optional<double>& value, double absent,
+             double low, double high, bool open_low = false) {
+    if (!value.has_value()) {
+      return static_cast<float>(absent);
+    }
+    const bool above = open_low ? *value > low : *value >= low;
+    // A positive value that rounds to zero as a float would break what `open_low`
+    // protects.
+    const float narrow = static_cast<float>(*value);
+    if (!std::isfinite(*value) || !above || *value > high ||
+        (open_low && narrow <= low)) {
+      Fail(param, fmt::format("{} is {}, expected {} {} to {}", param, *value,
+                              open_low ? "more than" : "at least", low, high));
+      return static_cast<float>(absent);
+    }
+    return narrow;
+  }
+
+ private:
+  FieldError error_;
+};
+
+void CheckIdentifiers(const RequestSpec& spec, Checker* check) {
+  if (spec.request_id.empty() || spec.request_id.size() > kMaxIdentifierBytes) {
+    check->Fail("request_id", fmt::format("request id of {} bytes, expected 1 to {}",
+                                          spec.request_id.size(), kMaxIdentifierBytes));
+  }
+  if (spec.tenant.size() > kMaxIdentifierBytes) {
+    check->Fail("tenant", fmt::format("tenant of {} bytes, expected at most {}",
+                                      spec.tenant.size(), kMaxIdentifierBytes));
+  }
+}
+
+void CheckPrompt(const RequestSpec& spec, const RequestLimits& limits, Checker* check) {
+  const int64_t length = static_cast<int64_t>(spec.prompt_ids.size());
+  if (length == 0) {
+    check->Fail("prompt", "the prompt is empty, expected at least one token");
+    return;
+  }
+  // One position must be left for the first generated token.
+  if (length >= limits.max_model_len) {
+    check->Fail(
+        "prompt",
+        fmt::format("the prompt has {} tokens, the context holds {} tokens, prompt and "
+                    "completion together",
+                    length, limits.max_model_len),
+        "context_length_exceeded");
+    return;
+  }
+  const auto bad =
+      std::find_if(spec.prompt_ids.begin(), spec.prompt_ids.end(),
+                   [&](int32_t id) { return id < 0 || id >= limits.num_token_ids; });
+  if (bad != spec.prompt_ids.end()) {
+    check->Fail("prompt",
+                fmt::format("token id {} at position {}, expected 0 to {}", *bad,
+                            bad - spec.prompt_ids.begin(), limits.num_token_ids - 1));
+  }
+}
+
+int64_t CheckMaxTokens(const RequestSpec& spec, const RequestLimits& limits,
+                       Checker* check) {
+  const int64_t length = static_cast<int64_t>(spec.prompt_ids.size());
+  const int64_t room = limits.max_model_len - length;
+  const int64_t max_tokens = check->Integer("max_tokens", spec.max_tokens, room, 1,
+                                            std::numeric_limits<int64_t>::max());
+  if (max_tokens > room) {
+    check->Fail(
+        "max_tokens",
+        fmt::format("the prompt has {} tokens and max_tokens is {}, the context holds "
+                    "{} tokens",
+                    length, max_tokens, limits.max_model_len),
+        "context_length_exceeded");
+  }
+  return max_tokens;
+}
+
+void CheckStops(const RequestSpec& spec, const RequestLimits& limits, Checker* check) {
+  if (spec.stop.size() > static_cast<size_t>(limits.max_stop_strings)) {
+    check->Fail("stop", fmt::format("{} stop strings, expected at most {}",
+                                    spec.stop.size(), limits.max_stop_strings));
+    return;
+  }
+  for (const std::string& stop : spec.stop) {
+    if (stop.empty() || stop.size() > static_cast<size_t>(limits.max_stop_bytes)) {
+      check->Fail("stop", fmt::format("a stop string of {} bytes, expected 1 to {}",
+                                      stop.size(), limits.max_stop_bytes));
+    }
+  }
+  if (spec.stop_token_ids.size() > static_cast<size_t>(limits.max_stop_token_ids)) {
+    check->Fail("stop_token_ids",
+                fmt::format("{} stop token ids, expected at most {}",
+                            spec.stop_token_ids.size(), limits.max_stop_token_ids));
+    return;
+  }
+  for (const int32_t id : spec.stop_token_ids) {
+    if (id < 0 || id >= limits.vocab_size) {
+      check->Fail("stop_token_ids", fmt::format("token id {}, expected 0 to {}", id,
+                                                limits.vocab_size - 1));
+    }
+  }
+}
+
+std::vector<std::pair<int32_t, float>> CheckLogitBias(const RequestSpec& spec,
+                                                      const RequestLimits& limits,
+                                                      Checker* check) {
+  std::vector<std::pair<int32_t, float>> biases;
+  if (spec.logit_bias.size() > static_cast<size_t>(limits.max_logit_bias)) {
+    check->Fail("logit_bias", fmt::format("{} entries, expected at most {}",
+                                          spec.logit_bias.size(), limits.max_logit_bias));
+    return biases;
+  }
+  biases.reserve(spec.logit_bias.size());
+  for (const auto& [id, bias] : spec.logit_bias) {
+    if (id < 0 || id >= limits.vocab_size) {
+      check->Fail("logit_bias", fmt::format("token id {}, expected 0 to {}", id,
+                                            limits.vocab_size - 1));
+      return biases;
+    }
+    biases.emplace_back(
+        id, check->Real("logit_bias", bias, 0.0, -kMaxLogitBias, kMaxLogitBias));
+  }
+  // Sorted, so that the order in which a client wrote them can't matter to the sum.
+  std::sort(biases.begin(), biases.end());
+  const auto twice =
+      std::adjacent_find(biases.begin(), biases.end(),
+                         [](const auto& a, const auto& b) { return a.first == b.first; });
+  if (twice != biases.end()) {
+    check->Fail("logit_bias", fmt::format("token id {} appears twice", twice->first));
+  }
+  return biases;
+}
+
+proto::SamplingParams CheckSampling(const RequestSpec& spec, const RequestLimits& limits,
+                                    Checker* check) {
+  proto::SamplingParams out;
+  out.temperature =
+      check->Real("temperature", spec.temperature, 1.0, 0.0, kMaxTemperature);
+  out.top_p = check->Real("top_p", spec.top_p, 1.0, 0.0, 1.0, /*open_low=*/true);
+  out.min_p = check->Real("min_p", spec.min_p, 0.0, 0.0, 1.0);
+  out.repetition_penalty = check->Real("repetition_penalty", spec.repetition_penalty, 1.0,
+                                       0.0, kMaxRepetitionPenalty, /*open_low=*/true);
+  out.presence_penalty = check->Real("presence_penalty", spec.presence_penalty, 0.0,
+                                     -kMaxPenalty, kMaxPenalty);
+  out.frequency_penalty = check->Real("frequency_penalty", spec.frequency_penalty, 0.0,
+                                      -kMaxPenalty, kMaxPenalty);
+  // -1 is how vLLM's users spell "all"; a top_k of the whole vocabulary means the same.
+  const int64_t top_k =
+      check->Integer("top_k", spec.top_k, 0, -1, std::numeric_limits<int32_t>::max());
+  out.top_k = top_k < 0 || top_k >= limits.vocab_size ? 0 : static_cast<int32_t>(top_k);
+  out.num_logprobs = static_cast<int32_t>(
+      check->Integer("logprobs", spec.logprobs, -1, 0, limits.max_logprobs));
+  out.logit_bias = CheckLogitBias(spec, limits, check);
+  return out;
+}
+
+// The client's ids, then eos unless it is to be ignored; each once.
+std::vector<int32_t> MergeStopIds(const RequestSpec& spec, const RequestLimits& limits) {
+  std::vector<int32_t> ids;
+  const auto add = [&ids](const std::vector<int32_t>& more) {
+    for (const int32_t id : more) {
+      if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
+        ids.push_back(id);
+      }
+    }
+  };
+  add(spec.stop_token_ids);
+  if (!spec.ignore_eos) {
+    add(limits.eos_token_ids);
+  }
+  return ids;
+}
+
+}  // namespace
+
+absl::StatusOr<ValidatedRequest> ValidatedRequest::Create(RequestSpec spec,
+                                                          const RequestLimits& limits,
+                                                          absl::Time now,
+                                                          uint64_t default_seed,
+                                                          FieldError* error) {
+  Checker check;
+  ValidatedRequest request;
+  CheckIdentifiers(spec, &check);
+  CheckPrompt(spec, limits, &check);
+  request.max_tokens_ = check.ok() ? CheckMaxTokens(spec, limits, &check) : 0;
+  CheckStops(spec, limits, &check);
+  request.num_choices_ =
+      static_cast<int32_t>(check.Integer("n", spec.n, 1, 1, limits.max_choices));
+  request.sampling_ = CheckSampling(spec, limits, &check);
+  request.sampling_.min_tokens = static_cast<int32_t>(check.Integer(
+      "min_tokens", spec.min_tokens, 0, 0,
+      std::min<int64_t>(request.max_tokens_, std::numeric_limits<int32_t>::max())));
+  request.sampling_.seed =
+      spec.seed.has_value() ? static_cast<uint64_t>(*spec.seed) : default_seed;
+  const absl::Duration timeout = spec.timeout.value_or(limits.default_timeout);
+  if (timeout <= absl::ZeroDuration() || timeout > limits.max_timeout) {
+    check.Fail("timeout", fmt::format("timeout of {} s, expected more than 0 to {} s",
+                                      absl::ToDoubleSeconds(timeout),
+                                      absl::ToDoubleSeconds(limits.max_timeout)));
+  }
+  if (!check.ok()) {
+    if (error != nullptr) {
+      *error = check.error();
+    }
+    return check.error().status;
+  }
+  spec.stop_token_ids = MergeStopIds(spec, limits);
+  if (request.sampling_.min_tokens > 0) {
+    request.sampling_.stop_token_ids = spec.stop_token_ids;
+  }
+  request.arrival_ = now;
+  request.deadline_ = now + timeout;
+  request.spec_ = std::move(spec);
+  return request;
+}
+
+proto::SamplingParams ValidatedRequest::sampling(int32_t choice) const {
+  proto::SamplingParams params = sampling_;
+  params.choice_index = static_cast<uint32_t>(choice);
+  return params;
+}
+
+}  // namespace tessera::coordinator
