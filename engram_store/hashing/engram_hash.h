@@ -1,6 +1,6 @@
-// EngramHash: token ids to table rows. All constants of one model (multipliers, primes, offsets) are
-// derived from the config as DeepSeek's engram code does (engram.md 2-4; worked examples A-F are
-// tests). A row id is global: the column offset is already added.
+// EngramHash: token ids to table rows. All constants of one model (multipliers, primes,
+// offsets) are derived from the config as DeepSeek's engram code does (engram.md 2-4;
+// worked examples A-F are tests). A row id is global: the column offset is already added.
 #ifndef TESSERA_ENGRAM_STORE_HASHING_ENGRAM_HASH_H_
 #define TESSERA_ENGRAM_STORE_HASHING_ENGRAM_HASH_H_
 
@@ -17,9 +17,10 @@ namespace tessera::engram_store {
 // Immutable after Create; thread-safe.
 class EngramHash {
  public:
-  // `compressed_ids`: raw id -> compressed id, one per token id (the tensor engram.compressed_ids).
-  // kInvalidArgument: 1 + max differs from engram_compressed_vocab_size, negative ids, a table of 2^32
-  // rows or more, sums of primes that differ from engram_num_embeddings.
+  // `compressed_ids`: raw id -> compressed id, one per token id (the tensor
+  // engram.compressed_ids). kInvalidArgument: 1 + max differs from
+  // engram_compressed_vocab_size, negative ids, a table of 2^32 rows or more, sums of
+  // primes that differ from engram_num_embeddings.
   static absl::StatusOr<EngramHash> Create(const model::EngramConfig& config,
                                            std::span<const int32_t> compressed_ids);
 
@@ -32,12 +33,13 @@ class EngramHash {
   std::span<const uint64_t> multipliers(int64_t layer) const;  // [N]
   std::span<const uint32_t> primes(int64_t layer) const;       // [C]
 
-  // Rows of tokens raw_ids[begin..]: rows[(t - begin) * C + column]. raw_ids[0..begin) is the
-  // lookback; the sequence starts at raw_ids[0] only if `at_start` (else begin must be >= N-1).
-  // `dead` is empty or one flag per raw id (image tokens; contract v41).
+  // Rows of tokens raw_ids[begin..]: rows[(t - begin) * C + column]. raw_ids[0..begin) is
+  // the lookback; the sequence starts at raw_ids[0] only if `at_start` (else begin must
+  // be >= N-1). `dead` is empty or one flag per raw id (image tokens; contract v41).
   // Never allocates. Every raw id must be < num_token_ids() (checked).
-  void RowIds(int64_t layer, std::span<const int32_t> raw_ids, int64_t begin, bool at_start,
-              std::span<const uint8_t> dead, std::span<uint32_t> rows) const;
+  void RowIds(int64_t layer, std::span<const int32_t> raw_ids, int64_t begin,
+              bool at_start, std::span<const uint8_t> dead,
+              std::span<uint32_t> rows) const;
 
  private:
   struct Layer {
