@@ -1,0 +1,20 @@
+// CreateBackend: the list of backends of this build, by name.
+#include "absl/status/statusor.h"
+#include "fmt/format.h"
+
+#include "common/status.h"
+#include "kernels/kernel_backend.h"
+#include "kernels/reference/reference_backend.h"
+
+namespace tessera::kernels {
+
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
+    const BackendOptions& options) {
+  if (options.name == "reference") {
+    return CreateReferenceBackend(options.dtype);
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("backend '{}', expected reference", options.name));
+}
+
+}  // namespace tessera::kernels

@@ -1,0 +1,152 @@
+#include "kernels/reference/reference_backend.h"
+
+#include <type_traits>
+
+#include "fmt/format.h"
+
+#include "common/status.h"
+#include "kernels/reference/reference_ops.h"
+#include "kernels/reference/weight_decode.h"
+#include "kernels/runtime/host_runtime.h"
+
+namespace tessera::kernels {
+namespace {
+
+template <typename T>
+class ReferenceBackend final : public KernelBackend {
+ public:
+  std::string_view name() const override { return "reference"; }
+  std::string_view numerics_id() const override {
+    return std::is_same_v<T, float> ? "reference/f32" : "reference/f64";
+  }
+  DType activation_dtype() const override { return kDTypeOf<T>; }
+  std::string_view isa() const override { return "plain"; }
+
+  absl::Status Supports(DType weight, DType scale) const override {
+    if (reference::CanDecode(weight, scale)) {
+      return absl::OkStatus();
+    }
+    return absl::UnimplementedError(
+        fmt::format("reference backend: weights of type {} with {} scales",
+                    model::DTypeName(weight), model::DTypeName(scale)));
+  }
+  absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
+    return AllocateHost(bytes);
+  }
+  absl::StatusOr<std::unique_ptr<Stream>> CreateStream() override {
+    return std::make_unique<HostStream>();
+  }
+  void Upload(Stream&, const void* host, TensorView device) override {
+    CopyDenseToView(host, device);
+  }
+  void Download(Stream&, TensorView device, void* host) override {
+    CopyViewToDense(device, host);
+  }
+
+  void Linear(Stream&, TensorView x, const WeightView& w, const KSplit& split,
+              TensorView out) override {
+    reference::Linear<T>(x, w, split, out);
+  }
+  void HeadLinearTransposed(Stream&, TensorView x, const WeightView& w, int64_t head_rows,
+                            int64_t row_begin, TensorView out) override {
+    reference::HeadLinearTransposed<T>(x, w, head_rows, row_begin, out);
+  }
+  void HeadLinear(Stream&, TensorView x, const WeightView& w, int64_t head_rows,
+                  int64_t row_begin, TensorView out) override {
+    reference::HeadLinear<T>(x, w, head_rows, row_begin, out);
+  }
+
+  void Embedding(Stream&, const WeightView& table, TensorView ids,
+                 TensorView out) override {
+    reference::Embedding<T>(table, ids, out);
+  }
+  void RmsNorm(Stream&, TensorView x, const WeightView& weight, double eps,
+               TensorView out) override {
+    reference::RmsNorm<T>(x, weight, eps, out);
+  }
+  void LayerNorm(Stream&, TensorView x, const float* weight, const float* bias,
+                 double eps, TensorView out) override {
+    reference::LayerNorm<T>(x, weight, bias, eps, out);
+  }
+  void Rope(Stream&, TensorView x, TensorView positions, std::span<const float> inv_freq,
+            RopePairing pairing) override {
+    reference::Rope<T>(x, positions, inv_freq, pairing);
+  }
+  void Hadamard(Stream&, TensorView x) override { reference::Hadamard<T>(x); }
+  void Scale(Stream&, TensorView x, double factor) override {
+    reference::Scale<T>(x, factor);
+  }
+  void SiluMul(Stream&, TensorView gate, TensorView up, TensorView out) override {
+    reference::SiluMul<T>(gate, up, out);
+  }
+  void Add(Stream&, TensorView x, TensorView out) override { reference::Add<T>(x, out); }
+  void Copy(Stream&, TensorView x, TensorView out) override {
+    reference::Copy<T>(x, out);
+  }
+  void GatherRows(Stream&, TensorView x, TensorView rows, TensorView out) override {
+    reference::GatherRows<T>(x, rows, out);
+  }
+  void StorePaged(Stream&, TensorView x, TensorView slots, TensorView cache) override {
+    reference::StorePaged<T>(x, slots, cache);
+  }
+  void IndexerSelect(Stream&, const IndexerSelectArgs& args) override {
+    reference::IndexerSelect<T>(args);
+  }
+  void MlaAttention(Stream&, const MlaAttentionArgs& args) override {
+    reference::MlaAttention<T>(args);
+  }
+
+  void ExpandStreams(Stream&, TensorView x, TensorView out) override {
+    reference::ExpandStreams<T>(x, out);
+  }
+  void HyperCoefficients(Stream&, const HyperCoefficientsArgs& args) override {
+    reference::HyperCoefficients<T>(args);
+  }
+  void HyperCollapse(Stream&, TensorView streams, TensorView pre,
+                     TensorView out) override {
+    reference::HyperCollapse<T>(streams, pre, out);
+  }
+  void HyperExpand(Stream&, TensorView y, TensorView post, TensorView mix,
+                   TensorView streams) override {
+    reference::HyperExpand<T>(y, post, mix, streams);
+  }
+  void HyperHead(Stream&, const HyperCoefficientsArgs& args, TensorView out) override {
+    reference::HyperHead<T>(args, out);
+  }
+
+  void Route(Stream&, const RouterArgs& args) override { reference::Route<T>(args); }
+  void GroupedExperts(Stream&, const GroupedExpertsArgs& args) override {
+    reference::GroupedExperts<T>(args);
+  }
+  void CombineExperts(Stream&, TensorView y, TensorView row_of_slot, TensorView weights,
+                      TensorView out) override {
+    reference::CombineExperts<T>(y, row_of_slot, weights, out);
+  }
+
+  void DecodeEngramRows(Stream&, TensorView rows, DType format, int64_t width,
+                        TensorView out) override {
+    reference::DecodeEngramRows<T>(rows, format, width, out);
+  }
+  void EngramGate(Stream&, const EngramGateArgs& args) override {
+    reference::EngramGate<T>(args);
+  }
+  void EngramConv(Stream&, const EngramConvArgs& args) override {
+    reference::EngramConv<T>(args);
+  }
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateReferenceBackend(DType dtype) {
+  if (dtype == DType::kF32) {
+    return std::make_unique<ReferenceBackend<float>>();
+  }
+  if (dtype == DType::kF64) {
+    return std::make_unique<ReferenceBackend<double>>();
+  }
+  return absl::InvalidArgumentError(fmt::format(
+      "reference backend: dtype {}, expected {} or {}", model::DTypeName(dtype),
+      model::DTypeName(DType::kF32), model::DTypeName(DType::kF64)));
+}
+
+}  // namespace tessera::kernels
