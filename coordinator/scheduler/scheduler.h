@@ -1,14 +1,17 @@
-// Scheduler: continuous batching with chunked prefill, as a pure function of its state and of the
-// clock value it is given. It owns the waiting and running sequences, the block manager and the prefix
-// index of every DP rank, and turns them into one StepPlan per DP rank and step; it takes the results
-// back. It does no I/O, starts no thread and reads no clock.
+// Scheduler: continuous batching with chunked prefill, as a pure function of its state
+// and of the clock value it is given. It owns the waiting and running sequences, the
+// block manager and the prefix index of every DP rank, and turns them into one StepPlan
+// per DP rank and step; it takes the results back. It does no I/O, starts no thread and
+// reads no clock.
 //
-// Run-ahead: Plan(n + 1) may be called before Accept(n). A sequence that sampled in step n is then
-// planned with `from_sample`; if Accept(n) finds that it stopped, the token of step n + 1 is dropped when
-// it arrives and its blocks are freed only after the last plan that names them was accepted.
+// Run-ahead: Plan(n + 1) may be called before Accept(n). A sequence that sampled in step
+// n is then planned with `from_sample`; if Accept(n) finds that it stopped, the token of
+// step n + 1 is dropped when it arrives and its blocks are freed only after the last plan
+// that names them was accepted.
 //
-// Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished. Preempted (no free
-// block): back to the front of the waiting queue, to be recomputed from prompt + generated tokens.
+// Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished.
+// Preempted (no free block): back to the front of the waiting queue, to be recomputed
+// from prompt + generated tokens.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
@@ -85,35 +88,40 @@ struct PlannedStep {
 // External synchronisation: the step loop's thread.
 class Scheduler {
  public:
-  // kInvalidArgument: options that cannot work (fewer blocks than one sequence of max_model_len…).
-  static absl::StatusOr<std::unique_ptr<Scheduler>> Create(const SchedulerOptions& options);
+  // kInvalidArgument: options that cannot work (fewer blocks than one sequence of
+  // max_model_len…).
+  static absl::StatusOr<std::unique_ptr<Scheduler>> Create(
+      const SchedulerOptions& options);
   virtual ~Scheduler() = default;
 
   // kResourceExhausted: max_waiting sequences wait. kInvalidArgument: it can never fit.
   virtual absl::Status Enqueue(SequenceSpec spec) = 0;
 
-  // Drops the sequence; its slot is released in the next plan, its blocks as soon as no plan in
-  // flight names them. Unknown ids are ignored. Used for stops, cancels and deadlines alike.
+  // Drops the sequence; its slot is released in the next plan, its blocks as soon as no
+  // plan in flight names them. Unknown ids are ignored. Used for stops, cancels and
+  // deadlines alike.
   virtual void Finish(SequenceId id) = 0;
 
   // Sequences whose deadline is not after `now`, still to be finished by the caller.
   virtual std::vector<SequenceId> Expired(absl::Time now) const = 0;
 
-  // The next step. At most two planned steps may be unaccepted. Plans with releases or with nothing at
-  // all are still numbered steps; callers skip a call when there is nothing to do (`has_work`).
+  // The next step. At most two planned steps may be unaccepted. Plans with releases or
+  // with nothing at all are still numbered steps; callers skip a call when there is
+  // nothing to do (`has_work`).
   virtual PlannedStep Plan(absl::Time now) = 0;
   virtual bool has_work() const = 0;
 
-  // Results of the oldest unaccepted step, one per DP rank (of its TP rank 0). kInternal: a result
-  // that does not answer the plan; the epoch must then be restarted.
+  // Results of the oldest unaccepted step, one per DP rank (of its TP rank 0). kInternal:
+  // a result that does not answer the plan; the epoch must then be restarted.
   virtual absl::StatusOr<std::vector<AcceptedToken>> Accept(
       std::span<const proto::StepResult> results) = 0;
 
   // Tokens of the prompt that came from the prefix cache at its (last) admission.
   virtual int64_t cached_tokens(SequenceId id) const = 0;
 
-  // Forgets plans in flight, empties caches, and returns every running sequence to the waiting queue with
-  // its accepted tokens: the group was re-formed and starts from nothing.
+  // Forgets plans in flight, empties caches, and returns every running sequence to the
+  // waiting queue with its accepted tokens: the group was re-formed and starts from
+  // nothing.
   virtual void StartEpoch(uint64_t epoch) = 0;
 
   virtual SchedulerStats stats() const = 0;

@@ -1,0 +1,217 @@
+#include "coordinator/scheduler/block_manager.h"
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace tessera::coordinator {
+namespace {
+
+constexpr int64_t kBlockSize = 4;
+
+std::unique_ptr<BlockManager> Make(int64_t num_blocks, bool caching = true) {
+  return *BlockManager::Create({.num_blocks = num_blocks,
+                                .block_size = kBlockSize,
+                                .enable_prefix_caching = caching});
+}
+
+// Tokens with their keys.
+struct Content {
+  Content(std::string tenant_in, std::vector<int32_t> tokens_in, int key_bits = 128)
+      : tenant(std::move(tenant_in)), tokens(std::move(tokens_in)) {
+    const PrefixHash hash({7, 9}, key_bits);
+    hash.ExtendAll(hash.Root("model", tenant), tokens, kBlockSize, &keys);
+  }
+
+  PrefixQuery query() const {
+    return {.tenant = tenant,
+            .tokens = tokens,
+            .keys = keys,
+            .max_blocks = static_cast<int64_t>(keys.size())};
+  }
+
+  std::string tenant;
+  std::vector<int32_t> tokens;
+  std::vector<PrefixKey> keys;
+};
+
+// Allocates and registers every full block of `content`.
+std::vector<BlockId> Fill(BlockManager& manager, const Content& content) {
+  const PrefixMatch match = manager.Match(content.query());
+  std::vector<BlockId> blocks = match.blocks;
+  PrefixCursor cursor = manager.Acquire(match);
+  EXPECT_TRUE(manager.Allocate(std::ssize(content.keys) - std::ssize(blocks), &blocks));
+  for (size_t i = match.blocks.size(); i < content.keys.size(); ++i) {
+    manager.Register(content.query(), blocks[i], &cursor);
+  }
+  return blocks;
+}
+
+TEST(BlockManager, RefusesOptionsWithoutBlocksOrBeyondTheIdRange) {
+  EXPECT_FALSE(BlockManager::Create({.num_blocks = 0}).ok());
+  EXPECT_FALSE(BlockManager::Create({.num_blocks = 1, .block_size = 0}).ok());
+  EXPECT_FALSE(BlockManager::Create({.num_blocks = int64_t{1} << 40}).ok());
+}
+
+TEST(BlockManager, AllocatesEachBlockOnceAndAllOrNothing) {
+  auto manager = Make(5);
+  std::vector<BlockId> blocks;
+  ASSERT_TRUE(manager->Allocate(3, &blocks));
+  EXPECT_FALSE(manager->Allocate(3, &blocks));
+  EXPECT_EQ(blocks.size(), 3u);
+  ASSERT_TRUE(manager->Allocate(2, &blocks));
+  EXPECT_EQ(std::set<BlockId>(blocks.begin(), blocks.end()).size(), 5u);
+  EXPECT_EQ(manager->num_free(), 0);
+  manager->Release(blocks);
+  EXPECT_EQ(manager->num_free(), 5);
+  EXPECT_TRUE(manager->CheckInvariants().ok());
+}
+
+TEST(BlockManager, ReleasedContentIsFoundAgainAndSharedWithReferences) {
+  auto manager = Make(8);
+  const Content content("t", {1, 2, 3, 4, 5, 6, 7, 8});
+  const std::vector<BlockId> blocks = Fill(*manager, content);
+  manager->Release(blocks);
+  EXPECT_EQ(manager->num_cached(), 2);
+  const PrefixMatch match = manager->Match(content.query());
+  EXPECT_EQ(match.blocks, blocks);
+  EXPECT_EQ(match.num_unreferenced, 2);
+  manager->Acquire(match);
+  const PrefixMatch second = manager->Match(content.query());
+  EXPECT_EQ(second.num_unreferenced, 0);
+  manager->Acquire(second);
+  EXPECT_EQ(manager->reference_count(blocks[0]), 2);
+  EXPECT_EQ(manager->num_used(), 2);
+}
+
+TEST(BlockManager, UnregisteredContentIsNeverFound) {
+  auto manager = Make(8);
+  const Content content("t", {1, 2, 3, 4});
+  std::vector<BlockId> blocks;
+  ASSERT_TRUE(manager->Allocate(1, &blocks));
+  EXPECT_TRUE(manager->Match(content.query()).blocks.empty());
+  manager->Release(blocks);
+  EXPECT_TRUE(manager->Match(content.query()).blocks.empty());
+}
+
+TEST(BlockManager, TenantsDoNotShare) {
+  auto manager = Make(8);
+  Fill(*manager, Content("a", {1, 2, 3, 4}));
+  EXPECT_TRUE(manager->Match(Content("b", {1, 2, 3, 4}).query()).blocks.empty());
+}
+
+TEST(BlockManager, EvictsTheEndOfTheLeastRecentlyUsedChainFirst) {
+  auto manager = Make(4);
+  const Content old_content("t", {1, 2, 3, 4, 5, 6, 7, 8});
+  const Content new_content("t", {9, 9, 9, 9, 8, 8, 8, 8});
+  manager->Release(Fill(*manager, old_content));
+  manager->Release(Fill(*manager, new_content));
+  std::vector<BlockId> blocks;
+  ASSERT_TRUE(manager->Allocate(1, &blocks));
+  EXPECT_EQ(manager->Match(old_content.query()).blocks.size(), 1u);
+  EXPECT_EQ(manager->Match(new_content.query()).blocks.size(), 2u);
+  ASSERT_TRUE(manager->Allocate(2, &blocks));
+  EXPECT_EQ(manager->Match(old_content.query()).blocks.size(), 0u);
+  EXPECT_EQ(manager->Match(new_content.query()).blocks.size(), 1u);
+  EXPECT_EQ(manager->num_evictions(), 3u);
+}
+
+TEST(BlockManager, ASecondCopyOfContentLeavesTheFirstInTheIndex) {
+  auto manager = Make(8);
+  const Content content("t", {1, 2, 3, 4, 5, 6, 7, 8});
+  std::vector<BlockId> twin;
+  ASSERT_TRUE(manager->Allocate(2, &twin));
+  const std::vector<BlockId> first = Fill(*manager, content);
+  PrefixCursor cursor;
+  manager->Register(content.query(), twin[0], &cursor);
+  manager->Register(content.query(), twin[1], &cursor);
+  EXPECT_EQ(manager->Match(content.query()).blocks, first);
+  manager->Release(twin);
+  EXPECT_EQ(manager->num_cached(), 0);
+  EXPECT_TRUE(manager->CheckInvariants().ok());
+}
+
+TEST(BlockManager, ACursorWhoseChainWasEvictedRegistersNothingMore) {
+  auto manager = Make(4);
+  const Content content("t", {1, 2, 3, 4, 5, 6, 7, 8});
+  std::vector<BlockId> twin;
+  ASSERT_TRUE(manager->Allocate(2, &twin));
+  const Content start("t", {1, 2, 3, 4});
+  const std::vector<BlockId> first = Fill(*manager, start);
+  PrefixCursor cursor;
+  manager->Register(content.query(), twin[0], &cursor);
+  manager->Release(first);
+  std::vector<BlockId> others;
+  ASSERT_TRUE(manager->Allocate(2, &others));  // evicts `first`
+  manager->Register(content.query(), twin[1], &cursor);
+  EXPECT_TRUE(cursor.broken);
+  EXPECT_TRUE(manager->Match(content.query()).blocks.empty());
+}
+
+TEST(BlockManager, WithoutCachingNothingIsKept) {
+  auto manager = Make(4, /*caching=*/false);
+  const Content content("t", {1, 2, 3, 4});
+  manager->Release(Fill(*manager, content));
+  EXPECT_EQ(manager->num_cached(), 0);
+  EXPECT_TRUE(manager->Match(content.query()).blocks.empty());
+}
+
+TEST(BlockManager, ResetForgetsReferencesAndContent) {
+  auto manager = Make(4);
+  const Content content("t", {1, 2, 3, 4});
+  Fill(*manager, content);
+  manager->Reset();
+  EXPECT_EQ(manager->num_free(), 4);
+  EXPECT_TRUE(manager->Match(content.query()).blocks.empty());
+  EXPECT_TRUE(manager->CheckInvariants().ok());
+}
+
+// Hashes cut to a few bits collide all the time; a match must still be the very content.
+// `truth` is what was last written to each block.
+TEST(BlockManager, CollidingKeysNeverReturnOtherContent) {
+  for (const int key_bits : {0, 1, 3}) {
+    const uint32_t seed = 17 + static_cast<uint32_t>(key_bits);
+    SCOPED_TRACE(testing::Message() << "key bits " << key_bits << " seed " << seed);
+    std::mt19937 random(seed);
+    auto manager = Make(12);
+    std::map<BlockId, std::pair<std::string, std::vector<int32_t>>> truth;
+    std::vector<std::vector<BlockId>> held;
+    int64_t matched = 0;
+    for (int round = 0; round < 4000; ++round) {
+      std::vector<int32_t> tokens(kBlockSize * (1 + random() % 4));
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        tokens[i] = i % kBlockSize == 0 ? static_cast<int32_t>(random() % 2) : 0;
+      }
+      const Content content(random() % 2 == 0 ? "a" : "b", tokens, key_bits);
+      while (manager->num_free() < 4) {
+        const size_t pick = random() % held.size();
+        manager->Release(held[pick]);
+        held.erase(held.begin() + static_cast<std::ptrdiff_t>(pick));
+      }
+      const PrefixMatch match = manager->Match(content.query());
+      for (size_t i = 0; i < match.blocks.size(); ++i) {
+        const std::vector<int32_t> prefix(
+            tokens.begin(),
+            tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * kBlockSize));
+        ASSERT_EQ(truth[match.blocks[i]], std::make_pair(content.tenant, prefix));
+      }
+      matched += std::ssize(match.blocks);
+      held.push_back(Fill(*manager, content));
+      for (size_t i = match.blocks.size(); i < held.back().size(); ++i) {
+        truth[held.back()[i]] = {
+            content.tenant,
+            {tokens.begin(),
+             tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * kBlockSize)}};
+      }
+      ASSERT_TRUE(manager->CheckInvariants().ok()) << manager->CheckInvariants();
+    }
+    EXPECT_GT(matched, 100);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::coordinator
