@@ -1,0 +1,68 @@
+// BytePairModel: the vocabulary and the merges of byte-level BPE, on plain bytes. Turns
+// one piece of text, as the pre-tokenizer cut it, into ids; knows neither added tokens
+// nor regular expressions.
+#ifndef TESSERA_MODEL_TOKENIZER_BYTE_PAIR_MODEL_H_
+#define TESSERA_MODEL_TOKENIZER_BYTE_PAIR_MODEL_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "model/tokenizer/tokenizer_json.h"
+
+namespace tessera::model {
+
+// Immutable after Create; thread-safe.
+class BytePairModel {
+ public:
+  // kInvalidArgument: two entries with one id or one spelling, a byte without a token, or
+  // a merge whose parts or result are not in the vocabulary.
+  static absl::StatusOr<std::unique_ptr<BytePairModel>> Create(const TokenizerSpec& spec);
+
+  // Appends the ids of `piece` to `ids`. Of all pairs of neighbours the one with the best
+  // rank is merged first, the leftmost of equals; time O(n log n) in the length of the
+  // piece.
+  void Encode(std::string_view piece, std::vector<int32_t>* ids) const;
+
+  // The bytes of a token; empty for an id that has none.
+  std::string_view Bytes(int32_t id) const;
+
+  // The token with exactly these bytes.
+  std::optional<int32_t> Find(std::string_view bytes) const;
+
+  // 1 + the largest id.
+  int32_t size() const { return static_cast<int32_t>(starts_.size()) - 1; }
+
+ private:
+  struct Merge {
+    uint32_t rank = UINT32_MAX;  // smaller is merged earlier; the maximum: no merge
+    int32_t id = -1;             // what the pair becomes
+  };
+
+  BytePairModel() = default;
+  absl::Status ReadVocabulary(const std::vector<VocabularyEntry>& vocabulary);
+  absl::Status ReadMerges(const std::vector<std::pair<std::string, std::string>>& merges);
+  std::optional<int32_t> FindSpelling(std::string_view spelling) const;
+  Merge FindMerge(int32_t left, int32_t right) const;
+  void EncodeShort(std::string_view piece, std::vector<int32_t>* ids) const;
+  void EncodeLong(std::string_view piece, std::vector<int32_t>* ids) const;
+
+  std::string bytes_;  // of all tokens, one after the other in the order of their ids
+  std::vector<uint32_t> starts_;                         // [size + 1] into bytes_
+  absl::flat_hash_map<absl::string_view, int32_t> ids_;  // keys point into bytes_
+  absl::flat_hash_map<uint64_t, Merge> merges_;          // key: left id << 32 | right id
+  std::array<int32_t, 256> id_of_byte_{};
+};
+
+}  // namespace tessera::model
+
+#endif  // TESSERA_MODEL_TOKENIZER_BYTE_PAIR_MODEL_H_
