@@ -1,7 +1,8 @@
-// Checkpoint: the tensors of a folder of safetensors files, memory-mapped and read in place. One file
-// (model.safetensors) or several with model.safetensors.index.json. Every header fact is checked
-// before it is used: sizes, offsets, overlaps, gaps, names, dtypes, shapes against byte counts.
-// It knows no model; what must be there is tensor_inventory.h.
+// Checkpoint: the tensors of a folder of safetensors files, memory-mapped and read in
+// place. One file (model.safetensors) or several with model.safetensors.index.json. Every
+// header fact is checked before it is used: sizes, offsets, overlaps, gaps, names,
+// dtypes, shapes against byte counts. It knows no model; what must be there is
+// tensor_inventory.h; the container format is safetensors_header.h.
 #ifndef TESSERA_MODEL_TENSORS_CHECKPOINT_H_
 #define TESSERA_MODEL_TENSORS_CHECKPOINT_H_
 
@@ -19,7 +20,8 @@
 
 namespace tessera::model {
 
-// A tensor of an open checkpoint; `data` points into the mapping and lives as long as the Checkpoint.
+// A tensor of an open checkpoint; `data` points into the mapping and lives as long as the
+// Checkpoint.
 struct TensorRef {
   std::string_view name;
   DType dtype = DType::kF32;
@@ -29,17 +31,28 @@ struct TensorRef {
   int64_t num_elements() const;
 };
 
-// Immutable after Open; thread-safe.
+// Owns the mappings. Immutable after Open; thread-safe. The files must not change while
+// it lives.
 class Checkpoint {
  public:
-  // kNotFound: no safetensors files. kDataLoss: a header or index that lies, with file and tensor.
+  // kNotFound: no safetensors files. kDataLoss: a header or index that lies, with file
+  // and tensor. kInvalidArgument: files that cannot be read, or both a single file and an
+  // index.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory);
+
+  // One safetensors file by its path, without index or config: goldens and traces. Errors
+  // as above.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> OpenFile(const std::string& path);
+
   virtual ~Checkpoint() = default;
+  Checkpoint(const Checkpoint&) = delete;
+  Checkpoint& operator=(const Checkpoint&) = delete;
 
   // kNotFound with the name.
   virtual absl::StatusOr<TensorRef> Find(std::string_view name) const = 0;
 
-  // kNotFound, or kDataLoss where dtype or shape differ: found and expected are in the message.
+  // kNotFound, or kDataLoss where dtype or shape differ: found and expected are in the
+  // message.
   absl::StatusOr<TensorRef> Require(std::string_view name, DType dtype,
                                     std::span<const int64_t> shape) const;
 
@@ -49,9 +62,12 @@ class Checkpoint {
   // Sum of the tensors' bytes.
   virtual uint64_t total_bytes() const = 0;
 
-  // Hex SHA-256 over all headers (names, dtypes, shapes, offsets) and the config: the model digest
-  // of cache keys and of system_fingerprint. It does not read the weights.
+  // Hex SHA-256 over all headers (names, dtypes, shapes, offsets) and the config: the
+  // model digest of cache keys and of system_fingerprint. It does not read the weights.
   virtual const std::string& digest() const = 0;
+
+ protected:
+  Checkpoint() = default;
 };
 
 }  // namespace tessera::model
