@@ -1,14 +1,16 @@
-// EngramSource: where table rows come from. Resident memory, shared memory of a shard on this host, a
-// shard across the network, or a cache in front of one; the worker cannot tell. Conformance:
-// tests/conformance/engram_source_conformance_test.cc.
+// EngramSource: where table rows come from. Resident memory, shared memory of a shard on
+// this host, a shard across the network, or a cache in front of one; the worker cannot
+// tell. Conformance: tests/conformance/engram_source_conformance_test.cc.
 //
 // Contract
 //   - Issue never blocks and never fails: what goes wrong is reported by Wait.
-//   - Row i of the request lands at destination + i * row_bytes, byte for byte as in the table; the
+//   - Row i of the request lands at destination + i * row_bytes, byte for byte as in the
+//   table; the
 //     destination belongs to the caller and must stay alive until Wait returned.
-//   - Wait returns OK only when every row has landed. A missing row is an error with a name, never
-//     zeros: kDeadlineExceeded, kUnavailable (no replica of a shard answers), kDataLoss (a checksum or
-//     digest differs), kInvalidArgument (a row id out of range).
+//   - Wait returns OK only when every row has landed. A missing row is an error with a
+//   name, never
+//     zeros: kDeadlineExceeded, kUnavailable (no replica of a shard answers), kDataLoss
+//     (a checksum or digest differs), kInvalidArgument (a row id out of range).
 //   - After a Wait that failed, nothing writes to the destination any more.
 //   - At most `max_pending` requests may be pending; one more makes its Wait return
 //     kResourceExhausted.
@@ -24,19 +26,9 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
-#include "model/formats/dtype.h"
+#include "engram_store/table/table_info.h"
 
 namespace tessera::engram_store {
-
-// One layer's table.
-struct TableInfo {
-  int64_t layer_id = 0;
-  uint64_t num_rows = 0;
-  int64_t width = 0;                            // W values
-  model::DType format = model::DType::kF8E4M3;  // kF8E4M3 with E8M0 scales per 32, or kBF16
-  int64_t row_bytes = 0;                        // W + W/32, or 2 W
-  std::string digest;                           // of the rows, equal on every replica
-};
 
 // A request in flight; obtained from Issue, spent by Wait.
 struct PendingRows {
@@ -62,8 +54,8 @@ class EngramSource {
   // One per Engram layer, in the order of the model's engram layers. Fixed at creation.
   virtual std::span<const TableInfo> tables() const = 0;
 
-  // `table` indexes tables(). destination.size() == row_ids.size() * row_bytes; row ids are global
-  // in their layer's table. `row_ids` must stay alive until Wait, too.
+  // `table` indexes tables(). destination.size() == row_ids.size() * row_bytes; row ids
+  // are global in their layer's table. `row_ids` must stay alive until Wait, too.
   virtual PendingRows Issue(size_t table, std::span<const uint32_t> row_ids,
                             std::span<std::byte> destination) = 0;
 
