@@ -1,12 +1,13 @@
-// ExpertExchange: dispatch of token rows to the ranks that hold their experts, and combine at home.
-// Works over any Communicator (the EP group of all R ranks). One per rank; one exchange is between
-// Dispatch and Combine at a time. All memory is allocated at Create for `max_tokens`.
+// ExpertExchange: dispatch of token rows to the ranks that hold their experts, and
+// combine at home. Works over any Communicator (the EP group of all R ranks). One per
+// rank; one exchange is between Dispatch and Combine at a time. All memory is allocated
+// at Create for `max_tokens`.
 //
-// Messages per layer and rank: one AllToAllV of rows (each row once per destination rank, whatever
-// the number of its experts there: d * sizeof + the slot list), one AllToAllV back (one row of d
-// values per token and slot). A row that stays on its rank is not copied over the wire, yet rounded to the
-// wire type alike. Combine adds in router-slot order in float32, so neither placement nor group size
-// changes a bit.
+// Messages per layer and rank: one AllToAllV of rows (each row once per destination rank,
+// whatever the number of its experts there: d * sizeof + the slot list), one AllToAllV
+// back (one row of d values per token and slot). A row that stays on its rank is not
+// copied over the wire, yet rounded to the wire type alike. Combine adds in router-slot
+// order in float32, so neither placement nor group size changes a bit.
 #ifndef TESSERA_WORKER_COMM_EXPERT_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_EXPERT_EXCHANGE_H_
 
@@ -24,10 +25,11 @@
 
 namespace tessera::worker {
 
-// What this rank's experts have to compute. Views into the exchange's memory, valid until Combine.
+// What this rank's experts have to compute. Views into the exchange's memory, valid until
+// Combine.
 struct ExpertBatch {
-  kernels::TensorView rows;          // [num_rows, d]: received rows, sorted by source rank
-  kernels::TensorView row_of_item;   // [num_items] i32
+  kernels::TensorView rows;         // [num_rows, d]: received rows, sorted by source rank
+  kernels::TensorView row_of_item;  // [num_items] i32
   kernels::TensorView item_offsets;  // [num_local_experts + 1] i32
   kernels::TensorView out;           // [num_items, d]: the experts write here
 };
@@ -45,14 +47,17 @@ class ExpertExchange {
  public:
   // `ep` and `backend` must outlive it. kInvalidArgument for an owner out of range.
   static absl::StatusOr<std::unique_ptr<ExpertExchange>> Create(
-      const ExpertExchangeOptions& options, kernels::KernelBackend* backend, Communicator* ep);
+      const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
+      Communicator* ep);
   virtual ~ExpertExchange() = default;
 
   // Collective. x [T, d], expert_ids [T, k] i32 (logical ids); T may be 0.
-  virtual absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream, kernels::TensorView x,
+  virtual absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream,
+                                               kernels::TensorView x,
                                                kernels::TensorView expert_ids) = 0;
 
-  // Collective. The batch's `out` is filled; out[t] = sum over slots of weights[t, j] * y[t, j].
+  // Collective. The batch's `out` is filled; out[t] = sum over slots of weights[t, j] *
+  // y[t, j].
   virtual absl::Status Combine(kernels::Stream& stream, kernels::TensorView weights,
                                kernels::TensorView out) = 0;
 

@@ -1,0 +1,61 @@
+#include "worker/comm/expert_exchange.h"
+
+#include <limits>
+
+#include "common/status.h"
+#include "worker/comm/local_exchange.h"
+#include "worker/comm/routed_exchange.h"
+
+namespace tessera::worker {
+namespace {
+
+absl::Status CheckOptions(const ExpertExchangeOptions& options, int num_ranks) {
+  if (options.max_tokens < 1 || options.hidden_size < 1 ||
+      options.experts_per_token < 1) {
+    return InvalidArgumentF(
+        "expert exchange of {} tokens of {} values to {} experts, expected at least 1",
+        options.max_tokens, options.hidden_size, options.experts_per_token);
+  }
+  const auto num_experts = static_cast<int64_t>(options.expert_owner.size());
+  if (options.experts_per_token > num_experts) {
+    return InvalidArgumentF("{} experts per token of {} experts",
+                            options.experts_per_token, num_experts);
+  }
+  for (size_t expert = 0; expert < options.expert_owner.size(); ++expert) {
+    const int owner = options.expert_owner[expert];
+    if (owner < 0 || owner >= num_ranks) {
+      return InvalidArgumentF("expert {} is on rank {} of {}", expert, owner, num_ranks);
+    }
+  }
+  // Items are indexed with int32, and the buffers' bytes (8 per value at most) with
+  // int64.
+  int64_t items = 0;
+  int64_t bytes = 0;
+  if (options.hidden_size > std::numeric_limits<int32_t>::max() ||
+      __builtin_mul_overflow(options.max_tokens, options.experts_per_token, &items) ||
+      __builtin_mul_overflow(items, int64_t{num_ranks}, &items) ||
+      items > std::numeric_limits<int32_t>::max() ||
+      __builtin_mul_overflow(items, options.hidden_size * 8, &bytes)) {
+    return InvalidArgumentF(
+        "expert exchange of {} tokens x {} experts x {} ranks, expected less than 2^31",
+        options.max_tokens, options.experts_per_token, num_ranks);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ExpertExchange>> ExpertExchange::Create(
+    const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
+    Communicator* ep) {
+  const absl::Status status = CheckOptions(options, ep->size());
+  if (!status.ok()) {
+    return status;
+  }
+  if (ep->size() == 1) {
+    return LocalExchange::Create(options, backend);
+  }
+  return RoutedExchange::Create(options, backend, ep);
+}
+
+}  // namespace tessera::worker

@@ -1,0 +1,55 @@
+// ExpertItems: the expert-major item list of one rank, built by a counting sort. Items
+// come in the order (source rank, row, router slot) and keep it inside each expert, so
+// the list is a function of the routing alone.
+#ifndef TESSERA_WORKER_COMM_EXPERT_ITEMS_H_
+#define TESSERA_WORKER_COMM_EXPERT_ITEMS_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/tensor_view.h"
+
+namespace tessera::worker {
+
+// Step thread only. Allocates at construction only. One round: Begin, Count for every
+// item, Offset, Place for every item in the same order.
+class ExpertItems {
+ public:
+  // `expert_owner[e]` is the rank of expert e; the experts of `rank` get local indices in
+  // rising order.
+  ExpertItems(std::span<const int> expert_owner, int rank, int64_t max_items);
+
+  std::span<const int> local_experts() const { return local_experts_; }
+
+  void Begin();
+  // `expert` belongs to this rank.
+  void Count(int32_t expert) { ++offsets_[static_cast<size_t>(local_index(expert)) + 1]; }
+  // Counts become offsets.
+  void Offset();
+  // The item's place in the list.
+  int32_t Place(int32_t expert, int32_t row) {
+    const int32_t item = cursors_[static_cast<size_t>(local_index(expert))]++;
+    row_of_item_[static_cast<size_t>(item)] = row;
+    return item;
+  }
+
+  int64_t num_items() const { return offsets_.back(); }
+  kernels::TensorView row_of_item();   // [num_items] i32
+  kernels::TensorView item_offsets();  // [num_local_experts + 1] i32
+
+ private:
+  int32_t local_index(int32_t expert) const {
+    return local_of_expert_[static_cast<size_t>(expert)];
+  }
+
+  std::vector<int> local_experts_;
+  std::vector<int32_t> local_of_expert_;  // -1: on another rank
+  std::vector<int32_t> offsets_;
+  std::vector<int32_t> cursors_;
+  std::vector<int32_t> row_of_item_;
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_COMM_EXPERT_ITEMS_H_

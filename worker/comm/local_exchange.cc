@@ -1,0 +1,68 @@
+#include "worker/comm/local_exchange.h"
+
+#include <utility>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "worker/comm/exchange_routing.h"
+
+namespace tessera::worker {
+
+using kernels::DType;
+using kernels::TensorView;
+
+LocalExchange::LocalExchange(const ExpertExchangeOptions& options,
+                             kernels::KernelBackend* backend,
+                             kernels::DeviceBuffer outputs)
+    : options_(options),
+      backend_(backend),
+      items_(options_.expert_owner, 0, options.max_tokens * options.experts_per_token),
+      row_of_slot_(static_cast<size_t>(options.max_tokens * options.experts_per_token)),
+      outputs_(std::move(outputs)) {}
+
+absl::StatusOr<std::unique_ptr<ExpertExchange>> LocalExchange::Create(
+    const ExpertExchangeOptions& options, kernels::KernelBackend* backend) {
+  const int64_t num_rows = options.max_tokens * options.experts_per_token;
+  TESSERA_ASSIGN_OR_RETURN(kernels::DeviceBuffer outputs,
+                           backend->Allocate(model::DTypeBytes(
+                               backend->activation_dtype(),
+                               static_cast<size_t>(num_rows * options.hidden_size))));
+  return std::unique_ptr<ExpertExchange>(
+      new LocalExchange(options, backend, std::move(outputs)));
+}
+
+absl::StatusOr<ExpertBatch> LocalExchange::Dispatch(kernels::Stream& stream, TensorView x,
+                                                    TensorView expert_ids) {
+  TESSERA_RETURN_IF_ERROR(stream.Synchronize());
+  TESSERA_RETURN_IF_ERROR(CheckRouting(options_, x, expert_ids));
+  num_tokens_ = x.dim(0);
+  const int64_t k = options_.experts_per_token;
+  items_.Begin();
+  for (int64_t t = 0; t < num_tokens_; ++t) {
+    for (int64_t j = 0; j < k; ++j) {
+      items_.Count(expert_ids.row<int32_t>(t)[j]);
+    }
+  }
+  items_.Offset();
+  for (int64_t t = 0; t < num_tokens_; ++t) {
+    for (int64_t j = 0; j < k; ++j) {
+      row_of_slot_[static_cast<size_t>(t * k + j)] =
+          items_.Place(expert_ids.row<int32_t>(t)[j], static_cast<int32_t>(t));
+    }
+  }
+  return ExpertBatch{
+      x, items_.row_of_item(), items_.item_offsets(),
+      TensorView(outputs_.data(), x.dtype, {items_.num_items(), options_.hidden_size})};
+}
+
+absl::Status LocalExchange::Combine(kernels::Stream& stream, TensorView weights,
+                                    TensorView out) {
+  const TensorView y(outputs_.data(), out.dtype,
+                     {items_.num_items(), options_.hidden_size});
+  const TensorView row_of_slot(row_of_slot_.data(), DType::kI32,
+                               {num_tokens_, options_.experts_per_token});
+  backend_->CombineExperts(stream, y, row_of_slot, weights, out);
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::worker

@@ -1,0 +1,46 @@
+// LocalExchange: ExpertExchange of a group of one rank. No row moves: the batch's rows
+// are x itself, and Combine reads the experts' outputs where they were written.
+#ifndef TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
+#define TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "worker/comm/expert_exchange.h"
+#include "worker/comm/expert_items.h"
+
+namespace tessera::worker {
+
+// Step thread only. Made by ExpertExchange::Create, which has checked the options.
+class LocalExchange final : public ExpertExchange {
+ public:
+  // kResourceExhausted if the backend has no memory for the experts' outputs.
+  static absl::StatusOr<std::unique_ptr<ExpertExchange>> Create(
+      const ExpertExchangeOptions& options, kernels::KernelBackend* backend);
+
+  // kInternal for an expert out of range or more tokens than max_tokens.
+  absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream, kernels::TensorView x,
+                                       kernels::TensorView expert_ids) override;
+  absl::Status Combine(kernels::Stream& stream, kernels::TensorView weights,
+                       kernels::TensorView out) override;
+  std::span<const int> local_experts() const override { return items_.local_experts(); }
+
+ private:
+  LocalExchange(const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
+                kernels::DeviceBuffer outputs);
+
+  const ExpertExchangeOptions options_;
+  kernels::KernelBackend* const backend_;
+  ExpertItems items_;
+  std::vector<int32_t> row_of_slot_;  // [max_tokens, k]
+  kernels::DeviceBuffer outputs_;     // [max_tokens k, d]
+  int64_t num_tokens_ = 0;            // of the exchange in progress
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
