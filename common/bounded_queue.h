@@ -1,8 +1,8 @@
-// BoundedQueue<T>: the only way in which threads of one process hand work to each other. Many
-// producers and consumers; at most `capacity` elements; closing it wakes everyone.
+// BoundedQueue<T>: the only way in which threads of one process hand work to each other.
+// Many producers and consumers; at most `capacity` elements; closing it wakes everyone.
 //
-// State: open -> closed, once. Elements pushed before Close() can still be popped after it.
-// Ordering: a Push happens-before the Pop that returns its element.
+// State: open -> closed, once. Elements pushed before Close() can still be popped after
+// it. Ordering: a Push happens-before the Pop that returns its element.
 #ifndef TESSERA_COMMON_BOUNDED_QUEUE_H_
 #define TESSERA_COMMON_BOUNDED_QUEUE_H_
 
@@ -27,8 +27,8 @@ class BoundedQueue {
   BoundedQueue(const BoundedQueue&) = delete;
   BoundedQueue& operator=(const BoundedQueue&) = delete;
 
-  // Never blocks. kResourceExhausted when full, kCancelled when closed; `value` is kept by the
-  // caller then.
+  // Never blocks. kResourceExhausted when full, kCancelled when closed; `value` is kept
+  // by the caller then.
   absl::Status TryPush(T&& value) {
     absl::MutexLock lock(&mutex_);
     if (closed_) {

@@ -1,6 +1,6 @@
-// Clock: the only source of time. Everything that waits, times out or stamps takes a Clock, so that
-// a simulation can drive it. Time is absl::Time; real clocks give wall time that is fit for both
-// deadlines and timestamps.
+// Clock: the only source of time. Everything that waits, times out or stamps takes a
+// Clock, so that a simulation can drive it. Time is absl::Time; real clocks give wall
+// time that is fit for both deadlines and timestamps.
 #ifndef TESSERA_COMMON_CLOCK_H_
 #define TESSERA_COMMON_CLOCK_H_
 

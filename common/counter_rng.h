@@ -1,7 +1,8 @@
-// CounterRng: random numbers as a pure function of (seed, stream, counter). The sampler keys it by
-// (request seed, choice index, token position), so a token's draw depends on nothing else: not on
-// the batch, the sharding, a restart or a replay. Philox4x32-10 of Salmon et al., "Parallel Random
-// Numbers: As Easy as 1, 2, 3" (SC 2011); its constants are theirs.
+// CounterRng: random numbers as a pure function of (seed, stream, counter). The sampler
+// keys it by (request seed, choice index, token position), so a token's draw depends on
+// nothing else: not on the batch, the sharding, a restart or a replay. Philox4x32-10 of
+// Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011); its constants
+// are theirs.
 #ifndef TESSERA_COMMON_COUNTER_RNG_H_
 #define TESSERA_COMMON_COUNTER_RNG_H_
 

@@ -1,7 +1,5 @@
 #include "common/log.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <initializer_list>
 #include <memory>
@@ -13,11 +11,13 @@
 #include "fmt/format.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
+#include <unistd.h>
 
 namespace tessera::log {
 namespace {
 
-// spdlog's own patterns do not escape JSON, so lines are built here and written as they are.
+// spdlog's own patterns do not escape JSON, so lines are built here and written as they
+// are.
 std::shared_ptr<spdlog::logger> Logger() {
   static const std::shared_ptr<spdlog::logger> logger = [] {
     auto created = std::make_shared<spdlog::logger>(
@@ -50,8 +50,12 @@ const char* Name(Level level) {
 size_t Utf8Length(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(at);
-  const size_t length = lead < 0x80 ? 1 : lead >= 0xF5 ? 0 : lead >= 0xF0 ? 4
-                        : lead >= 0xE0 ? 3 : lead >= 0xC2 ? 2 : 0;
+  const size_t length = lead < 0x80    ? 1
+                        : lead >= 0xF5 ? 0
+                        : lead >= 0xF0 ? 4
+                        : lead >= 0xE0 ? 3
+                        : lead >= 0xC2 ? 2
+                                       : 0;
   if (length == 0 || at + length > text.size()) {
     return 0;
   }
@@ -110,8 +114,8 @@ void Write(Level level, std::string_view component, std::string_view message,
   if (level < minimum_level.load(std::memory_order_relaxed)) {
     return;
   }
-  const std::string now = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(),
-                                           absl::UTCTimeZone());
+  const std::string now =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
   std::string line;
   if (json_lines.load(std::memory_order_relaxed)) {
     line = fmt::format(R"({{"ts":"{}","level":"{}","component":{},"msg":{})", now,

@@ -1,5 +1,6 @@
-// Structured logs: one JSON object a line on stderr, or text where stderr is a terminal. The only
-// header that stands before spdlog; nothing else includes it. No prompt text is ever logged.
+// Structured logs: one JSON object a line on stderr, or text where stderr is a terminal.
+// The only header that stands before spdlog; nothing else includes it. No prompt text is
+// ever logged.
 //
 //   log::Info("worker", "weights loaded", {{"rank", rank}, {"bytes", bytes}});
 //
@@ -26,8 +27,9 @@ struct Field {
   Field(std::string_view key, bool value);
   Field(std::string_view key, double value);
   template <typename T>
-    requires(std::is_integral_v<T> && !std::is_same_v<T, bool>)
-  Field(std::string_view k, T value) : key(k), json(std::to_string(value)) {}
+  requires(std::is_integral_v<T> && !std::is_same_v<T, bool>)
+      Field(std::string_view k, T value)
+      : key(k), json(std::to_string(value)) {}
 
   std::string key;
   std::string json;

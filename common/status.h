@@ -9,8 +9,8 @@
 //   kAborted             the group was torn down: rebuild the communicator
 //   kCancelled           the caller went away
 //   kDataLoss            corrupt weights, table or message
-//   kUnimplemented       a valid request for something that this build or family does not do
-//   kInternal            our bug
+//   kUnimplemented       a valid request for something that this build or family does not
+//   do kInternal            our bug
 //
 // Messages are lower case, without a period, and say what was seen and what was expected.
 #ifndef TESSERA_COMMON_STATUS_H_
@@ -67,9 +67,10 @@ template <typename... Args>
   if (status.ok()) {
     return status;
   }
-  return absl::Status(status.code(),
-                      fmt::format("{}: {}", context, std::string_view(status.message().data(),
-                                                                      status.message().size())));
+  return absl::Status(
+      status.code(),
+      fmt::format("{}: {}", context,
+                  std::string_view(status.message().data(), status.message().size())));
 }
 
 }  // namespace tessera
