@@ -1,6 +1,6 @@
-// StepExecutor: runs StepPlans on one rank, in order. In-process (a thread) or across a gRPC stream;
-// a stub model stands in for it in tests. The coordinator holds one per rank and keeps at most
-// `kMaxInFlight` plans in flight (run-ahead by one).
+// StepExecutor: runs StepPlans on one rank, in order. In-process (a thread) or across a
+// gRPC stream; a stub model stands in for it in tests. The coordinator holds one per rank
+// and keeps at most `kMaxInFlight` plans in flight (run-ahead by one).
 #ifndef TESSERA_PROTO_STEP_EXECUTOR_H_
 #define TESSERA_PROTO_STEP_EXECUTOR_H_
 
@@ -19,13 +19,13 @@ class StepExecutor {
 
   virtual ~StepExecutor() = default;
 
-  // Hands a plan over and returns at once. kResourceExhausted: kMaxInFlight plans are in flight.
-  // kUnavailable or kAborted: the rank is gone or its group was torn down.
+  // Hands a plan over and returns at once. kResourceExhausted: kMaxInFlight plans are in
+  // flight. kUnavailable or kAborted: the rank is gone or its group was torn down.
   virtual absl::Status Submit(StepPlan plan) = 0;
 
-  // The result of the oldest plan in flight. kDeadlineExceeded (the plan stays in flight),
-  // kUnavailable, kAborted, or the error with which the step failed on the rank: the epoch is then
-  // over and every later call returns an error.
+  // The result of the oldest plan in flight. kDeadlineExceeded (the plan stays in
+  // flight), kUnavailable, kAborted, or the error with which the step failed on the rank:
+  // the epoch is then over and every later call returns an error.
   virtual absl::StatusOr<StepResult> Wait(absl::Time deadline) = 0;
 
   // Tears the rank's group down: pending and later calls fail with kAborted. Idempotent.

@@ -1,7 +1,8 @@
-// StepPlan and StepResult: all that the coordinator and a worker say to each other about a step, as
-// plain structs. step_convert.{h,cc} maps them to the wire. A plan is a delta on sequence slots: the
-// worker keeps for each slot its token tail, position, block table and sampler state. A new epoch starts
-// from nothing: every live sequence is admitted again.
+// StepPlan and StepResult: all that the coordinator and a worker say to each other about
+// a step, as plain structs. step_convert.{h,cc} maps them to the wire. A plan is a delta
+// on sequence slots: the worker keeps for each slot its token tail, position, block table
+// and sampler state. A new epoch starts from nothing: every live sequence is admitted
+// again.
 //
 // Order inside a plan: releases, admissions, block appends, then work.
 #ifndef TESSERA_PROTO_STEP_PLAN_H_
@@ -35,10 +36,12 @@ struct SamplingParams {
 
 struct SlotAdmission {
   uint32_t slot = 0;
-  // Tokens before the first position to compute: empty, or (after a prefix hit, a preemption or a new
-  // epoch) the whole history: n-grams and penalties are rebuilt from true token ids.
+  // Tokens before the first position to compute: empty, or (after a prefix hit, a
+  // preemption or a new epoch) the whole history: n-grams and penalties are rebuilt from
+  // true token ids.
   std::vector<int32_t> history;
-  uint32_t prompt_length = 0;  // tokens of the prompt: the rest of the history was generated
+  uint32_t prompt_length =
+      0;  // tokens of the prompt: the rest of the history was generated
   std::vector<uint32_t> blocks;  // block table so far
   SamplingParams sampling;
 
@@ -52,8 +55,8 @@ struct BlockAppend {
   bool operator==(const BlockAppend&) const = default;
 };
 
-// What one slot computes in this step: `tokens`, or, if `from_sample`, the one token that the last
-// step sampled for it (tokens is empty then).
+// What one slot computes in this step: `tokens`, or, if `from_sample`, the one token that
+// the last step sampled for it (tokens is empty then).
 struct SlotWork {
   uint32_t slot = 0;
   bool from_sample = false;
@@ -70,7 +73,8 @@ struct StepPlan {
   std::vector<uint32_t> releases;  // slots
   std::vector<SlotAdmission> admissions;
   std::vector<BlockAppend> appends;
-  std::vector<SlotWork> work;  // may be empty: the rank still takes part in the collectives
+  std::vector<SlotWork>
+      work;  // may be empty: the rank still takes part in the collectives
 
   bool operator==(const StepPlan&) const = default;
 };
@@ -101,8 +105,8 @@ struct StepCounters {
   uint64_t engram_wait_ns = 0;
   uint64_t engram_rows = 0;
   uint64_t engram_late_waits = 0;
-  uint32_t num_tokens = 0;        // positions computed
-  float expert_imbalance = 0;     // max / mean items per rank and layer, 0 without MoE work
+  uint32_t num_tokens = 0;     // positions computed
+  float expert_imbalance = 0;  // max / mean items per rank and layer, 0 without MoE work
 
   bool operator==(const StepCounters&) const = default;
 };
