@@ -1,0 +1,19 @@
+// The binary `tessera`: the table of subcommands.
+#include <algorithm>
+#include <array>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "cli/subcommand.h"
+
+namespace {
+
+constexpr std::array<tessera::cli::Subcommand, 0> kSubcommands = {};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  return tessera::cli::Dispatch(kSubcommands, arguments, std::cout, std::cerr);
+}
