@@ -1,0 +1,100 @@
+#include "tests/testing/stub_executor.h"
+
+#include <utility>
+
+namespace tessera::testing {
+
+StubExecutor::StubExecutor(const StubWorkerOptions& options, Clock* clock,
+                           absl::Duration step_time)
+    : clock_(clock), step_time_(step_time), worker_(options) {}
+
+absl::Status StubExecutor::Submit(proto::StepPlan plan) {
+  absl::MutexLock lock(&mutex_);
+  if (!failure_.ok()) {
+    return failure_;
+  }
+  if (results_.size() >= kMaxInFlight) {
+    return absl::ResourceExhaustedError("two plans are in flight");
+  }
+  absl::StatusOr<proto::StepResult> result = worker_.Execute(plan);
+  if (result.ok()) {
+    results_.push_back(*std::move(result));
+  } else {
+    failure_ = result.status();
+  }
+  ++num_steps_;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<proto::StepResult> StubExecutor::Wait(absl::Time deadline) {
+  bool hung = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!failure_.ok()) {
+      return failure_;
+    }
+    if (results_.empty()) {
+      return absl::FailedPreconditionError("no plan is in flight");
+    }
+    hung = hung_;
+  }
+  if (hung) {
+    clock_->Sleep(deadline - clock_->Now());
+    return absl::DeadlineExceededError("the stub is hung");
+  }
+  if (step_time_ > absl::ZeroDuration()) {
+    clock_->Sleep(step_time_);
+  }
+  absl::MutexLock lock(&mutex_);
+  if (!failure_.ok()) {
+    return failure_;
+  }
+  proto::StepResult result = std::move(results_.front());
+  results_.pop_front();
+  if (wrong_step_) {
+    ++result.step;
+  }
+  return result;
+}
+
+void StubExecutor::Abort(absl::Status reason) {
+  absl::MutexLock lock(&mutex_);
+  if (abort_reason_.ok()) {
+    abort_reason_ = std::move(reason);
+  }
+  if (failure_.ok()) {
+    failure_ = absl::AbortedError("the group was torn down");
+  }
+}
+
+void StubExecutor::Fail(absl::Status status) {
+  absl::MutexLock lock(&mutex_);
+  failure_ = std::move(status);
+}
+
+void StubExecutor::SetHung(bool hung) {
+  absl::MutexLock lock(&mutex_);
+  hung_ = hung;
+}
+
+void StubExecutor::SetWrongStep(bool wrong) {
+  absl::MutexLock lock(&mutex_);
+  wrong_step_ = wrong;
+}
+
+int64_t StubExecutor::num_steps() const {
+  absl::MutexLock lock(&mutex_);
+  return num_steps_;
+}
+
+int64_t StubExecutor::num_live_slots() const {
+  absl::MutexLock lock(&mutex_);
+  return worker_.num_live_slots();
+}
+
+absl::Status StubExecutor::abort_reason() const {
+  absl::MutexLock lock(&mutex_);
+  return abort_reason_;
+}
+
+}  // namespace tessera::testing

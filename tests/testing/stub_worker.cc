@@ -1,0 +1,216 @@
+#include "tests/testing/stub_worker.h"
+
+#include <set>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+
+namespace tessera::testing {
+namespace {
+
+template <typename... Args>
+absl::Status BadPlan(fmt::format_string<Args...> format, Args&&... args) {
+  return StatusF(absl::StatusCode::kFailedPrecondition, format,
+                 std::forward<Args>(args)...);
+}
+
+// The finalizer of SplitMix64.
+uint64_t Mix(uint64_t x) {
+  x ^= x >> 30;
+  x *= 0xbf58476d1ce4e5b9ULL;
+  x ^= x >> 27;
+  x *= 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+int32_t TokenOf(uint64_t hash, uint64_t position, uint32_t prompt_length,
+                const proto::SamplingParams& sampling, int32_t vocab_size) {
+  const uint64_t draw = Mix(hash ^ Mix(sampling.seed ^ Mix(sampling.choice_index + 1)) ^
+                            Mix(position ^ (uint64_t{prompt_length} << 32)));
+  return static_cast<int32_t>(draw % static_cast<uint64_t>(vocab_size));
+}
+
+}  // namespace
+
+uint64_t StubHistoryHash(uint64_t hash, int32_t token) {
+  return Mix(hash + 0x9e3779b97f4a7c15ULL + static_cast<uint32_t>(token));
+}
+
+int32_t StubToken(std::span<const int32_t> history, uint32_t prompt_length,
+                  const proto::SamplingParams& sampling, int32_t vocab_size) {
+  uint64_t hash = 0;
+  for (const int32_t token : history) {
+    hash = StubHistoryHash(hash, token);
+  }
+  return TokenOf(hash, history.size(), prompt_length, sampling, vocab_size);
+}
+
+StubWorker::StubWorker(const StubWorkerOptions& options)
+    : options_(options),
+      slots_(static_cast<size_t>(options.max_num_seqs)),
+      memory_(static_cast<size_t>(options.num_blocks * options.block_size), 0) {}
+
+int64_t StubWorker::num_live_slots() const {
+  int64_t count = 0;
+  for (const Slot& slot : slots_) {
+    count += slot.live ? 1 : 0;
+  }
+  return count;
+}
+
+absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& plan) {
+  TESSERA_RETURN_IF_ERROR(Begin(plan));
+  for (const uint32_t slot : plan.releases) {
+    if (!IsLive(slot)) {
+      return BadPlan("release of slot {}, which is free", slot);
+    }
+    slots_[slot] = Slot();
+  }
+  for (const proto::SlotAdmission& admission : plan.admissions) {
+    TESSERA_RETURN_IF_ERROR(Admit(admission));
+  }
+  for (const proto::BlockAppend& append : plan.appends) {
+    TESSERA_RETURN_IF_ERROR(Append(append));
+  }
+  proto::StepResult result;
+  result.epoch = plan.epoch;
+  result.step = plan.step;
+  std::set<uint32_t> seen;
+  for (const proto::SlotWork& work : plan.work) {
+    if (!seen.insert(work.slot).second) {
+      return BadPlan("two works for slot {}", work.slot);
+    }
+    TESSERA_RETURN_IF_ERROR(Work(work, plan.step, &result));
+  }
+  // After all writes: one sequence's write into another's block must not go unseen.
+  for (const proto::SlotWork& work : plan.work) {
+    TESSERA_RETURN_IF_ERROR(CheckMemory(work.slot));
+  }
+  if (result.counters.num_tokens > options_.max_num_batched_tokens) {
+    return BadPlan("{} tokens in a step, expected at most {}", result.counters.num_tokens,
+                   options_.max_num_batched_tokens);
+  }
+  return result;
+}
+
+absl::Status StubWorker::Begin(const proto::StepPlan& plan) {
+  if (plan.epoch < epoch_) {
+    return BadPlan("plan of epoch {} after epoch {}", plan.epoch, epoch_);
+  }
+  if (plan.epoch > epoch_) {
+    slots_.assign(slots_.size(), Slot());
+    memory_.assign(memory_.size(), 0);
+    epoch_ = plan.epoch;
+    step_ = 0;
+  }
+  if (plan.step != step_ + 1) {
+    return BadPlan("step {} after step {}", plan.step, step_);
+  }
+  step_ = plan.step;
+  return absl::OkStatus();
+}
+
+absl::Status StubWorker::Admit(const proto::SlotAdmission& admission) {
+  if (admission.slot >= slots_.size() || slots_[admission.slot].live) {
+    return BadPlan("admission to slot {}, expected a free one", admission.slot);
+  }
+  TESSERA_RETURN_IF_ERROR(CheckBlocks(admission.blocks));
+  Slot& slot = slots_[admission.slot];
+  slot.live = true;
+  slot.blocks = admission.blocks;
+  slot.prompt_length = admission.prompt_length;
+  slot.sampling = admission.sampling;
+  if (std::ssize(admission.history) > std::ssize(slot.blocks) * options_.block_size) {
+    return BadPlan("history of {} tokens in {} blocks", admission.history.size(),
+                   slot.blocks.size());
+  }
+  for (const int32_t token : admission.history) {
+    PushToken(&slot, token);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StubWorker::CheckBlocks(std::span<const uint32_t> blocks) const {
+  for (const uint32_t block : blocks) {
+    if (block >= options_.num_blocks) {
+      return BadPlan("block {}, expected less than {}", block, options_.num_blocks);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void StubWorker::PushToken(Slot* slot, int32_t token) {
+  const uint64_t before = slot->hashes.empty() ? 0 : slot->hashes.back();
+  slot->tokens.push_back(token);
+  slot->hashes.push_back(StubHistoryHash(before, token));
+}
+
+absl::Status StubWorker::Append(const proto::BlockAppend& append) {
+  if (!IsLive(append.slot)) {
+    return BadPlan("blocks for slot {}, which is free", append.slot);
+  }
+  TESSERA_RETURN_IF_ERROR(CheckBlocks(append.blocks));
+  Slot& slot = slots_[append.slot];
+  slot.blocks.insert(slot.blocks.end(), append.blocks.begin(), append.blocks.end());
+  return absl::OkStatus();
+}
+
+absl::Status StubWorker::Work(const proto::SlotWork& work, uint64_t step,
+                              proto::StepResult* result) {
+  if (!IsLive(work.slot)) {
+    return BadPlan("work for slot {}, which is free", work.slot);
+  }
+  Slot& slot = slots_[work.slot];
+  std::vector<int32_t> tokens = work.tokens;
+  if (work.from_sample) {
+    if (!tokens.empty() || slot.sample_step == 0 || slot.sample_step + 1 != step) {
+      return BadPlan("slot {} goes on from the sample of step {} in step {}", work.slot,
+                     slot.sample_step, step);
+    }
+    tokens = {slot.sample};
+  }
+  if (tokens.empty()) {
+    return BadPlan("work without tokens for slot {}", work.slot);
+  }
+  for (const int32_t token : tokens) {
+    if (token < 0 || token >= options_.vocab_size) {
+      return BadPlan("token {} for slot {}", token, work.slot);
+    }
+    const size_t position = slot.tokens.size();
+    const auto width = static_cast<size_t>(options_.block_size);
+    if (position / width >= slot.blocks.size()) {
+      return BadPlan("slot {} computes position {} with {} blocks", work.slot, position,
+                     slot.blocks.size());
+    }
+    PushToken(&slot, token);
+    memory_[slot.blocks[position / width] * width + position % width] =
+        slot.hashes.back();
+  }
+  result->counters.num_tokens += static_cast<uint32_t>(tokens.size());
+  if (work.sample) {
+    slot.sample = TokenOf(slot.hashes.back(), slot.tokens.size(), slot.prompt_length,
+                          slot.sampling, options_.vocab_size);
+    slot.sample_step = step;
+    result->sampled.push_back({.slot = work.slot,
+                               .token = slot.sample,
+                               .position = static_cast<uint32_t>(slot.tokens.size()),
+                               .logprob = -1.0f,
+                               .top = {}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StubWorker::CheckMemory(uint32_t slot_idx) const {
+  const Slot& slot = slots_[slot_idx];
+  const auto width = static_cast<size_t>(options_.block_size);
+  for (size_t position = 0; position < slot.hashes.size(); ++position) {
+    const uint32_t block = slot.blocks[position / width];
+    if (memory_[block * width + position % width] != slot.hashes[position]) {
+      return DataLossF("slot {} position {}: block {} holds other content", slot_idx,
+                       position, block);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::testing

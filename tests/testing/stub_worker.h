@@ -1,0 +1,80 @@
+// StubWorker: a rank without a model, for tests of everything that makes plans. It keeps
+// its slots purely from StepPlans, as a worker does, and refuses a plan that a worker
+// could not execute. Its KV memory holds, for every position, a hash of all tokens up to
+// it, so that it notices a block that was reused too early, shared wrongly or never
+// filled. The token it samples is a function of the sequence's own history and sampling
+// parameters alone: a test computes the same function and compares.
+#ifndef TESSERA_TESTS_TESTING_STUB_WORKER_H_
+#define TESSERA_TESTS_TESTING_STUB_WORKER_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "proto/step_plan.h"
+
+namespace tessera::testing {
+
+// The hash of a history; start from 0.
+uint64_t StubHistoryHash(uint64_t hash, int32_t token);
+
+// The token that every stub samples after the tokens `history`, of which `prompt_length`
+// are the prompt's, in [0, vocab_size).
+int32_t StubToken(std::span<const int32_t> history, uint32_t prompt_length,
+                  const proto::SamplingParams& sampling, int32_t vocab_size);
+
+struct StubWorkerOptions {
+  int64_t num_blocks = 64;
+  int64_t block_size = 16;
+  int64_t max_num_seqs = 64;
+  int64_t max_num_batched_tokens = 512;
+  int32_t vocab_size = 1000;
+};
+
+// External synchronisation.
+class StubWorker {
+ public:
+  explicit StubWorker(const StubWorkerOptions& options);
+
+  // kFailedPrecondition: the plan is not the next one or cannot be executed. kDataLoss:
+  // the KV memory does not hold what the plan's history says.
+  absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan);
+
+  int64_t num_live_slots() const;
+
+ private:
+  struct Slot {
+    bool live = false;
+    std::vector<int32_t> tokens;   // computed ones
+    std::vector<uint64_t> hashes;  // of the history up to each
+    std::vector<uint32_t> blocks;
+    uint32_t prompt_length = 0;
+    proto::SamplingParams sampling;
+    int32_t sample = 0;
+    uint64_t sample_step = 0;  // 0: none
+  };
+
+  absl::Status Begin(const proto::StepPlan& plan);
+  absl::Status Admit(const proto::SlotAdmission& admission);
+  absl::Status Append(const proto::BlockAppend& append);
+  absl::Status Work(const proto::SlotWork& work, uint64_t step,
+                    proto::StepResult* result);
+  absl::Status CheckMemory(uint32_t slot) const;
+  absl::Status CheckBlocks(std::span<const uint32_t> blocks) const;
+  void PushToken(Slot* slot, int32_t token);
+  bool IsLive(uint32_t slot) const { return slot < slots_.size() && slots_[slot].live; }
+
+  const StubWorkerOptions options_;
+  std::vector<Slot> slots_;
+  std::vector<uint64_t> memory_;  // [num_blocks, block_size]
+  uint64_t epoch_ = 0;
+  uint64_t step_ = 0;
+};
+
+}  // namespace tessera::testing
+
+#endif  // TESSERA_TESTS_TESTING_STUB_WORKER_H_
