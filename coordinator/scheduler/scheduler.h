@@ -15,6 +15,7 @@
 #ifndef TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -42,6 +43,9 @@ struct SchedulerOptions {
   bool enable_prefix_caching = true;
   // Keys of prefix blocks cover the model digest and numerics id through this.
   std::string cache_key_prefix;
+  // Random per process: nobody outside can then build colliding prefixes.
+  std::array<uint64_t, 2> prefix_hash_key = {};
+  uint64_t placement_version = 0;  // written into every plan
 };
 
 // One choice of a request.
@@ -94,22 +98,32 @@ class Scheduler {
       const SchedulerOptions& options);
   virtual ~Scheduler() = default;
 
-  // kResourceExhausted: max_waiting sequences wait. kInvalidArgument: it can never fit.
+  // kResourceExhausted: max_waiting sequences wait. kInvalidArgument: it can never fit,
+  // or its id lives.
   virtual absl::Status Enqueue(SequenceSpec spec) = 0;
 
   // Drops the sequence; its slot is released in the next plan, its blocks as soon as no
   // plan in flight names them. Unknown ids are ignored. Used for stops, cancels and
-  // deadlines alike.
+  // deadlines alike: every sequence ends by this call, also one whose length is reached.
   virtual void Finish(SequenceId id) = 0;
 
   // Sequences whose deadline is not after `now`, still to be finished by the caller.
   virtual std::vector<SequenceId> Expired(absl::Time now) const = 0;
 
-  // The next step. At most two planned steps may be unaccepted. Plans with releases or
-  // with nothing at all are still numbered steps; callers skip a call when there is
-  // nothing to do (`has_work`).
+  // The next step; the first of an epoch has number 1. At most two planned steps may be
+  // unaccepted. Plans with releases or with nothing at all are still numbered steps;
+  // callers skip a call when there is nothing to do (`has_work`: something can be
+  // computed; releases alone wait for the next plan).
   virtual PlannedStep Plan(absl::Time now) = 0;
   virtual bool has_work() const = 0;
+
+  // A step that computes and samples after the one token `token` on every DP rank, for
+  // health: its result goes through Accept and yields no token. kFailedPrecondition:
+  // steps are in flight, or a rank has no free slot or block.
+  virtual absl::StatusOr<PlannedStep> PlanProbe(int32_t token) = 0;
+
+  // Steps planned and not accepted: 0 to 2.
+  virtual int num_in_flight() const = 0;
 
   // Results of the oldest unaccepted step, one per DP rank (of its TP rank 0). kInternal:
   // a result that does not answer the plan; the epoch must then be restarted.
@@ -119,12 +133,19 @@ class Scheduler {
   // Tokens of the prompt that came from the prefix cache at its (last) admission.
   virtual int64_t cached_tokens(SequenceId id) const = 0;
 
+  // Whether the sequence was ever part of a plan; false for unknown ids.
+  virtual bool started(SequenceId id) const = 0;
+
   // Forgets plans in flight, empties caches, and returns every running sequence to the
   // waiting queue with its accepted tokens: the group was re-formed and starts from
   // nothing.
   virtual void StartEpoch(uint64_t epoch) = 0;
 
   virtual SchedulerStats stats() const = 0;
+
+  // Recounts slots and blocks; kInternal names the first difference. For tests: linear in
+  // everything.
+  virtual absl::Status CheckInvariants() const = 0;
 };
 
 }  // namespace tessera::coordinator

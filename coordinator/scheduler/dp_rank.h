@@ -1,0 +1,151 @@
+// DpRank: one data-parallel rank as the scheduler sees it: slots, KV blocks, the running
+// sequences in scheduling order, and the plan under construction. The Scheduler decides
+// who enters; DpRank writes the plan, makes room for decodes by preemption, and gives
+// blocks back once no plan in flight names them.
+#ifndef TESSERA_COORDINATOR_SCHEDULER_DP_RANK_H_
+#define TESSERA_COORDINATOR_SCHEDULER_DP_RANK_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "coordinator/scheduler/block_manager.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "coordinator/scheduler/sequence.h"
+#include "proto/step_plan.h"
+
+namespace tessera::coordinator {
+
+// What one unaccepted plan asked of one slot.
+struct PlannedWork {
+  Sequence* sequence = nullptr;  // null: a probe
+  uint32_t slot = 0;
+  int64_t num_tokens = 0;
+  bool sample = false;
+  int64_t sample_position = 0;  // of the sampled token in its sequence
+};
+
+struct PlannedRankStep {
+  uint64_t step = 0;
+  std::vector<PlannedWork> work;
+};
+
+struct RankStepTotals {
+  int64_t num_tokens = 0;
+  int64_t num_prefill_tokens = 0;
+  int64_t num_sequences = 0;
+};
+
+// External synchronisation. Sequences are borrowed: they must live while they run or have
+// steps in flight here.
+class DpRank {
+ public:
+  // `dp_rank` is its index in the group. Errors as BlockManager::Create.
+  static absl::StatusOr<std::unique_ptr<DpRank>> Create(const SchedulerOptions& options,
+                                                        int dp_rank);
+
+  // Opens `plan`, which must stay valid until EndPlan.
+  void BeginPlan(proto::StepPlan* plan);
+
+  // One token for every sequence that decodes, best first. Those without a block preempt
+  // the worst sequence, themselves included, unless blocks are about to come free.
+  // Preempted ones have left the rank and are appended to `preempted`.
+  void PlanDecodes(std::vector<Sequence*>* preempted);
+
+  // The rest of the step's tokens for running sequences that still prefill, best first.
+  void PlanPrefills();
+
+  // Admits `sequence` with the match that `Match` gave in this plan, and plans its first
+  // chunk. The caller has checked `has_room` and `blocks_for_admission`.
+  void Admit(Sequence* sequence, const PrefixMatch& match);
+
+  // Plans a probe of one token; the caller has checked CanProbe.
+  bool CanProbe() const { return has_free_slot() && blocks_->num_free() > 0; }
+  void AdmitProbe(int32_t token);
+
+  // Closes the plan.
+  RankStepTotals EndPlan();
+
+  // A slot and at least one token of this plan are free.
+  bool has_room() const { return has_free_slot() && budget_ > 0; }
+  bool has_free_slot() const { return !free_slots_.empty(); }
+
+  // The prefix hit that an admission would take; leaves at least one token to compute.
+  PrefixMatch Match(const Sequence& sequence) const;
+
+  // Blocks that an admission with `match` may take beside the match itself. One block for
+  // each running sequence is kept back, so that an admission is not followed by a
+  // preemption at once.
+  int64_t blocks_for_admission(const PrefixMatch& match) const;
+
+  // Takes a running sequence off: slot and blocks go back.
+  void Remove(Sequence* sequence);
+
+  // Checks the answer to the oldest plan, in any order of its slots. kInternal: it does
+  // not answer it.
+  absl::Status CheckResult(uint64_t epoch, const proto::StepResult& result) const;
+
+  // Takes the answer, after CheckResult: appends sampled tokens to their sequences,
+  // registers filled blocks, frees what only this plan named. Tokens of finished
+  // sequences are dropped.
+  void Accept(const PrefixHash& hash, const proto::StepResult& result,
+              std::vector<AcceptedToken>* accepted);
+
+  // Drops everything; running sequences are the caller's to queue again.
+  void Reset();
+
+  const std::vector<Sequence*>& running() const { return running_; }
+  const BlockManager& blocks() const { return *blocks_; }
+  const std::deque<PlannedRankStep>& in_flight() const { return in_flight_; }
+  // Tokens that running sequences still have to prefill.
+  int64_t pending_tokens() const;
+  // Whether a running sequence can be planned.
+  bool has_work() const;
+  absl::Status CheckInvariants() const;
+
+ private:
+  struct DeferredRelease {
+    uint64_t step = 0;  // the last that names them
+    std::vector<BlockId> blocks;
+  };
+
+  DpRank(const SchedulerOptions& options, int dp_rank,
+         std::unique_ptr<BlockManager> blocks);
+
+  uint32_t TakeSlot();
+  // Plans as many known tokens as the step has left.
+  void PlanChunk(Sequence* sequence);
+  void RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_tokens);
+  // Makes the block for position `planned` exist. False: not in this step.
+  bool EnsureDecodeBlock(Sequence* sequence, std::vector<Sequence*>* preempted);
+  void RegisterFilled(const PrefixHash& hash, Sequence* sequence);
+  void ReleaseBlocks(Sequence* sequence);
+  int64_t num_deferred_blocks() const;
+
+  const SchedulerOptions options_;
+  const int dp_rank_;
+  std::unique_ptr<BlockManager> blocks_;
+  std::vector<uint32_t> free_slots_;  // a stack
+  std::vector<uint32_t>
+      pending_releases_;  // slots to name in the plan that is closed next
+  std::vector<uint32_t>
+      probe_slots_;  // of the plan under construction; released in the one after
+  std::vector<Sequence*> running_;  // by RunsBefore
+  std::vector<DeferredRelease> deferred_;
+  std::deque<PlannedRankStep> in_flight_;
+
+  // Of the plan under construction.
+  proto::StepPlan* plan_ = nullptr;
+  RankStepTotals totals_;
+  int64_t budget_ = 0;  // tokens left
+  int64_t num_awaiting_blocks_ =
+      0;  // sequences that sit this step out for blocks to come
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_SCHEDULER_DP_RANK_H_

@@ -1,0 +1,426 @@
+#include "coordinator/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+
+#include "common/check.h"
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "coordinator/scheduler/dp_rank.h"
+#include "coordinator/scheduler/prefix_hash.h"
+#include "coordinator/scheduler/sequence.h"
+#include "routing/dp_rank_policy.h"
+
+namespace tessera::coordinator {
+namespace {
+
+constexpr int kMaxInFlight = 2;
+
+absl::Status ValidateOptions(const SchedulerOptions& options) {
+  if (options.num_dp_ranks < 1 || options.max_num_seqs < 1 ||
+      options.max_num_batched_tokens < 1 || options.max_waiting < 1) {
+    return InvalidArgumentF(
+        "{} dp ranks, {} sequences, {} batched tokens, {} waiting: expected at least one "
+        "of each",
+        options.num_dp_ranks, options.max_num_seqs, options.max_num_batched_tokens,
+        options.max_waiting);
+  }
+  if (options.max_model_len < 2) {
+    return InvalidArgumentF("max_model_len {}, expected at least 2",
+                            options.max_model_len);
+  }
+  if (options.block_size < 1 ||
+      options.num_blocks < (options.max_model_len - 1) / options.block_size + 1) {
+    return InvalidArgumentF(
+        "{} kv blocks of {} tokens, expected enough for one sequence of max_model_len {}",
+        options.num_blocks, options.block_size, options.max_model_len);
+  }
+  return absl::OkStatus();
+}
+
+class GroupScheduler final : public Scheduler {
+ public:
+  GroupScheduler(const SchedulerOptions& options,
+                 std::vector<std::unique_ptr<DpRank>> ranks)
+      : options_(options), hash_(options.prefix_hash_key), ranks_(std::move(ranks)) {}
+
+  absl::Status Enqueue(SequenceSpec spec) override;
+  void Finish(SequenceId id) override;
+  std::vector<SequenceId> Expired(absl::Time now) const override;
+  PlannedStep Plan(absl::Time now) override;
+  bool has_work() const override;
+  absl::StatusOr<PlannedStep> PlanProbe(int32_t token) override;
+  int num_in_flight() const override { return num_in_flight_; }
+  absl::StatusOr<std::vector<AcceptedToken>> Accept(
+      std::span<const proto::StepResult> results) override;
+  int64_t cached_tokens(SequenceId id) const override;
+  bool started(SequenceId id) const override;
+  void StartEpoch(uint64_t epoch) override;
+  SchedulerStats stats() const override;
+  absl::Status CheckInvariants() const override;
+
+ private:
+  PlannedStep OpenStep();
+  void CloseStep(PlannedStep* step);
+  void AddWaiting(Sequence* sequence);
+  void RemoveWaiting(Sequence* sequence);
+  void AdmitWaiting(absl::Time now);
+  // Admits the sequence on the best rank; false if none has room for it.
+  bool TryAdmit(Sequence* sequence);
+  // Whether an attempt to admit `sequence` could end differently than the last one did.
+  bool MayFit(const Sequence& sequence) const;
+  bool AnyRoom() const;
+  uint64_t ReleaseCount() const;
+  const Sequence* Find(SequenceId id) const;
+
+  const SchedulerOptions options_;
+  const PrefixHash hash_;
+  std::vector<std::unique_ptr<DpRank>> ranks_;
+  absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
+  std::vector<std::unique_ptr<Sequence>> ending_;  // finished, with steps in flight
+  std::set<Sequence*, RunsBefore> waiting_;
+  int64_t waiting_tokens_ = 0;
+
+  uint64_t epoch_ = 1;
+  uint64_t next_step_ = 1;
+  int num_in_flight_ = 0;
+  uint64_t next_order_ = 0;
+  // The sequence (by `order`) that no rank had blocks for, and the release count at that
+  // time.
+  std::optional<std::pair<uint64_t, uint64_t>> misfit_;
+  // No live sequence's deadline is earlier; Expired makes it exact.
+  mutable absl::Time earliest_deadline_ = absl::InfiniteFuture();
+  uint64_t prefix_query_tokens_ = 0;
+  uint64_t prefix_hit_tokens_ = 0;
+  uint64_t preemptions_ = 0;
+};
+
+absl::Status GroupScheduler::Enqueue(SequenceSpec spec) {
+  if (std::ssize(waiting_) >= options_.max_waiting) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{} sequences wait, the most allowed", waiting_.size()));
+  }
+  const int64_t prompt_length = std::ssize(spec.prompt);
+  if (prompt_length < 1 || prompt_length >= options_.max_model_len ||
+      spec.max_tokens < 1) {
+    return InvalidArgumentF(
+        "prompt of {} tokens and max_tokens {}, expected 1 to {} and at least 1",
+        prompt_length, spec.max_tokens, options_.max_model_len - 1);
+  }
+  if (sequences_.contains(spec.id)) {
+    return InvalidArgumentF("sequence {} exists", spec.id);
+  }
+  auto sequence = std::make_unique<Sequence>();
+  sequence->tokens = std::move(spec.prompt);
+  sequence->prompt_length = prompt_length;
+  sequence->max_length =
+      prompt_length + std::min(spec.max_tokens, options_.max_model_len - prompt_length);
+  sequence->order = next_order_++;
+  sequence->root = hash_.Root(options_.cache_key_prefix, spec.tenant);
+  sequence->spec = std::move(spec);
+  earliest_deadline_ = std::min(earliest_deadline_, sequence->spec.deadline);
+  AddWaiting(sequence.get());
+  sequences_.emplace(sequence->spec.id, std::move(sequence));
+  return absl::OkStatus();
+}
+
+void GroupScheduler::AddWaiting(Sequence* sequence) {
+  sequence->waiting_tokens = sequence->num_tokens();
+  waiting_tokens_ += sequence->waiting_tokens;
+  waiting_.insert(sequence);
+}
+
+void GroupScheduler::RemoveWaiting(Sequence* sequence) {
+  waiting_tokens_ -= sequence->waiting_tokens;
+  waiting_.erase(sequence);
+}
+
+void GroupScheduler::Finish(SequenceId id) {
+  const auto found = sequences_.find(id);
+  if (found == sequences_.end()) {
+    return;
+  }
+  std::unique_ptr<Sequence> sequence = std::move(found->second);
+  sequences_.erase(found);
+  sequence->finished = true;
+  if (sequence->running()) {
+    ranks_[static_cast<size_t>(sequence->dp_rank)]->Remove(sequence.get());
+  } else {
+    RemoveWaiting(sequence.get());
+  }
+  if (sequence->steps_in_flight > 0) {
+    ending_.push_back(std::move(sequence));
+  }
+}
+
+std::vector<SequenceId> GroupScheduler::Expired(absl::Time now) const {
+  std::vector<SequenceId> expired;
+  if (now < earliest_deadline_) {
+    return expired;
+  }
+  earliest_deadline_ = absl::InfiniteFuture();
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence->spec.deadline <= now) {
+      expired.push_back(id);
+    }
+    earliest_deadline_ = std::min(earliest_deadline_, sequence->spec.deadline);
+  }
+  std::sort(expired.begin(), expired.end());
+  return expired;
+}
+
+PlannedStep GroupScheduler::OpenStep() {
+  TESSERA_CHECK_LT(num_in_flight_, kMaxInFlight);
+  ++num_in_flight_;
+  PlannedStep step;
+  step.plans.resize(ranks_.size());
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    step.plans[i].epoch = epoch_;
+    step.plans[i].step = next_step_;
+    step.plans[i].placement_version = options_.placement_version;
+    ranks_[i]->BeginPlan(&step.plans[i]);
+  }
+  ++next_step_;
+  return step;
+}
+
+void GroupScheduler::CloseStep(PlannedStep* step) {
+  for (const auto& rank : ranks_) {
+    const RankStepTotals totals = rank->EndPlan();
+    step->num_tokens += totals.num_tokens;
+    step->num_prefill_tokens += totals.num_prefill_tokens;
+    step->num_sequences += totals.num_sequences;
+  }
+}
+
+PlannedStep GroupScheduler::Plan(absl::Time now) {
+  PlannedStep step = OpenStep();
+  std::vector<Sequence*> preempted;
+  for (const auto& rank : ranks_) {
+    rank->PlanDecodes(&preempted);
+  }
+  preemptions_ += preempted.size();
+  for (Sequence* sequence : preempted) {
+    AddWaiting(sequence);
+  }
+  for (const auto& rank : ranks_) {
+    rank->PlanPrefills();
+  }
+  AdmitWaiting(now);
+  CloseStep(&step);
+  return step;
+}
+
+absl::StatusOr<PlannedStep> GroupScheduler::PlanProbe(int32_t token) {
+  if (num_in_flight_ > 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("probe with {} steps in flight", num_in_flight_));
+  }
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    if (!ranks_[i]->CanProbe()) {
+      return absl::FailedPreconditionError(
+          fmt::format("probe without a free slot and block on dp rank {}", i));
+    }
+  }
+  PlannedStep step = OpenStep();
+  for (const auto& rank : ranks_) {
+    rank->AdmitProbe(token);
+  }
+  CloseStep(&step);
+  return step;
+}
+
+void GroupScheduler::AdmitWaiting(absl::Time now) {
+  for (auto next = waiting_.begin(); next != waiting_.end() && AnyRoom();) {
+    Sequence* sequence = *next;
+    ++next;
+    if (sequence->spec.deadline <= now) {
+      continue;  // The caller is about to finish it.
+    }
+    // Nobody overtakes the first: what does not fit now would otherwise never fit.
+    if (!MayFit(*sequence)) {
+      return;
+    }
+    if (!TryAdmit(sequence)) {
+      misfit_ = {sequence->order, ReleaseCount()};
+      return;
+    }
+  }
+}
+
+bool GroupScheduler::TryAdmit(Sequence* sequence) {
+  if (options_.enable_prefix_caching) {
+    hash_.ExtendAll(sequence->root, sequence->tokens, options_.block_size,
+                    &sequence->keys);
+  }
+  std::vector<PrefixMatch> matches(ranks_.size());
+  std::vector<routing::DpRankLoad> loads(ranks_.size());
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    if (!ranks_[i]->has_room()) {
+      continue;
+    }
+    matches[i] = ranks_[i]->Match(*sequence);
+    loads[i] = {.has_free_slot = true,
+                .pending_tokens = ranks_[i]->pending_tokens(),
+                .num_sequences = std::ssize(ranks_[i]->running()),
+                .blocks_free = ranks_[i]->blocks_for_admission(matches[i]),
+                .cached_tokens = std::ssize(matches[i].blocks) * options_.block_size};
+  }
+  const std::optional<int> rank = routing::PickDpRank(
+      loads, {.num_tokens = sequence->num_tokens(), .block_size = options_.block_size});
+  if (!rank.has_value()) {
+    return false;
+  }
+  const auto idx = static_cast<size_t>(*rank);
+  RemoveWaiting(sequence);
+  ranks_[idx]->Admit(sequence, matches[idx]);
+  prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
+  prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
+  return true;
+}
+
+bool GroupScheduler::MayFit(const Sequence& sequence) const {
+  // A preempted sequence waits for the tokens that plans in flight still bring it.
+  return sequence.steps_in_flight == 0 && sequence.plannable() &&
+         misfit_ != std::make_pair(sequence.order, ReleaseCount());
+}
+
+bool GroupScheduler::AnyRoom() const {
+  return std::any_of(ranks_.begin(), ranks_.end(),
+                     [](const auto& rank) { return rank->has_room(); });
+}
+
+uint64_t GroupScheduler::ReleaseCount() const {
+  uint64_t count = 0;
+  for (const auto& rank : ranks_) {
+    count += rank->blocks().release_count();
+  }
+  return count;
+}
+
+bool GroupScheduler::has_work() const {
+  for (const auto& rank : ranks_) {
+    if (rank->has_work()) {
+      return true;
+    }
+  }
+  const bool slot_free = std::any_of(ranks_.begin(), ranks_.end(), [](const auto& rank) {
+    return rank->has_free_slot();
+  });
+  return slot_free && !waiting_.empty() && MayFit(**waiting_.begin());
+}
+
+absl::StatusOr<std::vector<AcceptedToken>> GroupScheduler::Accept(
+    std::span<const proto::StepResult> results) {
+  if (results.size() != ranks_.size()) {
+    return InternalF("{} results of a step, expected {}", results.size(), ranks_.size());
+  }
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    TESSERA_RETURN_IF_ERROR(WithContext(ranks_[i]->CheckResult(epoch_, results[i]),
+                                        fmt::format("dp rank {}", i)));
+  }
+  std::vector<AcceptedToken> accepted;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    ranks_[i]->Accept(hash_, results[i], &accepted);
+  }
+  --num_in_flight_;
+  std::erase_if(ending_,
+                [](const auto& sequence) { return sequence->steps_in_flight == 0; });
+  return accepted;
+}
+
+const Sequence* GroupScheduler::Find(SequenceId id) const {
+  const auto found = sequences_.find(id);
+  return found == sequences_.end() ? nullptr : found->second.get();
+}
+
+int64_t GroupScheduler::cached_tokens(SequenceId id) const {
+  const Sequence* sequence = Find(id);
+  return sequence == nullptr ? 0 : sequence->cached_tokens;
+}
+
+bool GroupScheduler::started(SequenceId id) const {
+  const Sequence* sequence = Find(id);
+  return sequence != nullptr && sequence->started;
+}
+
+void GroupScheduler::StartEpoch(uint64_t epoch) {
+  for (const auto& rank : ranks_) {
+    const std::vector<Sequence*> running = rank->running();
+    for (Sequence* sequence : running) {
+      sequence->dp_rank = -1;
+      sequence->blocks.clear();
+      sequence->prefilling = false;
+      sequence->planned = sequence->computed = 0;
+      AddWaiting(sequence);
+    }
+    rank->Reset();
+  }
+  for (const auto& [id, sequence] : sequences_) {
+    sequence->steps_in_flight = 0;
+    sequence->unaccepted_samples = 0;
+  }
+  ending_.clear();
+  misfit_.reset();
+  epoch_ = epoch;
+  next_step_ = 1;
+  num_in_flight_ = 0;
+}
+
+SchedulerStats GroupScheduler::stats() const {
+  SchedulerStats stats;
+  stats.num_waiting = std::ssize(waiting_);
+  stats.waiting_tokens = waiting_tokens_;
+  for (const auto& rank : ranks_) {
+    stats.num_running += std::ssize(rank->running());
+    stats.blocks_total += rank->blocks().num_blocks();
+    stats.blocks_used += rank->blocks().num_used();
+    stats.blocks_cached += rank->blocks().num_cached();
+  }
+  stats.prefix_query_tokens = prefix_query_tokens_;
+  stats.prefix_hit_tokens = prefix_hit_tokens_;
+  stats.preemptions = preemptions_;
+  return stats;
+}
+
+absl::Status GroupScheduler::CheckInvariants() const {
+  size_t num_running = 0;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    TESSERA_RETURN_IF_ERROR(
+        WithContext(ranks_[i]->CheckInvariants(), fmt::format("dp rank {}", i)));
+    num_running += ranks_[i]->running().size();
+  }
+  if (num_running + waiting_.size() != sequences_.size()) {
+    return InternalF("{} running and {} waiting sequences, expected {} together",
+                     num_running, waiting_.size(), sequences_.size());
+  }
+  int64_t tokens = 0;
+  for (const Sequence* sequence : waiting_) {
+    tokens += sequence->waiting_tokens;
+  }
+  if (tokens != waiting_tokens_) {
+    return InternalF("{} tokens wait, counted {}", tokens, waiting_tokens_);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
+    const SchedulerOptions& options) {
+  TESSERA_RETURN_IF_ERROR(ValidateOptions(options));
+  std::vector<std::unique_ptr<DpRank>> ranks;
+  for (int64_t i = 0; i < options.num_dp_ranks; ++i) {
+    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<DpRank> rank,
+                             DpRank::Create(options, static_cast<int>(i)));
+    ranks.push_back(std::move(rank));
+  }
+  return std::unique_ptr<Scheduler>(
+      std::make_unique<GroupScheduler>(options, std::move(ranks)));
+}
+
+}  // namespace tessera::coordinator

@@ -1,0 +1,75 @@
+// Sequence: the scheduler's record of one choice of a request, from Enqueue to Finish.
+// Plain state; DpRank and the Scheduler change it. Not seen outside of this folder.
+//
+// Lengths, with `tokens` = prompt + accepted generated tokens:
+//   computed <= planned <= tokens.size() + unaccepted_samples
+// planned < tokens.size(): the tokens from there on are known and can be planned. planned
+// == tokens.size() while a sample is unaccepted: the next token is the one that the last
+// step samples.
+#ifndef TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
+#define TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "coordinator/scheduler/block_manager.h"
+#include "coordinator/scheduler/scheduler.h"
+
+namespace tessera::coordinator {
+
+// External synchronisation.
+struct Sequence {
+  SequenceSpec spec;  // its prompt moved into `tokens`
+  std::vector<int32_t> tokens;
+  int64_t prompt_length = 0;
+  int64_t max_length = 0;  // of tokens, by max_tokens and max_model_len
+  uint64_t order = 0;      // of Enqueue; kept by a preempted sequence
+  PrefixKey root;
+  std::vector<PrefixKey>
+      keys;  // of the full blocks of `tokens`, as far as they were needed
+
+  // While it runs.
+  int dp_rank = -1;  // -1: waiting or finished
+  uint32_t slot = 0;
+  bool prefilling = false;  // until a plan reaches the end of the known tokens
+  std::vector<BlockId> blocks;
+  PrefixCursor cursor;
+  int64_t planned = 0;
+  int64_t computed = 0;  // by accepted steps
+
+  // Outlives preemption: plans in flight answer into these.
+  int unaccepted_samples = 0;
+  int steps_in_flight = 0;
+  uint64_t last_step = 0;  // that named its blocks
+
+  int64_t waiting_tokens = 0;  // what it adds to the queue's token count
+  int64_t cached_tokens = 0;
+  bool started = false;
+  bool finished = false;
+
+  bool running() const { return dp_rank >= 0; }
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t num_known() const {
+    return num_tokens() - planned;
+  }  // plannable as explicit tokens
+  // Whether something can be planned: the length limit counts samples that are still in
+  // flight.
+  bool plannable() const { return num_tokens() + unaccepted_samples < max_length; }
+
+  PrefixQuery query(int64_t max_blocks) const {
+    return {
+        .tenant = spec.tenant, .tokens = tokens, .keys = keys, .max_blocks = max_blocks};
+  }
+};
+
+// Scheduling order: lower priority value, then earlier arrival in the queue.
+struct RunsBefore {
+  bool operator()(const Sequence* a, const Sequence* b) const {
+    return a->spec.priority != b->spec.priority ? a->spec.priority < b->spec.priority
+                                                : a->order < b->order;
+  }
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
