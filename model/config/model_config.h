@@ -1,11 +1,13 @@
-// ModelConfig: config.json as a validated description of one model. A family is a row of choices
-// (attention, residual, router, Engram, draft), never a type of its own: the forward pass is composed
-// from the choices, and a new family is a new choice or a new row.
+// ModelConfig: config.json as a validated description of one model. A family is a row of
+// choices (attention, residual, router, Engram, draft), never a type of its own: the
+// forward pass is composed from the choices, and a new family is a new choice or a new
+// row.
 //
 // Shape letters used across the repository (docs/glossary.md):
-//   d hidden_size, L num_layers, H heads, q q_lora_rank, c kv_lora_rank, n/r/v head dims (nope, rope,
-//   value), J/D indexer heads and head dim, E routed experts, k experts per token, m expert width,
-//   M residual streams, V vocabulary, C Engram columns, W Engram row width, N longest n-gram, T tokens.
+//   d hidden_size, L num_layers, H heads, q q_lora_rank, c kv_lora_rank, n/r/v head dims
+//   (nope, rope, value), J/D indexer heads and head dim, E routed experts, k experts per
+//   token, m expert width, M residual streams, V vocabulary, C Engram columns, W Engram
+//   row width, N longest n-gram, T tokens.
 #ifndef TESSERA_MODEL_CONFIG_MODEL_CONFIG_H_
 #define TESSERA_MODEL_CONFIG_MODEL_CONFIG_H_
 
@@ -66,11 +68,11 @@ struct HyperConnectionConfig {
 };
 
 struct MoeConfig {
-  int64_t num_experts = 0;          // E
-  int64_t experts_per_token = 0;    // k
-  int64_t expert_width = 0;         // m
-  int64_t num_shared_experts = 0;   // one MLP of width num_shared_experts * m; 0 = none
-  int64_t num_groups = 1;           // 1: no grouping
+  int64_t num_experts = 0;         // E
+  int64_t experts_per_token = 0;   // k
+  int64_t expert_width = 0;        // m
+  int64_t num_shared_experts = 0;  // one MLP of width num_shared_experts * m; 0 = none
+  int64_t num_groups = 1;          // 1: no grouping
   int64_t top_groups = 1;
   bool normalize_weights = true;
   double scaling_factor = 1;
@@ -80,15 +82,18 @@ struct MoeConfig {
 // Hashed n-gram memory (arXiv 2601.07372). Absent where layer_ids is empty.
 struct EngramConfig {
   EngramContract contract = EngramContract::kV41;
-  std::vector<int64_t> layer_ids;        // ascending, 0-based; they seed the hash
-  int64_t max_ngram = 0;                 // N: orders 2..N
-  int64_t num_heads = 0;                 // K per order
-  int64_t head_dim = 0;                  // W
-  std::vector<int64_t> bucket_bases;     // one per order, N-1 of them
-  int64_t compressed_vocab_size = 0;     // V'
-  int64_t pad_token_id = 0;              // raw id
+  std::vector<int64_t> layer_ids;     // ascending, 0-based; they seed the hash
+  int64_t max_ngram = 0;              // N: orders 2..N
+  int64_t num_heads = 0;              // K per order
+  int64_t head_dim = 0;               // W
+  std::vector<int64_t> bucket_bases;  // one per order, N-1 of them
+  int64_t compressed_vocab_size = 0;  // V'
+  int64_t pad_token_id = 0;           // raw id
   uint64_t seed = 0;
-  std::vector<int64_t> num_embeddings;   // optional, one per layer: checked against the primes
+  // Rows of each layer's table: the sums of its bucket primes (bucket_primes.h). Parsing
+  // fills it whether or not the config names them; a config made by hand may leave it
+  // empty.
+  std::vector<int64_t> num_embeddings;
 
   // C: columns per layer.
   int64_t num_columns() const { return (max_ngram - 1) * num_heads; }
@@ -102,14 +107,14 @@ struct ModelConfig {
   RouterKind router = RouterKind::kSigmoid;
   DraftKind draft = DraftKind::kNone;
 
-  int64_t vocab_size = 0;         // V
-  int64_t hidden_size = 0;        // d
-  int64_t num_layers = 0;         // L, without the draft layers
-  int64_t num_dense_layers = 0;   // layers below are dense, the rest MoE
-  int64_t dense_width = 0;        // inner width of a dense MLP
+  int64_t vocab_size = 0;        // V
+  int64_t hidden_size = 0;       // d
+  int64_t num_layers = 0;        // L, without the draft layers
+  int64_t num_dense_layers = 0;  // layers below are dense, the rest MoE
+  int64_t dense_width = 0;       // inner width of a dense MLP
   int64_t max_positions = 0;
   double rms_norm_eps = 1e-6;
-  int64_t num_draft_layers = 0;   // MTP layers, stored as layers L..
+  int64_t num_draft_layers = 0;  // MTP layers, stored as layers L..
 
   MlaConfig mla;
   IndexerConfig indexer;
@@ -131,8 +136,11 @@ struct ModelConfig {
   double softmax_scale() const;
 };
 
-// Parses and validates config.json. kInvalidArgument names the field, what was found and what was
-// expected; fields that belong to another family are refused, unknown informative ones are ignored.
+// Parses and validates config.json. kInvalidArgument names the field, what was found and
+// what was expected; fields that belong to another family are refused, unknown
+// informative ones are ignored. kUnimplemented: a family of DeepSeek's that this build
+// does not run. Sizes are bounded so that any product of them that counts elements or
+// bytes fits int64_t.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json);
 
 // Reads DIR/config.json and, where it exists, DIR/generation_config.json (eos ids).

@@ -12,8 +12,8 @@ namespace {
 using testing::HasSubstr;
 
 TEST(ParseStrictJson, GivesTheSameDocumentAsThePlainParser) {
-  const char* text =
-      R"({"a":[1,-2,3.5,null,true,"x",[],{}],"b":{"c":{"d":[{"e":1}]}},"":18446744073709551615})";
+  const char* text = R"({"a":[1,-2,3.5,null,true,"x",[],{}],"b":{"c":{"d":[{"e":1}]}},)"
+                     R"("":18446744073709551615})";
   const auto parsed = ParseStrictJson(text);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(*parsed, nlohmann::json::parse(text));

@@ -11,13 +11,12 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 #include <openssl/evp.h>
@@ -174,7 +173,7 @@ class MappedCheckpoint final : public Checkpoint {
 
   const std::vector<Shard> shards_;
   const std::string digest_;
-  absl::flat_hash_map<absl::string_view, Place> places_;  // keys are entries' names
+  std::unordered_map<std::string_view, Place> places_;  // keys: the entries' names
   std::vector<std::string> names_;
   uint64_t total_bytes_ = 0;
 };
@@ -196,7 +195,7 @@ absl::Status MappedCheckpoint::Index() {
 }
 
 absl::StatusOr<TensorRef> MappedCheckpoint::Find(std::string_view name) const {
-  const auto found = places_.find(absl::string_view(name.data(), name.size()));
+  const auto found = places_.find(name);
   if (found == places_.end()) {
     return StatusF(absl::StatusCode::kNotFound, "no tensor {}", name);
   }
