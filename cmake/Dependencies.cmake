@@ -19,3 +19,5 @@ find_path(NLOHMANN_INCLUDE_DIR nlohmann/json.hpp REQUIRED)
 if(TESSERA_MPI)
   find_package(MPI REQUIRED COMPONENTS C)
 endif()
+# The Python with tools/requirements.txt, made by `./dev setup`; script tests run in it.
+set(TESSERA_VENV_PYTHON "${PROJECT_SOURCE_DIR}/build/venv/bin/python3" CACHE FILEPATH "Python of the script tests")

@@ -258,14 +258,14 @@ def check_sizes(repository):
 
 def check_function_lines(repository):
     """Namespaces are not indented, so a function outside a class opens and closes at column 0."""
-    not_a_function = re.compile(r"(namespace|class|struct|union|enum|extern|#|\}|constexpr \S+ k)")
+    not_a_function = re.compile(r"(namespace|class|struct|union|enum|extern|#|\}|INSTANTIATE_)")
     for path, _ in repository.select(*CPP_EXTENSIONS):
         start, signature = None, ""
         for number, line in enumerate(repository.code(path).split("\n"), 1):
             if start is None:
                 opens_here = line[:1] not in ("", " ", "\t")
                 signature = line if opens_here else signature + line
-                if line.rstrip().endswith("{") and "(" in signature \
+                if re.search(r"(?<!=)\s*\{$", line.rstrip()) and "(" in signature \
                         and not not_a_function.match(signature):
                     start = number
             elif line.startswith("}"):
@@ -345,8 +345,8 @@ BANNED_NAMES = [
     (r"\bNULL\b", "", "NULL", "nullptr"),
     (r"(?<![\w.>])(std::)?(abort|exit|quick_exit|_exit)\(", r"common/check\.cc|cli/.*|tests/.*",
      "exit", "absl::Status up to main"),
-    (r"\b(get_instance|GetInstance|getInstance)\b", "", "singleton", "an argument of Create"),
-    (r"\babsl::(string_view|optional|variant|make_unique)\b", "", "absl's copy of a standard type",
+    (r"(?<!UnitTest::)\b(get_instance|GetInstance|getInstance)\b", "", "singleton", "an argument of Create"),
+    (r"\babsl::(optional|variant|make_unique)\b", "", "absl's copy of a standard type",
      "the one of std"),
 ]
 BANNED_SUFFIX = re.compile(

@@ -145,6 +145,9 @@ class TidyTest(unittest.TestCase):
         self.assert_clean(tidy.check_function_lines, {"common/a.cc": function(70)})
         body = "class A {\n" + "  int x_;\n" * 100 + "};\n"
         self.assert_clean(tidy.check_function_lines, {"common/a.h": body})
+        for opening in ["INSTANTIATE_TEST_SUITE_P(A, B, Values(C{", "const A kTable = F<void(int)> = {"]:
+            self.assert_clean(tidy.check_function_lines,
+                              {"common/a.cc": opening + "\n" + "  {1, 2},\n" * 100 + "};\n"})
 
     def test_columns(self):
         self.assert_caught(tidy.check_columns, {"common/a.cc": "a" * 91 + "\n"}, "91 columns")
@@ -181,7 +184,7 @@ class TidyTest(unittest.TestCase):
                      "absl::Now();", "using namespace std;", "assert(x);", "std::regex r;",
                      'printf("x");', 'std::fprintf(stderr, "x");', "rand();", "std::random_device d;",
                      "throw 3;", "p = NULL;", "std::exit(1);", "A::GetInstance();",
-                     "absl::string_view s;", "class FooManager {", "struct FooData : Bar {",
+                     "absl::optional<int> s;", "class FooManager {", "struct FooData : Bar {",
                      "class StringUtils final {"]:
             self.assert_caught(tidy.check_banned_names, {"worker/a.cc": code + "\n"}, "worker/a.cc:1")
 

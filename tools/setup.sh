@@ -1,0 +1,81 @@
+# Sourced by ./dev: installs what is missing, and says so. Runs on Debian 12, as root or with sudo.
+# Nothing is fetched but Debian packages and the pinned Python packages of tools/requirements.txt.
+
+# What it takes to build and to serve.
+build_packages=(
+  ca-certificates ccache cmake g++ libabsl-dev libbenchmark-dev libboost-dev libboost-system-dev
+  libcli11-dev libfmt-dev libgmock-dev libgrpc++-dev libgtest-dev libhwloc-dev libopenmpi-dev
+  libpcre2-dev libprotobuf-dev libspdlog-dev libssl-dev libyaml-cpp-dev ninja-build
+  nlohmann-json3-dev openmpi-bin pkg-config prometheus-cpp-dev protobuf-compiler
+  protobuf-compiler-grpc python3
+)
+test_packages=(git python3-venv)
+clang_packages=(clang clang-format clang-tidy)
+
+say() { printf '[dev] %s\n' "$*"; }
+fail() { printf '[dev] error: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    fail "need root or sudo to run: $*"
+  fi
+}
+
+is_installed() {
+  [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# install_packages NAME...: those that are missing, in one apt run; nothing when none is.
+install_packages() {
+  local package missing=()
+  for package in "$@"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  [ "${#missing[@]}" -eq 0 ] && return 0
+  command -v apt-get >/dev/null || fail "no apt-get here; install by hand: ${missing[*]}"
+  say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+  as_root apt-get update --quiet --quiet
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes \
+    --no-install-recommends "${missing[@]}"
+}
+
+# promtool checks /metrics in a test. It is taken out of its package without installing that, because
+# installing would start a Prometheus server.
+fetch_promtool() {
+  if command -v promtool >/dev/null || [ -x build/tools/promtool ]; then
+    return 0
+  fi
+  say "taking promtool out of the Debian package prometheus into build/tools"
+  mkdir --parents build/tools
+  (
+    cd build/tools
+    # Where apt-get has just installed something its lists are fresh; else they may be missing.
+    apt-get download --quiet --quiet prometheus 2>/dev/null || {
+      as_root apt-get update --quiet --quiet
+      apt-get download --quiet --quiet prometheus
+    }
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin/promtool
+    mv usr/bin/promtool promtool
+    rm --recursive --force usr prometheus_*.deb
+  )
+}
+
+# build/venv holds exactly tools/requirements.txt; it is made anew when that file changes.
+make_venv() {
+  local stamp=build/venv/requirements.txt
+  if [ -f "$stamp" ] && cmp --silent tools/requirements.txt "$stamp"; then
+    return 0
+  fi
+  say "installing the Python packages of tools/requirements.txt into build/venv"
+  mkdir --parents build
+  rm --recursive --force build/venv
+  local python=/usr/bin/python3
+  [ -x "$python" ] || python=python3
+  "$python" -m venv build/venv
+  build/venv/bin/pip install --quiet --disable-pip-version-check --requirement tools/requirements.txt
+  cp tools/requirements.txt "$stamp"
+}
