@@ -265,7 +265,7 @@ def check_function_lines(repository):
             if start is None:
                 opens_here = line[:1] not in ("", " ", "\t")
                 signature = line if opens_here else signature + line
-                if re.search(r"(?<!=)\s*\{$", line.rstrip()) and "(" in signature \
+                if re.search(r"[^=\s]\s*\{$", line) and "(" in signature \
                         and not not_a_function.match(signature):
                     start = number
             elif line.startswith("}"):
