@@ -1,0 +1,339 @@
+#include "tests/simulation/scheduler_simulation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr int32_t kVocabSize = 50;
+// Tokens that a client would take as its stop; frequent enough to end many sequences
+// early.
+constexpr int32_t kStopToken = 7;
+// Sampling seeds carry the sequence id into the plans; a probe has none.
+constexpr coordinator::SequenceId kProbe = 0;
+
+}  // namespace
+
+SchedulerSimulation::SchedulerSimulation(uint64_t seed) : random_(seed) {
+  ChooseOptions();
+  for (int i = 0; i < 3; ++i) {
+    std::vector<int32_t> prompt(static_cast<size_t>(options_.max_model_len));
+    std::generate(prompt.begin(), prompt.end(),
+                  [this] { return static_cast<int32_t>(Draw(kVocabSize)); });
+    shared_prompts_.push_back(std::move(prompt));
+  }
+}
+
+void SchedulerSimulation::ChooseOptions() {
+  options_.num_dp_ranks = static_cast<int64_t>(1 + Draw(3));
+  options_.max_num_seqs = static_cast<int64_t>(1 + Draw(8));
+  options_.max_num_batched_tokens =
+      static_cast<int64_t>(Chance(20) ? 1 + Draw(3) : 1 + Draw(40));
+  options_.max_model_len = static_cast<int64_t>(8 + Draw(60));
+  options_.block_size = static_cast<int64_t>(1 + Draw(8));
+  const int64_t least = (options_.max_model_len - 1) / options_.block_size + 1;
+  options_.num_blocks = least + static_cast<int64_t>(Draw(Chance(50) ? 4 : 60));
+  options_.max_waiting = static_cast<int64_t>(1 + Draw(30));
+  options_.enable_prefix_caching = Chance(85);
+  options_.prefix_hash_key = {random_(), random_()};
+}
+
+absl::Status SchedulerSimulation::Run(int num_ticks) {
+  TESSERA_ASSIGN_OR_RETURN(scheduler_, coordinator::Scheduler::Create(options_));
+  StartGroup();
+  for (int tick = 0; tick < num_ticks; ++tick) {
+    TESSERA_RETURN_IF_ERROR(
+        WithContext(Tick(/*arrivals=*/true), fmt::format("tick {}", tick)));
+  }
+  // Every live sequence needs at most its length in steps by itself, and the best one
+  // always advances.
+  const int64_t limit = 100 + 4 * options_.max_model_len * std::ssize(live_);
+  for (int64_t tick = 0; !live_.empty() || !results_.empty(); ++tick) {
+    if (tick > limit) {
+      return InternalF("{} sequences still live {} ticks after the last arrival",
+                       live_.size(), tick);
+    }
+    TESSERA_RETURN_IF_ERROR(
+        WithContext(Tick(/*arrivals=*/false), fmt::format("drain tick {}", tick)));
+  }
+  coverage_.preemptions = scheduler_->stats().preemptions;
+  coverage_.prefix_hit_tokens = scheduler_->stats().prefix_hit_tokens;
+  return CheckDrained();
+}
+
+absl::Status SchedulerSimulation::CheckDrained() const {
+  const coordinator::SchedulerStats stats = scheduler_->stats();
+  if (stats.num_waiting != 0 || stats.num_running != 0 || stats.waiting_tokens != 0 ||
+      stats.blocks_used != 0) {
+    return InternalF("after the end {} wait, {} run, {} tokens wait, {} blocks are used",
+                     stats.num_waiting, stats.num_running, stats.waiting_tokens,
+                     stats.blocks_used);
+  }
+  if (static_cast<int64_t>(ended_.size()) !=
+      coverage_.finished + coverage_.cancelled + coverage_.expired) {
+    return InternalF("{} sequences ended, {} ends seen", ended_.size(),
+                     coverage_.finished + coverage_.cancelled + coverage_.expired);
+  }
+  return absl::OkStatus();
+}
+
+void SchedulerSimulation::StartGroup() {
+  scheduler_->StartEpoch(epoch_);
+  results_.clear();
+  workers_.clear();
+  for (int64_t i = 0; i < options_.num_dp_ranks; ++i) {
+    workers_.emplace_back(
+        StubWorkerOptions{.num_blocks = options_.num_blocks,
+                          .block_size = options_.block_size,
+                          .max_num_seqs = options_.max_num_seqs,
+                          .max_num_batched_tokens = options_.max_num_batched_tokens,
+                          .vocab_size = kVocabSize});
+  }
+  views_.assign(static_cast<size_t>(options_.num_dp_ranks), RankView());
+}
+
+coordinator::SequenceSpec SchedulerSimulation::DrawSpec() {
+  coordinator::SequenceSpec spec;
+  spec.id = next_id_++;
+  spec.tenant = std::string(1, static_cast<char>('a' + Draw(3)));
+  const auto longest = static_cast<uint64_t>(options_.max_model_len - 1);
+  const size_t length = 1 + Draw(Chance(30) ? longest : std::min<uint64_t>(longest, 20));
+  spec.prompt = shared_prompts_[Draw(shared_prompts_.size())];
+  spec.prompt.resize(length);
+  const size_t shared = Draw(length + 1);
+  for (size_t i = shared; i < length; ++i) {
+    spec.prompt[i] = static_cast<int32_t>(Draw(kVocabSize));
+  }
+  spec.max_tokens = static_cast<int64_t>(1 + Draw(40));
+  spec.sampling.seed = spec.id;
+  spec.sampling.choice_index = static_cast<uint32_t>(Draw(3));
+  spec.priority = static_cast<int32_t>(Draw(3)) - 1;
+  spec.arrival = now_;
+  spec.deadline = Chance(20) ? now_ + absl::Seconds(static_cast<int64_t>(Draw(60)))
+                             : absl::InfiniteFuture();
+  return spec;
+}
+
+absl::Status SchedulerSimulation::Arrive() {
+  const coordinator::SequenceSpec spec = DrawSpec();
+  const absl::Status status = scheduler_->Enqueue(spec);
+  const bool full = scheduler_->stats().num_waiting >= options_.max_waiting;
+  if (status.ok()) {
+    live_[spec.id] = {.spec = spec, .generated = {}};
+    return absl::OkStatus();
+  }
+  if (status.code() == absl::StatusCode::kResourceExhausted && full) {
+    return absl::OkStatus();
+  }
+  return WithContext(status, "enqueue");
+}
+
+void SchedulerSimulation::CancelOne() {
+  if (live_.empty()) {
+    return;
+  }
+  auto victim = live_.begin();
+  std::advance(victim, Draw(live_.size()));
+  scheduler_->Finish(victim->first);
+  ended_.insert(victim->first);
+  live_.erase(victim);
+  ++coverage_.cancelled;
+}
+
+absl::Status SchedulerSimulation::ExpireDue() {
+  std::vector<coordinator::SequenceId> due;
+  for (const auto& [id, request] : live_) {
+    if (request.spec.deadline <= now_) {
+      due.push_back(id);
+    }
+  }
+  const std::vector<coordinator::SequenceId> expired = scheduler_->Expired(now_);
+  if (expired != due) {
+    return InternalF("{} sequences expired, expected {}", expired.size(), due.size());
+  }
+  for (const coordinator::SequenceId id : expired) {
+    scheduler_->Finish(id);
+    ended_.insert(id);
+    live_.erase(id);
+    ++coverage_.expired;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::Tick(bool arrivals) {
+  now_ += absl::Seconds(1);
+  if (arrivals) {
+    for (uint64_t i = Draw(4); i > 0; --i) {
+      TESSERA_RETURN_IF_ERROR(Arrive());
+    }
+    if (Chance(5)) {
+      CancelOne();
+    }
+    if (Chance(1)) {
+      ++epoch_;
+      ++coverage_.epochs;
+      StartGroup();
+    }
+  }
+  TESSERA_RETURN_IF_ERROR(ExpireDue());
+  const bool can_plan = results_.size() < 2 && (scheduler_->has_work() || Chance(2));
+  if (can_plan && (results_.empty() || Chance(80))) {
+    TESSERA_RETURN_IF_ERROR(PlanStep());
+  } else if (results_.empty() && !live_.empty()) {
+    return InternalF("nothing to do and nothing in flight with {} live sequences",
+                     live_.size());
+  }
+  if (!results_.empty() &&
+      (results_.size() == 2 || Chance(60) || !scheduler_->has_work())) {
+    TESSERA_RETURN_IF_ERROR(AcceptStep());
+  }
+  return scheduler_->CheckInvariants();
+}
+
+absl::Status SchedulerSimulation::PlanStep() {
+  coordinator::PlannedStep step;
+  bool probed = false;
+  if (results_.empty() && Chance(3)) {
+    auto probe = scheduler_->PlanProbe(1);
+    if (probe.ok()) {
+      step = *std::move(probe);
+      probed = true;
+      ++coverage_.probes;
+    }
+  }
+  if (!probed) {
+    coverage_.steps_ahead += results_.empty() ? 0 : 1;
+    step = scheduler_->Plan(now_);
+  }
+  std::vector<proto::StepResult> results;
+  int64_t num_tokens = 0;
+  for (size_t rank = 0; rank < workers_.size(); ++rank) {
+    TESSERA_RETURN_IF_ERROR(CheckPlan(rank, step.plans[rank]));
+    TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
+                             workers_[rank].Execute(step.plans[rank]));
+    num_tokens += result.counters.num_tokens;
+    results.push_back(std::move(result));
+  }
+  if (num_tokens != step.num_tokens) {
+    return InternalF("{} tokens planned, {} reported", num_tokens, step.num_tokens);
+  }
+  results_.push_back(std::move(results));
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::CheckNewBlocks(size_t rank,
+                                                 const std::vector<uint32_t>& blocks,
+                                                 size_t begin,
+                                                 const std::string& tenant) {
+  RankView& view = views_[rank];
+  for (size_t i = begin; i < blocks.size(); ++i) {
+    for (const std::set<uint32_t>& in_flight : view.blocks_of_plans_in_flight) {
+      if (in_flight.contains(blocks[i])) {
+        return InternalF("block {} given out while a plan in flight names it", blocks[i]);
+      }
+    }
+    for (const auto& [slot, table] : view.tables) {
+      if (std::find(table.begin(), table.end(), blocks[i]) != table.end()) {
+        return InternalF("block {} given out while slot {} holds it", blocks[i], slot);
+      }
+    }
+    view.tenant_of_block[blocks[i]] = tenant;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::CheckPlan(size_t rank, const proto::StepPlan& plan) {
+  RankView& view = views_[rank];
+  for (const uint32_t slot : plan.releases) {
+    view.tables.erase(slot);
+  }
+  for (const proto::SlotAdmission& admission : plan.admissions) {
+    const coordinator::SequenceId id = admission.sampling.seed;
+    if (id != kProbe && !live_.contains(id)) {
+      return InternalF("admission of sequence {}, which is not live", id);
+    }
+    const std::string tenant = id == kProbe ? "" : live_[id].spec.tenant;
+    const size_t num_hits =
+        admission.history.size() / static_cast<size_t>(options_.block_size);
+    for (size_t i = 0; i < num_hits; ++i) {
+      if (view.tenant_of_block[admission.blocks[i]] != tenant) {
+        return InternalF("tenant {} shares block {} of tenant {}", tenant,
+                         admission.blocks[i], view.tenant_of_block[admission.blocks[i]]);
+      }
+    }
+    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, admission.blocks, num_hits, tenant));
+    view.tables[admission.slot] = admission.blocks;
+  }
+  for (const proto::BlockAppend& append : plan.appends) {
+    std::vector<uint32_t>& table = view.tables[append.slot];
+    const std::string tenant = view.tenant_of_block[table.at(0)];
+    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, append.blocks, 0, tenant));
+    table.insert(table.end(), append.blocks.begin(), append.blocks.end());
+  }
+  std::set<uint32_t> named;
+  for (const proto::SlotWork& work : plan.work) {
+    named.insert(view.tables[work.slot].begin(), view.tables[work.slot].end());
+  }
+  view.blocks_of_plans_in_flight.push_back(std::move(named));
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::AcceptStep() {
+  TESSERA_ASSIGN_OR_RETURN(const std::vector<coordinator::AcceptedToken> accepted,
+                           scheduler_->Accept(results_.front()));
+  size_t num_sampled = 0;
+  for (const proto::StepResult& result : results_.front()) {
+    num_sampled += result.sampled.size();
+  }
+  coverage_.dropped_tokens += static_cast<int64_t>(num_sampled - accepted.size());
+  results_.pop_front();
+  for (RankView& view : views_) {
+    view.blocks_of_plans_in_flight.pop_front();
+  }
+  for (const coordinator::AcceptedToken& token : accepted) {
+    TESSERA_RETURN_IF_ERROR(TakeToken(token));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::TakeToken(const coordinator::AcceptedToken& token) {
+  const auto found = live_.find(token.sequence);
+  if (found == live_.end()) {
+    return InternalF("token for sequence {}, which is not live", token.sequence);
+  }
+  Request& request = found->second;
+  if (token.index != std::ssize(request.generated)) {
+    return InternalF("token {} of sequence {}, expected {}", token.index, token.sequence,
+                     request.generated.size());
+  }
+  std::vector<int32_t> history = request.spec.prompt;
+  history.insert(history.end(), request.generated.begin(), request.generated.end());
+  const int32_t expected =
+      StubToken(history, static_cast<uint32_t>(request.spec.prompt.size()),
+                request.spec.sampling, kVocabSize);
+  if (token.sampled.token != expected) {
+    return InternalF("sequence {} token {} is {}, expected {}", token.sequence,
+                     token.index, token.sampled.token, expected);
+  }
+  request.generated.push_back(token.sampled.token);
+  ++coverage_.tokens;
+  const bool last = std::ssize(request.generated) == request.spec.max_tokens ||
+                    std::ssize(history) + 1 == options_.max_model_len;
+  if (token.length_reached != last) {
+    return InternalF("sequence {} token {}: length_reached is {}", token.sequence,
+                     token.index, token.length_reached);
+  }
+  if (last || token.sampled.token == kStopToken) {
+    scheduler_->Finish(token.sequence);
+    ended_.insert(token.sequence);
+    live_.erase(found);
+    ++coverage_.finished;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::testing

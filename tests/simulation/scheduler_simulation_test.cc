@@ -1,0 +1,83 @@
+// Runs SchedulerSimulation over many seeds. --seeds=N runs N of them, --seed=N the one
+// that a failure printed.
+#include "tests/simulation/scheduler_simulation.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <iostream>
+#include <string_view>
+
+#include "gtest/gtest.h"
+
+#include "tests/testing/status_matchers.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr int kTicks = 150;
+
+uint64_t first_seed = 1;
+uint64_t num_seeds = 200;
+
+TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
+  SimulationCoverage total;
+  for (uint64_t seed = first_seed; seed < first_seed + num_seeds; ++seed) {
+    SchedulerSimulation simulation(seed);
+    ASSERT_THAT(simulation.Run(kTicks), IsOk()) << "run again with --seed=" << seed;
+    const SimulationCoverage& coverage = simulation.coverage();
+    total.tokens += coverage.tokens;
+    total.finished += coverage.finished;
+    total.cancelled += coverage.cancelled;
+    total.expired += coverage.expired;
+    total.epochs += coverage.epochs;
+    total.probes += coverage.probes;
+    total.steps_ahead += coverage.steps_ahead;
+    total.dropped_tokens += coverage.dropped_tokens;
+    total.preemptions += coverage.preemptions;
+    total.prefix_hit_tokens += coverage.prefix_hit_tokens;
+  }
+  std::cout << num_seeds << " seeds: " << total.tokens << " tokens, " << total.finished
+            << " finished, " << total.cancelled << " cancelled, " << total.expired
+            << " expired, " << total.epochs << " epochs, " << total.probes << " probes, "
+            << total.steps_ahead << " steps ahead, " << total.dropped_tokens
+            << " dropped tokens, " << total.preemptions << " preemptions, "
+            << total.prefix_hit_tokens << " prefix hit tokens\n";
+  if (num_seeds >= 50) {
+    // A simulation in which nothing happens proves nothing.
+    EXPECT_GT(total.finished, 10 * static_cast<int64_t>(num_seeds));
+    EXPECT_GT(total.expired, 0);
+    EXPECT_GT(total.epochs, 0);
+    EXPECT_GT(total.probes, 0);
+    EXPECT_GT(total.steps_ahead, 0);
+    EXPECT_GT(total.dropped_tokens, 0);
+    EXPECT_GT(total.preemptions, num_seeds);
+    EXPECT_GT(total.prefix_hit_tokens, num_seeds);
+  }
+}
+
+// Reads --name=N into `value`; false if `argument` is another flag.
+bool ReadFlag(std::string_view argument, std::string_view name, uint64_t* value) {
+  if (!argument.starts_with(name)) {
+    return false;
+  }
+  *value = std::strtoull(argument.data() + name.size(), nullptr, 10);
+  return true;
+}
+
+void ReadFlags(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (ReadFlag(argv[i], "--seed=", &first_seed)) {
+      num_seeds = 1;
+    }
+    ReadFlag(argv[i], "--seeds=", &num_seeds);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::testing
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  tessera::testing::ReadFlags(argc, argv);
+  return RUN_ALL_TESTS();
+}
