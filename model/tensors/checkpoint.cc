@@ -162,6 +162,7 @@ class MappedCheckpoint final : public Checkpoint {
 
   absl::StatusOr<TensorRef> Find(std::string_view name) const override;
   const std::vector<std::string>& names() const override { return names_; }
+  std::vector<std::string> files() const override;
   uint64_t total_bytes() const override { return total_bytes_; }
   const std::string& digest() const override { return digest_; }
 
@@ -192,6 +193,14 @@ absl::Status MappedCheckpoint::Index() {
   }
   std::sort(names_.begin(), names_.end());
   return absl::OkStatus();
+}
+
+std::vector<std::string> MappedCheckpoint::files() const {
+  std::vector<std::string> files;
+  for (const Shard& shard : shards_) {
+    files.push_back(shard.name);
+  }
+  return files;
 }
 
 absl::StatusOr<TensorRef> MappedCheckpoint::Find(std::string_view name) const {

@@ -59,6 +59,9 @@ class Checkpoint {
   // All names, sorted.
   virtual const std::vector<std::string>& names() const = 0;
 
+  // File names of the shards, sorted; empty where the tensors come from no files.
+  virtual std::vector<std::string> files() const { return {}; }
+
   // Sum of the tensors' bytes.
   virtual uint64_t total_bytes() const = 0;
 
