@@ -420,6 +420,15 @@ def check_markdown(repository):
                     yield Finding(path, number, "markdown", f"link to {target}: no such file")
 
 
+def check_architecture(repository):
+    """ARCHITECTURE.md is how a newcomer finds a file: every path in it must exist."""
+    path = "ARCHITECTURE.md"
+    for number, line in enumerate(repository.texts.get(path, "").split("\n"), 1):
+        for target in re.findall(r"`([a-z_]+/[\w/.-]*)`", line):
+            if target.rstrip("/") not in repository.paths | repository.folders:
+                yield Finding(path, number, "markdown", f"{target}: no such file")
+
+
 def check_whitespace(repository):
     for path, text in sorted(repository.texts.items()):
         if text and not text.endswith("\n"):
@@ -452,7 +461,7 @@ def check_folders(repository):
 
 RULES = [check_layers, check_restricted_includes, check_backend_conditionals, check_guards,
          check_sizes, check_function_lines, check_columns, check_build_lists, check_unit_tests,
-         check_banned_names, check_markers, check_markdown, check_whitespace, check_scripts,
+         check_banned_names, check_markers, check_markdown, check_architecture, check_whitespace, check_scripts,
          check_folders]
 
 EXCEPTIONS = "tools/tidy_exceptions.txt"

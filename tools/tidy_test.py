@@ -226,6 +226,12 @@ class TidyTest(unittest.TestCase):
         self.assert_caught(tidy.check_markdown, {"docs/a.md": "# A\n[x](gone.md#part)\n"}, "gone.md")
         self.assert_clean(tidy.check_markdown, {"docs/a.md": "# A\n[x](../common/status.h)\n"})
 
+    def test_architecture_names_files_that_exist(self):
+        good = "# A\n`common/status.h`, `model/formats/`, `a.cc`, `cli/<name>.cc`\n"
+        self.assert_clean(tidy.check_architecture, {"ARCHITECTURE.md": good})
+        self.assert_caught(tidy.check_architecture, {"ARCHITECTURE.md": "# A\n`common/gone.cc`\n"},
+                           "common/gone.cc")
+
     def test_whitespace(self):
         self.assert_caught(tidy.check_whitespace, {"a.md": "x \n"}, "trailing")
         self.assert_caught(tidy.check_whitespace, {"a.cc": "\tx\n"}, "tab")
