@@ -1,0 +1,32 @@
+// DenseMlp: down(silu(gate x) * (up x)), its inner width split over the TP group, one
+// reduction. Serves dense layers and the shared experts of a mixture.
+#ifndef TESSERA_WORKER_LAYERS_DENSE_MLP_H_
+#define TESSERA_WORKER_LAYERS_DENSE_MLP_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+
+#include "kernels/tensor_view.h"
+#include "worker/layers/feed_forward.h"
+#include "worker/layers/step_context.h"
+#include "worker/layers/weights.h"
+
+namespace tessera::worker {
+
+class DenseMlp final : public FeedForward {
+ public:
+  explicit DenseMlp(const MlpWeights& weights) : weights_(weights) {}
+
+  absl::Status Forward(const StepContext& context, kernels::TensorView x,
+                       kernels::TensorView out) override;
+  size_t scratch_bytes(int64_t max_tokens) const override;
+
+ private:
+  const MlpWeights weights_;
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_LAYERS_DENSE_MLP_H_

@@ -1,0 +1,163 @@
+#include "worker/layers/mla_dsa_attention.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+
+#include "kernels/kernel_backend.h"
+#include "kernels/tensor_view.h"
+#include "model/config/model_config.h"
+#include "worker/layers/scratch_arena.h"
+#include "worker/layers/step_context.h"
+
+namespace tessera::worker {
+
+using kernels::DType;
+using kernels::KSplit;
+using kernels::RopePairing;
+using kernels::TensorView;
+
+// k_norm is a LayerNorm of its own epsilon, not rms_norm_eps (model.md 3.2).
+constexpr double kIndexKeyNormEps = 1e-6;
+
+MlaDsaAttention::MlaDsaAttention(const model::ModelConfig& config, int64_t layer,
+                                 int tp_size, const MlaDsaWeights& weights,
+                                 const MlaDsaCache& cache)
+    : mla_(config.mla),
+      indexer_(config.indexer),
+      norm_eps_(config.rms_norm_eps),
+      softmax_scale_(config.softmax_scale()),
+      hidden_(config.hidden_size),
+      layer_(layer),
+      num_heads_(config.mla.num_heads / tp_size),
+      inv_freq_(model::RopeInverseFrequencies(config.rope, config.mla.qk_rope_head_dim)),
+      weights_(weights),
+      cache_(cache) {}
+
+size_t MlaDsaAttention::scratch_bytes(int64_t max_tokens) const {
+  const int64_t c = mla_.kv_lora_rank;
+  const int64_t per_token = mla_.q_lora_rank +
+                            num_heads_ * (mla_.qk_nope_head_dim + mla_.qk_rope_head_dim) +
+                            c + mla_.qk_rope_head_dim + indexer_.head_dim +
+                            indexer_.num_heads * (indexer_.head_dim + 1) +
+                            2 * num_heads_ * c + num_heads_ * mla_.v_head_dim;
+  // 16 tensors at most, each rounded up to the alignment; indices are counted as
+  // activations.
+  return ScratchArena::Bytes(DType::kF64, max_tokens * (per_token + indexer_.topk + 1)) +
+         16 * ScratchArena::kAlignment;
+}
+
+void MlaDsaAttention::StoreKeys(const StepContext& context, TensorView x) const {
+  const int64_t tokens = context.num_tokens;
+  const int64_t c = mla_.kv_lora_rank;
+  const int64_t r = mla_.qk_rope_head_dim;
+  auto& ops = *context.backend;
+  auto& stream = *context.stream;
+  ScratchArena::Scope scope(context.scratch);
+
+  TensorView kv = context.scratch->Take(context.dtype(), {tokens, c + r});
+  ops.Linear(stream, x, weights_.kv_a, KSplit::Whole(), kv);
+  TensorView latent = kv.Slice(1, 0, c);
+  ops.RmsNorm(stream, latent, weights_.kv_a_norm, norm_eps_, latent);
+  TensorView k_rope = kv.Slice(1, c, r);
+  ops.Rope(stream, k_rope.SplitLast(r), context.paged.positions, inv_freq_,
+           RopePairing::kInterleaved);
+  ops.StorePaged(stream, latent, context.cache_slots, cache_.latent);
+  ops.StorePaged(stream, k_rope, context.cache_slots, cache_.k_rope);
+
+  TensorView key = context.scratch->Take(context.dtype(), {tokens, indexer_.head_dim});
+  ops.Linear(stream, x, weights_.index_k, KSplit::Whole(), key);
+  ops.LayerNorm(stream, key, weights_.index_k_norm_weight, weights_.index_k_norm_bias,
+                kIndexKeyNormEps, key);
+  ops.Rope(stream, key.SplitLast(indexer_.head_dim), context.paged.positions, inv_freq_,
+           RopePairing::kHalfSplit);
+  ops.Hadamard(stream, key);
+  ops.StorePaged(stream, key, context.cache_slots, cache_.index_key);
+}
+
+MlaDsaAttention::Queries MlaDsaAttention::ProjectQueries(const StepContext& context,
+                                                         TensorView q_low) const {
+  const int64_t n = mla_.qk_nope_head_dim;
+  const int64_t r = mla_.qk_rope_head_dim;
+  TensorView q =
+      context.scratch->Take(context.dtype(), {context.num_tokens, num_heads_ * (n + r)});
+  context.backend->Linear(*context.stream, q_low, weights_.q_b, KSplit::Whole(), q);
+  const TensorView heads = q.SplitLast(n + r);
+  Queries queries{heads.Slice(2, 0, n), heads.Slice(2, n, r)};
+  context.backend->Rope(*context.stream, queries.rope, context.paged.positions, inv_freq_,
+                        RopePairing::kInterleaved);
+  return queries;
+}
+
+MlaDsaAttention::Selection MlaDsaAttention::SelectTokens(const StepContext& context,
+                                                         TensorView x,
+                                                         TensorView q_low) const {
+  const int64_t tokens = context.num_tokens;
+  const int64_t heads = indexer_.num_heads;
+  const int64_t dim = indexer_.head_dim;
+  auto& ops = *context.backend;
+  auto& stream = *context.stream;
+  Selection selection{context.scratch->Take(DType::kI32, {tokens, indexer_.topk}),
+                      context.scratch->Take(DType::kI32, {tokens})};
+  ScratchArena::Scope scope(context.scratch);
+
+  TensorView q = context.scratch->Take(context.dtype(), {tokens, heads * dim});
+  ops.Linear(stream, q_low, weights_.index_q, KSplit::Whole(), q);
+  q = q.SplitLast(dim);
+  ops.Rope(stream, q, context.paged.positions, inv_freq_, RopePairing::kHalfSplit);
+  ops.Hadamard(stream, q);
+  TensorView head_weights = context.scratch->Take(context.dtype(), {tokens, heads});
+  ops.Linear(stream, x, weights_.index_weights, KSplit::Whole(), head_weights);
+  ops.Scale(
+      stream, head_weights,
+      1.0 / std::sqrt(static_cast<double>(heads)) / std::sqrt(static_cast<double>(dim)));
+  ops.IndexerSelect(stream, {.q = q,
+                             .weights = head_weights,
+                             .keys = cache_.index_key,
+                             .index = context.paged,
+                             .topk = indexer_.topk,
+                             .selected = selection.positions,
+                             .num_selected = selection.counts});
+  return selection;
+}
+
+absl::Status MlaDsaAttention::Forward(const StepContext& context, TensorView x,
+                                      TensorView out) {
+  const int64_t tokens = context.num_tokens;
+  const int64_t c = mla_.kv_lora_rank;
+  const int64_t head_rows = mla_.qk_nope_head_dim + mla_.v_head_dim;
+  auto& ops = *context.backend;
+  auto& stream = *context.stream;
+  ScratchArena::Scope scope(context.scratch);
+
+  TensorView q_low = context.scratch->Take(context.dtype(), {tokens, mla_.q_lora_rank});
+  ops.Linear(stream, x, weights_.q_a, KSplit::Whole(), q_low);
+  ops.RmsNorm(stream, q_low, weights_.q_a_norm, norm_eps_, q_low);
+  StoreKeys(context, x);
+  const Queries queries = ProjectQueries(context, q_low);
+  const Selection selection = SelectTokens(context, x, q_low);
+  context.Trace("select", layer_, selection.positions);
+
+  TensorView q_latent = context.scratch->Take(context.dtype(), {tokens, num_heads_, c});
+  ops.HeadLinearTransposed(stream, queries.nope, weights_.kv_b, head_rows, 0, q_latent);
+  TensorView o_latent = context.scratch->Take(context.dtype(), {tokens, num_heads_, c});
+  ops.MlaAttention(stream, {.q_latent = q_latent,
+                            .q_rope = queries.rope,
+                            .latent = cache_.latent,
+                            .k_rope = cache_.k_rope,
+                            .index = context.paged,
+                            .selected = selection.positions,
+                            .num_selected = selection.counts,
+                            .scale = softmax_scale_,
+                            .out = o_latent});
+  TensorView o =
+      context.scratch->Take(context.dtype(), {tokens, num_heads_, mla_.v_head_dim});
+  ops.HeadLinear(stream, o_latent, weights_.kv_b, head_rows, mla_.qk_nope_head_dim, o);
+  ops.Linear(stream, o.Reshape({tokens, num_heads_ * mla_.v_head_dim}), weights_.o.weight,
+             weights_.o.split, out);
+  return ReduceOverTp(context, out);
+}
+
+}  // namespace tessera::worker

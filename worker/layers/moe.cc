@@ -1,0 +1,150 @@
+#include "worker/layers/moe.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+
+#include "common/status_macros.h"
+#include "kernels/kernel_backend.h"
+#include "kernels/tensor_view.h"
+#include "model/formats/dtype.h"
+#include "worker/layers/scratch_arena.h"
+#include "worker/layers/step_context.h"
+
+namespace tessera::worker {
+
+using kernels::DType;
+using kernels::TensorView;
+
+namespace {
+
+// Tokens [begin, begin + count) of T that rank `rank` of `size` dispatches.
+struct Share {
+  int64_t begin;
+  int64_t count;
+};
+
+Share ShareOf(int64_t tokens, int rank, int size) {
+  const int64_t begin = tokens * rank / size;
+  return {begin, tokens * (rank + 1) / size - begin};
+}
+
+}  // namespace
+
+Moe::Moe(const model::ModelConfig& config, int64_t layer, const MoeWeights& weights,
+         ExpertExchange* exchange)
+    : moe_(config.moe),
+      hidden_(config.hidden_size),
+      layer_(layer),
+      weights_(weights),
+      exchange_(exchange),
+      gather_counts_(8),
+      expert_load_(static_cast<size_t>(config.moe.num_experts)) {
+  if (weights_.shared.has_value()) {
+    shared_.emplace(*weights_.shared);
+  }
+}
+
+size_t Moe::scratch_bytes(int64_t max_tokens) const {
+  const size_t shared = shared_.has_value() ? shared_->scratch_bytes(max_tokens) : 0;
+  return ScratchArena::Bytes(DType::kF64,
+                             max_tokens * (2 * moe_.experts_per_token + hidden_)) +
+         shared + 4 * ScratchArena::kAlignment;
+}
+
+void Moe::NoteImbalance(const StepContext& context, TensorView expert_ids) {
+  if (context.expert_imbalance == nullptr || expert_ids.empty()) {
+    return;
+  }
+  std::fill(expert_load_.begin(), expert_load_.end(), 0);
+  for (int64_t t = 0; t < expert_ids.dim(0); ++t) {
+    const int32_t* ids = expert_ids.row<int32_t>(t);
+    for (int64_t j = 0; j < expert_ids.dim(1); ++j) {
+      ++expert_load_[static_cast<size_t>(ids[j])];
+    }
+  }
+  const auto largest =
+      static_cast<float>(*std::max_element(expert_load_.begin(), expert_load_.end()));
+  const float mean = static_cast<float>(expert_ids.num_elements()) /
+                     static_cast<float>(expert_load_.size());
+  *context.expert_imbalance = std::max(*context.expert_imbalance, largest / mean);
+}
+
+absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
+                                TensorView expert_ids, TensorView weights,
+                                TensorView out) {
+  const int tp_size = context.tp->size();
+  const Share share = ShareOf(context.num_tokens, context.tp->rank(), tp_size);
+  const TensorView mine = out.Rows(share.begin, share.count);
+  ExpertBatch batch;
+  TESSERA_RETURN_IF_ERROR(TimedCollective(
+      context, share.count * hidden_ * static_cast<int64_t>(sizeof(float)),
+      [&]() -> absl::Status {
+        TESSERA_ASSIGN_OR_RETURN(
+            batch, exchange_->Dispatch(*context.stream, x.Rows(share.begin, share.count),
+                                       expert_ids.Rows(share.begin, share.count)));
+        return absl::OkStatus();
+      }));
+  context.backend->GroupedExperts(*context.stream, {.x = batch.rows,
+                                                    .row_of_item = batch.row_of_item,
+                                                    .item_offsets = batch.item_offsets,
+                                                    .experts = weights_.experts,
+                                                    .out = batch.out});
+  TESSERA_RETURN_IF_ERROR(TimedCollective(
+      context,
+      share.count * moe_.experts_per_token * hidden_ *
+          static_cast<int64_t>(sizeof(float)),
+      [&] {
+        return exchange_->Combine(*context.stream, weights.Rows(share.begin, share.count),
+                                  mine);
+      }));
+  if (tp_size == 1 || context.num_tokens == 0) {
+    return absl::OkStatus();
+  }
+  const auto row_bytes =
+      static_cast<int64_t>(model::DTypeBytes(out.dtype, static_cast<size_t>(hidden_)));
+  for (int rank = 0; rank < tp_size; ++rank) {
+    gather_counts_[static_cast<size_t>(rank)] =
+        ShareOf(context.num_tokens, rank, tp_size).count * row_bytes;
+  }
+  auto* const bytes = static_cast<std::byte*>(out.data);
+  return TimedCollective(context, context.num_tokens * row_bytes, [&] {
+    return context.tp->AllGather(
+        {bytes + share.begin * row_bytes, static_cast<size_t>(share.count * row_bytes)},
+        std::span<const int64_t>(gather_counts_).first(static_cast<size_t>(tp_size)),
+        {bytes, static_cast<size_t>(context.num_tokens * row_bytes)});
+  });
+}
+
+absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView out) {
+  ScratchArena::Scope scope(context.scratch);
+  const int64_t tokens = context.num_tokens;
+  const int64_t slots = moe_.experts_per_token;
+  const TensorView expert_ids = context.scratch->Take(DType::kI32, {tokens, slots});
+  const TensorView weights = context.scratch->Take(context.dtype(), {tokens, slots});
+  context.backend->Route(*context.stream, {.x = x,
+                                           .gate = weights_.router,
+                                           .bias = weights_.router_bias,
+                                           .num_groups = moe_.num_groups,
+                                           .top_groups = moe_.top_groups,
+                                           .normalize = moe_.normalize_weights,
+                                           .scaling = moe_.scaling_factor,
+                                           .expert_ids = expert_ids,
+                                           .weights = weights});
+  context.Trace("router.ids", layer_, expert_ids);
+  context.Trace("router.weights", layer_, weights);
+  NoteImbalance(context, expert_ids);
+  TESSERA_RETURN_IF_ERROR(RoutedExperts(context, x, expert_ids, weights, out));
+  if (!shared_.has_value()) {
+    return absl::OkStatus();
+  }
+  const TensorView shared = context.scratch->Take(context.dtype(), {tokens, hidden_});
+  TESSERA_RETURN_IF_ERROR(shared_->Forward(context, x, shared));
+  context.backend->Add(*context.stream, shared, out);
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::worker

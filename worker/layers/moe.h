@@ -1,0 +1,59 @@
+// Moe: sigmoid router, routed experts over all ranks, shared expert over the TP group.
+//
+//   route (whole on every rank) -> dispatch this rank's share of the tokens -> grouped
+//   experts
+//   -> combine at home in slot order -> gather the shares of the TP group -> add the
+//   shared expert
+//
+// The ranks of a TP group hold the same tokens; each dispatches a contiguous share, so no
+// row crosses the wire twice. Per layer: two all-to-alls over R ranks, one all-gather and
+// one reduction over tp.
+#ifndef TESSERA_WORKER_LAYERS_MOE_H_
+#define TESSERA_WORKER_LAYERS_MOE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "kernels/tensor_view.h"
+#include "model/config/model_config.h"
+#include "worker/comm/expert_exchange.h"
+#include "worker/layers/dense_mlp.h"
+#include "worker/layers/feed_forward.h"
+#include "worker/layers/step_context.h"
+#include "worker/layers/weights.h"
+
+namespace tessera::worker {
+
+class Moe final : public FeedForward {
+ public:
+  // `exchange` is shared by all layers of the rank and must outlive them.
+  Moe(const model::ModelConfig& config, int64_t layer, const MoeWeights& weights,
+      ExpertExchange* exchange);
+
+  absl::Status Forward(const StepContext& context, kernels::TensorView x,
+                       kernels::TensorView out) override;
+  size_t scratch_bytes(int64_t max_tokens) const override;
+
+ private:
+  absl::Status RoutedExperts(const StepContext& context, kernels::TensorView x,
+                             kernels::TensorView expert_ids, kernels::TensorView weights,
+                             kernels::TensorView out);
+  void NoteImbalance(const StepContext& context, kernels::TensorView expert_ids);
+
+  const model::MoeConfig moe_;
+  const int64_t hidden_;
+  const int64_t layer_;
+  const MoeWeights weights_;
+  ExpertExchange* const exchange_;
+  std::optional<DenseMlp> shared_;
+  std::vector<int64_t> gather_counts_;  // bytes of each TP rank's share
+  std::vector<int32_t> expert_load_;    // [E], for the imbalance metric
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_LAYERS_MOE_H_

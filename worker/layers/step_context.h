@@ -1,0 +1,70 @@
+// StepContext: what one step gives to every layer: the tokens' positions and pages, the
+// device, the scratch memory, the group's communicators and, for `trace`, a sink for
+// intermediates. Layers keep no state between steps apart from weights and cache views.
+#ifndef TESSERA_WORKER_LAYERS_STEP_CONTEXT_H_
+#define TESSERA_WORKER_LAYERS_STEP_CONTEXT_H_
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+
+#include "common/clock.h"
+#include "kernels/kernel_backend.h"
+#include "kernels/tensor_view.h"
+#include "worker/comm/communicator.h"
+#include "worker/comm/expert_exchange.h"
+#include "worker/layers/scratch_arena.h"
+
+namespace tessera::worker {
+
+// Receives intermediates by the names of the golden files ("router.1.ids", "hidden.0"…):
+// rows of this step's tokens, in token order. Only rank 0 of a trace has one. Must copy
+// what it keeps.
+class TraceSink {
+ public:
+  virtual ~TraceSink() = default;
+  // `layer` is -1 for what belongs to no layer.
+  virtual void Record(std::string_view what, int64_t layer, kernels::TensorView rows) = 0;
+};
+
+struct StepContext {
+  kernels::KernelBackend* backend = nullptr;
+  kernels::Stream* stream = nullptr;
+  ScratchArena* scratch = nullptr;
+  Communicator* tp = nullptr;  // this rank's TP group
+  TraceSink* trace = nullptr;  // may be null
+  Clock* clock = nullptr;
+
+  int64_t num_tokens = 0;  // T, may be 0: collectives over all ranks still take place
+  kernels::TensorView token_ids;    // [T] i32
+  kernels::TensorView cache_slots;  // [T] i32: where each token's cache entries go
+  kernels::PagedIndex paged;        // block tables, sequence and position of each token
+
+  // Time and bytes spent in collectives, for metrics; layers add to them.
+  int64_t* collective_ns = nullptr;
+  int64_t* collective_bytes = nullptr;
+  // Largest max/mean of items per rank over the layers, for metrics.
+  float* expert_imbalance = nullptr;
+
+  kernels::DType dtype() const { return backend->activation_dtype(); }
+  void Trace(std::string_view what, int64_t layer, kernels::TensorView rows) const {
+    if (trace != nullptr) {
+      trace->Record(what, layer, rows);
+    }
+  }
+};
+
+// Adds the partial sums of the TP group (the fixed tree) into every rank's x; a no-op for
+// tp = 1 and for a step without tokens.
+absl::Status ReduceOverTp(const StepContext& context, kernels::TensorView x);
+
+// Runs one collective and books its time and bytes.
+absl::Status TimedCollective(const StepContext& context, int64_t bytes,
+                             absl::FunctionRef<absl::Status()> collective);
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_LAYERS_STEP_CONTEXT_H_
