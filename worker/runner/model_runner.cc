@@ -1,0 +1,416 @@
+#include "worker/runner/model_runner.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/check.h"
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "kernels/kernel_backend.h"
+#include "kernels/tensor_view.h"
+#include "model/config/model_config.h"
+#include "model/formats/dtype.h"
+#include "proto/step_plan.h"
+#include "routing/expert_placement.h"
+#include "worker/runner/weight_loader.h"
+
+namespace tessera::worker {
+
+using kernels::DType;
+using kernels::TensorView;
+
+namespace {
+
+SlotLimits MakeSlotLimits(const model::ModelConfig& config, const RunnerOptions& options,
+                          const RunnerParts& parts) {
+  return {.num_slots = options.max_slots,
+          .max_model_len = options.max_model_len,
+          .num_blocks = options.num_blocks,
+          .block_size = options.block_size,
+          .num_token_ids = parts.hash == nullptr
+                               ? config.vocab_size
+                               : std::min(config.vocab_size, parts.hash->num_token_ids()),
+          .vocab_size = config.vocab_size};
+}
+
+int64_t ElementBytes(DType dtype) {
+  return static_cast<int64_t>(model::DTypeBytes(dtype, 1));
+}
+
+}  // namespace
+
+ModelRunner::ModelRunner(const model::ModelConfig& config, const RunnerOptions& options,
+                         const RunnerParts& parts)
+    : config_(config),
+      options_(options),
+      parts_(parts),
+      max_head_rows_(std::min(options.max_tokens, options.max_slots)),
+      slots_(MakeSlotLimits(config, options, parts)),
+      sampler_(config.vocab_size) {}
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
+    const model::ModelConfig& config, const RunnerOptions& options,
+    const routing::ExpertPlacement& placement, const RunnerParts& parts) {
+  TESSERA_RETURN_IF_ERROR(routing::ValidatePlacement(placement));
+  if (placement.num_experts() != config.moe.num_experts ||
+      placement.num_ranks != parts.ep->size()) {
+    return InvalidArgumentF("placement of {} experts on {} ranks, expected {} on {}",
+                            placement.num_experts(), placement.num_ranks,
+                            config.moe.num_experts, parts.ep->size());
+  }
+  std::unique_ptr<ModelRunner> runner(new ModelRunner(config, options, parts));
+  kernels::KernelBackend* const backend = parts.backend;
+  runner->placement_version_ = placement.version;
+  TESSERA_ASSIGN_OR_RETURN(runner->stream_, backend->CreateStream());
+  TESSERA_ASSIGN_OR_RETURN(
+      runner->exchange_,
+      ExpertExchange::Create({.max_tokens = options.max_tokens,
+                              .hidden_size = config.hidden_size,
+                              .experts_per_token = config.moe.experts_per_token,
+                              .expert_owner = placement.rank_of_expert},
+                             backend, parts.ep));
+  TESSERA_ASSIGN_OR_RETURN(
+      LoadedWeights loaded,
+      LoadWeights(*parts.checkpoint, config,
+                  {.tp_rank = parts.tp->rank(),
+                   .tp_size = parts.tp->size(),
+                   .local_experts = runner->exchange_->local_experts()}));
+  runner->weight_bytes_ = loaded.bytes;
+  TESSERA_ASSIGN_OR_RETURN(
+      runner->kv_,
+      KvPool::Create(config, backend, options.num_blocks, options.block_size));
+  TESSERA_ASSIGN_OR_RETURN(
+      runner->decoder_,
+      Decoder::Create(
+          config, {.tp_size = parts.tp->size(), .max_tokens = options.max_tokens},
+          std::move(loaded.weights), runner->kv_.caches(), runner->exchange_.get()));
+  if (config.engram.has_value()) {
+    TESSERA_CHECK(parts.engram != nullptr && parts.hash != nullptr);
+    TESSERA_ASSIGN_OR_RETURN(
+        runner->engram_,
+        EngramPrefetch::Create(
+            config, {.max_tokens = options.max_tokens, .timeout = options.engram_timeout},
+            parts.hash, parts.engram, backend, parts.clock));
+  }
+  TESSERA_RETURN_IF_ERROR(runner->AllocateActivations());
+  return runner;
+}
+
+absl::Status ModelRunner::AllocateActivations() {
+  kernels::KernelBackend* const backend = parts_.backend;
+  const DType dtype = backend->activation_dtype();
+  const int64_t width = config_.hyper.num_streams * config_.hidden_size;
+  const auto bytes = [&](int64_t rows, int64_t cols) {
+    return model::DTypeBytes(dtype, static_cast<size_t>(rows * cols));
+  };
+  TESSERA_ASSIGN_OR_RETURN(scratch_,
+                           ScratchArena::Create(backend, decoder_->scratch_bytes()));
+  TESSERA_ASSIGN_OR_RETURN(
+      inputs_, StepInputs::Create(
+                   {.max_tokens = options_.max_tokens,
+                    .max_sequences = options_.max_slots,
+                    .max_blocks = (options_.max_model_len + options_.block_size - 1) /
+                                  options_.block_size,
+                    .block_size = options_.block_size},
+                   backend));
+  TESSERA_ASSIGN_OR_RETURN(streams_,
+                           backend->Allocate(bytes(options_.max_tokens, width)));
+  TESSERA_ASSIGN_OR_RETURN(head_streams_,
+                           backend->Allocate(bytes(max_head_rows_, width)));
+  TESSERA_ASSIGN_OR_RETURN(
+      shard_logits_, backend->Allocate(bytes(max_head_rows_, decoder_->vocab_shard())));
+  const size_t whole = bytes(max_head_rows_, config_.vocab_size);
+  host_logits_.resize(whole);
+  if (parts_.tp->size() > 1) {
+    gathered_.resize(whole);
+  }
+  gather_counts_.resize(static_cast<size_t>(parts_.tp->size()));
+  return absl::OkStatus();
+}
+
+void ModelRunner::SetTrace(TraceSink* sink, bool all_logits) {
+  trace_ = sink;
+  trace_all_logits_ = all_logits;
+}
+
+TensorView ModelRunner::StreamsView(int64_t rows) const {
+  return {streams_.data(),
+          parts_.backend->activation_dtype(),
+          {rows, config_.hyper.num_streams, config_.hidden_size}};
+}
+
+absl::Status ModelRunner::CheckOrder(const proto::StepPlan& plan) {
+  if (plan.placement_version != placement_version_) {
+    return StatusF(absl::StatusCode::kFailedPrecondition,
+                   "plan of placement {}, this rank has {}", plan.placement_version,
+                   placement_version_);
+  }
+  if (!epoch_begun_ || plan.epoch > epoch_) {
+    slots_.Clear();
+    epoch_ = plan.epoch;
+    epoch_begun_ = true;
+    epoch_failed_ = false;
+  } else if (plan.epoch < epoch_ || epoch_failed_ || plan.step != last_step_ + 1) {
+    return StatusF(absl::StatusCode::kFailedPrecondition,
+                   "plan of epoch {} step {}, expected epoch {} step {}{}", plan.epoch,
+                   plan.step, epoch_, last_step_ + 1,
+                   epoch_failed_ ? " (the epoch has failed)" : "");
+  }
+  last_step_ = plan.step;
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::GatherInputs(const proto::StepPlan& plan) {
+  inputs_.Begin();
+  if (engram_ != nullptr) {
+    engram_->Begin();
+  }
+  if (static_cast<int64_t>(plan.work.size()) > options_.max_slots) {
+    return InvalidArgumentF("{} work items, at most {}", plan.work.size(),
+                            options_.max_slots);
+  }
+  for (const proto::SlotWork& work : plan.work) {
+    const size_t count = work.from_sample ? 1 : work.tokens.size();
+    if (!inputs_.fits(static_cast<int64_t>(count))) {
+      return InvalidArgumentF("more than {} tokens in a step", options_.max_tokens);
+    }
+    TESSERA_RETURN_IF_ERROR(slots_.Advance(work));
+    const SequenceSlot& slot = slots_.slot(work.slot);
+    const std::span<const int32_t> tokens(slot.tokens);
+    const size_t begin = tokens.size() - count;
+    inputs_.AddRun(tokens.subspan(begin), static_cast<int64_t>(begin), slot.blocks);
+    if (engram_ != nullptr) {
+      engram_->Add(tokens, static_cast<int64_t>(begin));
+    }
+    if (work.sample) {
+      inputs_.MarkLastForHead();
+    }
+  }
+  return absl::OkStatus();
+}
+
+StepContext ModelRunner::MakeContext(int64_t num_tokens) {
+  collective_ns_ = 0;
+  collective_bytes_ = 0;
+  expert_imbalance_ = 0;
+  StepContext context;
+  context.backend = parts_.backend;
+  context.stream = stream_.get();
+  context.scratch = &scratch_;
+  context.tp = parts_.tp;
+  context.trace = trace_;
+  context.clock = parts_.clock;
+  context.num_tokens = num_tokens;
+  context.token_ids = inputs_.token_ids();
+  context.cache_slots = inputs_.cache_slots();
+  context.paged = inputs_.paged();
+  context.collective_ns = &collective_ns_;
+  context.collective_bytes = &collective_bytes_;
+  context.expert_imbalance = &expert_imbalance_;
+  return context;
+}
+
+absl::Status ModelRunner::GatherLogits(const StepContext& context, TensorView streams,
+                                       HeadFunction head) {
+  const int64_t rows = streams.dim(0);
+  const DType dtype = context.dtype();
+  const int64_t vocab = config_.vocab_size;
+  const int64_t local = decoder_->vocab_shard();
+  const int64_t element = ElementBytes(dtype);
+  const TensorView shard(shard_logits_.data(), dtype, {rows, local});
+  head(streams, shard);
+  const int tp_size = parts_.tp->size();
+  if (tp_size == 1) {
+    parts_.backend->Download(*stream_, shard, host_logits_.data());
+    return stream_->Synchronize();
+  }
+  int64_t offset = 0;
+  for (int rank = 0; rank < tp_size; ++rank) {
+    const int64_t shard_rows = vocab * (rank + 1) / tp_size - vocab * rank / tp_size;
+    gather_counts_[static_cast<size_t>(rank)] = rows * shard_rows * element;
+  }
+  TESSERA_RETURN_IF_ERROR(TimedCollective(context, rows * vocab * element, [&] {
+    return parts_.tp->AllGather({static_cast<const std::byte*>(shard.data),
+                                 static_cast<size_t>(rows * local * element)},
+                                gather_counts_,
+                                std::span<std::byte>(gathered_).first(
+                                    static_cast<size_t>(rows * vocab * element)));
+  }));
+  // [tp][rows][V_rank] -> [rows][V].
+  for (int rank = 0; rank < tp_size; ++rank) {
+    const int64_t begin = vocab * rank / tp_size;
+    const int64_t piece = (vocab * (rank + 1) / tp_size - begin) * element;
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(host_logits_.data() + (row * vocab + begin) * element,
+                  gathered_.data() + offset + row * piece, static_cast<size_t>(piece));
+    }
+    offset += gather_counts_[static_cast<size_t>(rank)];
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::TraceAllLogits(const StepContext& context) {
+  const TensorView streams = StreamsView(context.num_tokens);
+  for (int64_t begin = 0; begin < context.num_tokens; begin += max_head_rows_) {
+    const int64_t count = std::min(max_head_rows_, context.num_tokens - begin);
+    TESSERA_RETURN_IF_ERROR(GatherLogits(
+        context, streams.Rows(begin, count),
+        [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
+    context.Trace("all_logits", -1,
+                  {host_logits_.data(), context.dtype(), {count, config_.vocab_size}});
+  }
+  return absl::OkStatus();
+}
+
+void ModelRunner::TraceRows(const StepContext& context) {
+  if (context.trace == nullptr || engram_ == nullptr) {
+    return;
+  }
+  const std::vector<int64_t>& layers = config_.engram->layer_ids;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const std::span<const uint32_t> rows = engram_->row_ids(static_cast<int64_t>(i));
+    std::vector<int64_t> wide(rows.begin(), rows.end());
+    context.Trace(
+        "engram.rows", layers[i],
+        {wide.data(), DType::kI64, {context.num_tokens, config_.engram->num_columns()}});
+  }
+}
+
+absl::Status ModelRunner::SampleAll(const proto::StepPlan& plan,
+                                    const StepContext& context,
+                                    proto::StepResult& result) {
+  const TensorView rows = inputs_.head_rows();
+  const int64_t count = rows.dim(0);
+  if (count == 0) {
+    return absl::OkStatus();
+  }
+  const TensorView picked(head_streams_.data(), context.dtype(),
+                          {count, config_.hyper.num_streams, config_.hidden_size});
+  parts_.backend->GatherRows(*stream_, StreamsView(context.num_tokens), rows, picked);
+  TESSERA_RETURN_IF_ERROR(GatherLogits(
+      context, picked,
+      [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
+  const auto vocab = static_cast<size_t>(config_.vocab_size);
+  size_t row = 0;
+  for (const proto::SlotWork& work : plan.work) {
+    if (!work.sample) {
+      continue;
+    }
+    SequenceSlot& slot = slots_.slot(work.slot);
+    const SamplingHistory history{slot.tokens, slot.prompt_length};
+    absl::StatusOr<proto::SampledToken> token = proto::SampledToken{};
+    if (context.dtype() == DType::kF64) {
+      const auto* logits = reinterpret_cast<const double*>(host_logits_.data());
+      token =
+          sampler_.Sample<double>({logits + row * vocab, vocab}, slot.sampling, history);
+    } else {
+      const auto* logits = reinterpret_cast<const float*>(host_logits_.data());
+      token =
+          sampler_.Sample<float>({logits + row * vocab, vocab}, slot.sampling, history);
+    }
+    TESSERA_RETURN_IF_ERROR(token.status());
+    token->slot = work.slot;
+    slot.sampled = token->token;
+    if (parts_.tp->rank() == 0) {
+      result.sampled.push_back(*std::move(token));
+    }
+    ++row;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& plan) {
+  const absl::Time begin = parts_.clock->Now();
+  TESSERA_RETURN_IF_ERROR(CheckOrder(plan));
+  // Until the step has succeeded; an error below leaves slots and caches half-way.
+  epoch_failed_ = true;
+  TESSERA_RETURN_IF_ERROR(slots_.Apply(plan));
+  TESSERA_RETURN_IF_ERROR(GatherInputs(plan));
+  if (engram_ != nullptr) {
+    engram_->Issue();
+  }
+  inputs_.Upload(*stream_, parts_.backend);
+  const StepContext context = MakeContext(inputs_.num_tokens());
+  TraceRows(context);
+  absl::Status status =
+      decoder_->Forward(context, engram_.get(), StreamsView(context.num_tokens));
+  if (!status.ok() && engram_ != nullptr) {
+    engram_->Drain();
+  }
+  TESSERA_RETURN_IF_ERROR(status);
+  if (trace_all_logits_) {
+    TESSERA_RETURN_IF_ERROR(TraceAllLogits(context));
+  }
+  proto::StepResult result;
+  result.epoch = plan.epoch;
+  result.step = plan.step;
+  TESSERA_RETURN_IF_ERROR(SampleAll(plan, context, result));
+  TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
+  proto::StepCounters& counters = result.counters;
+  counters.num_tokens = static_cast<uint32_t>(context.num_tokens);
+  counters.collective_ns = static_cast<uint64_t>(collective_ns_);
+  counters.collective_bytes = static_cast<uint64_t>(collective_bytes_);
+  counters.expert_imbalance = expert_imbalance_;
+  if (engram_ != nullptr) {
+    counters.engram_wait_ns = static_cast<uint64_t>(engram_->wait_ns());
+    counters.engram_rows = static_cast<uint64_t>(engram_->num_rows());
+    const uint64_t late_waits = parts_.engram->stats().late_waits;
+    counters.engram_late_waits = late_waits - late_waits_seen_;
+    late_waits_seen_ = late_waits;
+  }
+  counters.step_ns =
+      static_cast<uint64_t>(absl::ToInt64Nanoseconds(parts_.clock->Now() - begin));
+  epoch_failed_ = false;
+  return result;
+}
+
+absl::Status ModelRunner::RunDraft(uint32_t slot, int64_t begin,
+                                   std::span<const int32_t> next_ids,
+                                   std::span<std::byte> streams,
+                                   std::vector<double>& logits) {
+  if (decoder_->num_drafts() == 0) {
+    return absl::UnimplementedError("the model has no draft layer");
+  }
+  const auto count = static_cast<int64_t>(next_ids.size());
+  const SequenceSlot& sequence = slots_.slot(slot);
+  inputs_.Begin();
+  if (count > 0) {
+    inputs_.AddRun(next_ids, begin, sequence.blocks);
+  }
+  inputs_.Upload(*stream_, parts_.backend);
+  StepContext context = MakeContext(count);
+  context.trace = nullptr;
+  const TensorView device = StreamsView(count);
+  parts_.backend->Upload(*stream_, streams.data(), device);
+  TESSERA_RETURN_IF_ERROR(decoder_->ForwardDraft(context, 0, context.token_ids, device));
+  const auto vocab = static_cast<size_t>(config_.vocab_size);
+  logits.resize(next_ids.size() * vocab);
+  for (int64_t at = 0; at < count; at += max_head_rows_) {
+    const int64_t rows = std::min(max_head_rows_, count - at);
+    TESSERA_RETURN_IF_ERROR(
+        GatherLogits(context, device.Rows(at, rows), [&](TensorView in, TensorView out) {
+          decoder_->DraftHead(context, 0, in, out);
+        }));
+    for (size_t i = 0; i < static_cast<size_t>(rows) * vocab; ++i) {
+      logits[static_cast<size_t>(at) * vocab + i] =
+          context.dtype() == DType::kF64
+              ? reinterpret_cast<const double*>(host_logits_.data())[i]
+              : static_cast<double>(
+                    reinterpret_cast<const float*>(host_logits_.data())[i]);
+    }
+  }
+  parts_.backend->Download(*stream_, device, streams.data());
+  return stream_->Synchronize();
+}
+
+}  // namespace tessera::worker

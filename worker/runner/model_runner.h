@@ -1,0 +1,147 @@
+// ModelRunner: the worker's end of StepExecutor. Executes one StepPlan after another on
+// one rank: applies the plan's deltas, gathers inputs, asks for Engram rows, runs the
+// forward pass, samples. Owns the rank's weights, caches and scratch; owns no queue,
+// decides nothing.
+#ifndef TESSERA_WORKER_RUNNER_MODEL_RUNNER_H_
+#define TESSERA_WORKER_RUNNER_MODEL_RUNNER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "engram_store/client/engram_source.h"
+#include "engram_store/hashing/engram_hash.h"
+#include "kernels/kernel_backend.h"
+#include "kernels/runtime/device_buffer.h"
+#include "model/config/model_config.h"
+#include "model/tensors/checkpoint.h"
+#include "proto/step_plan.h"
+#include "routing/expert_placement.h"
+#include "worker/comm/communicator.h"
+#include "worker/comm/expert_exchange.h"
+#include "worker/layers/decoder.h"
+#include "worker/layers/scratch_arena.h"
+#include "worker/layers/step_context.h"
+#include "worker/runner/engram_prefetch.h"
+#include "worker/runner/kv_pool.h"
+#include "worker/runner/sampler.h"
+#include "worker/runner/sequence_slots.h"
+#include "worker/runner/step_inputs.h"
+
+namespace tessera::worker {
+
+struct RunnerOptions {
+  int64_t max_tokens = 512;  // of one step
+  int64_t max_slots = 64;
+  int64_t max_model_len = 4096;
+  int64_t num_blocks = 0;
+  int64_t block_size = 16;
+  absl::Duration engram_timeout = absl::Seconds(5);
+};
+
+// What a runner works with; all must outlive it. `engram` and `hash` are null for a model
+// without Engram.
+struct RunnerParts {
+  const model::Checkpoint* checkpoint = nullptr;
+  kernels::KernelBackend* backend = nullptr;
+  Communicator* tp = nullptr;
+  Communicator* ep = nullptr;
+  engram_store::EngramSource* engram = nullptr;
+  const engram_store::EngramHash* hash = nullptr;
+  Clock* clock = nullptr;
+};
+
+// Step thread only.
+class ModelRunner {
+ public:
+  // Maps the weights, allocates everything. kInvalidArgument: a shard or placement that
+  // the model does not allow; kResourceExhausted: memory; kNotFound, kDataLoss: the
+  // checkpoint.
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
+      const model::ModelConfig& config, const RunnerOptions& options,
+      const routing::ExpertPlacement& placement, const RunnerParts& parts);
+
+  // Runs one step. Collective over the group. kInvalidArgument, kFailedPrecondition: the
+  // plan is wrong; kAborted, kDeadlineExceeded: the group; kUnavailable…: Engram rows;
+  // kDataLoss: a logit that is not finite. After any error the epoch is over: only a plan
+  // of a new epoch may follow.
+  absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan);
+
+  // Streams and logits of the draft layer for `trace`: `streams` (host, [n, M, d] of the
+  // activation type) of positions begin.. of a live slot, next_ids [n]. In place;
+  // `logits` [n * V]. Collective; n <= max_tokens.
+  absl::Status RunDraft(uint32_t slot, int64_t begin, std::span<const int32_t> next_ids,
+                        std::span<std::byte> streams, std::vector<double>& logits);
+
+  // From the next step on, rank-local intermediates go to `sink` (null: none). With
+  // `all_logits` the head runs for every token ("all_logits").
+  void SetTrace(TraceSink* sink, bool all_logits);
+
+  uint64_t weight_bytes() const { return weight_bytes_; }
+  size_t kv_bytes() const { return kv_.size_bytes(); }
+  size_t scratch_bytes() const { return scratch_.size_bytes(); }
+
+ private:
+  ModelRunner(const model::ModelConfig& config, const RunnerOptions& options,
+              const RunnerParts& parts);
+  absl::Status AllocateActivations();
+  absl::Status CheckOrder(const proto::StepPlan& plan);
+  absl::Status GatherInputs(const proto::StepPlan& plan);
+  StepContext MakeContext(int64_t num_tokens);
+  absl::Status SampleAll(const proto::StepPlan& plan, const StepContext& context,
+                         proto::StepResult& result);
+  // Logits of rows `streams` [n, M, d], n <= max_head_rows_, whole vocabulary, into
+  // host_logits_.
+  using HeadFunction = absl::FunctionRef<void(kernels::TensorView, kernels::TensorView)>;
+  absl::Status GatherLogits(const StepContext& context, kernels::TensorView streams,
+                            HeadFunction head);
+  absl::Status TraceAllLogits(const StepContext& context);
+  void TraceRows(const StepContext& context);
+  kernels::TensorView StreamsView(int64_t rows) const;
+
+  const model::ModelConfig config_;
+  const RunnerOptions options_;
+  const RunnerParts parts_;
+  uint64_t placement_version_ = 0;
+  uint64_t weight_bytes_ = 0;
+  int64_t max_head_rows_ = 0;
+  std::unique_ptr<kernels::Stream> stream_;
+  KvPool kv_;
+  std::unique_ptr<ExpertExchange> exchange_;
+  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<EngramPrefetch> engram_;  // null without Engram
+  ScratchArena scratch_;
+  SequenceSlots slots_;
+  StepInputs inputs_;
+  Sampler sampler_;
+
+  kernels::DeviceBuffer streams_;       // [max_tokens, M, d]
+  kernels::DeviceBuffer head_streams_;  // [max_head_rows, M, d]
+  kernels::DeviceBuffer shard_logits_;  // [max_head_rows, V_local], then every rank's
+  std::vector<std::byte> gathered_;     // tp > 1: [tp][rows][V_rank]
+  std::vector<std::byte> host_logits_;  // [max_head_rows, V]
+  std::vector<int64_t> gather_counts_;  // [tp] bytes
+
+  TraceSink* trace_ = nullptr;
+  bool trace_all_logits_ = false;
+  bool epoch_failed_ = false;
+  uint64_t epoch_ = 0;
+  uint64_t last_step_ = 0;
+  bool epoch_begun_ = false;
+  int64_t collective_ns_ = 0;
+  int64_t collective_bytes_ = 0;
+  float expert_imbalance_ = 0;
+  uint64_t late_waits_seen_ = 0;  // of the source, up to the last step
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_RUNNER_MODEL_RUNNER_H_

@@ -1,0 +1,197 @@
+#include "worker/runner/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "absl/status/statusor.h"
+
+#include "common/check.h"
+#include "common/counter_rng.h"
+#include "common/status.h"
+#include "proto/step_plan.h"
+
+namespace tessera::worker {
+namespace {
+
+constexpr double kMasked = -std::numeric_limits<double>::infinity();
+
+size_t ArgMax(std::span<const double> values) {
+  return static_cast<size_t>(std::max_element(values.begin(), values.end()) -
+                             values.begin());
+}
+
+}  // namespace
+
+Sampler::Sampler(int64_t vocab_size)
+    : raw_(static_cast<size_t>(vocab_size)),
+      adjusted_(static_cast<size_t>(vocab_size)),
+      counts_(static_cast<size_t>(vocab_size)),
+      candidates_(static_cast<size_t>(vocab_size)),
+      weights_(static_cast<size_t>(vocab_size)) {}
+
+void Sampler::ApplyBiasAndPenalties(const proto::SamplingParams& params,
+                                    const SamplingHistory& history) {
+  for (const auto& [token, bias] : params.logit_bias) {
+    adjusted_[static_cast<size_t>(token)] += static_cast<double>(bias);
+  }
+  const auto prompt_length = static_cast<size_t>(history.prompt_length);
+  const auto generated = history.tokens.subspan(prompt_length);
+  if (params.repetition_penalty != 1.0f) {
+    const auto penalty = static_cast<double>(params.repetition_penalty);
+    for (const int32_t token : history.tokens) {
+      if (counts_[static_cast<size_t>(token)]++ == 0) {
+        double& logit = adjusted_[static_cast<size_t>(token)];
+        logit = logit > 0 ? logit / penalty : logit * penalty;
+      }
+    }
+    for (const int32_t token : history.tokens) {
+      counts_[static_cast<size_t>(token)] = 0;
+    }
+  }
+  if (params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f) {
+    for (const int32_t token : generated) {
+      ++counts_[static_cast<size_t>(token)];
+    }
+    for (const int32_t token : generated) {
+      int32_t& count = counts_[static_cast<size_t>(token)];
+      if (count > 0) {
+        adjusted_[static_cast<size_t>(token)] -=
+            static_cast<double>(params.presence_penalty) +
+            static_cast<double>(params.frequency_penalty) * count;
+        count = 0;
+      }
+    }
+  }
+  if (static_cast<int64_t>(generated.size()) < params.min_tokens) {
+    for (const int32_t token : params.stop_token_ids) {
+      adjusted_[static_cast<size_t>(token)] = kMasked;
+    }
+  }
+}
+
+size_t Sampler::Truncate(const proto::SamplingParams& params) {
+  const size_t vocab = adjusted_.size();
+  for (size_t i = 0; i < vocab; ++i) {
+    candidates_[i] = {adjusted_[i], static_cast<int32_t>(i)};
+  }
+  const auto better = [](const Candidate& a, const Candidate& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+  };
+  size_t kept = vocab;
+  if (params.top_k > 0 && static_cast<size_t>(params.top_k) < vocab) {
+    kept = static_cast<size_t>(params.top_k);
+    std::nth_element(candidates_.begin(),
+                     candidates_.begin() + static_cast<std::ptrdiff_t>(kept) - 1,
+                     candidates_.end(), better);
+  }
+  std::sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
+            better);
+  double total = 0;
+  for (size_t i = 0; i < kept; ++i) {
+    weights_[i] = std::exp((candidates_[i].logit - candidates_[0].logit) /
+                           static_cast<double>(params.temperature));
+    total += weights_[i];
+  }
+  if (params.min_p > 0.0f) {
+    // weights_[0] is 1, so the ratio to the best is the weight itself.
+    const auto floor = static_cast<double>(params.min_p);
+    size_t at = 1;
+    while (at < kept && weights_[at] >= floor) {
+      ++at;
+    }
+    for (size_t i = at; i < kept; ++i) {
+      total -= weights_[i];
+    }
+    kept = at;
+  }
+  if (params.top_p < 1.0f) {
+    const double target = total * static_cast<double>(params.top_p);
+    double sum = 0;
+    size_t at = 0;
+    while (at < kept && (at == 0 || sum < target)) {
+      sum += weights_[at++];
+    }
+    kept = at;
+  }
+  return kept;
+}
+
+int32_t Sampler::Draw(const proto::SamplingParams& params, uint64_t position) {
+  const size_t kept = Truncate(params);
+  double total = 0;
+  for (size_t i = 0; i < kept; ++i) {
+    total += weights_[i];
+  }
+  const double target =
+      CounterRng(params.seed, params.choice_index).Uniform(position) * total;
+  double sum = 0;
+  for (size_t i = 0; i < kept; ++i) {
+    sum += weights_[i];
+    if (target < sum) {
+      return candidates_[i].token;
+    }
+  }
+  return candidates_[kept - 1].token;  // only rounding of the running sum leads here
+}
+
+void Sampler::FillLogprobs(int32_t num_logprobs, proto::SampledToken& out) {
+  const double largest = raw_[ArgMax(raw_)];
+  double sum = 0;
+  for (const double logit : raw_) {
+    sum += std::exp(logit - largest);
+  }
+  const double log_sum = largest + std::log(sum);
+  out.logprob = static_cast<float>(raw_[static_cast<size_t>(out.token)] - log_sum);
+  const size_t count = std::min(static_cast<size_t>(num_logprobs), raw_.size());
+  if (count == 0) {
+    return;
+  }
+  for (size_t i = 0; i < raw_.size(); ++i) {
+    candidates_[i] = {raw_[i], static_cast<int32_t>(i)};
+  }
+  std::partial_sort(
+      candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(count),
+      candidates_.end(), [](const Candidate& a, const Candidate& b) {
+        return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+      });
+  out.top.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    out.top.push_back(
+        {candidates_[i].token, static_cast<float>(candidates_[i].logit - log_sum)});
+  }
+}
+
+template <typename T>
+absl::StatusOr<proto::SampledToken> Sampler::Sample(std::span<const T> logits,
+                                                    const proto::SamplingParams& params,
+                                                    const SamplingHistory& history) {
+  TESSERA_CHECK_EQ(logits.size(), raw_.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    raw_[i] = static_cast<double>(logits[i]);
+    if (!std::isfinite(raw_[i])) {
+      return DataLossF("logit {} of token {} at position {}", raw_[i], i,
+                       history.tokens.size());
+    }
+  }
+  std::copy(raw_.begin(), raw_.end(), adjusted_.begin());
+  ApplyBiasAndPenalties(params, history);
+  proto::SampledToken out;
+  out.position = static_cast<uint32_t>(history.tokens.size());
+  out.token = params.temperature == 0.0f ? static_cast<int32_t>(ArgMax(adjusted_))
+                                         : Draw(params, history.tokens.size());
+  if (params.num_logprobs >= 0) {
+    FillLogprobs(params.num_logprobs, out);
+  }
+  return out;
+}
+
+template absl::StatusOr<proto::SampledToken> Sampler::Sample<float>(
+    std::span<const float>, const proto::SamplingParams&, const SamplingHistory&);
+template absl::StatusOr<proto::SampledToken> Sampler::Sample<double>(
+    std::span<const double>, const proto::SamplingParams&, const SamplingHistory&);
+
+}  // namespace tessera::worker

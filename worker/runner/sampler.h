@@ -1,0 +1,60 @@
+// Sampler: the next token from one row of logits. The draw is a pure function of (seed,
+// choice, position) and the logits, so every rank of a TP group, every batch and every
+// replay picks the same token. Order of the steps: logit bias, penalties, min_tokens
+// mask; then greedy, or temperature, top-k, min-p, top-p and an inverse-CDF draw over
+// what remains, in falling probability.
+#ifndef TESSERA_WORKER_RUNNER_SAMPLER_H_
+#define TESSERA_WORKER_RUNNER_SAMPLER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "proto/step_plan.h"
+
+namespace tessera::worker {
+
+// What the sampler may look at of a sequence.
+struct SamplingHistory {
+  std::span<const int32_t> tokens;  // prompt, then generated
+  int64_t prompt_length = 0;
+};
+
+// Allocates at construction only, apart from the list of best tokens that a caller asked
+// for. Step thread only.
+class Sampler {
+ public:
+  explicit Sampler(int64_t vocab_size);
+
+  // `logits` [V] as the backend's activation type; the token will stand at position
+  // history.tokens.size(). Ties go to the lower id. kDataLoss: a logit is not finite, so
+  // nothing may be served from this step.
+  template <typename T>
+  absl::StatusOr<proto::SampledToken> Sample(std::span<const T> logits,
+                                             const proto::SamplingParams& params,
+                                             const SamplingHistory& history);
+
+ private:
+  struct Candidate {
+    double logit;
+    int32_t token;
+  };
+  void ApplyBiasAndPenalties(const proto::SamplingParams& params,
+                             const SamplingHistory& history);
+  int32_t Draw(const proto::SamplingParams& params, uint64_t position);
+  // Keeps the candidates that top_k, min_p and top_p allow; sorted by falling logit.
+  size_t Truncate(const proto::SamplingParams& params);
+  void FillLogprobs(int32_t num_logprobs, proto::SampledToken& out);
+
+  std::vector<double> raw_;       // [V] as the model gave them
+  std::vector<double> adjusted_;  // [V]
+  std::vector<int32_t> counts_;   // [V] generated occurrences; zero between calls
+  std::vector<Candidate> candidates_;
+  std::vector<double> weights_;
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_RUNNER_SAMPLER_H_

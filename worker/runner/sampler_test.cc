@@ -1,0 +1,127 @@
+#include "worker/runner/sampler.h"
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "proto/step_plan.h"
+
+namespace tessera::worker {
+namespace {
+
+const std::vector<float> kLogits = {0.0f, 2.0f, 1.0f, 2.0f, -1.0f};
+
+int32_t SampleOne(const std::vector<float>& logits, const proto::SamplingParams& params,
+                  const std::vector<int32_t>& tokens = {}, int64_t prompt_length = 0) {
+  Sampler sampler(static_cast<int64_t>(logits.size()));
+  const auto token = sampler.Sample<float>(logits, params, {tokens, prompt_length});
+  EXPECT_TRUE(token.ok()) << token.status();
+  return token.ok() ? token->token : -1;
+}
+
+TEST(Sampler, GreedyTakesTheLowerOfTwoEqualTokens) {
+  EXPECT_EQ(SampleOne(kLogits, {.temperature = 0}), 1);
+}
+
+TEST(Sampler, RefusesALogitThatIsNotFinite) {
+  Sampler sampler(2);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity()}) {
+    const std::vector<float> logits = {0.0f, bad};
+    EXPECT_EQ(sampler.Sample<float>(logits, {}, {}).status().code(),
+              absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST(Sampler, TheDrawDependsOnSeedChoiceAndPositionAlone) {
+  const proto::SamplingParams params = {.seed = 11, .choice_index = 2};
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  const int32_t first = SampleOne(kLogits, params, tokens, 3);
+  // The same sampler object, after other draws, gives the same token.
+  Sampler sampler(5);
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    ASSERT_TRUE(sampler.Sample<float>(kLogits, {.seed = seed}, {tokens, 3}).ok());
+  }
+  EXPECT_EQ(sampler.Sample<float>(kLogits, params, {tokens, 3})->token, first);
+}
+
+TEST(Sampler, FrequenciesFollowTheSoftmax) {
+  std::map<int32_t, int> counts;
+  constexpr int kDraws = 20000;
+  Sampler sampler(5);
+  for (uint64_t seed = 0; seed < kDraws; ++seed) {
+    ++counts[sampler.Sample<float>(kLogits, {.temperature = 0.7f, .seed = seed}, {})
+                 ->token];
+  }
+  double total = 0;
+  for (const float logit : kLogits) {
+    total += std::exp(logit / 0.7);
+  }
+  for (size_t i = 0; i < kLogits.size(); ++i) {
+    const double expected = std::exp(kLogits[i] / 0.7) / total;
+    EXPECT_NEAR(counts[static_cast<int32_t>(i)] / double{kDraws}, expected, 0.012) << i;
+  }
+}
+
+TEST(Sampler, TopKTopPAndMinPCutTheTail) {
+  const std::vector<float> logits = {3.0f, 2.0f, 1.0f, 0.0f};
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    EXPECT_LE(SampleOne(logits, {.top_k = 2, .seed = seed}), 1);
+    // Probabilities .64 .24 .09 .03: 0.8 needs two tokens, 0.5 only one.
+    EXPECT_LE(SampleOne(logits, {.top_p = 0.8f, .seed = seed}), 1);
+    EXPECT_EQ(SampleOne(logits, {.top_p = 0.5f, .seed = seed}), 0);
+    // exp(-1) = .37 stays, exp(-2) = .14 goes.
+    EXPECT_LE(SampleOne(logits, {.min_p = 0.2f, .seed = seed}), 1);
+  }
+}
+
+TEST(Sampler, PenaltiesCountPromptAndOutputAsTheyShould) {
+  const std::vector<float> logits = {1.0f, 0.9f};
+  const proto::SamplingParams greedy = {.temperature = 0};
+  proto::SamplingParams presence = greedy;
+  presence.presence_penalty = 0.5f;
+  // Token 0 in the prompt does not count for presence, in the output it does.
+  EXPECT_EQ(SampleOne(logits, presence, {0}, 1), 0);
+  EXPECT_EQ(SampleOne(logits, presence, {0}, 0), 1);
+  proto::SamplingParams frequency = greedy;
+  frequency.frequency_penalty = 0.06f;
+  EXPECT_EQ(SampleOne(logits, frequency, {0}, 0), 0);
+  EXPECT_EQ(SampleOne(logits, frequency, {0, 0}, 0), 1);
+  proto::SamplingParams repetition = greedy;
+  repetition.repetition_penalty = 1.2f;
+  EXPECT_EQ(SampleOne(logits, repetition, {0}, 1), 1);
+}
+
+TEST(Sampler, MinTokensMasksTheStopIds) {
+  const proto::SamplingParams params = {
+      .temperature = 0, .min_tokens = 2, .stop_token_ids = {1, 3}};
+  EXPECT_EQ(SampleOne(kLogits, params, {9 % 5, 0}, 1), 2);
+  EXPECT_EQ(SampleOne(kLogits, params, {0, 0, 0}, 1), 1);
+}
+
+TEST(Sampler, LogitBiasMovesTheChoice) {
+  EXPECT_EQ(SampleOne(kLogits, {.temperature = 0, .logit_bias = {{4, 10.0f}}}), 4);
+}
+
+TEST(Sampler, LogprobsAreOfTheRawLogits) {
+  Sampler sampler(5);
+  const auto token = sampler.Sample<float>(
+      kLogits, {.temperature = 0, .num_logprobs = 3, .logit_bias = {{4, 10.0f}}}, {});
+  double total = 0;
+  for (const float logit : kLogits) {
+    total += std::exp(static_cast<double>(logit));
+  }
+  EXPECT_NEAR(token->logprob, -1.0 - std::log(total), 1e-6);
+  ASSERT_EQ(token->top.size(), 3u);
+  EXPECT_EQ(token->top[0].token, 1);
+  EXPECT_EQ(token->top[1].token, 3);
+  EXPECT_EQ(token->top[2].token, 2);
+}
+
+}  // namespace
+}  // namespace tessera::worker

@@ -1,0 +1,149 @@
+#include "worker/runner/sequence_slots.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "proto/step_plan.h"
+
+namespace tessera::worker {
+
+SequenceSlots::SequenceSlots(const SlotLimits& limits)
+    : limits_(limits),
+      max_blocks_((limits.max_model_len + limits.block_size - 1) / limits.block_size),
+      slots_(static_cast<size_t>(limits.num_slots)) {
+  for (SequenceSlot& slot : slots_) {
+    slot.tokens.reserve(static_cast<size_t>(limits.max_model_len));
+    slot.blocks.reserve(static_cast<size_t>(max_blocks_));
+  }
+}
+
+void SequenceSlots::Clear() {
+  for (SequenceSlot& slot : slots_) {
+    slot.active = false;
+  }
+}
+
+absl::Status SequenceSlots::CheckLive(uint32_t index) const {
+  if (index >= slots_.size()) {
+    return InvalidArgumentF("slot {}, expected less than {}", index, slots_.size());
+  }
+  if (!slots_[index].active) {
+    return StatusF(absl::StatusCode::kFailedPrecondition, "slot {} holds no sequence",
+                   index);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SequenceSlots::CheckToken(int32_t token) const {
+  if (token < 0 || token >= limits_.num_token_ids) {
+    return InvalidArgumentF("token {}, expected 0 to {}", token,
+                            limits_.num_token_ids - 1);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SequenceSlots::AppendBlocks(SequenceSlot& slot,
+                                         const std::vector<uint32_t>& blocks) const {
+  if (static_cast<int64_t>(slot.blocks.size() + blocks.size()) > max_blocks_) {
+    return InvalidArgumentF("{} blocks in a block table, at most {}",
+                            slot.blocks.size() + blocks.size(), max_blocks_);
+  }
+  for (const uint32_t block : blocks) {
+    if (block >= limits_.num_blocks) {
+      return InvalidArgumentF("block {}, expected less than {}", block,
+                              limits_.num_blocks);
+    }
+    slot.blocks.push_back(block);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SequenceSlots::Admit(const proto::SlotAdmission& admission) {
+  if (admission.slot >= slots_.size()) {
+    return InvalidArgumentF("slot {}, expected less than {}", admission.slot,
+                            slots_.size());
+  }
+  SequenceSlot& slot = slots_[admission.slot];
+  if (slot.active) {
+    return StatusF(absl::StatusCode::kFailedPrecondition, "slot {} is in use",
+                   admission.slot);
+  }
+  if (static_cast<int64_t>(admission.history.size()) > limits_.max_model_len) {
+    return InvalidArgumentF("history of {} tokens, at most {}", admission.history.size(),
+                            limits_.max_model_len);
+  }
+  for (const int32_t token : admission.history) {
+    TESSERA_RETURN_IF_ERROR(CheckToken(token));
+  }
+  for (const auto& [token, bias] : admission.sampling.logit_bias) {
+    if (token < 0 || token >= limits_.vocab_size) {
+      return InvalidArgumentF("logit bias of token {}, vocabulary {}", token,
+                              limits_.vocab_size);
+    }
+  }
+  for (const int32_t token : admission.sampling.stop_token_ids) {
+    if (token < 0 || token >= limits_.vocab_size) {
+      return InvalidArgumentF("stop token {}, vocabulary {}", token, limits_.vocab_size);
+    }
+  }
+  slot.blocks.clear();
+  TESSERA_RETURN_IF_ERROR(AppendBlocks(slot, admission.blocks));
+  slot.tokens.assign(admission.history.begin(), admission.history.end());
+  slot.prompt_length = admission.prompt_length;
+  slot.sampled.reset();
+  slot.sampling = admission.sampling;
+  slot.active = true;
+  return absl::OkStatus();
+}
+
+absl::Status SequenceSlots::Apply(const proto::StepPlan& plan) {
+  for (const uint32_t index : plan.releases) {
+    TESSERA_RETURN_IF_ERROR(CheckLive(index));
+    slots_[index].active = false;
+  }
+  for (const proto::SlotAdmission& admission : plan.admissions) {
+    TESSERA_RETURN_IF_ERROR(Admit(admission));
+  }
+  for (const proto::BlockAppend& append : plan.appends) {
+    TESSERA_RETURN_IF_ERROR(CheckLive(append.slot));
+    TESSERA_RETURN_IF_ERROR(AppendBlocks(slots_[append.slot], append.blocks));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SequenceSlots::Advance(const proto::SlotWork& work) {
+  TESSERA_RETURN_IF_ERROR(CheckLive(work.slot));
+  SequenceSlot& slot = slots_[work.slot];
+  const size_t count = work.from_sample ? 1 : work.tokens.size();
+  if (count == 0 || (work.from_sample && !work.tokens.empty())) {
+    return InvalidArgumentF("slot {}: {} tokens{}", work.slot, work.tokens.size(),
+                            work.from_sample ? " beside the sampled one" : "");
+  }
+  const auto capacity = static_cast<int64_t>(slot.blocks.size()) * limits_.block_size;
+  const auto length = static_cast<int64_t>(slot.tokens.size() + count);
+  if (length > capacity || length > limits_.max_model_len) {
+    return InvalidArgumentF("slot {}: {} tokens, room for {}", work.slot, length,
+                            std::min(capacity, limits_.max_model_len));
+  }
+  if (work.from_sample) {
+    if (!slot.sampled.has_value()) {
+      return StatusF(absl::StatusCode::kFailedPrecondition,
+                     "slot {} has no sampled token", work.slot);
+    }
+    TESSERA_RETURN_IF_ERROR(CheckToken(*slot.sampled));
+    slot.tokens.push_back(*slot.sampled);
+  }
+  for (const int32_t token : work.tokens) {
+    TESSERA_RETURN_IF_ERROR(CheckToken(token));
+    slot.tokens.push_back(token);
+  }
+  slot.sampled.reset();
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::worker

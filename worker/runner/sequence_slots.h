@@ -1,0 +1,71 @@
+// SequenceSlots: what a worker keeps of each live sequence: its tokens, block table and
+// sampling parameters. Applies the deltas of StepPlans and checks each fact of them,
+// since a plan comes from another process.
+#ifndef TESSERA_WORKER_RUNNER_SEQUENCE_SLOTS_H_
+#define TESSERA_WORKER_RUNNER_SEQUENCE_SLOTS_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "proto/step_plan.h"
+
+namespace tessera::worker {
+
+struct SlotLimits {
+  int64_t num_slots = 0;
+  int64_t max_model_len = 0;
+  int64_t num_blocks = 0;
+  int64_t block_size = 0;
+  int64_t num_token_ids = 0;  // ids must be smaller
+  int64_t vocab_size = 0;
+};
+
+struct SequenceSlot {
+  bool active = false;
+  std::vector<int32_t>
+      tokens;  // computed so far, and in this step; reserved to max_model_len
+  int64_t prompt_length = 0;
+  std::optional<int32_t> sampled;  // of the last step, not yet in `tokens`
+  std::vector<uint32_t> blocks;    // reserved to the blocks of max_model_len
+  proto::SamplingParams sampling;
+};
+
+// Step thread only. Only admissions with stop ids or biases allocate.
+class SequenceSlots {
+ public:
+  explicit SequenceSlots(const SlotLimits& limits);
+
+  // Releases, admissions and appends of `plan`, in this order. kInvalidArgument: a slot,
+  // token or block out of range; kFailedPrecondition: a slot that is not free, or not
+  // live.
+  absl::Status Apply(const proto::StepPlan& plan);
+
+  // Appends the tokens of one work item to its slot. kInvalidArgument as above, or more
+  // tokens than blocks; kFailedPrecondition: from_sample without a sampled token.
+  absl::Status Advance(const proto::SlotWork& work);
+
+  // Forgets every sequence: a new epoch.
+  void Clear();
+
+  // A live slot.
+  SequenceSlot& slot(uint32_t index) { return slots_[index]; }
+  const SlotLimits& limits() const { return limits_; }
+
+ private:
+  absl::Status CheckLive(uint32_t index) const;
+  absl::Status CheckToken(int32_t token) const;
+  absl::Status Admit(const proto::SlotAdmission& admission);
+  absl::Status AppendBlocks(SequenceSlot& slot,
+                            const std::vector<uint32_t>& blocks) const;
+
+  const SlotLimits limits_;
+  const int64_t max_blocks_;
+  std::vector<SequenceSlot> slots_;
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_RUNNER_SEQUENCE_SLOTS_H_

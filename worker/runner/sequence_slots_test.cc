@@ -1,0 +1,75 @@
+#include "worker/runner/sequence_slots.h"
+
+#include <cstdint>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "proto/step_plan.h"
+
+namespace tessera::worker {
+namespace {
+
+constexpr SlotLimits kLimits = {.num_slots = 2,
+                                .max_model_len = 10,
+                                .num_blocks = 4,
+                                .block_size = 4,
+                                .num_token_ids = 100,
+                                .vocab_size = 120};
+
+proto::StepPlan Admit(uint32_t slot, std::vector<uint32_t> blocks,
+                      std::vector<int32_t> history = {}) {
+  proto::StepPlan plan;
+  plan.admissions.push_back(
+      {.slot = slot, .history = std::move(history), .blocks = std::move(blocks)});
+  return plan;
+}
+
+TEST(SequenceSlots, KeepsTokensAcrossChunksAndSampledOnes) {
+  SequenceSlots slots(kLimits);
+  ASSERT_TRUE(slots.Apply(Admit(1, {2, 0}, {5, 6})).ok());
+  ASSERT_TRUE(slots.Advance({.slot = 1, .tokens = {7}}).ok());
+  slots.slot(1).sampled = 42;
+  ASSERT_TRUE(slots.Advance({.slot = 1, .from_sample = true}).ok());
+  EXPECT_EQ(slots.slot(1).tokens, (std::vector<int32_t>{5, 6, 7, 42}));
+  EXPECT_EQ(slots.Advance({.slot = 1, .from_sample = true}).code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(SequenceSlots, RefusesFactsThatCannotBe) {
+  SequenceSlots slots(kLimits);
+  EXPECT_EQ(slots.Apply(Admit(2, {})).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(slots.Apply(Admit(0, {4})).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(slots.Apply(Admit(0, {0, 1, 2, 3})).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(slots.Apply(Admit(0, {0}, {100})).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(slots.Apply(Admit(0, {0}, {-1})).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {1}}).code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(SequenceSlots, TokensNeverOutgrowTheirBlocks) {
+  SequenceSlots slots(kLimits);
+  ASSERT_TRUE(slots.Apply(Admit(0, {0})).ok());
+  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {1, 2, 3, 4, 5}}).code(),
+            absl::StatusCode::kInvalidArgument);
+  ASSERT_TRUE(slots.Advance({.slot = 0, .tokens = {1, 2, 3, 4}}).ok());
+  proto::StepPlan plan;
+  plan.appends.push_back({.slot = 0, .blocks = {1}});
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  EXPECT_TRUE(slots.Advance({.slot = 0, .tokens = {5}}).ok());
+}
+
+TEST(SequenceSlots, ASlotIsReusedOnlyAfterItsRelease) {
+  SequenceSlots slots(kLimits);
+  ASSERT_TRUE(slots.Apply(Admit(0, {0})).ok());
+  EXPECT_EQ(slots.Apply(Admit(0, {1})).code(), absl::StatusCode::kFailedPrecondition);
+  proto::StepPlan plan = Admit(0, {1});
+  plan.releases.push_back(0);
+  EXPECT_TRUE(slots.Apply(plan).ok());
+  slots.Clear();
+  EXPECT_TRUE(slots.Apply(Admit(0, {0})).ok());
+}
+
+}  // namespace
+}  // namespace tessera::worker
