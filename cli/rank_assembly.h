@@ -1,0 +1,72 @@
+// Puts one rank together: kernels, communicators, Engram rows, runner. The same code
+// serves ranks that are threads of this process (AssembleLocalGroup) and a rank that is a
+// process (AssembleRank).
+#ifndef TESSERA_CLI_RANK_ASSEMBLY_H_
+#define TESSERA_CLI_RANK_ASSEMBLY_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "cli/loaded_model.h"
+
+#include "common/clock.h"
+#include "engram_store/client/engram_source.h"
+#include "kernels/kernel_backend.h"
+#include "worker/comm/communicator.h"
+#include "worker/runner/model_runner.h"
+
+namespace tessera::cli {
+
+// A group: R = tp x dp ranks; rank = dp_rank * tp + tp_rank.
+struct GroupShape {
+  int tp = 1;
+  int dp = 1;
+
+  int num_ranks() const { return tp * dp; }
+};
+
+struct RankOptions {
+  std::string backend = "cpu";
+  model::DType dtype = model::DType::kF32;
+  std::string cpu_isa = "auto";
+  int num_threads = 1;
+  worker::CommOptions comm;
+  worker::RunnerOptions runner;
+  uint64_t placement_version = 1;
+};
+
+// Members are in order of construction; the runner, last, is destroyed first.
+struct AssembledRank {
+  std::unique_ptr<kernels::KernelBackend> backend;
+  std::unique_ptr<worker::Communicator> tp;
+  std::unique_ptr<worker::Communicator> ep;
+  std::unique_ptr<engram_store::EngramSource> engram;  // null without Engram
+  std::unique_ptr<worker::ModelRunner> runner;
+};
+
+// A rank's own source of Engram rows; null for a model without Engram.
+using EngramSourceFactory =
+    std::function<absl::StatusOr<std::unique_ptr<engram_store::EngramSource>>(int rank)>;
+
+// Rows from the tables in this process's memory, packed once and shared by all ranks.
+absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
+                                                   Clock* clock);
+
+// `model` and `clock` must outlive the rank. Errors of the parts.
+absl::StatusOr<AssembledRank> AssembleRank(
+    const LoadedModel& model, const RankOptions& options,
+    std::unique_ptr<worker::Communicator> tp, std::unique_ptr<worker::Communicator> ep,
+    std::unique_ptr<engram_store::EngramSource> engram, Clock* clock);
+
+// All ranks of a group as parts for threads of this process, in rank order.
+absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
+    const LoadedModel& model, const GroupShape& shape, const RankOptions& options,
+    const EngramSourceFactory& engram, Clock* clock);
+
+}  // namespace tessera::cli
+
+#endif  // TESSERA_CLI_RANK_ASSEMBLY_H_
