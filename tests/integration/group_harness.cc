@@ -1,0 +1,225 @@
+#include "tests/integration/group_harness.h"
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "cli/rank_assembly.h"
+#include "fmt/format.h"
+
+#include "common/clock.h"
+#include "common/status_macros.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "kernels/tensor_view.h"
+#include "model/formats/dtype.h"
+#include "proto/step_plan.h"
+#include "worker/layers/step_context.h"
+#include "worker/service/rank_thread.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr absl::Duration kStepTimeout = absl::Seconds(60);
+
+uint64_t HashBytes(const void* data, size_t size) {
+  uint64_t hash = 1469598103934665603ull;  // FNV-1a
+  const auto* bytes = static_cast<const unsigned char*>(data);
+  for (size_t i = 0; i < size; ++i) {
+    hash = (hash ^ bytes[i]) * 1099511628211ull;
+  }
+  return hash;
+}
+
+}  // namespace
+
+// Attributes the rows of "all_logits" to sequences by following the plans; the sequence's
+// id rides in its sampling seed, which greedy decoding does not read.
+class GroupHarness::LogitsSink final : public worker::TraceSink {
+ public:
+  void BeginStep(const proto::StepPlan& plan) {
+    rows_.clear();
+    for (const proto::SlotAdmission& admission : plan.admissions) {
+      slots_[admission.slot] = {admission.sampling.seed,
+                                static_cast<int64_t>(admission.history.size())};
+    }
+    for (const proto::SlotWork& work : plan.work) {
+      Slot& slot = slots_[work.slot];
+      const size_t count = work.from_sample ? 1 : work.tokens.size();
+      for (size_t i = 0; i < count; ++i) {
+        rows_.push_back({slot.sequence, slot.position++});
+      }
+    }
+    next_row_ = 0;
+  }
+
+  void Record(std::string_view what, int64_t, kernels::TensorView rows) override {
+    if (what != "all_logits") {
+      return;
+    }
+    absl::MutexLock lock(&mutex_);
+    for (int64_t i = 0; i < rows.dim(0); ++i) {
+      const Slot& row = rows_[next_row_++];
+      const size_t bytes =
+          model::DTypeBytes(rows.dtype, static_cast<size_t>(rows.dim(1)));
+      const auto* data =
+          static_cast<const std::byte*>(rows.data) + static_cast<size_t>(i) * bytes;
+      hashes_[row.sequence][row.position] = HashBytes(data, bytes);
+    }
+  }
+
+  std::map<int64_t, uint64_t> Take(uint64_t sequence) {
+    absl::MutexLock lock(&mutex_);
+    return std::move(hashes_[sequence]);
+  }
+
+ private:
+  struct Slot {
+    uint64_t sequence = 0;
+    int64_t position = 0;
+  };
+  std::map<uint32_t, Slot> slots_;
+  std::vector<Slot> rows_;
+  size_t next_row_ = 0;
+  absl::Mutex mutex_;
+  std::map<uint64_t, std::map<int64_t, uint64_t>> hashes_ ABSL_GUARDED_BY(mutex_);
+};
+
+GroupHarness::GroupHarness() = default;
+GroupHarness::~GroupHarness() = default;
+
+absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
+    const cli::LoadedModel& model, const HarnessOptions& options,
+    const cli::EngramSourceFactory& engram) {
+  std::unique_ptr<GroupHarness> harness(new GroupHarness());
+  harness->tp_size_ = options.shape.tp;
+  cli::RankOptions rank_options = options.rank;
+  rank_options.runner.max_tokens = options.max_batched_tokens;
+  rank_options.runner.max_slots = options.max_sequences;
+  TESSERA_ASSIGN_OR_RETURN(
+      harness->ranks_,
+      cli::AssembleLocalGroup(model, options.shape, rank_options, engram, Clock::Real()));
+  TESSERA_ASSIGN_OR_RETURN(harness->scheduler_,
+                           coordinator::Scheduler::Create(
+                               {.num_dp_ranks = options.shape.dp,
+                                .max_num_seqs = options.max_sequences,
+                                .max_num_batched_tokens = options.max_batched_tokens,
+                                .max_model_len = rank_options.runner.max_model_len,
+                                .block_size = rank_options.runner.block_size,
+                                .num_blocks = rank_options.runner.num_blocks,
+                                .enable_prefix_caching = options.prefix_caching,
+                                .cache_key_prefix = "test"}));
+  harness->scheduler_->StartEpoch(1);
+  for (int dp_rank = 0; dp_rank < options.shape.dp; ++dp_rank) {
+    harness->sinks_.push_back(std::make_unique<LogitsSink>());
+  }
+  for (size_t rank = 0; rank < harness->ranks_.size(); ++rank) {
+    cli::AssembledRank& parts = harness->ranks_[rank];
+    LogitsSink* const sink =
+        parts.tp->rank() == 0
+            ? harness->sinks_[rank / static_cast<size_t>(options.shape.tp)].get()
+            : nullptr;
+    // Every rank of a TP group gathers all logits: it is a collective.
+    parts.runner->SetTrace(sink, true);
+    const uint64_t version = rank_options.placement_version;
+    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<worker::RankThread> thread,
+                             worker::RankThread::Create(
+                                 {.name = fmt::format("rank {}", rank)},
+                                 [&parts, sink, version](const proto::StepPlan& plan) {
+                                   proto::StepPlan versioned = plan;
+                                   versioned.placement_version = version;
+                                   if (sink != nullptr) {
+                                     sink->BeginStep(versioned);
+                                   }
+                                   return parts.runner->Execute(versioned);
+                                 },
+                                 [&parts](const absl::Status&) {
+                                   parts.tp->Abort("test group ended");
+                                   parts.ep->Abort("test group ended");
+                                 }));
+    harness->threads_.push_back(std::move(thread));
+  }
+  return harness;
+}
+
+absl::Status GroupHarness::SubmitStep(const coordinator::PlannedStep& step) {
+  for (size_t rank = 0; rank < threads_.size(); ++rank) {
+    TESSERA_RETURN_IF_ERROR(
+        threads_[rank]->Submit(step.plans[rank / static_cast<size_t>(tp_size_)]));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<proto::StepResult>> GroupHarness::WaitStep() {
+  std::vector<proto::StepResult> results;
+  for (size_t rank = 0; rank < threads_.size(); ++rank) {
+    TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
+                             threads_[rank]->Wait(absl::Now() + kStepTimeout));
+    if (rank % static_cast<size_t>(tp_size_) == 0) {
+      results.push_back(std::move(result));
+    }
+  }
+  return results;
+}
+
+absl::StatusOr<std::vector<SequenceOutput>> GroupHarness::Run(
+    const std::vector<std::vector<int32_t>>& prompts, int64_t num_tokens) {
+  const uint64_t first_id = next_id_;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    proto::SamplingParams sampling;
+    sampling.temperature = 0;
+    sampling.seed = next_id_;
+    TESSERA_RETURN_IF_ERROR(scheduler_->Enqueue({.id = next_id_++,
+                                                 .tenant = "t",
+                                                 .prompt = prompt,
+                                                 .max_tokens = num_tokens,
+                                                 .sampling = sampling,
+                                                 .priority = 0,
+                                                 .arrival = absl::Now(),
+                                                 .deadline = absl::InfiniteFuture()}));
+  }
+  std::vector<SequenceOutput> outputs(prompts.size());
+  size_t unfinished = prompts.size();
+  int in_flight = 0;
+  while (unfinished > 0 || in_flight > 0) {
+    if (in_flight < 2 && scheduler_->has_work()) {
+      TESSERA_RETURN_IF_ERROR(SubmitStep(scheduler_->Plan(absl::Now())));
+      ++in_flight;
+      if (in_flight < 2) {
+        continue;
+      }
+    }
+    if (in_flight == 0) {
+      return absl::InternalError("nothing to do, yet sequences are unfinished");
+    }
+    TESSERA_ASSIGN_OR_RETURN(const std::vector<proto::StepResult> results, WaitStep());
+    --in_flight;
+    TESSERA_ASSIGN_OR_RETURN(const std::vector<coordinator::AcceptedToken> accepted,
+                             scheduler_->Accept(results));
+    for (const coordinator::AcceptedToken& token : accepted) {
+      SequenceOutput& output = outputs[token.sequence - first_id];
+      output.tokens.push_back(token.sampled.token);
+      if (token.length_reached) {
+        output.cached_tokens = scheduler_->cached_tokens(token.sequence);
+        scheduler_->Finish(token.sequence);
+        --unfinished;
+      }
+    }
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    for (const std::unique_ptr<LogitsSink>& sink : sinks_) {
+      outputs[i].logits_of_position.merge(sink->Take(first_id + i));
+    }
+  }
+  return outputs;
+}
+
+}  // namespace tessera::testing

@@ -1,0 +1,69 @@
+// GroupHarness: a whole group of rank threads under the real scheduler, without doors:
+// prompts in, tokens and the bits of every computed logit row out. What the same-bits
+// tests compare.
+#ifndef TESSERA_TESTS_INTEGRATION_GROUP_HARNESS_H_
+#define TESSERA_TESTS_INTEGRATION_GROUP_HARNESS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "cli/loaded_model.h"
+#include "cli/rank_assembly.h"
+
+#include "coordinator/scheduler/scheduler.h"
+#include "worker/service/rank_thread.h"
+
+namespace tessera::testing {
+
+// What one sequence computed.
+struct SequenceOutput {
+  std::vector<int32_t> tokens;                     // generated
+  std::map<int64_t, uint64_t> logits_of_position;  // hash of the row's bits
+  int64_t cached_tokens = 0;
+};
+
+struct HarnessOptions {
+  cli::GroupShape shape;
+  cli::RankOptions rank;
+  int64_t max_batched_tokens = 128;
+  int64_t max_sequences = 32;
+  bool prefix_caching = true;
+};
+
+// One test thread.
+class GroupHarness {
+ public:
+  ~GroupHarness();
+
+  static absl::StatusOr<std::unique_ptr<GroupHarness>> Create(
+      const cli::LoadedModel& model, const HarnessOptions& options,
+      const cli::EngramSourceFactory& engram);
+
+  // Runs all prompts together, greedy, `num_tokens` each, planning one step ahead as
+  // serving does.
+  absl::StatusOr<std::vector<SequenceOutput>> Run(
+      const std::vector<std::vector<int32_t>>& prompts, int64_t num_tokens);
+
+ private:
+  class LogitsSink;
+  GroupHarness();
+
+  absl::Status SubmitStep(const coordinator::PlannedStep& step);
+  absl::StatusOr<std::vector<proto::StepResult>> WaitStep();
+
+  int64_t tp_size_ = 1;
+  std::vector<cli::AssembledRank> ranks_;
+  std::vector<std::unique_ptr<LogitsSink>> sinks_;  // one per DP rank
+  std::unique_ptr<coordinator::Scheduler> scheduler_;
+  std::vector<std::unique_ptr<worker::RankThread>> threads_;  // destroyed first
+  uint64_t next_id_ = 1;
+};
+
+}  // namespace tessera::testing
+
+#endif  // TESSERA_TESTS_INTEGRATION_GROUP_HARNESS_H_

@@ -1,0 +1,174 @@
+// Invariants 1 and 2 of the design on the demo model: the logits of 20 prompts have the
+// same bits at any tensor and data parallelism, batch, prefill chunk, prefix hit and
+// Engram source.
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/loaded_model.h"
+#include "cli/rank_assembly.h"
+#include "fmt/format.h"
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "model/tensors/checkpoint.h"
+#include "tests/integration/group_harness.h"
+
+namespace tessera {
+namespace {
+
+using ::tessera::testing::GroupHarness;
+using ::tessera::testing::HarnessOptions;
+using ::tessera::testing::SequenceOutput;
+
+constexpr int64_t kNumTokens = 4;
+
+class SameBits : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto model = cli::LoadModel("models/demo");
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = model->release();
+    auto engram = cli::ResidentEngram(*model_, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    engram_ = new cli::EngramSourceFactory(*std::move(engram));
+    prompts_ = new std::vector<std::vector<int32_t>>(MakePrompts());
+    baseline_ = new std::vector<SequenceOutput>();
+    // One prompt at a time, one rank, the whole prompt in one step.
+    HarnessOptions options = Options(1, 1, 512);
+    options.prefix_caching = false;
+    auto harness = GroupHarness::Create(*model_, options, *engram_);
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    for (const std::vector<int32_t>& prompt : *prompts_) {
+      auto output = (*harness)->Run({prompt}, kNumTokens);
+      ASSERT_TRUE(output.ok()) << output.status();
+      ASSERT_EQ(output->front().tokens.size(), static_cast<size_t>(kNumTokens));
+      baseline_->push_back(output->front());
+    }
+  }
+
+  static void TearDownTestSuite() {
+    delete baseline_;
+    delete prompts_;
+    delete engram_;
+    delete model_;
+  }
+
+  static HarnessOptions Options(int tp, int dp, int64_t chunk) {
+    HarnessOptions options;
+    options.shape = {.tp = tp, .dp = dp};
+    options.rank.runner.num_blocks = 512;
+    options.max_batched_tokens = chunk;
+    return options;
+  }
+
+  // Cuts of recorded prompts: 20 of them, 1 to 150 tokens, some with a common beginning.
+  static std::vector<std::vector<int32_t>> MakePrompts() {
+    const auto golden = model::Checkpoint::OpenFile("tests/data/demo/golden.safetensors");
+    EXPECT_TRUE(golden.ok()) << golden.status();
+    const auto tensor = (*golden)->Find("prompt300.ids");
+    const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
+    std::vector<std::vector<int32_t>> prompts;
+    for (const int length :
+         {1, 2, 3, 5, 8, 13, 16, 17, 21, 31, 32, 33, 34, 47, 48, 64, 65, 79, 128, 150}) {
+      const int begin = length % 3 == 0 ? 0 : length;
+      prompts.emplace_back(ids + begin, ids + begin + length);
+    }
+    return prompts;
+  }
+
+  // `require_all`: every position was computed (no prefix hit took it away).
+  static void ExpectBaseline(const std::vector<SequenceOutput>& outputs,
+                             bool require_all) {
+    ASSERT_EQ(outputs.size(), baseline_->size());
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const SequenceOutput& expected = (*baseline_)[i];
+      EXPECT_EQ(outputs[i].tokens, expected.tokens) << "prompt " << i;
+      size_t compared = 0;
+      for (const auto& [position, hash] : outputs[i].logits_of_position) {
+        const auto it = expected.logits_of_position.find(position);
+        // Run-ahead computes one token past the end; the baseline may have stopped before
+        // it.
+        if (it != expected.logits_of_position.end()) {
+          ++compared;
+          ASSERT_EQ(hash, it->second) << "prompt " << i << " position " << position;
+        }
+      }
+      const size_t needed = require_all ? (*prompts_)[i].size() + kNumTokens - 1 : 1;
+      EXPECT_GE(compared, needed) << "prompt " << i;
+    }
+  }
+
+  static void RunAll(const HarnessOptions& options, bool require_all) {
+    auto harness = GroupHarness::Create(*model_, options, *engram_);
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    auto outputs = (*harness)->Run(*prompts_, kNumTokens);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    ExpectBaseline(*outputs, require_all);
+  }
+
+  static cli::LoadedModel* model_;
+  static cli::EngramSourceFactory* engram_;
+  static std::vector<std::vector<int32_t>>* prompts_;
+  static std::vector<SequenceOutput>* baseline_;
+};
+
+cli::LoadedModel* SameBits::model_ = nullptr;
+cli::EngramSourceFactory* SameBits::engram_ = nullptr;
+std::vector<std::vector<int32_t>>* SameBits::prompts_ = nullptr;
+std::vector<SequenceOutput>* SameBits::baseline_ = nullptr;
+
+TEST_F(SameBits, AtAnyTensorAndDataParallelism) {
+  for (const int tp : {1, 2, 4, 8}) {
+    for (const int dp : {1, 2}) {
+      SCOPED_TRACE(fmt::format("tp {} dp {}", tp, dp));
+      HarnessOptions options = Options(tp, dp, 512);
+      options.prefix_caching = false;
+      RunAll(options, true);
+    }
+  }
+}
+
+TEST_F(SameBits, AtAnyPrefillChunk) {
+  for (const int64_t chunk : {1, 7, 64}) {
+    SCOPED_TRACE(fmt::format("chunk {}", chunk));
+    HarnessOptions options = Options(1, 1, chunk);
+    options.prefix_caching = false;
+    RunAll(options, true);
+  }
+}
+
+TEST_F(SameBits, AtAnyBatchSize) {
+  for (const int64_t batch : {2, 5, 32}) {
+    SCOPED_TRACE(fmt::format("batch {}", batch));
+    HarnessOptions options = Options(1, 1, 512);
+    options.max_sequences = batch;
+    options.prefix_caching = false;
+    RunAll(options, true);
+  }
+}
+
+TEST_F(SameBits, WithAPrefixHit) {
+  auto harness = GroupHarness::Create(*model_, Options(2, 1, 64), *engram_);
+  ASSERT_TRUE(harness.ok()) << harness.status();
+  for (int round = 0; round < 2; ++round) {
+    auto outputs = (*harness)->Run(*prompts_, kNumTokens);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    ExpectBaseline(*outputs, false);
+    if (round == 1) {
+      // The longest prompt finds its full blocks in the cache.
+      EXPECT_GE(outputs->back().cached_tokens, 128);
+    }
+  }
+}
+
+TEST_F(SameBits, WithAnyNumberOfThreads) {
+  HarnessOptions options = Options(1, 1, 64);
+  options.prefix_caching = false;
+  options.rank.num_threads = 3;
+  RunAll(options, true);
+}
+
+}  // namespace
+}  // namespace tessera
