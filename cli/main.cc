@@ -9,7 +9,11 @@
 
 namespace {
 
-constexpr std::array<tessera::cli::Subcommand, 0> kSubcommands = {};
+using tessera::cli::Subcommand;
+
+constexpr std::array kSubcommands = {
+    Subcommand{"inspect", "Prints what a checkpoint holds.", &tessera::cli::RunInspect},
+};
 
 }  // namespace
 

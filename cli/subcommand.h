@@ -43,6 +43,9 @@ int Dispatch(std::span<const Subcommand> subcommands, Arguments arguments,
 // OptionTable::Parse.
 absl::StatusOr<bool> ParseOptions(OptionTable* table, Arguments arguments);
 
+// The subcommands, each in the file of its name.
+absl::Status RunInspect(Arguments arguments);
+
 }  // namespace tessera::cli
 
 #endif  // TESSERA_CLI_SUBCOMMAND_H_
