@@ -3,6 +3,7 @@
 #include "fmt/format.h"
 
 #include "common/status.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/reference/reference_backend.h"
 
@@ -13,8 +14,11 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
   if (options.name == "reference") {
     return CreateReferenceBackend(options.dtype);
   }
+  if (options.name == "cpu") {
+    return CreateCpuBackend(options);
+  }
   return absl::InvalidArgumentError(
-      fmt::format("backend '{}', expected reference", options.name));
+      fmt::format("backend '{}', expected reference or cpu", options.name));
 }
 
 }  // namespace tessera::kernels

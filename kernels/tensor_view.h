@@ -1,6 +1,7 @@
-// TensorView: a non-owning, strided view of up to four dimensions; what every op reads and writes.
-// The last dimension is always contiguous (stride 1). Views are small values: pass them by value.
-// A view does not say where its memory lies; all views of one call belong to the backend's device.
+// TensorView: a non-owning, strided view of up to four dimensions; what every op reads
+// and writes. The last dimension is always contiguous (stride 1). Views are small values:
+// pass them by value. A view does not say where its memory lies; all views of one call
+// belong to the backend's device.
 #ifndef TESSERA_KERNELS_TENSOR_VIEW_H_
 #define TESSERA_KERNELS_TENSOR_VIEW_H_
 
@@ -103,7 +104,8 @@ struct TensorView {
   }
   TensorView Rows(int64_t begin, int64_t count) const { return Slice(0, begin, count); }
 
-  // The same memory with other dimensions; this view must be contiguous and of the same size.
+  // The same memory with other dimensions; this view must be contiguous and of the same
+  // size.
   TensorView Reshape(std::initializer_list<int64_t> dims) const {
     TESSERA_CHECK(is_contiguous());
     TensorView out(data, dtype, dims);

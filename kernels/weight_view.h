@@ -1,7 +1,8 @@
-// WeightView: a matrix [rows = out, cols = in] in its checkpoint format, read in place: values, and
-// block scales where the format has them. y = x W^T. Kernels decode it as they stream it; a value
-// is exactly stored value x scale. Slices share memory with the whole, so a rank reads only its rows
-// or columns; scale blocks keep the grid of the whole tensor.
+// WeightView: a matrix [rows = out, cols = in] in its checkpoint format, read in place:
+// values, and block scales where the format has them. y = x W^T. Kernels decode it as
+// they stream it; a value is exactly stored value x scale. Slices share memory with the
+// whole, so a rank reads only its rows or columns; scale blocks keep the grid of the
+// whole tensor.
 //
 //   dtype        values                       scales (one per block_rows x block_cols)
 //   kF32, kBF16  row-major                    none

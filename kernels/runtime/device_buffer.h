@@ -1,4 +1,5 @@
-// DeviceBuffer: owned memory of a backend's device. Allocated at start-up only; steps allocate nothing.
+// DeviceBuffer: owned memory of a backend's device. Allocated at start-up only; steps
+// allocate nothing.
 #ifndef TESSERA_KERNELS_RUNTIME_DEVICE_BUFFER_H_
 #define TESSERA_KERNELS_RUNTIME_DEVICE_BUFFER_H_
 

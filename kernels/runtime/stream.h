@@ -1,5 +1,5 @@
-// Stream: an in-order queue of ops on one device. Ops are enqueued; results may be read by the host
-// after Synchronize. On the CPU backends an op runs when it is enqueued.
+// Stream: an in-order queue of ops on one device. Ops are enqueued; results may be read
+// by the host after Synchronize. On the CPU backends an op runs when it is enqueued.
 #ifndef TESSERA_KERNELS_RUNTIME_STREAM_H_
 #define TESSERA_KERNELS_RUNTIME_STREAM_H_
 
@@ -12,8 +12,8 @@ class Stream {
  public:
   virtual ~Stream() = default;
 
-  // Blocks until all enqueued ops are done. kInternal if one of them faulted; the worker is then
-  // poisoned and must exit.
+  // Blocks until all enqueued ops are done. kInternal if one of them faulted; the worker
+  // is then poisoned and must exit.
   virtual absl::Status Synchronize() = 0;
 };
 

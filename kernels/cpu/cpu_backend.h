@@ -1,0 +1,23 @@
+// The cpu backend: threads and SIMD, the instruction set chosen at run time. Weights stay
+// in their checkpoint format and are decoded as they are streamed. Numerics id "cpu/f32":
+// the bits are the same at every instruction set, thread count, batch and block size.
+#ifndef TESSERA_KERNELS_CPU_CPU_BACKEND_H_
+#define TESSERA_KERNELS_CPU_CPU_BACKEND_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+
+#include "kernels/kernel_backend.h"
+
+namespace tessera::kernels {
+
+// Reads `dtype` (kF32 only), `cpu_isa`, `num_threads` and `pin_threads`. kInvalidArgument
+// for a value that this machine or backend lacks; kResourceExhausted without threads or
+// memory. One stream at a time may run ops.
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCpuBackend(
+    const BackendOptions& options);
+
+}  // namespace tessera::kernels
+
+#endif  // TESSERA_KERNELS_CPU_CPU_BACKEND_H_

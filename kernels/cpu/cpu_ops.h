@@ -1,0 +1,164 @@
+// The ops of the cpu backend without intrinsics, one file per family: linear.cc, rows.cc,
+// rope.cc, attention.cc, hyper.cc, moe.cc, engram.cc. They cut work over threads and
+// blocks and leave the inner loops to a SimdOps table. What each op computes:
+// kernel_backend.h.
+#ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
+#define TESSERA_KERNELS_CPU_CPU_OPS_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "kernels/cpu/simd/simd_ops.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/kernel_backend.h"
+
+namespace tessera::kernels::cpu {
+
+// Floats of each scratch array: 256 KiB, so that a panel of decoded weights and a block
+// of activations fit a 1 MiB L2 together. Also the longest contraction that an op
+// accepts, and the bound of experts, streams times width, and the like; ops check it.
+inline constexpr int64_t kScratchFloats = int64_t{1} << 16;
+
+// Largest index_topk.
+inline constexpr int64_t kMaxTopk = int64_t{1} << 13;
+
+// What every op needs. Owns the threads and all scratch, made once, so that ops allocate
+// nothing. One stream at a time uses it.
+class CpuContext {
+ public:
+  struct ThreadScratch {
+    float* panel;      // kScratchFloats: decoded weights, scores
+    float* rows;       // kScratchFloats: activations
+    int64_t* offsets;  // 4 * kMaxTopk: places of cached rows, candidates of a top-k
+  };
+
+  // kResourceExhausted, or as ThreadPool::Create.
+  static absl::StatusOr<std::unique_ptr<CpuContext>> Create(
+      const SimdOps& simd, const ThreadPoolOptions& options);
+
+  const SimdOps& simd() const { return simd_; }
+  const ThreadScratch& scratch(int thread) const {
+    return scratch_[static_cast<size_t>(thread)];
+  }
+  // kScratchFloats for values that pass from one parallel loop to the next.
+  float* shared() const { return shared_; }
+
+  // body(begin, end, thread) over [0, count), on as many threads as `work`, an estimate
+  // in fused multiply-adds, is worth. Waking a thread costs a few microseconds.
+  template <typename Body>
+  void ParallelFor(int64_t count, int64_t work, const Body& body) {
+    constexpr int64_t kWorkPerThread = 1 << 16;
+    const int64_t parts = work / kWorkPerThread + 1;
+    pool_->ParallelFor(count,
+                       parts < ThreadPool::kMaxThreads ? static_cast<int>(parts)
+                                                       : ThreadPool::kMaxThreads,
+                       body);
+  }
+
+ private:
+  CpuContext(const SimdOps& simd, std::unique_ptr<ThreadPool> pool)
+      : simd_(simd), pool_(std::move(pool)) {}
+
+  const SimdOps& simd_;
+  std::unique_ptr<ThreadPool> pool_;
+  DeviceBuffer memory_;
+  std::vector<ThreadScratch> scratch_;
+  float* shared_ = nullptr;
+};
+
+// The plain form of a view for the tables; CHECKs that the format is one of theirs.
+WeightRows ToWeightRows(const WeightView& w);
+// True if ToWeightRows takes weights of this format.
+bool CanRun(DType weight, DType scale);
+
+// Decodes a [1, n] or [m, d] weight row by row into `out`, which holds rows * cols
+// floats.
+void DecodeSmall(const SimdOps& simd, const WeightView& w, float* out);
+
+// A view of rank 2 or 3 as rows: row i is [i / inner, i % inner].
+struct RowList {
+  explicit RowList(const TensorView& x)
+      : data(x.as<float>()),
+        inner(x.rank == 3 ? x.dim(1) : 1),
+        count(x.dim(0) * inner),
+        length(x.dim(x.rank - 1)),
+        outer_stride(x.stride(0)),
+        inner_stride(x.rank == 3 ? x.stride(1) : 0) {
+    TESSERA_CHECK(x.rank == 2 || x.rank == 3);
+  }
+  float* row(int64_t i) const {
+    return data + i / inner * outer_stride + i % inner * inner_stride;
+  }
+
+  float* data;
+  int64_t inner;
+  int64_t count;
+  int64_t length;
+  int64_t outer_stride;
+  int64_t inner_stride;
+};
+
+// Block table of the sequence of query row t.
+inline const int32_t* BlocksOfRow(const PagedIndex& index, int64_t t) {
+  return index.block_tables.row<int32_t>(*index.sequence_of_row.row<int32_t>(t));
+}
+
+// ---- linear.cc ----
+void Linear(CpuContext& context, TensorView x, const WeightView& w, const KSplit& split,
+            TensorView out);
+void HeadLinearTransposed(CpuContext& context, TensorView x, const WeightView& w,
+                          int64_t head_rows, int64_t row_begin, TensorView out);
+void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t head_rows,
+                int64_t row_begin, TensorView out);
+
+// ---- rows.cc ----
+void Embedding(CpuContext& context, const WeightView& table, TensorView ids,
+               TensorView out);
+void RmsNorm(CpuContext& context, TensorView x, const WeightView& weight, double eps,
+             TensorView out);
+void LayerNorm(CpuContext& context, TensorView x, const float* weight, const float* bias,
+               double eps, TensorView out);
+void Scale(CpuContext& context, TensorView x, double factor);
+void SiluMul(CpuContext& context, TensorView gate, TensorView up, TensorView out);
+void Add(CpuContext& context, TensorView x, TensorView out);
+void Copy(CpuContext& context, TensorView x, TensorView out);
+void GatherRows(CpuContext& context, TensorView x, TensorView rows, TensorView out);
+void StorePaged(CpuContext& context, TensorView x, TensorView slots, TensorView cache);
+
+// ---- rope.cc ----
+void Rope(CpuContext& context, TensorView x, TensorView positions,
+          std::span<const float> inv_freq, RopePairing pairing);
+void Hadamard(CpuContext& context, TensorView x);
+
+// ---- attention.cc ----
+void IndexerSelect(CpuContext& context, const IndexerSelectArgs& args);
+void MlaAttention(CpuContext& context, const MlaAttentionArgs& args);
+
+// ---- hyper.cc ----
+void ExpandStreams(CpuContext& context, TensorView x, TensorView out);
+void HyperCoefficients(CpuContext& context, const HyperCoefficientsArgs& args);
+void HyperCollapse(CpuContext& context, TensorView streams, TensorView pre,
+                   TensorView out);
+void HyperExpand(CpuContext& context, TensorView y, TensorView post, TensorView mix,
+                 TensorView streams);
+void HyperHead(CpuContext& context, const HyperCoefficientsArgs& args, TensorView out);
+
+// ---- moe.cc ----
+void Route(CpuContext& context, const RouterArgs& args);
+void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args);
+void CombineExperts(CpuContext& context, TensorView y, TensorView row_of_slot,
+                    TensorView weights, TensorView out);
+
+// ---- engram.cc ----
+void DecodeEngramRows(CpuContext& context, TensorView rows, DType format, int64_t width,
+                      TensorView out);
+void EngramGate(CpuContext& context, const EngramGateArgs& args);
+void EngramConv(CpuContext& context, const EngramConvArgs& args);
+
+}  // namespace tessera::kernels::cpu
+
+#endif  // TESSERA_KERNELS_CPU_CPU_OPS_H_

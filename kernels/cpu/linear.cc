@@ -1,0 +1,128 @@
+#include <algorithm>
+
+#include "kernels/cpu/cpu_ops.h"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+// Threads get whole register blocks of weight rows, so that no block is cut in two.
+constexpr int64_t kBlockRows = 4;
+
+int64_t Padded(int64_t n) { return (n + 15) / 16 * 16; }
+
+// The leaves of `split` as columns of x; one leaf if the contraction is not cut. Returns
+// the floats of a decoded weight row.
+int64_t SetLeaves(const KSplit& split, int64_t inputs, LinearTask& task) {
+  if (split.num_leaves == 0) {
+    task.num_leaves = 1;
+    task.leaf_begin[0] = 0;
+    task.leaf_begin[1] = inputs;
+    return Padded(inputs);
+  }
+  TESSERA_CHECK_LE(split.first_leaf + split.num_leaves, KSplit::kLeaves);
+  TESSERA_CHECK((split.num_leaves & (split.num_leaves - 1)) == 0);
+  task.num_leaves = split.num_leaves;
+  const int64_t begin = KSplit::LeafBegin(split.total, split.first_leaf);
+  int64_t padded = 0;
+  task.leaf_begin[0] = 0;
+  for (int leaf = 0; leaf < split.num_leaves; ++leaf) {
+    task.leaf_begin[leaf + 1] =
+        KSplit::LeafBegin(split.total, split.first_leaf + leaf + 1) - begin;
+    padded += Padded(task.leaf_begin[leaf + 1] - task.leaf_begin[leaf]);
+  }
+  TESSERA_CHECK_EQ(task.leaf_begin[split.num_leaves], inputs);
+  return padded;
+}
+
+}  // namespace
+
+void Linear(CpuContext& context, TensorView x, const WeightView& w, const KSplit& split,
+            TensorView out) {
+  TESSERA_CHECK_EQ(w.cols, x.dim(1));
+  TESSERA_CHECK_EQ(out.dim(0), x.dim(0));
+  TESSERA_CHECK_EQ(out.dim(1), w.rows);
+  LinearTask task = {};
+  task.weights = ToWeightRows(w);
+  TESSERA_CHECK_LE(SetLeaves(split, x.dim(1), task), kScratchFloats);
+  task.x = x.as<float>();
+  task.x_stride = x.stride(0);
+  task.count = x.dim(0);
+  task.out = out.as<float>();
+  task.out_stride = out.stride(0);
+  task.scratch_floats = kScratchFloats;
+  if (task.count == 0) {
+    return;
+  }
+  const int64_t blocks = (w.rows + kBlockRows - 1) / kBlockRows;
+  context.ParallelFor(blocks, (task.count + 1) * w.rows * w.cols,
+                      [&](int64_t begin, int64_t end, int thread) {
+                        LinearTask part = task;
+                        part.row_begin = begin * kBlockRows;
+                        part.row_end = std::min(end * kBlockRows, w.rows);
+                        part.scratch = context.scratch(thread).panel;
+                        context.simd().linear(part);
+                      });
+}
+
+void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t head_rows,
+                int64_t row_begin, TensorView out) {
+  const int64_t heads = x.dim(1);
+  const int64_t rows = out.dim(2);
+  TESSERA_CHECK_EQ(w.cols, x.dim(2));
+  TESSERA_CHECK_LE(Padded(w.cols), kScratchFloats);
+  LinearTask task = {};
+  task.num_leaves = 1;
+  task.leaf_begin[1] = w.cols;
+  task.x_stride = x.stride(0);
+  task.count = x.dim(0);
+  task.out_stride = out.stride(0);
+  task.scratch_floats = kScratchFloats;
+  task.row_end = rows;
+  if (task.count == 0) {
+    return;
+  }
+  context.ParallelFor(heads, (task.count + 1) * heads * rows * w.cols,
+                      [&](int64_t begin, int64_t end, int thread) {
+                        LinearTask part = task;
+                        part.scratch = context.scratch(thread).panel;
+                        for (int64_t h = begin; h < end; ++h) {
+                          part.weights =
+                              ToWeightRows(w.RowSlice(h * head_rows + row_begin, rows));
+                          part.x = x.row<float>(0, h);
+                          part.out = out.row<float>(0, h);
+                          context.simd().linear(part);
+                        }
+                      });
+}
+
+void HeadLinearTransposed(CpuContext& context, TensorView x, const WeightView& w,
+                          int64_t head_rows, int64_t row_begin, TensorView out) {
+  const int64_t heads = x.dim(1);
+  const int64_t rows = x.dim(2);
+  TESSERA_CHECK_EQ(out.dim(2), w.cols);
+  TESSERA_CHECK_LE(rows * 16, kScratchFloats);
+  TransposedTask task = {};
+  task.rows = rows;
+  task.col_end = w.cols;
+  task.x_stride = x.stride(0);
+  task.count = x.dim(0);
+  task.out_stride = out.stride(0);
+  task.scratch_floats = kScratchFloats;
+  if (task.count == 0 || rows == 0) {
+    return;
+  }
+  context.ParallelFor(heads, (task.count + 1) * heads * rows * w.cols,
+                      [&](int64_t begin, int64_t end, int thread) {
+                        TransposedTask part = task;
+                        part.scratch = context.scratch(thread).panel;
+                        for (int64_t h = begin; h < end; ++h) {
+                          part.weights =
+                              ToWeightRows(w.RowSlice(h * head_rows + row_begin, rows));
+                          part.x = x.row<float>(0, h);
+                          part.out = out.row<float>(0, h);
+                          context.simd().linear_transposed(part);
+                        }
+                      });
+}
+
+}  // namespace tessera::kernels::cpu

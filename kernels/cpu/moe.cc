@@ -1,0 +1,202 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/cpu_ops.h"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+constexpr int64_t kMaxGroups = 256;
+
+// Whether `value` is ahead of `best` in a selection by falling value; the earlier index
+// stays ahead of an equal one because it is met first. NaN is ahead of every number, so
+// that damage is picked and seen.
+bool Ahead(float value, float best) {
+  return value > best || (std::isnan(value) && !std::isnan(best));
+}
+
+// Writes the indices of the `count` best of values[0 .. n), best first, ties to the lower
+// index. An insertion into the sorted picks: `count` is small, and most values fail the
+// first comparison.
+void TopIndices(const float* values, int64_t n, int64_t count, int32_t* picks) {
+  int64_t held = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (held == count && !Ahead(values[i], values[picks[held - 1]])) {
+      continue;
+    }
+    int64_t at = held < count ? held++ : held - 1;
+    for (; at > 0 && Ahead(values[i], values[picks[at - 1]]); --at) {
+      picks[at] = picks[at - 1];
+    }
+    picks[at] = static_cast<int32_t>(i);
+  }
+}
+
+// Sets the biased scores of the experts outside the best groups to minus infinity.
+void KeepTopGroups(const RouterArgs& args, float* biased, int64_t experts) {
+  const int64_t size = experts / args.num_groups;
+  float scores[kMaxGroups] = {};
+  for (int64_t g = 0; g < args.num_groups; ++g) {
+    int32_t best[2];
+    const int64_t count = std::min<int64_t>(2, size);
+    TopIndices(biased + g * size, size, count, best);
+    scores[g] = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      scores[g] += biased[g * size + best[i]];
+    }
+  }
+  int32_t kept[kMaxGroups];
+  TopIndices(scores, args.num_groups, args.top_groups, kept);
+  std::sort(kept, kept + args.top_groups);
+  int64_t next = 0;
+  for (int64_t g = 0; g < args.num_groups; ++g) {
+    if (next < args.top_groups && kept[next] == g) {
+      ++next;
+    } else {
+      std::fill_n(biased + g * size, size, -std::numeric_limits<float>::infinity());
+    }
+  }
+}
+
+// `scores` of one token, after the sigmoid; `biased` is scratch of the same size.
+void PickExperts(const RouterArgs& args, int64_t t, const float* scores, float* biased) {
+  const int64_t experts = args.gate.rows;
+  const int64_t slots = args.expert_ids.dim(1);
+  for (int64_t e = 0; e < experts; ++e) {
+    biased[e] = scores[e] + (args.bias == nullptr ? 0.0F : args.bias[e]);
+  }
+  if (args.num_groups > 1) {
+    KeepTopGroups(args, biased, experts);
+  }
+  int32_t* picks = args.expert_ids.row<int32_t>(t);
+  float* weights = args.weights.row<float>(t);
+  TopIndices(biased, experts, slots, picks);
+  float total = 0;
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    weights[slot] = scores[picks[slot]];
+    total += weights[slot];
+  }
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    const float weight =
+        args.normalize ? weights[slot] / (total + 1e-20F) : weights[slot];
+    weights[slot] = weight * static_cast<float>(args.scaling);
+  }
+}
+
+// One expert over its items, a block of items at a time so that both inner activations
+// fit scratch.
+void RunExpert(CpuContext& context, const GroupedExpertsArgs& args, int64_t expert,
+               int thread) {
+  const ExpertWeights& weights = args.experts[static_cast<size_t>(expert)];
+  const int32_t* offsets = args.item_offsets.as<int32_t>();
+  const int64_t inner = weights.gate.rows;
+  const int64_t block = kScratchFloats / (2 * inner);
+  const CpuContext::ThreadScratch& scratch = context.scratch(thread);
+  LinearTask task = {};
+  task.num_leaves = 1;
+  task.scratch = scratch.panel;
+  task.scratch_floats = kScratchFloats;
+  for (int64_t item = offsets[expert]; item < offsets[expert + 1]; item += block) {
+    task.count = std::min<int64_t>(block, offsets[expert + 1] - item);
+    float* gate = scratch.rows;
+    float* up = gate + task.count * inner;
+    task.x = args.x.as<float>();
+    task.x_stride = args.x.stride(0);
+    task.x_rows = args.row_of_item.as<int32_t>() + item;
+    task.leaf_begin[1] = args.x.dim(1);
+    task.row_end = inner;
+    task.out_stride = inner;
+    task.weights = ToWeightRows(weights.gate);
+    task.out = gate;
+    context.simd().linear(task);
+    task.weights = ToWeightRows(weights.up);
+    task.out = up;
+    context.simd().linear(task);
+    context.simd().silu_mul(gate, up, gate, task.count * inner);
+    task.x = gate;
+    task.x_stride = inner;
+    task.x_rows = nullptr;
+    task.leaf_begin[1] = inner;
+    task.row_end = weights.down.rows;
+    task.weights = ToWeightRows(weights.down);
+    task.out = args.out.row<float>(item);
+    task.out_stride = args.out.stride(0);
+    context.simd().linear(task);
+  }
+}
+
+}  // namespace
+
+void Route(CpuContext& context, const RouterArgs& args) {
+  const int64_t experts = args.gate.rows;
+  TESSERA_CHECK_LE(experts, kScratchFloats);
+  TESSERA_CHECK_LE(args.num_groups, kMaxGroups);
+  TESSERA_CHECK_EQ(experts % args.num_groups, 0);
+  TESSERA_CHECK_LE(args.expert_ids.dim(1), experts);
+  const int64_t block = kScratchFloats / experts;
+  for (int64_t first = 0; first < args.x.dim(0); first += block) {
+    const int64_t count = std::min(block, args.x.dim(0) - first);
+    Linear(context, args.x.Rows(first, count), args.gate, KSplit::Whole(),
+           TensorView(context.shared(), DType::kF32, {count, experts}));
+    context.ParallelFor(
+        count, count * experts * 16, [&](int64_t begin, int64_t end, int thread) {
+          for (int64_t i = begin; i < end; ++i) {
+            float* scores = context.shared() + i * experts;
+            context.simd().sigmoid(scores, scores, experts);
+            PickExperts(args, first + i, scores, context.scratch(thread).rows);
+          }
+        });
+  }
+}
+
+void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args) {
+  const auto experts = static_cast<int64_t>(args.experts.size());
+  TESSERA_CHECK_EQ(args.item_offsets.dim(0), experts + 1);
+  const int32_t* offsets = args.item_offsets.as<int32_t>();
+  // The weight of an expert: decoding it costs as much as about kDecodeItems items.
+  constexpr int64_t kDecodeItems = 4;
+  int64_t total = 0;
+  for (int64_t e = 0; e < experts; ++e) {
+    const int64_t items = offsets[e + 1] - offsets[e];
+    total += items > 0 ? items + kDecodeItems : 0;
+  }
+  if (total == 0) {
+    return;
+  }
+  const ExpertWeights& first = args.experts[0];
+  TESSERA_CHECK_LE(2 * first.gate.rows, kScratchFloats);
+  TESSERA_CHECK_LE(first.gate.cols + 16, kScratchFloats);
+  const int64_t work = total * first.gate.rows * first.gate.cols * 3;
+  context.ParallelFor(total, work, [&](int64_t begin, int64_t end, int thread) {
+    // An expert belongs to the thread whose part of the total weight holds its middle.
+    int64_t before = 0;
+    for (int64_t e = 0; e < experts; ++e) {
+      const int64_t items = offsets[e + 1] - offsets[e];
+      if (items == 0) {
+        continue;
+      }
+      const int64_t weight = items + kDecodeItems;
+      const int64_t middle = before + weight / 2;
+      before += weight;
+      if (middle >= begin && middle < end) {
+        RunExpert(context, args, e, thread);
+      }
+    }
+  });
+}
+
+void CombineExperts(CpuContext& context, TensorView y, TensorView row_of_slot,
+                    TensorView weights, TensorView out) {
+  context.ParallelFor(out.dim(0), out.num_elements() * weights.dim(1),
+                      [&](int64_t begin, int64_t end, int) {
+                        for (int64_t t = begin; t < end; ++t) {
+                          context.simd().weighted_sum(
+                              y.as<float>(), y.stride(0), row_of_slot.row<int32_t>(t),
+                              weights.row<float>(t), weights.dim(1), out.row<float>(t),
+                              out.dim(1));
+                        }
+                      });
+}
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,206 @@
+// Weights against rows of x, written once for all instruction sets: decode a panel of
+// weight rows into scratch, then run every row of x over it. Included through
+// simd_table.h only.
+//
+// Bits do not depend on the blocking: each output element is its own chain of fused
+// multiply-adds.
+#ifndef TESSERA_KERNELS_CPU_SIMD_SIMD_LINEAR_H_
+#define TESSERA_KERNELS_CPU_SIMD_SIMD_LINEAR_H_
+
+namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
+namespace {
+
+constexpr int kWRows = 4;  // weight rows of one register block
+
+// ---- dot products ----
+
+// out[x row][weight row] of kX rows of x against four weight rows that are padded to 16
+// with zeros.
+template <int kX>
+TESSERA_INLINE void DotBlock(const float* const* w, const float* const* x, int64_t n,
+                             float (*out)[kWRows]) {
+  V16 sums[kX][kWRows];
+#pragma GCC unroll 4
+  for (int j = 0; j < kX; ++j) {
+#pragma GCC unroll 4
+    for (int o = 0; o < kWRows; ++o) {
+      sums[j][o] = Zero();
+    }
+  }
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const V16 weights[kWRows] = {Load(w[0] + i), Load(w[1] + i), Load(w[2] + i),
+                                 Load(w[3] + i)};
+#pragma GCC unroll 4
+    for (int j = 0; j < kX; ++j) {
+      const V16 values = Load(x[j] + i);
+#pragma GCC unroll 4
+      for (int o = 0; o < kWRows; ++o) {
+        sums[j][o] = Fma(values, weights[o], sums[j][o]);
+      }
+    }
+  }
+  if (i < n) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kX; ++j) {
+      const V16 values = LoadFirst(x[j] + i, n - i);
+#pragma GCC unroll 4
+      for (int o = 0; o < kWRows; ++o) {
+        sums[j][o] = Fma(values, Load(w[o] + i), sums[j][o]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < kX; ++j) {
+    Reduce4(sums[j][0], sums[j][1], sums[j][2], sums[j][3], out[j]);
+  }
+}
+
+// Where the leaves of a contraction lie in x and in a padded panel row.
+struct LeafLayout {
+  int32_t count;
+  int64_t begin[kMaxLeaves];  // in x
+  int64_t length[kMaxLeaves];
+  int64_t padded[kMaxLeaves];  // in the panel row
+  int64_t stride;              // of the panel row
+};
+
+LeafLayout LayoutOf(const LinearTask& task) {
+  LeafLayout layout;
+  layout.count = task.num_leaves;
+  layout.stride = 0;
+  for (int32_t leaf = 0; leaf < task.num_leaves; ++leaf) {
+    layout.begin[leaf] = task.leaf_begin[leaf];
+    layout.length[leaf] = task.leaf_begin[leaf + 1] - task.leaf_begin[leaf];
+    layout.padded[leaf] = layout.stride;
+    layout.stride += RoundUp16(layout.length[leaf]);
+  }
+  return layout;
+}
+
+// kX rows of x, from `t` on, against weight rows w[0..3] (fewer are repeated): all
+// leaves, then their tree, then the `count` results that exist.
+template <int kX>
+void LinearBlock(const LinearTask& task, const LeafLayout& layout, const float* const* w,
+                 int64_t t, int64_t row, int64_t count) {
+  float sums[kMaxLeaves][kX][kWRows];
+  const float* x[kX];
+  for (int j = 0; j < kX; ++j) {
+    x[j] = task.x + (task.x_rows == nullptr ? t + j : task.x_rows[t + j]) * task.x_stride;
+  }
+  for (int32_t leaf = 0; leaf < layout.count; ++leaf) {
+    const float* leaf_w[kWRows];
+    const float* leaf_x[kX];
+    for (int o = 0; o < kWRows; ++o) {
+      leaf_w[o] = w[o] + layout.padded[leaf];
+    }
+    for (int j = 0; j < kX; ++j) {
+      leaf_x[j] = x[j] + layout.begin[leaf];
+    }
+    DotBlock<kX>(leaf_w, leaf_x, layout.length[leaf], sums[leaf]);
+  }
+  for (int32_t distance = 1; distance < layout.count; distance *= 2) {
+    for (int32_t leaf = 0; leaf < layout.count; leaf += 2 * distance) {
+      for (int j = 0; j < kX; ++j) {
+        for (int o = 0; o < kWRows; ++o) {
+          sums[leaf][j][o] += sums[leaf + distance][j][o];
+        }
+      }
+    }
+  }
+  for (int j = 0; j < kX; ++j) {
+    float* out = task.out + (t + j) * task.out_stride + row;
+    for (int64_t o = 0; o < count; ++o) {
+      out[o] = sums[0][j][o];
+    }
+  }
+}
+
+void Linear(const LinearTask& task) {
+  const LeafLayout layout = LayoutOf(task);
+  // Few rows of x: a small panel stays in L1 between decoding and use. Many: a large one
+  // saves reading x again for each panel.
+  const int64_t fit = task.scratch_floats / (layout.stride > 0 ? layout.stride : 1);
+  int64_t panel_rows = task.count < 8 ? Smaller(fit, kWRows) : fit;
+  if (panel_rows > kWRows) {
+    panel_rows = panel_rows / kWRows * kWRows;
+  }
+  for (int64_t row = task.row_begin; row < task.row_end; row += panel_rows) {
+    const int64_t rows = Smaller(panel_rows, task.row_end - row);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int32_t leaf = 0; leaf < layout.count; ++leaf) {
+        DecodePadded(task.weights, row + i, layout.begin[leaf], layout.length[leaf],
+                     task.scratch + i * layout.stride + layout.padded[leaf]);
+      }
+    }
+    for (int64_t t = 0; t < task.count;) {
+      const bool full = t + kXRows <= task.count;
+      for (int64_t i = 0; i < rows; i += kWRows) {
+        const float* w[kWRows];
+        for (int64_t o = 0; o < kWRows; ++o) {
+          w[o] = task.scratch + Smaller(i + o, rows - 1) * layout.stride;
+        }
+        const int64_t count = Smaller(kWRows, rows - i);
+        if (full) {
+          LinearBlock<kXRows>(task, layout, w, t, row + i, count);
+        } else {
+          LinearBlock<1>(task, layout, w, t, row + i, count);
+        }
+      }
+      t += full ? kXRows : 1;
+    }
+  }
+}
+
+// ---- contraction over the rows of a weight ----
+
+// kC vectors of columns of one row of x; `panel` holds the decoded rows, `stride` apart.
+template <int kC>
+TESSERA_INLINE void TransposedBlock(const float* x, int64_t rows, const float* panel,
+                                    int64_t stride, float* out, int64_t columns) {
+  V16 sums[kC];
+#pragma GCC unroll 4
+  for (int c = 0; c < kC; ++c) {
+    sums[c] = Zero();
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    const V16 factor = Set(x[i]);
+#pragma GCC unroll 4
+    for (int c = 0; c < kC; ++c) {
+      sums[c] = Fma(factor, Load(panel + i * stride + 16 * c), sums[c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < kC; ++c) {
+    const int64_t rest = columns - 16 * c;
+    StoreFirst(sums[c], out + 16 * c, Smaller(rest, 16));
+  }
+}
+
+void LinearTransposed(const TransposedTask& task) {
+  const int64_t width = task.scratch_floats / task.rows / 16 * 16;
+  for (int64_t col = task.col_begin; col < task.col_end; col += width) {
+    const int64_t columns = Smaller(width, task.col_end - col);
+    const int64_t stride = RoundUp16(columns);
+    for (int64_t i = 0; i < task.rows; ++i) {
+      DecodePadded(task.weights, task.row_begin + i, col, columns,
+                   task.scratch + i * stride);
+    }
+    for (int64_t t = 0; t < task.count; ++t) {
+      const float* x = task.x + t * task.x_stride;
+      float* out = task.out + t * task.out_stride + col;
+      int64_t c = 0;
+      for (; c + 64 <= stride; c += 64) {
+        TransposedBlock<4>(x, task.rows, task.scratch + c, stride, out + c, columns - c);
+      }
+      for (; c < stride; c += 16) {
+        TransposedBlock<1>(x, task.rows, task.scratch + c, stride, out + c, columns - c);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_SIMD_LINEAR_H_

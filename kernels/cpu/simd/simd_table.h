@@ -1,0 +1,38 @@
+// The table of one instruction set: the last include of each simd_<isa>.cc, after its
+// vector and the name of its namespace.
+#ifndef TESSERA_KERNELS_CPU_SIMD_SIMD_TABLE_H_
+#define TESSERA_KERNELS_CPU_SIMD_SIMD_TABLE_H_
+
+// The order is that of use: each of these needs the ones before it.
+// clang-format off
+#include "kernels/cpu/simd/simd_math.h"
+#include "kernels/cpu/simd/simd_decode.h"
+#include "kernels/cpu/simd/simd_linear.h"
+#include "kernels/cpu/simd/simd_attention.h"
+// clang-format on
+
+namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
+
+const SimdOps kOps = {
+    .decode_row = DecodeRow,
+    .linear = Linear,
+    .linear_transposed = LinearTransposed,
+    .index_scores = IndexScores,
+    .attention = Attention,
+    .hyper_expand = HyperExpand,
+    .dot = Dot,
+    .dot3 = Dot3,
+    .rms_norm = RmsNorm,
+    .layer_norm = LayerNorm,
+    .exp = ExpRow,
+    .sigmoid = SigmoidRow,
+    .silu = SiluRow,
+    .silu_mul = SiluMul,
+    .add_scaled = AddScaled,
+    .add_product = AddProduct,
+    .weighted_sum = WeightedSum,
+};
+
+}  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_SIMD_TABLE_H_

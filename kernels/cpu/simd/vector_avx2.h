@@ -1,0 +1,148 @@
+// V16, sixteen float lanes, as two ymm registers. The same functions with the same bits
+// are in vector_avx512.h and vector_scalar.h; vector_scalar.h says what each does. For
+// simd_avx2.cc alone.
+#ifndef TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX2_H_
+#define TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX2_H_
+
+#include <immintrin.h>
+
+#include "kernels/cpu/simd/simd_ops.h"
+
+#define TESSERA_INLINE static inline __attribute__((always_inline))
+
+namespace tessera::kernels::cpu::avx2 {
+namespace {
+
+struct V16 {
+  __m256 lo;  // lanes 0-7
+  __m256 hi;  // lanes 8-15
+};
+
+// Four weight rows of one row of x are 8 registers of sums; a second row of x would fill
+// all 16.
+constexpr int kXRows = 1;
+
+// Masks of maskload: all bits set in the first n of 8 lanes, n outside 0..8 clamped.
+TESSERA_INLINE __m256i FirstLanes(int64_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), lane);
+}
+TESSERA_INLINE V16 Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+TESSERA_INLINE V16 Set(float value) {
+  return {_mm256_set1_ps(value), _mm256_set1_ps(value)};
+}
+TESSERA_INLINE V16 Load(const float* at) {
+  return {_mm256_loadu_ps(at), _mm256_loadu_ps(at + 8)};
+}
+TESSERA_INLINE V16 LoadFirst(const float* at, int64_t n) {
+  return {_mm256_maskload_ps(at, FirstLanes(n)),
+          _mm256_maskload_ps(at + 8, FirstLanes(n - 8))};
+}
+TESSERA_INLINE void Store(V16 v, float* at) {
+  _mm256_storeu_ps(at, v.lo);
+  _mm256_storeu_ps(at + 8, v.hi);
+}
+TESSERA_INLINE void StoreFirst(V16 v, float* at, int64_t n) {
+  _mm256_maskstore_ps(at, FirstLanes(n), v.lo);
+  _mm256_maskstore_ps(at + 8, FirstLanes(n - 8), v.hi);
+}
+TESSERA_INLINE V16 Add(V16 a, V16 b) {
+  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+TESSERA_INLINE V16 Sub(V16 a, V16 b) {
+  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+TESSERA_INLINE V16 Mul(V16 a, V16 b) {
+  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+TESSERA_INLINE V16 Div(V16 a, V16 b) {
+  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+TESSERA_INLINE V16 Fma(V16 a, V16 b, V16 c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+TESSERA_INLINE V16 Max(V16 a, V16 b) {
+  return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+TESSERA_INLINE V16 Min(V16 a, V16 b) {
+  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
+
+TESSERA_INLINE __m128 AddQuarters(V16 v) {
+  const __m256 half = _mm256_add_ps(v.lo, v.hi);
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+TESSERA_INLINE float Reduce(V16 v) {
+  const __m128 quarter = AddQuarters(v);
+  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+}
+// Reduces four vectors at once into out[0..3]; each sum in the order of Reduce.
+TESSERA_INLINE void Reduce4(V16 a, V16 b, V16 c, V16 d, float* out) {
+  const __m128 qa = AddQuarters(a);
+  const __m128 qb = AddQuarters(b);
+  const __m128 qc = AddQuarters(c);
+  const __m128 qd = AddQuarters(d);
+  const __m128 ab = _mm_add_ps(_mm_movelh_ps(qa, qb), _mm_movehl_ps(qb, qa));
+  const __m128 cd = _mm_add_ps(_mm_movelh_ps(qc, qd), _mm_movehl_ps(qd, qc));
+  const __m128 even = _mm_shuffle_ps(ab, cd, _MM_SHUFFLE(2, 0, 2, 0));
+  const __m128 odd = _mm_shuffle_ps(ab, cd, _MM_SHUFFLE(3, 1, 3, 1));
+  _mm_storeu_ps(out, _mm_add_ps(even, odd));
+}
+
+TESSERA_INLINE void HalfPowersOfTwo(__m256 shifted, __m256 shifter, __m256* first,
+                                    __m256* second) {
+  const __m256i n =
+      _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(shifter));
+  const __m256i low = _mm256_srai_epi32(n, 1);
+  const __m256i bias = _mm256_set1_epi32(127);
+  *first = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(low, bias), 23));
+  const __m256i high = _mm256_sub_epi32(n, low);
+  *second = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(high, bias), 23));
+}
+TESSERA_INLINE void PowersOfTwo(V16 shifted, V16 shifter, V16* first, V16* second) {
+  HalfPowersOfTwo(shifted.lo, shifter.lo, &first->lo, &second->lo);
+  HalfPowersOfTwo(shifted.hi, shifter.hi, &first->hi, &second->hi);
+}
+
+TESSERA_INLINE __m256 Bf16ToFloat(__m128i codes) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(codes), 16));
+}
+TESSERA_INLINE V16 DecodeBf16(const uint8_t* at) {
+  const auto* codes = reinterpret_cast<const __m128i*>(at);
+  return {Bf16ToFloat(_mm_loadu_si128(codes)), Bf16ToFloat(_mm_loadu_si128(codes + 1))};
+}
+TESSERA_INLINE V16 HalvesToFloat(__m256i half) {
+  return {_mm256_cvtph_ps(_mm256_castsi256_si128(half)),
+          _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1))};
+}
+// e4m3 has the bits of a half with a smaller exponent bias: move them there, convert,
+// times 2^8.
+TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  const __m256i wide = _mm256_cvtepu8_epi16(codes);
+  const __m256i magnitude = _mm256_and_si256(wide, _mm256_set1_epi16(0x7f));
+  const __m256i sign = _mm256_and_si256(wide, _mm256_set1_epi16(0x80));
+  const __m256i nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x7f));
+  __m256i half =
+      _mm256_or_si256(_mm256_slli_epi16(magnitude, 7), _mm256_slli_epi16(sign, 8));
+  half = _mm256_blendv_epi8(half, _mm256_set1_epi16(0x7e00), nan);
+  return Mul(HalvesToFloat(half), Set(256.0F));
+}
+// The halves that e2m1 codes stand for have a low byte of zero: look the high byte up.
+TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
+  const __m128i pairs = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
+  const __m128i nibble = _mm_set1_epi8(15);
+  const __m128i low = _mm_and_si128(pairs, nibble);
+  const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), nibble);
+  const __m128i table = _mm_setr_epi8(0, 0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x46, -128,
+                                      -72, -68, -66, -64, -62, -60, -58);
+  const __m128i bytes = _mm_shuffle_epi8(table, _mm_unpacklo_epi8(low, high));
+  return HalvesToFloat(_mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 8));
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu::avx2
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX2_H_

@@ -1,0 +1,113 @@
+// V16, sixteen float lanes, as one zmm register. The same functions with the same bits
+// are in vector_avx2.h and vector_scalar.h; vector_scalar.h says what each does. For
+// simd_avx512.cc alone.
+#ifndef TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_
+#define TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_
+
+#include <immintrin.h>
+
+#include "kernels/cpu/simd/simd_ops.h"
+
+#define TESSERA_INLINE static inline __attribute__((always_inline))
+
+namespace tessera::kernels::cpu::avx512 {
+namespace {
+
+using V16 = __m512;
+
+// Rows of x that share one pass over four weight rows: 16 sums, 4 weights and 1 input in
+// flight fit the 32 registers, and hide the latency of the fused multiply-add (4 cycles,
+// 2 per cycle).
+constexpr int kXRows = 4;
+
+TESSERA_INLINE __mmask16 FirstLanes(int64_t n) {
+  return static_cast<__mmask16>((1U << n) - 1U);
+}
+TESSERA_INLINE V16 Zero() { return _mm512_setzero_ps(); }
+TESSERA_INLINE V16 Set(float value) { return _mm512_set1_ps(value); }
+TESSERA_INLINE V16 Load(const float* at) { return _mm512_loadu_ps(at); }
+TESSERA_INLINE V16 LoadFirst(const float* at, int64_t n) {
+  return _mm512_maskz_loadu_ps(FirstLanes(n), at);
+}
+TESSERA_INLINE void Store(V16 v, float* at) { _mm512_storeu_ps(at, v); }
+TESSERA_INLINE void StoreFirst(V16 v, float* at, int64_t n) {
+  _mm512_mask_storeu_ps(at, FirstLanes(n), v);
+}
+TESSERA_INLINE V16 Add(V16 a, V16 b) { return _mm512_add_ps(a, b); }
+TESSERA_INLINE V16 Sub(V16 a, V16 b) { return _mm512_sub_ps(a, b); }
+TESSERA_INLINE V16 Mul(V16 a, V16 b) { return _mm512_mul_ps(a, b); }
+TESSERA_INLINE V16 Div(V16 a, V16 b) { return _mm512_div_ps(a, b); }
+TESSERA_INLINE V16 Fma(V16 a, V16 b, V16 c) { return _mm512_fmadd_ps(a, b, c); }
+TESSERA_INLINE V16 Max(V16 a, V16 b) { return _mm512_max_ps(a, b); }
+TESSERA_INLINE V16 Min(V16 a, V16 b) { return _mm512_min_ps(a, b); }
+
+TESSERA_INLINE __m256 AddHalves(V16 v) {
+  return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+}
+TESSERA_INLINE __m128 AddQuarters(V16 v) {
+  const __m256 half = AddHalves(v);
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+TESSERA_INLINE float Reduce(V16 v) {
+  const __m128 quarter = AddQuarters(v);
+  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+}
+// Reduces four vectors at once into out[0..3]; each sum in the order of Reduce.
+TESSERA_INLINE void Reduce4(V16 a, V16 b, V16 c, V16 d, float* out) {
+  const __m128 qa = AddQuarters(a);
+  const __m128 qb = AddQuarters(b);
+  const __m128 qc = AddQuarters(c);
+  const __m128 qd = AddQuarters(d);
+  const __m128 ab = _mm_add_ps(_mm_movelh_ps(qa, qb), _mm_movehl_ps(qb, qa));
+  const __m128 cd = _mm_add_ps(_mm_movelh_ps(qc, qd), _mm_movehl_ps(qd, qc));
+  const __m128 even = _mm_shuffle_ps(ab, cd, _MM_SHUFFLE(2, 0, 2, 0));
+  const __m128 odd = _mm_shuffle_ps(ab, cd, _MM_SHUFFLE(3, 1, 3, 1));
+  _mm_storeu_ps(out, _mm_add_ps(even, odd));
+}
+
+// 2^(n/2) twice, whose product is 2^n, from a float whose low bits hold n.
+TESSERA_INLINE void PowersOfTwo(V16 shifted, V16 shifter, V16* first, V16* second) {
+  const __m512i n =
+      _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_castps_si512(shifter));
+  const __m512i low = _mm512_srai_epi32(n, 1);
+  const __m512i bias = _mm512_set1_epi32(127);
+  *first = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(low, bias), 23));
+  const __m512i high = _mm512_sub_epi32(n, low);
+  *second = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(high, bias), 23));
+}
+
+TESSERA_INLINE V16 DecodeBf16(const uint8_t* at) {
+  const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(codes), 16));
+}
+// e4m3 has the bits of a half with a smaller exponent bias: move them there, convert,
+// times 2^8.
+TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  const __m256i wide = _mm256_cvtepu8_epi16(codes);
+  const __m256i magnitude = _mm256_and_si256(wide, _mm256_set1_epi16(0x7f));
+  const __m256i sign = _mm256_and_si256(wide, _mm256_set1_epi16(0x80));
+  const __mmask16 nan = _mm256_cmpeq_epi16_mask(magnitude, _mm256_set1_epi16(0x7f));
+  __m256i half =
+      _mm256_or_si256(_mm256_slli_epi16(magnitude, 7), _mm256_slli_epi16(sign, 8));
+  half = _mm256_mask_mov_epi16(half, nan, _mm256_set1_epi16(0x7e00));
+  return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0F));
+}
+// The halves that e2m1 codes stand for have a low byte of zero: look the high byte up.
+TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
+  const __m128i pairs = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
+  const __m128i nibble = _mm_set1_epi8(15);
+  const __m128i low = _mm_and_si128(pairs, nibble);
+  const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), nibble);
+  const __m128i table = _mm_setr_epi8(0, 0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x46, -128,
+                                      -72, -68, -66, -64, -62, -60, -58);
+  const __m128i bytes = _mm_shuffle_epi8(table, _mm_unpacklo_epi8(low, high));
+  return _mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 8));
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu::avx512
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_

@@ -1,0 +1,150 @@
+// V16, sixteen float lanes, as an array: the definition of the lane arithmetic, and the
+// level for any x86-64. Its bits are those of vector_avx2.h and vector_avx512.h. For
+// simd_scalar.cc alone.
+#ifndef TESSERA_KERNELS_CPU_SIMD_VECTOR_SCALAR_H_
+#define TESSERA_KERNELS_CPU_SIMD_VECTOR_SCALAR_H_
+
+#include "kernels/cpu/simd/simd_ops.h"
+
+#define TESSERA_INLINE static inline __attribute__((always_inline))
+
+namespace tessera::kernels::cpu::scalar {
+namespace {
+
+struct V16 {
+  float lane[16];
+};
+
+// Rows of x that one pass over four weight rows serves.
+constexpr int kXRows = 1;
+
+TESSERA_INLINE V16 Set(float value) {
+  V16 out;
+  for (float& lane : out.lane) {
+    lane = value;
+  }
+  return out;
+}
+TESSERA_INLINE V16 Zero() { return Set(0.0F); }
+TESSERA_INLINE V16 LoadFirst(const float* at, int64_t n) {  // lanes from n on are zero
+  V16 out;
+  for (int64_t i = 0; i < 16; ++i) {
+    out.lane[i] = i < n ? at[i] : 0.0F;
+  }
+  return out;
+}
+TESSERA_INLINE V16 Load(const float* at) { return LoadFirst(at, 16); }
+TESSERA_INLINE void StoreFirst(const V16& v, float* at, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    at[i] = v.lane[i];
+  }
+}
+TESSERA_INLINE void Store(const V16& v, float* at) { StoreFirst(v, at, 16); }
+
+template <typename Op>
+TESSERA_INLINE V16 Lanes(Op op) {
+  V16 out;
+  for (int i = 0; i < 16; ++i) {
+    out.lane[i] = op(i);
+  }
+  return out;
+}
+TESSERA_INLINE V16 Add(const V16& a, const V16& b) {
+  return Lanes([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+TESSERA_INLINE V16 Sub(const V16& a, const V16& b) {
+  return Lanes([&](int i) { return a.lane[i] - b.lane[i]; });
+}
+TESSERA_INLINE V16 Mul(const V16& a, const V16& b) {
+  return Lanes([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+TESSERA_INLINE V16 Div(const V16& a, const V16& b) {
+  return Lanes([&](int i) { return a.lane[i] / b.lane[i]; });
+}
+TESSERA_INLINE V16 Fma(const V16& a, const V16& b,
+                       const V16& c) {  // a * b + c, one rounding
+  return Lanes([&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
+}
+// As the instructions do: the second operand if they are equal or one is NaN.
+TESSERA_INLINE V16 Max(const V16& a, const V16& b) {
+  return Lanes([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+TESSERA_INLINE V16 Min(const V16& a, const V16& b) {
+  return Lanes([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+
+TESSERA_INLINE uint32_t Bits(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+TESSERA_INLINE float FromBits(uint32_t bits) {
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// Adds the lanes as ((l, l+8), (l, l+4), (l, l+2), (l, l+1)).
+TESSERA_INLINE float Reduce(V16 v) {
+  for (int distance = 8; distance > 0; distance /= 2) {
+    for (int i = 0; i < distance; ++i) {
+      v.lane[i] = v.lane[i] + v.lane[i + distance];
+    }
+  }
+  return v.lane[0];
+}
+TESSERA_INLINE void Reduce4(const V16& a, const V16& b, const V16& c, const V16& d,
+                            float* out) {
+  out[0] = Reduce(a);
+  out[1] = Reduce(b);
+  out[2] = Reduce(c);
+  out[3] = Reduce(d);
+}
+
+// `shifted` = shifter + n with the integer n in its low bits: two powers whose product is
+// 2^n, so that results below the smallest normal are reached by a last rounding.
+TESSERA_INLINE void PowersOfTwo(const V16& shifted, const V16& shifter, V16* first,
+                                V16* second) {
+  for (int i = 0; i < 16; ++i) {
+    const auto n = static_cast<int32_t>(Bits(shifted.lane[i]) - Bits(shifter.lane[i]));
+    const int32_t low = n >> 1;
+    first->lane[i] = FromBits((static_cast<uint32_t>(low) + 127U) << 23);
+    second->lane[i] =
+        FromBits((static_cast<uint32_t>(n) - static_cast<uint32_t>(low) + 127U) << 23);
+  }
+}
+
+// Sixteen values in their stored format; fp4 takes 8 bytes, low nibble first.
+TESSERA_INLINE V16 DecodeBf16(const uint8_t* at) {
+  return Lanes([&](int i) {
+    uint16_t code;
+    __builtin_memcpy(&code, at + 2 * i, sizeof(code));
+    return FromBits(static_cast<uint32_t>(code) << 16);
+  });
+}
+TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
+  return Lanes([&](int i) {
+    const uint32_t sign = (at[i] & 0x80U) << 24;
+    const uint32_t magnitude = at[i] & 0x7fU;
+    if (magnitude == 0x7f) {
+      return FromBits(0x7fc00000U);
+    }
+    if (magnitude < 8) {
+      const float value = static_cast<float>(magnitude) * 0x1p-9F;
+      return FromBits(Bits(value) | sign);
+    }
+    return FromBits(((magnitude << 20) + (120U << 23)) | sign);
+  });
+}
+TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
+  return Lanes([&](int i) {
+    const float magnitudes[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+    const auto code = static_cast<uint32_t>(i % 2 == 0 ? at[i / 2] & 15 : at[i / 2] >> 4);
+    return FromBits(Bits(magnitudes[code & 7]) | ((code & 8U) << 28));
+  });
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu::scalar
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_VECTOR_SCALAR_H_
