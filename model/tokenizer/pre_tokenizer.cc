@@ -21,7 +21,8 @@ constexpr uint32_t kHeapLimitKib = 64 * 1024;
 constexpr size_t kMaxPatternBytes = 16 * 1024;
 
 constexpr std::string_view kWhitespace =
-    R"(\t-\r\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+    R"(\t-\r\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a})"
+    R"(\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
 std::string ErrorText(int code) {
   PCRE2_UCHAR buffer[256] = {};

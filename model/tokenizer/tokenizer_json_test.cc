@@ -18,7 +18,8 @@ Json Minimal() {
     "added_tokens": [{"id": 3, "content": "<x>", "special": true, "normalized": false,
                       "lstrip": false, "rstrip": false, "single_word": false}],
     "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-      {"type": "Split", "pattern": {"Regex": "\\p{N}"}, "behavior": "Isolated", "invert": false},
+      {"type": "Split", "pattern": {"Regex": "\\p{N}"}, "behavior": "Isolated",
+       "invert": false},
       {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]},
     "post_processor": null, "decoder": {"type": "ByteLevel"},
     "model": {"type": "BPE", "dropout": null, "vocab": {"a": 0, "b": 1, "ab": 2},
