@@ -1,6 +1,7 @@
-// ChatEncoding: messages to prompt ids and generated text back to a message, as the checkpoint's
-// generation was trained (DeepSeek encoding_dsv4.py is the definition). Text that a user typed is
-// tokenised without added tokens, so it can never become a control token.
+// ChatEncoding: messages to prompt ids and generated text back to a message, as the
+// checkpoint's generation was trained (DeepSeek encoding_dsv4.py is the definition). Text
+// that a user typed is tokenised without added tokens, so it can never become a control
+// token.
 #ifndef TESSERA_MODEL_CHAT_CHAT_ENCODING_H_
 #define TESSERA_MODEL_CHAT_CHAT_ENCODING_H_
 
@@ -20,21 +21,22 @@
 namespace tessera::model {
 
 struct ToolCall {
-  std::string id;
-  std::string name;
-  std::string arguments;  // JSON text; what the model wrote where it is not JSON
+  std::string id{};
+  std::string name{};
+  std::string arguments{};  // JSON text; what the model wrote where it is not JSON
 };
 
+// Members have initialisers so that callers name only those they set.
 struct ChatMessage {
-  std::string role;  // system, developer, user, assistant, tool, latest_reminder
-  std::string content;
-  std::string reasoning_content;       // assistant
-  std::vector<ToolCall> tool_calls;    // assistant
-  std::string tool_call_id;            // tool
-  std::string tools_json;              // system/developer: JSON array of OpenAI tools, or empty
-  std::string response_format_json;    // system/developer: JSON schema text, or empty
-  std::string task;                    // user: a task token's name ("action", "query", …), or empty
-  bool without_eos = false;            // assistant: continued by the generation
+  std::string role{};  // system, developer, user, assistant, tool, latest_reminder
+  std::string content{};
+  std::string reasoning_content{};     // assistant
+  std::vector<ToolCall> tool_calls{};  // assistant
+  std::string tool_call_id{};          // tool
+  std::string tools_json{};  // system/developer: JSON array of OpenAI tools, or empty
+  std::string response_format_json{};  // system/developer: JSON schema text, or empty
+  std::string task{};  // user: a task token's name ("action", "query", …), or empty
+  bool without_eos = false;  // assistant: continued by the generation
 };
 
 enum class ReasoningEffort { kNone, kLow, kHigh, kMax };
@@ -58,19 +60,21 @@ struct ParsedTurn {
   std::vector<ToolCall> tool_calls;
 };
 
-// Splits generated text into reasoning, content and tool calls while it streams. Each Push returns
-// only what is certain: text that may be the start of a tag is held back. One per choice; external
-// synchronisation.
+// Splits generated text into reasoning, content and tool calls while it streams. Each
+// Push returns only what is certain: text that may be the start of a tag is held back.
+// One per choice; external synchronisation.
 class TurnParser {
  public:
   struct Delta {
     std::string reasoning;
     std::string content;
-    std::vector<ToolCall> tool_calls;  // complete calls only; ids are set by the API layer
+    std::vector<ToolCall> tool_calls;  // complete calls; ids are set by the API layer
   };
   virtual ~TurnParser() = default;
   virtual Delta Push(std::string_view text) = 0;
-  // The rest. An unfinished tool block comes back as content, so that nothing is lost.
+  // The rest; call once. Nothing is lost: what is no tool markup comes back as content,
+  // and a call that was begun comes back with its arguments as far as they were generated
+  // (not whole JSON).
   virtual Delta Finish() = 0;
 };
 
@@ -78,12 +82,15 @@ class TurnParser {
 class ChatEncoding {
  public:
   // Picks the encoding of the checkpoint's generation. `tokenizer` must outlive it.
-  // kInvalidArgument if the tokenizer lacks a control token that the encoding writes.
+  // kInvalidArgument if the tokenizer lacks a control token that the encoding writes,
+  // kUnimplemented for a family without a known encoding.
   static absl::StatusOr<std::unique_ptr<ChatEncoding>> Create(const ModelConfig& config,
                                                               const Tokenizer* tokenizer);
   virtual ~ChatEncoding() = default;
 
-  // kInvalidArgument: no messages, an unknown role, a tool message without its call.
+  // kInvalidArgument: no messages, an unknown role or task, a tool message without its
+  // call, tools or a response format that are not JSON. Blocks for the time of
+  // tokenisation.
   virtual absl::StatusOr<EncodedChat> Encode(const std::vector<ChatMessage>& messages,
                                              const ChatOptions& options) const = 0;
 
@@ -91,8 +98,9 @@ class ChatEncoding {
   virtual std::unique_ptr<TurnParser> NewTurnParser(bool thinking) const = 0;
 
   // Strict parse of a whole completed turn (with or without the end-of-sentence token).
-  // kInvalidArgument says which rule was broken.
-  virtual absl::StatusOr<ParsedTurn> ParseTurn(std::string_view text, bool thinking) const = 0;
+  // kInvalidArgument says which rule was broken; TurnParser is the tolerant reader.
+  virtual absl::StatusOr<ParsedTurn> ParseTurn(std::string_view text,
+                                               bool thinking) const = 0;
 };
 
 }  // namespace tessera::model

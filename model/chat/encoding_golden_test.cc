@@ -1,0 +1,231 @@
+// The chat encodings against recorded prompts and parsed turns of DeepSeek V4 and
+// V4-Flash-0731.
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "model/chat/v4_encoding.h"
+
+namespace tessera::model {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+ReasoningEffort EffortOf(const Json& conversation) {
+  const Json effort = conversation.value("reasoning_effort", Json());
+  if (effort == "low") {
+    return ReasoningEffort::kLow;
+  }
+  if (effort == "high") {
+    return ReasoningEffort::kHigh;
+  }
+  return effort == "max" ? ReasoningEffort::kMax : ReasoningEffort::kNone;
+}
+
+ChatMessage MessageOf(const Json& json) {
+  ChatMessage message{.role = json.at("role"),
+                      .content = json.at("content"),
+                      .reasoning_content = json.value("reasoning_content", ""),
+                      .tool_call_id = json.value("tool_call_id", ""),
+                      .task = json.value("task", ""),
+                      .without_eos = json.value("wo_eos", false)};
+  if (json.contains("response_format")) {
+    message.response_format_json = json.at("response_format").dump();
+  }
+  for (const Json& call : json.value("tool_calls", Json::array())) {
+    message.tool_calls.push_back({.id = call.at("id"),
+                                  .name = call.at("function").at("name"),
+                                  .arguments = call.at("function").at("arguments")});
+  }
+  return message;
+}
+
+std::vector<ChatMessage> MessagesOf(const Json& conversation) {
+  std::vector<ChatMessage> messages;
+  for (const Json& message : conversation.at("messages")) {
+    messages.push_back(MessageOf(message));
+  }
+  // Tools belong to the first system message; one is put in front where there is none.
+  if (conversation.contains("tools")) {
+    auto system = std::find_if(messages.begin(), messages.end(),
+                               [](const ChatMessage& m) { return m.role == "system"; });
+    if (system == messages.end()) {
+      system = messages.insert(messages.begin(), ChatMessage{.role = "system"});
+    }
+    system->tools_json = conversation.at("tools").dump();
+  }
+  return messages;
+}
+
+ChatOptions OptionsOf(const Json& conversation) {
+  return {.thinking = conversation.at("thinking"),
+          .drop_thinking = conversation.value("drop_thinking", true),
+          .effort = EffortOf(conversation)};
+}
+
+struct GoldenFile {
+  const char* path;
+  const EncodingGeneration* generation;
+};
+
+class EncodingGolden : public testing::TestWithParam<GoldenFile> {
+ protected:
+  static void SetUpTestSuite() {
+    auto tokenizer = Tokenizer::Load("tests/data/tokenizer");
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    tokenizer_ = std::move(*tokenizer);
+  }
+  static void TearDownTestSuite() { tokenizer_.reset(); }
+
+  void SetUp() override {
+    std::ifstream file(GetParam().path);
+    golden_ = Json::parse(file);
+    auto encoding = CreateV4Encoding(*GetParam().generation, tokenizer_.get());
+    ASSERT_TRUE(encoding.ok()) << encoding.status();
+    encoding_ = std::move(*encoding);
+  }
+
+  void ExpectPrompt(const Json& conversation, const std::string& expected) {
+    SCOPED_TRACE(conversation.at("name").get<std::string>());
+    const auto chat =
+        encoding_->Encode(MessagesOf(conversation), OptionsOf(conversation));
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    EXPECT_EQ(chat->text, expected);
+    EXPECT_EQ(*tokenizer_->Decode(chat->ids, /*skip_special=*/false), expected);
+    // Where no message spells a control token, the ids are those of the text as a whole.
+    const std::string messages = conversation.at("messages").dump();
+    const bool spells_control = messages.find("｜") != std::string::npos ||
+                                messages.find("</think>") != std::string::npos;
+    const std::vector<int32_t> recognized =
+        tokenizer_->Encode(expected, AddedTokens::kRecognize);
+    if (spells_control) {
+      EXPECT_NE(chat->ids, recognized);
+    } else {
+      EXPECT_EQ(chat->ids, recognized);
+    }
+  }
+
+  static std::unique_ptr<Tokenizer> tokenizer_;
+  Json golden_;
+  std::unique_ptr<ChatEncoding> encoding_;
+};
+std::unique_ptr<Tokenizer> EncodingGolden::tokenizer_;
+
+TEST_P(EncodingGolden, EveryConversationGivesTheRecordedPrompt) {
+  ASSERT_GE(golden_.at("prompts").size(), 55U);
+  for (const Json& conversation : golden_.at("prompts")) {
+    ExpectPrompt(conversation, conversation.at("prompt"));
+  }
+}
+
+TEST_P(EncodingGolden, WhereTheOriginalsDifferThePublishedEncoderIsFollowed) {
+  ASSERT_GE(golden_.at("contested").size(), 8U);
+  for (const Json& conversation : golden_.at("contested")) {
+    ExpectPrompt(conversation, conversation.at("encoder"));
+  }
+}
+
+void ExpectTurn(const Json& expected, const ParsedTurn& turn) {
+  EXPECT_EQ(turn.reasoning, expected.at("reasoning"));
+  EXPECT_EQ(turn.content, expected.at("content"));
+  ASSERT_EQ(turn.tool_calls.size(), expected.at("tool_calls").size());
+  for (size_t i = 0; i < turn.tool_calls.size(); ++i) {
+    EXPECT_EQ(turn.tool_calls[i].name, expected.at("tool_calls")[i].at("name"));
+    EXPECT_EQ(turn.tool_calls[i].arguments, expected.at("tool_calls")[i].at("arguments"));
+  }
+}
+
+TEST_P(EncodingGolden, WellFormedTurnsParseAndMalformedOnesAreRefused) {
+  ASSERT_GE(golden_.at("outputs_cases").size(), 31U);
+  for (const Json& c : golden_.at("outputs_cases")) {
+    SCOPED_TRACE(c.at("name").get<std::string>());
+    const std::string text = c.at("text");
+    for (const std::string& end : {std::string(), std::string(kEosToken)}) {
+      const auto turn = encoding_->ParseTurn(text + end, c.at("thinking"));
+      if (c.at("malformed")) {
+        EXPECT_EQ(turn.status().code(), absl::StatusCode::kInvalidArgument);
+        continue;
+      }
+      ASSERT_TRUE(turn.ok()) << turn.status();
+      ExpectTurn(c.at("parsed"), *turn);
+    }
+  }
+}
+
+// Feeds `text` in pieces that end at `cuts` (ascending).
+ParsedTurn ParseInPieces(const ChatEncoding& encoding, const Json& c,
+                         const std::vector<size_t>& cuts) {
+  const std::string text = c.at("text");
+  const std::unique_ptr<TurnParser> parser = encoding.NewTurnParser(c.at("thinking"));
+  ParsedTurn turn;
+  const auto add = [&turn](const TurnParser::Delta& delta) {
+    turn.reasoning += delta.reasoning;
+    turn.content += delta.content;
+    turn.tool_calls.insert(turn.tool_calls.end(), delta.tool_calls.begin(),
+                           delta.tool_calls.end());
+  };
+  size_t begin = 0;
+  for (const size_t cut : cuts) {
+    add(parser->Push(std::string_view(text).substr(begin, cut - begin)));
+    begin = cut;
+  }
+  add(parser->Push(std::string_view(text).substr(begin)));
+  add(parser->Finish());
+  return turn;
+}
+
+// The recorded result; where the record allows any recovery, that of the whole text in
+// one piece.
+Json ExpectedTurn(const ChatEncoding& encoding, const Json& c) {
+  if (!c.value("advisory", false)) {
+    return c.at("parsed");
+  }
+  const ParsedTurn turn = ParseInPieces(encoding, c, {});
+  Json calls = Json::array();
+  for (const ToolCall& call : turn.tool_calls) {
+    calls.push_back({{"name", call.name}, {"arguments", call.arguments}});
+  }
+  return {
+      {"reasoning", turn.reasoning}, {"content", turn.content}, {"tool_calls", calls}};
+}
+
+TEST_P(EncodingGolden, StreamedTurnsParseAlikeForEverySplit) {
+  const uint32_t seed = 20240611;
+  SCOPED_TRACE(seed);
+  std::mt19937 random(seed);
+  for (const Json& c : golden_.at("outputs_cases")) {
+    SCOPED_TRACE(c.at("name").get<std::string>());
+    const Json expected = ExpectedTurn(*encoding_, c);
+    const size_t num_bytes = c.at("text").get<std::string>().size();
+    for (size_t cut = 0; cut <= num_bytes; ++cut) {
+      ExpectTurn(expected, ParseInPieces(*encoding_, c, {cut}));
+    }
+    for (int round = 0; round < 50; ++round) {
+      std::vector<size_t> cuts;
+      for (size_t i = 1; i < num_bytes; ++i) {
+        if (random() % (static_cast<size_t>(round) + 1) == 0) {
+          cuts.push_back(i);
+        }
+      }
+      ExpectTurn(expected, ParseInPieces(*encoding_, c, cuts));
+    }
+    if (testing::Test::HasFailure()) {
+      return;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Generations, EncodingGolden,
+    testing::Values(GoldenFile{"tests/data/encoding/v4.json", &kV4Preview},
+                    GoldenFile{"tests/data/encoding/v4_0731.json", &kV4July}),
+    [](const auto& golden) { return std::string(golden.param.generation->name); });
+
+}  // namespace
+}  // namespace tessera::model
