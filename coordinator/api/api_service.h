@@ -1,0 +1,86 @@
+// ApiService: the HTTP API without HTTP. It matches routes, checks keys and origins,
+// gives every answer its x-request-id, and hands requests to the dialects. http_server
+// brings it requests from sockets; a test calls it directly.
+#ifndef TESSERA_COORDINATOR_API_API_SERVICE_H_
+#define TESSERA_COORDINATOR_API_API_SERVICE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+#include "coordinator/api/api_context.h"
+#include "coordinator/api/api_keys.h"
+#include "coordinator/api/errors.h"
+#include "coordinator/api/http_message.h"
+
+namespace tessera::coordinator {
+
+// What the API stands on. None is owned; all must outlive the service and the engine's
+// last event. `observer` may be null; without `metrics` the route /metrics does not
+// exist.
+struct ApiServiceParts {
+  const model::Tokenizer* tokenizer = nullptr;
+  const model::ChatEncoding* chat = nullptr;
+  Engine* engine = nullptr;
+  Clock* clock = nullptr;
+  ApiObserver* observer = nullptr;
+  MetricsText* metrics = nullptr;
+};
+
+// Thread-safe.
+class ApiService {
+ public:
+  // kInvalidArgument: no model name, a bad API key, limits without a context length.
+  // kInternal: OpenSSL has no random bytes.
+  static absl::StatusOr<std::unique_ptr<ApiService>> Create(
+      const ApiServiceOptions& options, const ApiServiceParts& parts);
+  ApiService(const ApiService&) = delete;
+  ApiService& operator=(const ApiService&) = delete;
+  ~ApiService();
+
+  // Answers through `writer`. Tokenises on the calling thread (milliseconds to a second),
+  // never waits for the engine.
+  void Handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer);
+
+  // True for requests that Handle answers within microseconds, so that a thread which
+  // serves sockets may call it: probes, scrapes, CORS preflights.
+  static bool IsQuick(const HttpRequest& request);
+
+  // The answer to a request that the transport refused before it was whole (413, 431,
+  // 408, 400), with CORS headers and x-request-id, counted as route "unknown".
+  HttpResponse TransportError(const ApiError& error, const HttpHeaders& headers);
+
+  // From now on /v1 requests are refused with 503 shutting_down, whatever the engine
+  // says.
+  void SetDraining();
+
+  const ApiContext& context() const { return context_; }
+  const ApiKeys& keys() const { return keys_; }
+
+ private:
+  struct Route;
+
+  ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts, ApiKeys keys,
+             uint64_t seed);
+
+  static const Route* FindRoute(std::string_view path);
+  void Dispatch(const Route& route, std::string_view path, const HttpRequest& request,
+                std::shared_ptr<ResponseWriter> writer);
+  bool Authorized(const Route& route, const HttpRequest& request) const;
+  HttpHeaders CommonHeaders(const HttpHeaders& request_headers);
+
+  ApiContext context_;
+  ApiKeys keys_;
+  RequestIds ids_;
+  ApiObserver silent_observer_;
+  std::atomic<bool> draining_{false};
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_API_API_SERVICE_H_

@@ -1,0 +1,247 @@
+#include "coordinator/api/chat_messages.h"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fmt/format.h"
+#include "nlohmann/json.hpp"
+
+#include "coordinator/api/json_fields.h"
+
+namespace tessera::coordinator {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kRoles[] = {"system",    "developer", "user",
+                                  "assistant", "tool",      "latest_reminder"};
+constexpr size_t kMaxToolNameBytes = 64;
+
+bool IsToolName(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxToolNameBytes &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                  (c >= '0' && c <= '9') || c == '_' || c == '-';
+         });
+}
+
+// `content`: null, a string, or parts of type text.
+std::optional<ApiError> ReadContent(const json& message, const std::string& where,
+                                    std::string* out) {
+  const auto content = message.find("content");
+  if (content == message.end() || content->is_null()) {
+    return std::nullopt;
+  }
+  if (content->is_string()) {
+    *out = content->get<std::string>();
+    return std::nullopt;
+  }
+  if (!content->is_array()) {
+    return BadRequestError(where + "content",
+                           "content must be a string or a list of parts");
+  }
+  bool first = true;
+  for (const json& part : *content) {
+    if (!part.is_object() || !part.contains("type") || !part["type"].is_string()) {
+      return BadRequestError(where + "content",
+                             "a content part must be an object with a type");
+    }
+    if (part["type"] != "text") {
+      return UnsupportedError(where + "content",
+                              "only content parts of type text are supported");
+    }
+    if (!part.contains("text") || !part["text"].is_string()) {
+      return BadRequestError(where + "content",
+                             "a text part must hold a string named text");
+    }
+    // The encodings put an empty line between the blocks of a turn.
+    *out += (first ? "" : "\n\n") + part["text"].get_ref<const std::string&>();
+    first = false;
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadToolCalls(const json& calls, const std::string& where,
+                                      std::vector<model::ToolCall>* out) {
+  FieldError error;
+  for (const json& call : calls) {
+    if (!call.is_object()) {
+      return BadRequestError(where + "tool_calls", "a tool call must be an object");
+    }
+    JsonFields fields(call, &error, where + "tool_calls.");
+    model::ToolCall read;
+    read.id = fields.String("id").value_or("");
+    const json* function = fields.Object("function");
+    if (function == nullptr) {
+      fields.Fail("function", "a tool call must hold a function");
+      return FromFieldError(error);
+    }
+    JsonFields inner(*function, &error, where + "tool_calls.function.");
+    read.name = inner.String("name").value_or("");
+    read.arguments = inner.String("arguments").value_or("");
+    if (!inner.ok()) {
+      return FromFieldError(error);
+    }
+    if (read.name.empty()) {
+      return BadRequestError(where + "tool_calls", "a tool call must name its function");
+    }
+    out->push_back(std::move(read));
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadMessage(const json& message, size_t index,
+                                    model::ChatMessage* out) {
+  const std::string where = fmt::format("messages[{}].", index);
+  if (!message.is_object()) {
+    return BadRequestError(fmt::format("messages[{}]", index),
+                           "a message must be an object");
+  }
+  FieldError error;
+  JsonFields fields(message, &error, where);
+  const auto role = fields.String("role");
+  out->reasoning_content = fields.String("reasoning_content").value_or("");
+  out->tool_call_id = fields.String("tool_call_id").value_or("");
+  out->without_eos = fields.Bool("prefix").value_or(false);
+  const json* calls = fields.Array("tool_calls");
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  if (!role.has_value()) {
+    return BadRequestError(where + "role", "a message must have a role");
+  }
+  out->role = *role == "function" ? "tool" : *role;
+  if (std::find(std::begin(kRoles), std::end(kRoles), out->role) == std::end(kRoles)) {
+    return BadRequestError(where + "role",
+                           "role must be system, developer, user, assistant or tool");
+  }
+  if (calls != nullptr) {
+    if (auto bad = ReadToolCalls(*calls, where, &out->tool_calls)) {
+      return bad;
+    }
+  }
+  return ReadContent(message, where, &out->content);
+}
+
+std::optional<ApiError> CheckTool(const json& tool, size_t index) {
+  const std::string where = fmt::format("tools[{}]", index);
+  const bool shaped = tool.is_object() && tool.value("type", json()) == "function" &&
+                      tool.contains("function") && tool["function"].is_object();
+  if (!shaped) {
+    return BadRequestError(where, "a tool must be {type: function, function: {…}}");
+  }
+  const json& function = tool["function"];
+  if (!function.contains("name") || !function["name"].is_string() ||
+      !IsToolName(function["name"].get_ref<const std::string&>())) {
+    return BadRequestError(where + ".function.name",
+                           "a function name has 1 to 64 letters, digits, _ and -");
+  }
+  if (function.contains("parameters") && !function["parameters"].is_object()) {
+    return BadRequestError(where + ".function.parameters",
+                           "parameters must be an object");
+  }
+  return std::nullopt;
+}
+
+// Whether the tools are to be shown to the model.
+std::optional<ApiError> ReadToolChoice(const json& body, bool* use_tools) {
+  *use_tools = true;
+  const auto choice = body.find("tool_choice");
+  if (choice == body.end() || choice->is_null()) {
+    return std::nullopt;
+  }
+  if (*choice == "none") {
+    *use_tools = false;
+    return std::nullopt;
+  }
+  if (*choice == "auto") {
+    return std::nullopt;
+  }
+  if (*choice == "required" || choice->is_object()) {
+    return UnsupportedError(
+        "tool_choice",
+        "tool_choice required or a named function is not supported without constrained "
+        "decoding");
+  }
+  return BadRequestError("tool_choice", "tool_choice must be none, auto or required");
+}
+
+}  // namespace
+
+std::optional<ApiError> ReadMessages(const json& body, const MessageLimits& limits,
+                                     std::vector<model::ChatMessage>* out) {
+  FieldError error;
+  JsonFields fields(body, &error);
+  const json* messages = fields.Array("messages");
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  if (messages == nullptr || messages->empty()) {
+    return BadRequestError("messages", "messages must hold at least one message");
+  }
+  if (messages->size() > static_cast<size_t>(limits.max_messages)) {
+    return BadRequestError(
+        "messages", fmt::format("{} messages, expected at most {}", messages->size(),
+                                limits.max_messages));
+  }
+  size_t text_bytes = 0;
+  for (size_t i = 0; i < messages->size(); ++i) {
+    model::ChatMessage message;
+    if (auto bad = ReadMessage((*messages)[i], i, &message)) {
+      return bad;
+    }
+    text_bytes += message.content.size();
+    out->push_back(std::move(message));
+  }
+  if (text_bytes > limits.max_text_bytes) {
+    return BadRequestError("messages", "the messages are longer than the context",
+                           "context_length_exceeded");
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadTools(const json& body, const MessageLimits& limits,
+                                  std::vector<model::ChatMessage>* messages) {
+  FieldError error;
+  JsonFields fields(body, &error);
+  const json* tools = fields.Array("tools");
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  bool use_tools = false;
+  if (auto bad = ReadToolChoice(body, &use_tools)) {
+    return bad;
+  }
+  if (tools == nullptr || tools->empty()) {
+    return std::nullopt;
+  }
+  if (tools->size() > static_cast<size_t>(limits.max_tools)) {
+    return BadRequestError("tools", fmt::format("{} tools, expected at most {}",
+                                                tools->size(), limits.max_tools));
+  }
+  for (size_t i = 0; i < tools->size(); ++i) {
+    if (auto bad = CheckTool((*tools)[i], i)) {
+      return bad;
+    }
+  }
+  if (!use_tools) {
+    return std::nullopt;
+  }
+  const auto system = std::find_if(
+      messages->begin(), messages->end(), [](const model::ChatMessage& message) {
+        return message.role == "system" || message.role == "developer";
+      });
+  if (system == messages->end()) {
+    model::ChatMessage made;
+    made.role = "system";
+    made.tools_json = DumpJson(*tools);
+    messages->insert(messages->begin(), std::move(made));
+  } else {
+    system->tools_json = DumpJson(*tools);
+  }
+  return std::nullopt;
+}
+
+}  // namespace tessera::coordinator

@@ -1,0 +1,39 @@
+// Messages and tools of the chat dialects, as the model's ChatEncoding wants them. Reads
+// JSON, knows no sampling and no answer.
+#ifndef TESSERA_COORDINATOR_API_CHAT_MESSAGES_H_
+#define TESSERA_COORDINATOR_API_CHAT_MESSAGES_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "nlohmann/json_fwd.hpp"
+
+#include "coordinator/api/errors.h"
+#include "model/chat/chat_encoding.h"
+
+namespace tessera::coordinator {
+
+struct MessageLimits {
+  int32_t max_messages = 1000;
+  int32_t max_tools = 128;
+  // Text of all messages together; more can't fit the context.
+  size_t max_text_bytes = 0;
+};
+
+// Reads `messages` of `body`. Content is a string or text parts, which become blocks of
+// one message. Errors: none or too many messages, a wrong type, a part that is no text,
+// text beyond the limit.
+std::optional<ApiError> ReadMessages(const nlohmann::json& body,
+                                     const MessageLimits& limits,
+                                     std::vector<model::ChatMessage>* out);
+
+// Reads `tools` and `tool_choice` and hands the tools to the first system message, which
+// it makes where there is none. tool_choice "none" drops them; "required" and a named
+// function are refused: nothing here can force a call.
+std::optional<ApiError> ReadTools(const nlohmann::json& body, const MessageLimits& limits,
+                                  std::vector<model::ChatMessage>* messages);
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_API_CHAT_MESSAGES_H_

@@ -1,0 +1,284 @@
+#include "coordinator/api/openai_chat.h"
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fmt/format.h"
+#include "nlohmann/json.hpp"
+
+#include "coordinator/api/chat_messages.h"
+#include "coordinator/api/chat_responder.h"
+#include "coordinator/api/generation.h"
+#include "coordinator/api/json_fields.h"
+#include "coordinator/api/sampling_fields.h"
+
+namespace tessera::coordinator {
+namespace {
+
+using model::ReasoningEffort;
+using nlohmann::json;
+
+// What a request says about thinking; absent parts are the server's choice.
+struct ThinkingRequest {
+  std::optional<bool> thinking;
+  std::optional<ReasoningEffort> effort;
+};
+
+// The efforts of OpenAI and of DeepSeek on the three that models are trained with.
+std::optional<ApiError> ParseEffort(std::string_view field, const std::string& name,
+                                    ThinkingRequest* out) {
+  struct Row {
+    std::string_view name;
+    ReasoningEffort effort;
+  };
+  static constexpr Row kRows[] = {
+      {"none", ReasoningEffort::kNone}, {"minimal", ReasoningEffort::kLow},
+      {"low", ReasoningEffort::kLow},   {"medium", ReasoningEffort::kHigh},
+      {"high", ReasoningEffort::kHigh}, {"xhigh", ReasoningEffort::kHigh},
+      {"max", ReasoningEffort::kMax},   {"ultra", ReasoningEffort::kMax},
+  };
+  const auto* row = std::find_if(std::begin(kRows), std::end(kRows),
+                                 [&](const Row& r) { return r.name == name; });
+  if (row == std::end(kRows)) {
+    return BadRequestError(
+        field,
+        "reasoning_effort must be none, minimal, low, medium, high, xhigh, "
+        "max or ultra");
+  }
+  out->effort = row->effort;
+  return std::nullopt;
+}
+
+// chat_template_kwargs: the scalar keys of the encoding, nothing else.
+std::optional<ApiError> ReadTemplateArguments(const json& arguments,
+                                              ThinkingRequest* out) {
+  FieldError error;
+  JsonFields fields(arguments, &error, "chat_template_kwargs.");
+  for (const auto& [key, value] : arguments.items()) {
+    if (key == "thinking" || key == "enable_thinking") {
+      out->thinking = fields.Bool(key);
+    } else if (key == "reasoning_effort") {
+      const auto name = fields.String(key);
+      if (name.has_value()) {
+        if (auto bad = ParseEffort("chat_template_kwargs.reasoning_effort", *name, out)) {
+          return bad;
+        }
+      }
+    } else {
+      return UnsupportedError(
+          "chat_template_kwargs",
+          "chat_template_kwargs may hold thinking, enable_thinking and "
+          "reasoning_effort only");
+    }
+  }
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  return std::nullopt;
+}
+
+// thinking: {"type": "enabled" | "disabled"}, DeepSeek's spelling.
+std::optional<ApiError> ReadThinkingObject(const json& thinking, ThinkingRequest* out) {
+  const auto type = thinking.find("type");
+  if (type == thinking.end() || (*type != "enabled" && *type != "disabled")) {
+    return BadRequestError("thinking.type", "thinking.type must be enabled or disabled");
+  }
+  out->thinking = *type == "enabled";
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadThinking(const ApiContext& context, const json& body,
+                                     model::ChatOptions* options) {
+  FieldError error;
+  JsonFields fields(body, &error);
+  ThinkingRequest read;
+  const json* arguments = fields.Object("chat_template_kwargs");
+  const json* thinking = fields.Object("thinking");
+  const auto effort = fields.String("reasoning_effort");
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  if (arguments != nullptr) {
+    if (auto bad = ReadTemplateArguments(*arguments, &read)) {
+      return bad;
+    }
+  }
+  if (effort.has_value()) {
+    if (auto bad = ParseEffort("reasoning_effort", *effort, &read)) {
+      return bad;
+    }
+  }
+  if (thinking != nullptr) {
+    if (auto bad = ReadThinkingObject(*thinking, &read)) {
+      return bad;
+    }
+  }
+  // An effort alone asks for thinking; a plain yes or no wins over it.
+  const bool effort_asks =
+      read.effort.value_or(ReasoningEffort::kNone) != ReasoningEffort::kNone;
+  options->thinking = read.thinking.value_or(
+      read.effort.has_value() ? effort_asks : context.options.default_thinking);
+  options->effort = !options->thinking ? ReasoningEffort::kNone
+                    : effort_asks      ? *read.effort
+                                       : ReasoningEffort::kHigh;
+  return std::nullopt;
+}
+
+// The last message is continued instead of answered: vLLM's continue_final_message,
+// DeepSeek's prefix.
+std::optional<ApiError> ReadContinuation(JsonFields* fields, const FieldError& error,
+                                         std::vector<model::ChatMessage>* messages,
+                                         model::ChatOptions* options) {
+  const bool continued = fields->Bool("continue_final_message").value_or(false);
+  options->add_generation_prompt = fields->Bool("add_generation_prompt").value_or(true);
+  if (!fields->ok()) {
+    return FromFieldError(error);
+  }
+  model::ChatMessage& last = messages->back();
+  if (continued || last.without_eos) {
+    if (last.role != "assistant") {
+      return BadRequestError("messages", "only an assistant message can be continued");
+    }
+    last.without_eos = true;
+    options->add_generation_prompt = false;
+  }
+  for (size_t i = 0; i + 1 < messages->size(); ++i) {
+    if ((*messages)[i].without_eos) {
+      return BadRequestError(fmt::format("messages[{}].prefix", i),
+                             "only the last message can be continued");
+    }
+  }
+  return std::nullopt;
+}
+
+// logprobs and top_logprobs of the chat dialect as RequestSpec's one number.
+std::optional<ApiError> ReadLogprobs(JsonFields* fields, const FieldError& error,
+                                     RequestSpec* spec) {
+  const bool logprobs = fields->Bool("logprobs").value_or(false);
+  const auto top = fields->Integer("top_logprobs");
+  if (!fields->ok()) {
+    return FromFieldError(error);
+  }
+  if (top.has_value() && !logprobs && *top != 0) {
+    return BadRequestError("top_logprobs", "top_logprobs needs logprobs: true");
+  }
+  if (logprobs) {
+    spec->logprobs = top.value_or(0);
+  }
+  return std::nullopt;
+}
+
+// The validator's field names in the words of this dialect.
+ApiError InChatWords(FieldError error, bool max_completion_tokens) {
+  if (error.param == "prompt") {
+    error.param = "messages";
+  } else if (error.param == "logprobs") {
+    error.param = "top_logprobs";
+  } else if (error.param == "max_tokens" && max_completion_tokens) {
+    error.param = "max_completion_tokens";
+  }
+  return FromFieldError(error);
+}
+
+// A chat request that passed every check.
+struct ChatRequest {
+  ChatAnswer answer;
+  std::vector<ValidatedRequest> requests;  // one
+};
+
+std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& request,
+                                 ChatRequest* out) {
+  json body;
+  if (auto error = ReadBody(request, context, &body)) {
+    return error;
+  }
+  RequestSpec spec;
+  ChatAnswer& answer = out->answer;
+  if (auto error = ReadSharedFields(body, request, context, &spec, &answer.output)) {
+    return error;
+  }
+  FieldError error;
+  JsonFields fields(body, &error);
+  const auto max_completion_tokens = fields.Integer("max_completion_tokens");
+  if (max_completion_tokens.has_value()) {
+    spec.max_tokens = max_completion_tokens;
+  }
+  if (auto bad = ReadLogprobs(&fields, error, &spec)) {
+    return bad;
+  }
+  ChatPrompt prompt;
+  if (auto bad = ReadChatPrompt(context, body, &prompt)) {
+    return bad;
+  }
+  answer.id = context.ids->NextId("chatcmpl-");
+  answer.created = absl::ToUnixSeconds(context.clock->Now());
+  answer.logprobs = spec.logprobs.has_value();
+  answer.thinking = prompt.thinking;
+  answer.prompt_ids = prompt.encoded.ids;
+  spec.request_id = answer.id;
+  spec.prompt_ids = std::move(prompt.encoded.ids);
+  // The parser must see the tags of reasoning and tool calls, which a checkpoint may mark
+  // special.
+  spec.skip_special_tokens = false;
+  auto validated =
+      ValidatedRequest::Create(std::move(spec), context.options.limits,
+                               context.clock->Now(), context.ids->NextSeed(), &error);
+  if (!validated.ok()) {
+    return InChatWords(error, max_completion_tokens.has_value());
+  }
+  answer.num_choices = validated->num_choices();
+  out->requests.push_back(*std::move(validated));
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& body,
+                                       ChatPrompt* out) {
+  const MessageLimits limits = {context.options.max_messages, context.options.max_tools,
+                                context.max_prompt_bytes};
+  std::vector<model::ChatMessage> messages;
+  model::ChatOptions options;
+  if (auto error = ReadMessages(body, limits, &messages)) {
+    return error;
+  }
+  if (auto error = ReadTools(body, limits, &messages)) {
+    return error;
+  }
+  if (auto error = ReadThinking(context, body, &options)) {
+    return error;
+  }
+  FieldError error;
+  JsonFields fields(body, &error);
+  if (auto bad = ReadContinuation(&fields, error, &messages, &options)) {
+    return bad;
+  }
+  auto encoded = context.chat->Encode(messages, options);
+  if (!encoded.ok()) {
+    if (encoded.status().code() == absl::StatusCode::kInvalidArgument) {
+      return BadRequestError("messages", std::string(encoded.status().message()));
+    }
+    return FromEngineStatus(encoded.status());
+  }
+  out->encoded = *std::move(encoded);
+  out->thinking = options.thinking;
+  return std::nullopt;
+}
+
+void HandleChat(const ApiContext& context, const HttpRequest& request,
+                std::shared_ptr<ResponseWriter> writer) {
+  ChatRequest read;
+  if (auto error = ReadChat(context, request, &read)) {
+    writer->Respond(ErrorResponse(*error));
+    return;
+  }
+  auto responder =
+      std::make_unique<ChatResponder>(&context, writer, std::move(read.answer));
+  StartGeneration(&context, std::move(writer), std::move(read.requests),
+                  std::move(responder));
+}
+
+}  // namespace tessera::coordinator

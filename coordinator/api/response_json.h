@@ -1,0 +1,54 @@
+// The pieces of JSON that completion and chat answers share: usage, logprobs, finish
+// reasons, and the framing of server-sent events.
+#ifndef TESSERA_COORDINATOR_API_RESPONSE_JSON_H_
+#define TESSERA_COORDINATOR_API_RESPONSE_JSON_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nlohmann/json_fwd.hpp"
+
+#include "coordinator/api/http_message.h"
+#include "coordinator/requests/engine.h"
+#include "model/tokenizer/tokenizer.h"
+
+namespace tessera::coordinator {
+
+// One event: "data: <one line>\n\n".
+std::string SseEvent(const nlohmann::json& value);
+
+// The event that ends a stream which is complete.
+inline constexpr char kSseDone[] = "data: [DONE]\n\n";
+
+// Status 200 and the headers that keep proxies from buffering.
+HttpResponse SseHead();
+
+// prompt_tokens, completion_tokens, total_tokens, their details, and DeepSeek's cache hit
+// and miss.
+nlohmann::json UsageJson(const RequestUsage& usage, int64_t reasoning_tokens);
+
+// -9999.0 stands in for what JSON can't hold.
+double JsonLogprob(float logprob);
+
+// The text of one token, bytes that are no UTF-8 replaced.
+std::string TokenText(const model::Tokenizer& tokenizer, int32_t token);
+
+// {token, logprob, bytes, top_logprobs} of the chat routes.
+nlohmann::json ChatLogprob(const model::Tokenizer& tokenizer, const TokenEvent& event);
+
+// {tokens, token_logprobs, top_logprobs, text_offset} of /v1/completions. `text_offset`
+// is the position in characters of the first token and is moved behind the last.
+nlohmann::json CompletionLogprobs(const model::Tokenizer& tokenizer,
+                                  const std::vector<TokenEvent>& events,
+                                  int64_t* text_offset);
+
+// "stop" or "length".
+const char* FinishReasonName(FinishReason reason);
+
+// vLLM's stop_reason: the stop string, the stop token's id, or null.
+nlohmann::json StopReason(const ChoiceFinished& event);
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_API_RESPONSE_JSON_H_

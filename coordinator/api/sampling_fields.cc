@@ -1,0 +1,229 @@
+#include "coordinator/api/sampling_fields.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "fmt/format.h"
+#include "nlohmann/json.hpp"
+
+#include "coordinator/api/json_fields.h"
+
+namespace tessera::coordinator {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxCacheSaltBytes = 128;
+
+// Asks for constrained decoding, which this build does not have.
+constexpr const char* kGrammarFields[] = {
+    "structured_outputs", "guided_json",    "guided_regex",
+    "guided_choice",      "guided_grammar", "guided_whitespace_pattern"};
+
+// `stop`: a string or a list of strings.
+void ReadStops(const json& body, JsonFields* fields, RequestSpec* spec) {
+  const auto found = body.find("stop");
+  if (found == body.end() || found->is_null()) {
+    return;
+  }
+  if (found->is_string()) {
+    spec->stop.push_back(found->get<std::string>());
+    return;
+  }
+  if (!found->is_array()) {
+    fields->Fail("stop", "stop must be a string or a list of strings");
+    return;
+  }
+  for (const json& stop : *found) {
+    if (!stop.is_string()) {
+      fields->Fail("stop", "stop must be a string or a list of strings");
+      return;
+    }
+    spec->stop.push_back(stop.get<std::string>());
+  }
+}
+
+// `logit_bias`: {"token id": bias}.
+void ReadLogitBias(JsonFields* fields, RequestSpec* spec) {
+  const json* biases = fields->Object("logit_bias");
+  if (biases == nullptr) {
+    return;
+  }
+  for (const auto& [key, value] : biases->items()) {
+    int32_t id = 0;
+    const char* end = key.data() + key.size();
+    const auto parsed = std::from_chars(key.data(), end, id);
+    if (key.empty() || parsed.ec != std::errc() || parsed.ptr != end ||
+        !value.is_number()) {
+      fields->Fail("logit_bias", "logit_bias must map token ids to numbers");
+      return;
+    }
+    spec->logit_bias.emplace_back(id, value.get<double>());
+  }
+}
+
+void ReadSampling(JsonFields* fields, RequestSpec* spec) {
+  spec->max_tokens = fields->Integer("max_tokens");
+  spec->min_tokens = fields->Integer("min_tokens");
+  spec->temperature = fields->Number("temperature");
+  spec->top_p = fields->Number("top_p");
+  spec->top_k = fields->Integer("top_k");
+  spec->min_p = fields->Number("min_p");
+  spec->repetition_penalty = fields->Number("repetition_penalty");
+  spec->presence_penalty = fields->Number("presence_penalty");
+  spec->frequency_penalty = fields->Number("frequency_penalty");
+  spec->seed = fields->Integer("seed");
+  spec->n = fields->Integer("n");
+  spec->ignore_eos = fields->Bool("ignore_eos").value_or(false);
+  spec->include_stop_text = fields->Bool("include_stop_str_in_output").value_or(false);
+  spec->skip_special_tokens = fields->Bool("skip_special_tokens").value_or(true);
+  // Far more ids than any limit, so that the validator says how many are allowed.
+  constexpr size_t kManyIds = 1 << 16;
+  spec->stop_token_ids =
+      fields->TokenIds("stop_token_ids", kManyIds).value_or(std::vector<int32_t>());
+  const int64_t priority = fields->Integer("priority").value_or(0);
+  if (priority < std::numeric_limits<int32_t>::min() ||
+      priority > std::numeric_limits<int32_t>::max()) {
+    fields->Fail("priority", "priority must fit 32 bits");
+  } else {
+    spec->priority = static_cast<int32_t>(priority);
+  }
+  // The salt narrows the tenant's own one: it can keep prefixes apart, never join
+  // tenants.
+  const std::string salt = fields->String("cache_salt").value_or("");
+  if (salt.size() > kMaxCacheSaltBytes) {
+    fields->Fail("cache_salt", fmt::format("cache_salt of {} bytes, expected at most {}",
+                                           salt.size(), kMaxCacheSaltBytes));
+  } else if (!salt.empty()) {
+    spec->tenant += "|" + salt;
+  }
+}
+
+void ReadOutput(JsonFields* fields, FieldError* error, OutputOptions* output) {
+  output->stream = fields->Bool("stream").value_or(false);
+  output->return_token_ids = fields->Bool("return_token_ids").value_or(false);
+  const json* options = fields->Object("stream_options");
+  if (options == nullptr) {
+    return;
+  }
+  if (!output->stream) {
+    fields->Fail("stream_options", "stream_options needs stream: true");
+    return;
+  }
+  JsonFields nested(*options, error, "stream_options.");
+  output->include_usage = nested.Bool("include_usage").value_or(false);
+  output->continuous_usage = nested.Bool("continuous_usage_stats").value_or(false);
+}
+
+// The client's own time budget; a header, because the body belongs to the dialects.
+void ReadTimeout(const HttpRequest& request, JsonFields* fields, RequestSpec* spec) {
+  constexpr const char* kHeader = "x-request-timeout-ms";
+  const std::string_view text = FindHeader(request.headers, kHeader);
+  if (text.empty()) {
+    return;
+  }
+  int64_t milliseconds = 0;
+  const auto parsed =
+      std::from_chars(text.data(), text.data() + text.size(), milliseconds);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
+    fields->Fail("timeout",
+                 "x-request-timeout-ms must be a whole number of milliseconds");
+    return;
+  }
+  spec->timeout = absl::Milliseconds(milliseconds);
+}
+
+std::optional<ApiError> RefuseUnsupported(const JsonFields& fields, const json& body) {
+  for (const char* name : kGrammarFields) {
+    if (fields.Has(name)) {
+      return UnsupportedError(
+          name,
+          fmt::format("{} needs constrained decoding, which this build lacks", name));
+    }
+  }
+  if (fields.Has("prompt_logprobs")) {
+    return UnsupportedError("prompt_logprobs", "prompt_logprobs is not supported");
+  }
+  if (fields.Has("chat_template")) {
+    return UnsupportedError("chat_template",
+                            "chat_template is not accepted in a request");
+  }
+  const auto format = body.find("response_format");
+  if (format == body.end() || format->is_null()) {
+    return std::nullopt;
+  }
+  const auto type = format->is_object() ? format->find("type") : format->end();
+  if (!format->is_object() || type == format->end() || !type->is_string()) {
+    return BadRequestError("response_format",
+                           "response_format must be an object with a type");
+  }
+  const auto name = type->get<std::string>();
+  if (name == "json_object" || name == "json_schema") {
+    return UnsupportedError(
+        "response_format",
+        fmt::format("response_format {} needs structured output, which this build lacks",
+                    name));
+  }
+  if (name != "text") {
+    return BadRequestError("response_format", "response_format.type must be text");
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<ApiError> ReadBody(const HttpRequest& request, const ApiContext& context,
+                                 json* body) {
+  const std::string_view encoding = FindHeader(request.headers, "content-encoding");
+  if (!encoding.empty() && encoding != "identity") {
+    return EncodingError();
+  }
+  auto parsed = ParseJsonObject(request.body, context.options.max_json_depth);
+  if (!parsed.ok()) {
+    return FromFieldError({parsed.status(), "", ""});
+  }
+  *body = *std::move(parsed);
+  return std::nullopt;
+}
+
+std::optional<ApiError> CheckModel(const json& body, const ApiContext& context) {
+  const auto found = body.find("model");
+  if (found == body.end() || found->is_null()) {
+    return std::nullopt;
+  }
+  if (!found->is_string()) {
+    return BadRequestError("model", "model must be a string");
+  }
+  const std::string& name = found->get_ref<const std::string&>();
+  if (!context.ServesModel(name)) {
+    return ModelNotFoundError(name);
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadSharedFields(const json& body, const HttpRequest& request,
+                                         const ApiContext& context, RequestSpec* spec,
+                                         OutputOptions* output) {
+  if (auto error = CheckModel(body, context)) {
+    return error;
+  }
+  FieldError error;
+  JsonFields fields(body, &error);
+  if (auto refused = RefuseUnsupported(fields, body)) {
+    return refused;
+  }
+  ReadSampling(&fields, spec);
+  ReadStops(body, &fields, spec);
+  ReadLogitBias(&fields, spec);
+  ReadOutput(&fields, &error, output);
+  ReadTimeout(request, &fields, spec);
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  return std::nullopt;
+}
+
+}  // namespace tessera::coordinator

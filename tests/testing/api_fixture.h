@@ -1,0 +1,98 @@
+// ApiFixture: an ApiService over the fakes, and short ways to ask it something.
+#ifndef TESSERA_TESTS_TESTING_API_FIXTURE_H_
+#define TESSERA_TESTS_TESTING_API_FIXTURE_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "common/clock.h"
+#include "coordinator/api/api_service.h"
+#include "tests/testing/fake_engine.h"
+#include "tests/testing/fake_text.h"
+#include "tests/testing/memory_writer.h"
+
+namespace tessera::tests {
+
+// A context of 64 tokens, models "demo" and "alias".
+inline coordinator::ApiServiceOptions SmallApiOptions() {
+  coordinator::ApiServiceOptions options;
+  options.model_names = {"demo", "alias"};
+  options.limits.vocab_size = 258;
+  options.limits.num_token_ids = 258;
+  options.limits.max_model_len = 64;
+  options.limits.eos_token_ids = {ByteTokenizer::kEos};
+  options.system_fingerprint = "fp-test";
+  options.seed = 7;
+  options.max_messages = 4;
+  options.max_prompts = 3;
+  options.max_tools = 2;
+  return options;
+}
+
+class ApiFixture : public testing::Test {
+ protected:
+  ApiFixture() : chat_(&tokenizer_) { Build(SmallApiOptions()); }
+
+  // Replaces the service.
+  void Build(const coordinator::ApiServiceOptions& options) {
+    coordinator::ApiServiceParts parts;
+    parts.tokenizer = &tokenizer_;
+    parts.chat = &chat_;
+    parts.engine = &engine_;
+    parts.clock = &clock_;
+    parts.observer = observer_;
+    parts.metrics = metrics_;
+    auto service = coordinator::ApiService::Create(options, parts);
+    ASSERT_TRUE(service.ok()) << service.status();
+    service_ = *std::move(service);
+  }
+
+  std::shared_ptr<MemoryWriter> Send(std::string method, std::string target,
+                                     std::string body = "",
+                                     coordinator::HttpHeaders headers = {}) {
+    auto writer = std::make_shared<MemoryWriter>();
+    service_->Handle(
+        {std::move(method), std::move(target), std::move(headers), std::move(body)},
+        writer);
+    writer->Run();
+    return writer;
+  }
+
+  std::shared_ptr<MemoryWriter> Post(const std::string& target, const std::string& body) {
+    return Send("POST", target, body);
+  }
+
+  coordinator::HttpResponse Get(const std::string& target) {
+    return Send("GET", target)->answer.value_or(coordinator::HttpResponse{0, "", {}, ""});
+  }
+
+  // The events of a stream as JSON, "[DONE]" as a string.
+  static std::vector<nlohmann::json> Events(const MemoryWriter& writer) {
+    std::vector<nlohmann::json> events;
+    for (const std::string& chunk : writer.chunks) {
+      EXPECT_TRUE(chunk.starts_with("data: ") && chunk.ends_with("\n\n")) << chunk;
+      const std::string text = chunk.substr(6, chunk.size() - 8);
+      EXPECT_EQ(text.find('\n'), std::string::npos) << "one line per event";
+      events.push_back(text == "[DONE]" ? nlohmann::json(text)
+                                        : nlohmann::json::parse(text));
+    }
+    return events;
+  }
+
+  SimulatedClock clock_{absl::FromUnixSeconds(1000)};
+  ByteTokenizer tokenizer_;
+  PlainChat chat_;
+  FakeEngine engine_;
+  coordinator::ApiObserver* observer_ = nullptr;
+  coordinator::MetricsText* metrics_ = nullptr;
+  std::unique_ptr<coordinator::ApiService> service_;
+};
+
+}  // namespace tessera::tests
+
+#endif  // TESSERA_TESTS_TESTING_API_FIXTURE_H_
