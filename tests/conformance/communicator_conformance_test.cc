@@ -319,7 +319,9 @@ TEST_P(CommunicatorConformance, TheLateRankFindsTheGroupDead) {
             std::this_thread::yield();
           }
         }
-        EXPECT_FALSE(comm.Barrier().ok());
+        // Its peers may have sent their part of the first call before they gave up, never
+        // of a second.
+        EXPECT_FALSE(comm.Barrier().ok() && comm.Barrier().ok());
         EXPECT_THAT(comm.Barrier(), StatusIs(absl::StatusCode::kAborted));
       },
       kShort);

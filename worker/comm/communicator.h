@@ -10,6 +10,7 @@
 //     then. After any error, and after Abort, the group is dead: every later call returns
 //     kAborted at once, on every rank that can still be reached. A dead group is never
 //     repaired, only re-formed.
+//     A rank that comes late may still finish one call whose parts had all been sent.
 //   - Buffers are host memory that the step thread owns; a call returns when its buffers
 //   may be reused.
 //   - An argument that breaks a rule below is kInvalidArgument, and kills the group like
