@@ -1,0 +1,310 @@
+#include "coordinator/service/engine_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/counter_rng.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "common/status_macros.h"
+
+namespace tessera::coordinator {
+namespace {
+
+// While requests wait for a group, their deadlines are looked at so often.
+constexpr absl::Duration kDeadlineCheck = absl::Milliseconds(50);
+
+std::string_view Text(const absl::Status& status) {
+  return {status.message().data(), status.message().size()};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
+    const EngineOptions& options, GroupProvider* provider,
+    const model::Tokenizer* tokenizer, Clock* clock, EngineObserver* observer) {
+  if (options.tp < 1 || options.step_timeout <= absl::ZeroDuration() ||
+      options.probe_interval <= absl::ZeroDuration() ||
+      options.reform_pause <= absl::ZeroDuration() || options.probe_token < 0) {
+    return InvalidArgumentF("tp {} or a duration or the probe token {} cannot work",
+                            options.tp, options.probe_token);
+  }
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<Scheduler> scheduler,
+                           Scheduler::Create(options.scheduler));
+  return std::unique_ptr<EngineCore>(new EngineCore(
+      options, std::move(scheduler), provider, tokenizer, clock, observer));
+}
+
+EngineCore::EngineCore(const EngineOptions& options, std::unique_ptr<Scheduler> scheduler,
+                       GroupProvider* provider, const model::Tokenizer* tokenizer,
+                       Clock* clock, EngineObserver* observer)
+    : options_(options),
+      scheduler_(std::move(scheduler)),
+      provider_(provider),
+      clock_(clock),
+      observer_(observer != nullptr ? observer : &no_observer_),
+      live_(tokenizer, scheduler_.get(), observer_) {
+  UpdateSnapshot();
+}
+
+void EngineCore::Submit(ValidatedRequest request, std::shared_ptr<RequestSink> sink) {
+  live_.Add(std::move(request), std::move(sink), clock_->Now());
+  UpdateSnapshot();
+}
+
+void EngineCore::Cancel(const std::string& request_id) {
+  live_.End(request_id, absl::CancelledError("cancelled by the client"), clock_->Now());
+  UpdateSnapshot();
+}
+
+void EngineCore::EndAll(const absl::Status& reason) {
+  live_.EndAll(reason, clock_->Now());
+  UpdateSnapshot();
+}
+
+std::optional<uint64_t> EngineCore::TakeFormRequest() {
+  if (state_ != GroupState::kDown || clock_->Now() < next_form_) {
+    return std::nullopt;
+  }
+  state_ = GroupState::kForming;
+  UpdateSnapshot();
+  return epoch_;
+}
+
+void EngineCore::FormFinished(uint64_t epoch, const absl::Status& status,
+                              RankExecutors executors) {
+  if (state_ != GroupState::kForming || epoch != epoch_) {
+    return;
+  }
+  absl::Status failure = status;
+  if (status.ok()) {
+    auto group = RankGroup::Create(std::move(executors), options_.scheduler.num_dp_ranks,
+                                   options_.tp);
+    failure = group.status();
+    if (group.ok()) {
+      group_ = *std::move(group);
+    }
+  }
+  if (!failure.ok()) {
+    log::Warning("engine", "the group could not be formed",
+                 {{"epoch", epoch_}, {"reason", Text(failure)}});
+    ++epoch_;
+    PauseBeforeForming();
+    UpdateSnapshot();
+    return;
+  }
+  scheduler_->StartEpoch(epoch_);
+  in_flight_.clear();
+  state_ = GroupState::kProbing;
+  UpdateSnapshot();
+}
+
+bool EngineCore::Advance() {
+  EndDue(clock_->Now());
+  bool busy = false;
+  if (group_ != nullptr) {
+    const absl::StatusOr<bool> turn = Turn();
+    if (turn.ok()) {
+      busy = *turn;
+    } else {
+      FailGroup(turn.status());
+      busy = true;
+    }
+  }
+  UpdateSnapshot();
+  return busy;
+}
+
+void EngineCore::EndDue(absl::Time now) {
+  for (const SequenceId sequence : scheduler_->Expired(now)) {
+    live_.EndSequence(sequence,
+                      absl::DeadlineExceededError("the request's deadline passed"), now);
+  }
+  if (now >= drain_deadline_ && live_.size() > 0) {
+    live_.EndAll(absl::UnavailableError("the server is shutting down"), now);
+  }
+}
+
+absl::StatusOr<bool> EngineCore::Turn() {
+  if (state_ == GroupState::kProbing) {
+    TESSERA_RETURN_IF_ERROR(WithContext(RunProbe(), "first step"));
+    state_ = GroupState::kUp;
+    failures_in_row_ = 0;
+    log::Info("engine", "the group is ready", {{"epoch", epoch_}});
+    observer_->OnGroupReady(epoch_);
+    return true;
+  }
+  bool busy = false;
+  if (scheduler_->num_in_flight() < proto::StepExecutor::kMaxInFlight &&
+      scheduler_->has_work()) {
+    TESSERA_RETURN_IF_ERROR(PlanStep());
+    busy = true;
+  }
+  const bool ahead = scheduler_->num_in_flight() == proto::StepExecutor::kMaxInFlight;
+  if (ahead || (scheduler_->num_in_flight() > 0 && !scheduler_->has_work())) {
+    TESSERA_RETURN_IF_ERROR(FinishStep());
+    return true;
+  }
+  if (!busy && scheduler_->num_in_flight() == 0 &&
+      clock_->Now() >= snapshot_.last_step + options_.probe_interval) {
+    TESSERA_RETURN_IF_ERROR(WithContext(RunProbe(), "probe"));
+    return true;
+  }
+  return busy;
+}
+
+absl::Status EngineCore::PlanStep() {
+  const absl::Time started = clock_->Now();
+  PlannedStep step = scheduler_->Plan(started);
+  if (!step.plans.empty() && step.num_prefill_tokens > 0) {
+    live_.NoteStarts(started);
+  }
+  return SubmitStep(std::move(step), started, /*probe=*/false);
+}
+
+absl::Status EngineCore::RunProbe() {
+  const absl::Time started = clock_->Now();
+  TESSERA_ASSIGN_OR_RETURN(PlannedStep step, scheduler_->PlanProbe(options_.probe_token));
+  TESSERA_RETURN_IF_ERROR(SubmitStep(std::move(step), started, /*probe=*/true));
+  return FinishStep();
+}
+
+absl::Status EngineCore::SubmitStep(PlannedStep step, absl::Time started, bool probe) {
+  const absl::Time now = clock_->Now();
+  in_flight_.push_back({.submitted = now,
+                        .plan_time = now - started,
+                        .num_tokens = step.num_tokens,
+                        .num_prefill_tokens = step.num_prefill_tokens,
+                        .num_sequences = step.num_sequences,
+                        .probe = probe});
+  return group_->Submit(std::move(step));
+}
+
+absl::Status EngineCore::FinishStep() {
+  StepInFlight step = in_flight_.front();
+  in_flight_.pop_front();
+  // A step planned ahead begins when the one before it ends.
+  step.submitted = std::max(step.submitted, snapshot_.last_step);
+  TESSERA_ASSIGN_OR_RETURN(const RankGroup::StepOutcome outcome,
+                           group_->Wait(step.submitted + options_.step_timeout));
+  const absl::Time finished = clock_->Now();
+  TESSERA_ASSIGN_OR_RETURN(const std::vector<AcceptedToken> accepted,
+                           scheduler_->Accept(outcome.results));
+  const absl::Duration accept_time = clock_->Now() - finished;
+  snapshot_.last_step = finished;
+  live_.TakeTokens(accepted, finished);
+  Observe(step, accept_time, outcome.counters, std::ssize(accepted));
+  return absl::OkStatus();
+}
+
+void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
+                         const std::vector<proto::StepCounters>& counters,
+                         int64_t num_accepted) {
+  const SchedulerStats stats = scheduler_->stats();
+  StepObservation seen;
+  seen.step_time = snapshot_.last_step - step.submitted;
+  seen.scheduler_time = step.plan_time + accept_time;
+  seen.num_tokens = step.num_tokens;
+  seen.num_prefill_tokens = step.num_prefill_tokens;
+  seen.num_sequences = step.num_sequences;
+  seen.num_accepted_tokens = num_accepted;
+  seen.probe = step.probe;
+  seen.rank_counters = counters;
+  seen.gauges = {.num_waiting = stats.num_waiting,
+                 .num_running = stats.num_running,
+                 .waiting_tokens = stats.waiting_tokens,
+                 .blocks_total = stats.blocks_total,
+                 .blocks_used = stats.blocks_used,
+                 .blocks_cached = stats.blocks_cached,
+                 .prefix_query_tokens = stats.prefix_query_tokens,
+                 .prefix_hit_tokens = stats.prefix_hit_tokens,
+                 .preemptions = stats.preemptions};
+  observer_->OnStep(seen);
+  if (stats.preemptions > preemptions_seen_) {
+    observer_->OnPreemptions(static_cast<int64_t>(stats.preemptions - preemptions_seen_));
+    preemptions_seen_ = stats.preemptions;
+  }
+}
+
+void EngineCore::FailGroup(const absl::Status& reason) {
+  log::Error("engine", "the group failed", {{"epoch", epoch_}, {"reason", Text(reason)}});
+  AbortGroup(reason);
+  observer_->OnGroupFailed(epoch_, reason);
+  provider_->OnGroupFailed(epoch_, reason);
+  // Requests that no plan has named yet lost nothing: they keep their place in the queue.
+  live_.EndStarted(UnavailableF("the group of epoch {} failed: {}", epoch_, Text(reason)),
+                   clock_->Now());
+  ++epoch_;
+  scheduler_->StartEpoch(epoch_);
+  PauseBeforeForming();
+}
+
+void EngineCore::AbortGroup(const absl::Status& reason) {
+  if (group_ != nullptr) {
+    group_->Abort(reason);
+    group_.reset();
+  }
+  in_flight_.clear();
+  state_ = GroupState::kDown;
+}
+
+void EngineCore::PauseBeforeForming() {
+  state_ = GroupState::kDown;
+  absl::Duration pause = options_.reform_pause;
+  for (int64_t i = 0; i < failures_in_row_ && pause < options_.reform_pause_max; ++i) {
+    pause *= 2;
+  }
+  ++failures_in_row_;
+  // Half to all of the pause, so that groups that died together do not return together.
+  const double jitter = CounterRng(options_.jitter_seed, 0).Uniform(epoch_);
+  pause = std::min(pause, options_.reform_pause_max) * (0.5 + 0.5 * jitter);
+  next_form_ = clock_->Now() + pause;
+}
+
+absl::Time EngineCore::NextWakeup() const {
+  absl::Time wakeup = absl::InfiniteFuture();
+  if (state_ == GroupState::kDown) {
+    wakeup = std::min(wakeup, next_form_);
+  } else if (state_ == GroupState::kUp) {
+    wakeup = std::min(wakeup, snapshot_.last_step + options_.probe_interval);
+  }
+  if (live_.size() > 0) {
+    wakeup = std::min({wakeup, drain_deadline_, clock_->Now() + kDeadlineCheck});
+  }
+  return wakeup;
+}
+
+std::vector<std::string> EngineCore::TakeEnded() {
+  std::vector<std::string> ended = live_.TakeEnded();
+  if (!ended.empty()) {
+    const absl::Time now = clock_->Now();
+    if (last_end_ != absl::InfinitePast()) {
+      // A moving average over about ten ends.
+      const absl::Duration interval =
+          (now - last_end_) / static_cast<double>(ended.size());
+      snapshot_.finish_interval = 0.9 * snapshot_.finish_interval + 0.1 * interval;
+    }
+    last_end_ = now;
+  }
+  return ended;
+}
+
+void EngineCore::UpdateSnapshot() {
+  snapshot_.group_up = state_ == GroupState::kUp;
+  snapshot_.epoch = epoch_;
+  snapshot_.stats = scheduler_->stats();
+  switch (state_) {
+    case GroupState::kDown:
+    case GroupState::kForming:
+      snapshot_.phase = "forming group";
+      break;
+    case GroupState::kProbing:
+      snapshot_.phase = "first step";
+      break;
+    case GroupState::kUp:
+      snapshot_.phase = "ready";
+      break;
+  }
+}
+
+}  // namespace tessera::coordinator
