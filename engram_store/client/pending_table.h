@@ -51,6 +51,16 @@ class PendingTable {
     free_.push_back(index);
   }
 
+  // Calls `visit` with the value of every ticket that is in flight.
+  template <typename Visit>
+  void ForEachPending(const Visit& visit) {
+    for (Slot& slot : slots_) {
+      if (slot.ticket != kRefusedTicket) {
+        visit(slot.value);
+      }
+    }
+  }
+
   // Largest capacity that tickets can name.
   static constexpr size_t kMaxCapacity = 0xFFFF;
 

@@ -1,0 +1,39 @@
+#include "engram_store/service/engram_server.h"
+
+#include "gtest/gtest.h"
+
+#include "engram_store/service/loopback_shards.h"
+
+namespace tessera::engram_store {
+namespace {
+
+TEST(EngramServer, RefusesAddressesBeyondLoopbackWithoutLeave) {
+  const RandomModel model(1);
+  for (const char* address : {"0.0.0.0:0", "[::]:0", "10.0.0.1:0", "example:0"}) {
+    EngramServerOptions options;
+    options.address = address;
+    EXPECT_EQ(EngramServer::Create(options, model.Shard({})).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << address;
+  }
+}
+
+TEST(EngramServer, ATakenPortIsUnavailable) {
+  const RandomModel model(1);
+  const auto first = EngramServer::Create({}, model.Shard({})).value();
+  EXPECT_GT(first->port(), 0);
+  EngramServerOptions options;
+  options.address = first->address();
+  EXPECT_EQ(EngramServer::Create(options, model.Shard({})).status().code(),
+            absl::StatusCode::kUnavailable);
+}
+
+TEST(EngramServer, ShutdownIsIdempotent) {
+  const RandomModel model(1);
+  const auto server = EngramServer::Create({}, model.Shard({})).value();
+  server->Shutdown(absl::ZeroDuration());
+  server->Shutdown(absl::ZeroDuration());
+}
+
+}  // namespace
+}  // namespace tessera::engram_store
