@@ -73,7 +73,8 @@ TEST_F(RemoteSourceTest, AShardRestartedWithOtherRowsIsDataLoss) {
   options.address = shards->server(0).address();
   shards->Stop(0, 0);
   const RandomModel other(2);
-  const auto restarted = EngramServer::Create(options, other.Shard({})).value();
+  const auto restarted =
+      EngramServer::Create(options, Clock::Real(), other.Shard({})).value();
   EXPECT_EQ(Fetch({5}).code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(out_, std::vector<std::byte>(kRowBytes, std::byte{0xAA}));
 }

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <utility>
 
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "engram_store/hashing/numpy_generator.h"
-#include "engram_store/hashing/primes.h"
+#include "model/config/bucket_primes.h"
 
 namespace tessera::engram_store {
 namespace {
@@ -124,27 +125,19 @@ absl::StatusOr<EngramHash> EngramHash::Create(const model::EngramConfig& config,
   hash.compressed_ids_.assign(compressed_ids.begin(), compressed_ids.end());
   hash.pad_ =
       static_cast<uint32_t>(compressed_ids[static_cast<size_t>(config.pad_token_id)]);
-  PrimeAllocator allocator;  // One for all layers: no prime occurs twice in a model.
+  TESSERA_ASSIGN_OR_RETURN(std::vector<std::vector<uint32_t>> primes,
+                           model::EngramBucketPrimes(config));
   for (size_t i = 0; i < config.layer_ids.size(); ++i) {
     Layer layer;
     TESSERA_ASSIGN_OR_RETURN(layer.multipliers,
                              DrawMultipliers(config, config.layer_ids[i]));
-    for (const int64_t base : config.bucket_bases) {
-      uint64_t current = static_cast<uint64_t>(base) - 1;
-      for (int64_t head = 0; head < config.num_heads; ++head) {
-        TESSERA_ASSIGN_OR_RETURN(const uint32_t prime, allocator.NextAbove(current));
-        current = prime;
-        layer.primes.push_back(prime);
-        // Equal to floor(2^64 / p) for every prime but 2, where one correction still is
-        // enough.
-        layer.reciprocals.push_back(std::numeric_limits<uint64_t>::max() / prime);
-        layer.offsets.push_back(static_cast<uint32_t>(layer.num_rows));
-        layer.num_rows += prime;
-        if (layer.num_rows > std::numeric_limits<uint32_t>::max()) {
-          return InvalidArgumentF("engram layer {} needs 2^32 rows or more",
-                                  config.layer_ids[i]);
-        }
-      }
+    layer.primes = std::move(primes[i]);
+    for (const uint32_t prime : layer.primes) {
+      // Equal to floor(2^64 / p) for every prime but 2, where one correction still is
+      // enough.
+      layer.reciprocals.push_back(std::numeric_limits<uint64_t>::max() / prime);
+      layer.offsets.push_back(static_cast<uint32_t>(layer.num_rows));
+      layer.num_rows += prime;
     }
     if (!config.num_embeddings.empty() &&
         config.num_embeddings[i] != static_cast<int64_t>(layer.num_rows)) {

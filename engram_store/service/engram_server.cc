@@ -32,9 +32,13 @@ bool IsLoopback(std::string_view host) {
 
 class GrpcEngramServer final : public EngramServer {
  public:
-  GrpcEngramServer(std::string host, std::shared_ptr<const EngramShard> shard,
+  GrpcEngramServer(Clock* clock, std::string host,
+                   std::shared_ptr<const EngramShard> shard,
                    std::unique_ptr<grpc::Service> service)
-      : host_(std::move(host)), shard_(std::move(shard)), service_(std::move(service)) {}
+      : clock_(clock),
+        host_(std::move(host)),
+        shard_(std::move(shard)),
+        service_(std::move(service)) {}
   ~GrpcEngramServer() override { Shutdown(absl::ZeroDuration()); }
 
   // False when the address cannot be bound.
@@ -64,13 +68,13 @@ class GrpcEngramServer final : public EngramServer {
 
   void Shutdown(absl::Duration grace) override {
     if (server_ != nullptr && !stopped_.exchange(true)) {
-      server_->Shutdown(std::chrono::system_clock::now() +
-                        absl::ToChronoNanoseconds(grace));
+      server_->Shutdown(absl::ToChronoTime(clock_->Now() + grace));
       server_->Wait();
     }
   }
 
  private:
+  Clock* const clock_;
   const std::string host_;
   const std::shared_ptr<const EngramShard> shard_;
   const std::unique_ptr<grpc::Service> service_;
@@ -82,14 +86,15 @@ class GrpcEngramServer final : public EngramServer {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngramServer>> EngramServer::Create(
-    const EngramServerOptions& options, std::shared_ptr<const EngramShard> shard) {
+    const EngramServerOptions& options, Clock* clock,
+    std::shared_ptr<const EngramShard> shard) {
   const std::string_view host = HostOf(options.address);
   if (!IsLoopback(host) && !options.allow_beyond_loopback) {
     return InvalidArgumentF("engram address {} is beyond loopback", options.address);
   }
   auto service = MakeEngramService(shard, options.auth_token);
-  auto server = std::make_unique<GrpcEngramServer>(std::string(host), std::move(shard),
-                                                   std::move(service));
+  auto server = std::make_unique<GrpcEngramServer>(clock, std::string(host),
+                                                   std::move(shard), std::move(service));
   if (!server->Start(options)) {
     return UnavailableF("engram address {} cannot be bound", options.address);
   }

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "common/clock.h"
 #include "engram_store/service/engram_shard.h"
 
 namespace tessera::engram_store {
@@ -31,7 +32,8 @@ class EngramServer {
   // kInvalidArgument: an address beyond loopback without leave; kUnavailable: it cannot
   // be bound.
   static absl::StatusOr<std::unique_ptr<EngramServer>> Create(
-      const EngramServerOptions& options, std::shared_ptr<const EngramShard> shard);
+      const EngramServerOptions& options, Clock* clock,
+      std::shared_ptr<const EngramShard> shard);
   virtual ~EngramServer() = default;
 
   virtual int port() const = 0;

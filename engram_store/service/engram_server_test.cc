@@ -12,25 +12,26 @@ TEST(EngramServer, RefusesAddressesBeyondLoopbackWithoutLeave) {
   for (const char* address : {"0.0.0.0:0", "[::]:0", "10.0.0.1:0", "example:0"}) {
     EngramServerOptions options;
     options.address = address;
-    EXPECT_EQ(EngramServer::Create(options, model.Shard({})).status().code(),
-              absl::StatusCode::kInvalidArgument)
+    EXPECT_EQ(
+        EngramServer::Create(options, Clock::Real(), model.Shard({})).status().code(),
+        absl::StatusCode::kInvalidArgument)
         << address;
   }
 }
 
 TEST(EngramServer, ATakenPortIsUnavailable) {
   const RandomModel model(1);
-  const auto first = EngramServer::Create({}, model.Shard({})).value();
+  const auto first = EngramServer::Create({}, Clock::Real(), model.Shard({})).value();
   EXPECT_GT(first->port(), 0);
   EngramServerOptions options;
   options.address = first->address();
-  EXPECT_EQ(EngramServer::Create(options, model.Shard({})).status().code(),
+  EXPECT_EQ(EngramServer::Create(options, Clock::Real(), model.Shard({})).status().code(),
             absl::StatusCode::kUnavailable);
 }
 
 TEST(EngramServer, ShutdownIsIdempotent) {
   const RandomModel model(1);
-  const auto server = EngramServer::Create({}, model.Shard({})).value();
+  const auto server = EngramServer::Create({}, Clock::Real(), model.Shard({})).value();
   server->Shutdown(absl::ZeroDuration());
   server->Shutdown(absl::ZeroDuration());
 }

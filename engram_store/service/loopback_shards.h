@@ -82,7 +82,7 @@ class LoopbackShards {
       for (size_t r = 0; r < num_replicas; ++r) {
         EngramServerOptions server;
         server.auth_token = auth_token;
-        replicas.push_back(EngramServer::Create(server, shard).value());
+        replicas.push_back(EngramServer::Create(server, Clock::Real(), shard).value());
       }
     }
   }

@@ -1,7 +1,7 @@
 // Manifests between memory and wire; the byte order of row ids. Shared by the client and
 // the service.
-#ifndef TESSERA_ENGRAM_STORE_CLIENT_MANIFEST_CONVERT_H_
-#define TESSERA_ENGRAM_STORE_CLIENT_MANIFEST_CONVERT_H_
+#ifndef TESSERA_ENGRAM_STORE_TABLE_MANIFEST_CONVERT_H_
+#define TESSERA_ENGRAM_STORE_TABLE_MANIFEST_CONVERT_H_
 
 #include <cstdint>
 #include <span>
@@ -33,4 +33,4 @@ absl::Status RowIdsFromBytes(std::string_view bytes, std::vector<uint32_t>* row_
 
 }  // namespace tessera::engram_store
 
-#endif  // TESSERA_ENGRAM_STORE_CLIENT_MANIFEST_CONVERT_H_
+#endif  // TESSERA_ENGRAM_STORE_TABLE_MANIFEST_CONVERT_H_
