@@ -1,0 +1,152 @@
+// OpArgs: what the ops of KernelBackend take beyond a view or two, with the definition of
+// the op beside its arguments. Plain structs; views and pointers are borrowed for the
+// length of the call.
+#ifndef TESSERA_KERNELS_OP_ARGS_H_
+#define TESSERA_KERNELS_OP_ARGS_H_
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/tensor_view.h"
+#include "kernels/weight_view.h"
+
+namespace tessera::kernels {
+
+// Which part of a contraction over K_total inputs a call holds. The contraction is cut
+// into 8 leaves, leaf i covering inputs floor(i K/8) .. floor((i+1) K/8) - 1; each leaf
+// is summed with lanes that start anew, and the leaves are added as a binary tree
+// ((0+1)+(2+3))+((4+5)+(6+7)). A rank holds `num_leaves` (a power of two) from
+// `first_leaf` (a multiple of it) and computes that subtree. num_leaves == 0: the
+// contraction is not cut, one run of lanes over all inputs.
+struct KSplit {
+  static constexpr int kLeaves = 8;
+  int64_t total = 0;  // K of the whole contraction
+  int first_leaf = 0;
+  int num_leaves = 0;
+
+  static KSplit Whole() { return {}; }
+  static int64_t LeafBegin(int64_t total, int leaf) { return leaf * total / kLeaves; }
+};
+
+enum class RopePairing { kInterleaved, kHalfSplit };
+
+// Positions of the cached tokens: token p of sequence s lies in block tables.row(s)[p /
+// block_size], at p % block_size. `sequence_of_row` names the sequence of each query row.
+struct PagedIndex {
+  TensorView block_tables;     // [num_sequences, max_blocks] i32
+  TensorView sequence_of_row;  // [T] i32: row of block_tables
+  TensorView positions;        // [T] i32: position of the query; it sees 0..position
+  int64_t block_size = 0;
+};
+
+// Scores of the lightning indexer and its selection (DeepSeek-V3.2, model.md 5.3):
+//   score(t, s) = sum_h relu(q[t,h] . key[s]) * w[t,h],  s = 0..positions[t]
+// The topk highest are selected; equal scores (+0 equals -0) go to the lower position.
+struct IndexerSelectArgs {
+  TensorView q;        // [T, J, D]
+  TensorView weights;  // [T, J], already scaled
+  TensorView keys;     // paged cache [num_blocks, block_size, D]
+  PagedIndex index;
+  int64_t topk = 0;
+  TensorView selected;      // out [T, topk] i32: positions in rising order, then -1
+  TensorView num_selected;  // out [T] i32
+};
+
+// Absorbed MLA over the selected positions, in rising order:
+//   a = (q_latent . latent_s + q_rope . k_rope_s) * scale; o = softmax(a) latent
+// softmax: subtract the maximum, exponentiate, divide the weighted sum by the sum of
+// exponentials. A row that selects nothing (padding) gets zeros.
+struct MlaAttentionArgs {
+  TensorView q_latent;  // [T, H, c]
+  TensorView q_rope;    // [T, H, r]
+  TensorView latent;    // paged cache [num_blocks, block_size, c]
+  TensorView k_rope;    // paged cache [num_blocks, block_size, r]
+  PagedIndex index;
+  TensorView selected;      // [T, topk] i32
+  TensorView num_selected;  // [T] i32
+  double scale = 1;
+  TensorView out;  // [T, H, c]
+};
+
+// mHC coefficients of a sublayer (model.md 6.2): from the streams h [T, M, d].
+struct HyperCoefficientsArgs {
+  TensorView streams;            // [T, M, d]
+  WeightView fn;                 // [M(M+2), M d] f32
+  const float* base = nullptr;   // [M(M+2)]
+  const float* scale = nullptr;  // [3]
+  double norm_eps = 0;
+  double eps = 0;
+  int64_t sinkhorn_iters = 0;
+  TensorView pre;   // out [T, M]
+  TensorView post;  // out [T, M]
+  TensorView mix;   // out [T, M, M], A[j, k]
+};
+
+// Router (model.md 5.4, 14.3): s = sigmoid(x Wg); picks = top-k of s + bias (with groups:
+// first the top groups by the sum of their two best), ties to the lower index, slots by
+// falling biased score; weight = s / (sum of picked s + 1e-20) * scaling (normalised), or
+// s * scaling.
+struct RouterArgs {
+  TensorView x;                 // [T, d]
+  WeightView gate;              // [E, d]
+  const float* bias = nullptr;  // [E]
+  int64_t num_groups = 1;
+  int64_t top_groups = 1;
+  bool normalize = true;
+  double scaling = 1;
+  TensorView expert_ids;  // out [T, k] i32
+  TensorView weights;     // out [T, k]
+};
+
+// One routed expert; each is whole on its rank.
+struct ExpertWeights {
+  WeightView gate;  // [m, d]
+  WeightView up;    // [m, d]
+  WeightView down;  // [d, m]
+};
+
+// Grouped experts: items sorted by expert; item i takes row row_of_item[i] of x.
+//   out[i] = down( silu(gate x) * (up x) )
+struct GroupedExpertsArgs {
+  TensorView x;             // [num_rows, d]
+  TensorView row_of_item;   // [num_items] i32
+  TensorView item_offsets;  // [num_experts + 1] i32: items of expert e are
+                            // offsets[e]..offsets[e+1]-1
+  std::span<const ExpertWeights> experts;
+  TensorView out;  // [num_items, d]
+};
+
+enum class EngramGateSign { kCopysign, kSign };  // contracts v41 and demo (engram.md 15)
+
+// Gate and add of Engram (model.md 14.5). kv [T, (M+1) d] = M keys, then the value.
+// v41: h_j += gate_j value. demo: u_j = gate_j value goes to `gated` instead, h is not
+// touched.
+struct EngramGateArgs {
+  TensorView streams;   // [T, M, d], in place for v41
+  TensorView kv;        // [T, (M+1) d]
+  WeightView q_weight;  // [M, d]
+  WeightView k_weight;  // [M, d]
+  double eps = 0;
+  EngramGateSign sign = EngramGateSign::kCopysign;
+  TensorView gate;   // out [T, M]
+  TensorView gated;  // demo: out [T, M, d]; v41: empty (rank 0)
+};
+
+// Short convolution of the demo contract over u (model.md 14.5):
+//   z_j = RMS(u_j; eps) * norm_j, written to the paged cache at this token's position;
+//   conv(t, ch) = sum_a kernel[ch, a] * z[t - (3 - a) N, ch], zero before the sequence;
+//   h_j += u_j + silu(conv)
+struct EngramConvArgs {
+  TensorView gated;    // u [T, M, d]
+  TensorView streams;  // [T, M, d], in place
+  WeightView kernel;   // [M d, 4]
+  WeightView norm;     // [M, d]
+  double eps = 1e-5;
+  int64_t dilation = 0;  // N
+  TensorView cache;      // paged z [num_blocks, block_size, M d]
+  PagedIndex index;
+};
+
+}  // namespace tessera::kernels
+
+#endif  // TESSERA_KERNELS_OP_ARGS_H_
