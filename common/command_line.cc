@@ -43,14 +43,18 @@ std::vector<std::string> ExpandShortForms(const std::vector<CommandLineRow>& row
 // The options that one row becomes in CLI11.
 struct Declared {
   CLI::Option* flag = nullptr;
+  CLI::Option* negative = nullptr;  // --no-name of a flag
   CLI::Option* positional = nullptr;
 };
 
 Declared Declare(const CommandLineRow& row, CLI::App* app) {
   Declared declared;
   if (row.is_flag) {
-    declared.flag = app->add_flag(fmt::format("--{},!--no-{}", row.name, row.name));
-    declared.flag->description(row.help)->group(row.heading);
+    declared.flag = app->add_flag("--" + row.name);
+    declared.flag->description(
+        fmt::format("{}; --no-{} turns it off", row.help, row.name));
+    declared.flag->group(row.heading);
+    declared.negative = app->add_flag("--no-" + row.name)->group("");
     return declared;
   }
   const std::string short_note =
@@ -76,9 +80,29 @@ Declared Declare(const CommandLineRow& row, CLI::App* app) {
   return declared;
 }
 
+// Which of --name and --no-name was typed last; both may be typed, as scripts append to
+// options.
+std::optional<std::string> FlagText(const Declared& declared, const CLI::App& app) {
+  std::optional<std::string> text;
+  for (const CLI::Option* typed : app.parse_order()) {
+    if (typed == declared.flag) {
+      text = declared.flag->results().back();  // "true", or what follows an equals sign
+    } else if (typed == declared.negative) {
+      text = "false";
+    }
+  }
+  return text;
+}
+
 absl::Status Collect(const CommandLineRow& row, const Declared& declared,
-                     CommandLine* line) {
-  std::vector<std::string> texts = declared.flag->results();
+                     const CLI::App& app, CommandLine* line) {
+  if (row.is_flag) {
+    if (const std::optional<std::string> text = FlagText(declared, app);
+        text.has_value()) {
+      line->texts[row.name] = {*text};
+    }
+    return absl::OkStatus();
+  }
   const bool typed = declared.flag->count() > 0;
   if (declared.positional != nullptr && declared.positional->count() > 0) {
     if (typed) {
@@ -86,15 +110,11 @@ absl::Status Collect(const CommandLineRow& row, const Declared& declared,
                               declared.positional->results().front(), row.name);
     }
     line->texts[row.name] = declared.positional->results();
-    return absl::OkStatus();
+  } else if (typed && row.is_list) {
+    line->texts[row.name] = declared.flag->results();
+  } else if (typed) {
+    line->texts[row.name] = {declared.flag->results().back()};
   }
-  if (!typed) {
-    return absl::OkStatus();
-  }
-  if (!row.is_list && texts.size() > 1) {
-    texts = {texts.back()};
-  }
-  line->texts[row.name] = std::move(texts);
   return absl::OkStatus();
 }
 
@@ -123,7 +143,7 @@ absl::StatusOr<CommandLine> Read(CLI::App* app, const std::vector<CommandLineRow
   app->parse(std::move(arguments));
   line.print_config = print_config->count() > 0;
   for (size_t i = 0; i < rows.size(); ++i) {
-    TESSERA_RETURN_IF_ERROR(Collect(rows[i], declared[i], &line));
+    TESSERA_RETURN_IF_ERROR(Collect(rows[i], declared[i], *app, &line));
   }
   line.rest = app->remaining();
   return line;

@@ -76,6 +76,10 @@ TEST(CommandLine, FlagsComeInPairs) {
               ElementsAre(Pair("enable-prefix-caching", ElementsAre("false"))));
   EXPECT_THAT(Read({"--enable-prefix-caching", "--no-enable-prefix-caching"})->texts,
               ElementsAre(Pair("enable-prefix-caching", ElementsAre("false"))));
+  EXPECT_THAT(Read({"--no-enable-prefix-caching", "--enable-prefix-caching"})->texts,
+              ElementsAre(Pair("enable-prefix-caching", ElementsAre("true"))));
+  EXPECT_THAT(Read({"--enable-prefix-caching=false"})->texts,
+              ElementsAre(Pair("enable-prefix-caching", ElementsAre("false"))));
 }
 
 TEST(CommandLine, NegativeNumbersAreValues) {

@@ -217,7 +217,8 @@ void OptionTable::Refuse(const std::string& name, const std::string& reason) {
   option.heading_ = "";  // Not in the help.
 }
 
-std::string OptionTable::Suggestion(const std::string& typed) const {
+std::string OptionTable::Suggestion(const std::string& prefix,
+                                    const std::string& typed) const {
   const Option* best = nullptr;
   size_t best_distance = 4;  // Farther than three letters is another word.
   for (const std::unique_ptr<Option>& option : options_) {
@@ -227,7 +228,7 @@ std::string OptionTable::Suggestion(const std::string& typed) const {
       best = option.get();
     }
   }
-  return best == nullptr ? "" : fmt::format(", did you mean {}?", best->name_);
+  return best == nullptr ? "" : fmt::format(", did you mean {}{}?", prefix, best->name_);
 }
 
 absl::Status OptionTable::ApplyYaml(const std::string& path) {
@@ -237,7 +238,7 @@ absl::Status OptionTable::ApplyYaml(const std::string& path) {
     Option* option = entry.key == kConfig ? nullptr : FindMutable(entry.key);
     if (option == nullptr) {
       return InvalidArgumentF("{} is not an option of {}{}", place, command_,
-                              Suggestion(entry.key));
+                              Suggestion("", entry.key));
     }
     TESSERA_RETURN_IF_ERROR(option->Assign(entry.values, OptionOrigin::kYaml, place));
   }
@@ -313,7 +314,7 @@ absl::Status OptionTable::CheckRest(const std::vector<std::string>& rest) const 
   const std::string name =
       typed.substr(std::min(typed.find_first_not_of('-'), typed.size()));
   return InvalidArgumentF("{} is not an option of {}{}", typed, command_,
-                          Suggestion(name));
+                          Suggestion("--", name));
 }
 
 absl::StatusOr<ParsedOptions> OptionTable::Parse(std::span<const std::string> arguments,

@@ -167,7 +167,7 @@ class OptionTable {
   absl::Status ApplyYaml(const std::string& path);
   absl::Status ApplyEnvironment(const Environment& environment);
   absl::Status ApplyFlags(const CommandLine& line);
-  std::string Suggestion(const std::string& typed) const;
+  std::string Suggestion(const std::string& prefix, const std::string& typed) const;
 
   const std::string command_;
   const std::string summary_;

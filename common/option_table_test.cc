@@ -131,7 +131,7 @@ TEST_F(OptionTableTest, AListReplacesTheListOfAWeakerSource) {
 TEST_F(OptionTableTest, UnknownFlagsAreRefusedWithTheLikelyName) {
   EXPECT_THAT(Parse({"--prot", "1"}),
               StatusIs(kInvalid, AllOf(HasSubstr("--prot is not an option of serve"),
-                                       HasSubstr("did you mean port?"))));
+                                       HasSubstr("did you mean --port?"))));
 }
 
 TEST_F(OptionTableTest, UnknownKeysAreRefusedWithTheirLine) {

@@ -19,6 +19,14 @@ check_preset() {
   ctest --preset "$1" --parallel "$jobs" --label-regex "$in_process_labels" --label-exclude mpi
 }
 
+# simulate [--seed=N | --seeds=N]: every simulation of build/cpu; each prints the seed that fails.
+simulate() {
+  local program
+  for program in build/cpu/tests/simulation/*_test; do
+    "$program" "$@"
+  done
+}
+
 # check_all: everything that ./dev test leaves out, cheap to dear.
 check_all() {
   install_packages "${clang_packages[@]}"
@@ -26,7 +34,7 @@ check_all() {
   check_preset clang
   check_preset asan
   say "long simulations"
-  TESSERA_SIM_SEEDS=1000 ctest --preset cpu --label-regex '^simulation$'
+  simulate --seeds=3000
   check_preset tsan
 }
 
