@@ -1,0 +1,324 @@
+#include "proto/step_convert.h"
+
+#include <cmath>
+#include <string_view>
+#include <vector>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+
+namespace tessera::proto {
+namespace {
+
+namespace wire = ::tessera::worker::v1;
+
+absl::Status CheckCount(std::string_view field, int64_t count, int64_t limit) {
+  if (count > limit) {
+    return InvalidArgumentF("{}: {} entries, expected at most {}", field, count, limit);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSlot(uint32_t slot, const StepLimits& limits) {
+  if (slot >= static_cast<uint64_t>(limits.max_slots)) {
+    return InvalidArgumentF("slot {}, expected less than {}", slot, limits.max_slots);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFinite(std::string_view field, float value) {
+  if (!std::isfinite(value)) {
+    return InvalidArgumentF("{} is {}, expected a finite number", field, value);
+  }
+  return absl::OkStatus();
+}
+
+template <typename Repeated>
+absl::Status CheckTokens(std::string_view field, const Repeated& tokens) {
+  for (const int32_t token : tokens) {
+    if (token < 0) {
+      return InvalidArgumentF("{}: token id {}", field, token);
+    }
+  }
+  return absl::OkStatus();
+}
+
+template <typename T, typename Repeated>
+std::vector<T> ToVector(const Repeated& values) {
+  return std::vector<T>(values.begin(), values.end());
+}
+
+void SamplingToWire(const SamplingParams& from, wire::SamplingParams* to) {
+  to->set_temperature(from.temperature);
+  to->set_top_p(from.top_p);
+  to->set_top_k(from.top_k);
+  to->set_min_p(from.min_p);
+  to->set_repetition_penalty(from.repetition_penalty);
+  to->set_presence_penalty(from.presence_penalty);
+  to->set_frequency_penalty(from.frequency_penalty);
+  to->set_seed(from.seed);
+  to->set_choice_index(from.choice_index);
+  to->set_num_logprobs(from.num_logprobs);
+  to->set_min_tokens(from.min_tokens);
+  to->mutable_stop_token_ids()->Add(from.stop_token_ids.begin(),
+                                    from.stop_token_ids.end());
+  for (const auto& [token, bias] : from.logit_bias) {
+    wire::LogitBias* entry = to->add_logit_bias();
+    entry->set_token(token);
+    entry->set_bias(bias);
+  }
+}
+
+absl::Status CheckSampling(const wire::SamplingParams& from, const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(CheckFinite("temperature", from.temperature()));
+  TESSERA_RETURN_IF_ERROR(CheckFinite("top_p", from.top_p()));
+  TESSERA_RETURN_IF_ERROR(CheckFinite("min_p", from.min_p()));
+  TESSERA_RETURN_IF_ERROR(CheckFinite("repetition_penalty", from.repetition_penalty()));
+  TESSERA_RETURN_IF_ERROR(CheckFinite("presence_penalty", from.presence_penalty()));
+  TESSERA_RETURN_IF_ERROR(CheckFinite("frequency_penalty", from.frequency_penalty()));
+  if (from.top_k() < 0 || from.min_tokens() < 0) {
+    return InvalidArgumentF("top_k {} and min_tokens {}, expected at least 0",
+                            from.top_k(), from.min_tokens());
+  }
+  if (from.num_logprobs() < -1 || from.num_logprobs() > limits.max_top_logprobs) {
+    return InvalidArgumentF("num_logprobs {}, expected -1 to {}", from.num_logprobs(),
+                            limits.max_top_logprobs);
+  }
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("stop_token_ids", from.stop_token_ids_size(), limits.max_stop_tokens));
+  TESSERA_RETURN_IF_ERROR(CheckTokens("stop_token_ids", from.stop_token_ids()));
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("logit_bias", from.logit_bias_size(), limits.max_logit_bias));
+  for (const wire::LogitBias& entry : from.logit_bias()) {
+    TESSERA_RETURN_IF_ERROR(CheckFinite("logit_bias", entry.bias()));
+    if (entry.token() < 0) {
+      return InvalidArgumentF("logit_bias: token id {}", entry.token());
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SamplingParams> SamplingFromWire(const wire::SamplingParams& from,
+                                                const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(CheckSampling(from, limits));
+  SamplingParams to;
+  to.temperature = from.temperature();
+  to.top_p = from.top_p();
+  to.top_k = from.top_k();
+  to.min_p = from.min_p();
+  to.repetition_penalty = from.repetition_penalty();
+  to.presence_penalty = from.presence_penalty();
+  to.frequency_penalty = from.frequency_penalty();
+  to.seed = from.seed();
+  to.choice_index = from.choice_index();
+  to.num_logprobs = from.num_logprobs();
+  to.min_tokens = from.min_tokens();
+  to.stop_token_ids = ToVector<int32_t>(from.stop_token_ids());
+  for (const wire::LogitBias& entry : from.logit_bias()) {
+    to.logit_bias.emplace_back(entry.token(), entry.bias());
+  }
+  return to;
+}
+
+absl::StatusOr<SlotAdmission> AdmissionFromWire(const wire::SlotAdmission& from,
+                                                const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(CheckSlot(from.slot(), limits));
+  TESSERA_RETURN_IF_ERROR(CheckCount("history", from.history_size(), limits.max_history));
+  TESSERA_RETURN_IF_ERROR(CheckTokens("history", from.history()));
+  TESSERA_RETURN_IF_ERROR(CheckCount("blocks", from.blocks_size(), limits.max_blocks));
+  SlotAdmission to;
+  to.slot = from.slot();
+  to.history = ToVector<int32_t>(from.history());
+  to.prompt_length = from.prompt_length();
+  to.blocks = ToVector<uint32_t>(from.blocks());
+  TESSERA_ASSIGN_OR_RETURN(to.sampling, SamplingFromWire(from.sampling(), limits));
+  return to;
+}
+
+absl::StatusOr<SlotWork> WorkFromWire(const wire::SlotWork& from,
+                                      const StepLimits& limits, int64_t* num_tokens) {
+  TESSERA_RETURN_IF_ERROR(CheckSlot(from.slot(), limits));
+  *num_tokens += from.tokens_size();
+  TESSERA_RETURN_IF_ERROR(CheckCount("tokens", *num_tokens, limits.max_tokens));
+  TESSERA_RETURN_IF_ERROR(CheckTokens("tokens", from.tokens()));
+  if (from.from_sample() == (from.tokens_size() != 0)) {
+    return InvalidArgumentF("slot {}: {} tokens, from_sample {}: expected one of both",
+                            from.slot(), from.tokens_size(), from.from_sample());
+  }
+  return SlotWork{from.slot(), from.from_sample(), from.sample(),
+                  ToVector<int32_t>(from.tokens())};
+}
+
+absl::StatusOr<SampledToken> SampledFromWire(const wire::SampledToken& from,
+                                             const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(CheckSlot(from.slot(), limits));
+  TESSERA_RETURN_IF_ERROR(CheckCount("top", from.top_size(), limits.max_top_logprobs));
+  if (from.token() < 0) {
+    return InvalidArgumentF("slot {}: sampled token id {}", from.slot(), from.token());
+  }
+  SampledToken to;
+  to.slot = from.slot();
+  to.token = from.token();
+  to.position = from.position();
+  to.logprob = from.logprob();
+  for (const wire::TokenLogprob& entry : from.top()) {
+    to.top.push_back({entry.token(), entry.logprob()});
+  }
+  return to;
+}
+
+void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
+  to->set_step_ns(from.step_ns);
+  to->set_collective_ns(from.collective_ns);
+  to->set_collective_bytes(from.collective_bytes);
+  to->set_engram_wait_ns(from.engram_wait_ns);
+  to->set_engram_rows(from.engram_rows);
+  to->set_engram_late_waits(from.engram_late_waits);
+  to->set_num_tokens(from.num_tokens);
+  to->set_expert_imbalance(from.expert_imbalance);
+}
+
+StepCounters CountersFromWire(const wire::StepCounters& from) {
+  StepCounters to;
+  to.step_ns = from.step_ns();
+  to.collective_ns = from.collective_ns();
+  to.collective_bytes = from.collective_bytes();
+  to.engram_wait_ns = from.engram_wait_ns();
+  to.engram_rows = from.engram_rows();
+  to.engram_late_waits = from.engram_late_waits();
+  to.num_tokens = from.num_tokens();
+  to.expert_imbalance = from.expert_imbalance();
+  return to;
+}
+
+}  // namespace
+
+wire::StepPlan ToWire(const StepPlan& plan) {
+  wire::StepPlan message;
+  message.set_epoch(plan.epoch);
+  message.set_step(plan.step);
+  message.set_placement_version(plan.placement_version);
+  message.mutable_releases()->Add(plan.releases.begin(), plan.releases.end());
+  for (const SlotAdmission& from : plan.admissions) {
+    wire::SlotAdmission* to = message.add_admissions();
+    to->set_slot(from.slot);
+    to->mutable_history()->Add(from.history.begin(), from.history.end());
+    to->set_prompt_length(from.prompt_length);
+    to->mutable_blocks()->Add(from.blocks.begin(), from.blocks.end());
+    SamplingToWire(from.sampling, to->mutable_sampling());
+  }
+  for (const BlockAppend& from : plan.appends) {
+    wire::BlockAppend* to = message.add_appends();
+    to->set_slot(from.slot);
+    to->mutable_blocks()->Add(from.blocks.begin(), from.blocks.end());
+  }
+  for (const SlotWork& from : plan.work) {
+    wire::SlotWork* to = message.add_work();
+    to->set_slot(from.slot);
+    to->set_from_sample(from.from_sample);
+    to->set_sample(from.sample);
+    to->mutable_tokens()->Add(from.tokens.begin(), from.tokens.end());
+  }
+  return message;
+}
+
+wire::StepResult ToWire(const StepResult& result) {
+  wire::StepResult message;
+  message.set_epoch(result.epoch);
+  message.set_step(result.step);
+  for (const SampledToken& from : result.sampled) {
+    wire::SampledToken* to = message.add_sampled();
+    to->set_slot(from.slot);
+    to->set_token(from.token);
+    to->set_position(from.position);
+    to->set_logprob(from.logprob);
+    for (const TokenLogprob& entry : from.top) {
+      wire::TokenLogprob* top = to->add_top();
+      top->set_token(entry.token);
+      top->set_logprob(entry.logprob);
+    }
+  }
+  CountersToWire(result.counters, message.mutable_counters());
+  return message;
+}
+
+absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
+                                  const StepLimits& limits) {
+  const int64_t max_slots = limits.max_slots;
+  TESSERA_RETURN_IF_ERROR(CheckCount("releases", message.releases_size(), max_slots));
+  TESSERA_RETURN_IF_ERROR(CheckCount("admissions", message.admissions_size(), max_slots));
+  TESSERA_RETURN_IF_ERROR(CheckCount("appends", message.appends_size(), max_slots));
+  TESSERA_RETURN_IF_ERROR(CheckCount("work", message.work_size(), max_slots));
+  StepPlan plan;
+  plan.epoch = message.epoch();
+  plan.step = message.step();
+  plan.placement_version = message.placement_version();
+  for (const uint32_t slot : message.releases()) {
+    TESSERA_RETURN_IF_ERROR(CheckSlot(slot, limits));
+    plan.releases.push_back(slot);
+  }
+  for (const wire::SlotAdmission& from : message.admissions()) {
+    TESSERA_ASSIGN_OR_RETURN(SlotAdmission admission, AdmissionFromWire(from, limits));
+    plan.admissions.push_back(std::move(admission));
+  }
+  for (const wire::BlockAppend& from : message.appends()) {
+    TESSERA_RETURN_IF_ERROR(CheckSlot(from.slot(), limits));
+    TESSERA_RETURN_IF_ERROR(CheckCount("blocks", from.blocks_size(), limits.max_blocks));
+    plan.appends.push_back({from.slot(), ToVector<uint32_t>(from.blocks())});
+  }
+  int64_t num_tokens = 0;
+  for (const wire::SlotWork& from : message.work()) {
+    TESSERA_ASSIGN_OR_RETURN(SlotWork work, WorkFromWire(from, limits, &num_tokens));
+    plan.work.push_back(std::move(work));
+  }
+  return plan;
+}
+
+absl::StatusOr<StepResult> FromWire(const wire::StepResult& message,
+                                    const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("sampled", message.sampled_size(), limits.max_slots));
+  StepResult result;
+  result.epoch = message.epoch();
+  result.step = message.step();
+  for (const wire::SampledToken& from : message.sampled()) {
+    TESSERA_ASSIGN_OR_RETURN(SampledToken sampled, SampledFromWire(from, limits));
+    result.sampled.push_back(std::move(sampled));
+  }
+  result.counters = CountersFromWire(message.counters());
+  return result;
+}
+
+wire::StepReply ReplyToWire(const absl::StatusOr<StepResult>& outcome) {
+  wire::StepReply message;
+  if (outcome.ok()) {
+    *message.mutable_result() = ToWire(*outcome);
+    return message;
+  }
+  const absl::Status& status = outcome.status();
+  message.mutable_failure()->set_code(status.raw_code());
+  message.mutable_failure()->set_message(
+      std::string(status.message().data(), status.message().size()));
+  return message;
+}
+
+absl::StatusOr<StepResult> ReplyFromWire(const wire::StepReply& message,
+                                         const StepLimits& limits) {
+  switch (message.outcome_case()) {
+    case wire::StepReply::kResult:
+      return FromWire(message.result(), limits);
+    case wire::StepReply::kFailure:
+      break;
+    case wire::StepReply::OUTCOME_NOT_SET:
+      return InvalidArgumentF("a reply without result or failure");
+  }
+  const absl::Status status(static_cast<absl::StatusCode>(message.failure().code()),
+                            message.failure().message());
+  // Codes that absl does not know become kUnknown; OK is no failure.
+  if (message.failure().code() == 0) {
+    return InvalidArgumentF("a failure with code 0");
+  }
+  return absl::Status(status.code(), message.failure().message());
+}
+
+}  // namespace tessera::proto

@@ -1,0 +1,126 @@
+#include "proto/step_convert.h"
+
+#include <limits>
+
+#include "gtest/gtest.h"
+
+#include "tests/testing/status_matchers.h"
+
+namespace tessera::proto {
+namespace {
+
+using testing::IsOkAndHolds;
+using testing::StatusIs;
+
+constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
+
+StepPlan FullPlan() {
+  StepPlan plan;
+  plan.epoch = 3;
+  plan.step = uint64_t{1} << 40;
+  plan.placement_version = 9;
+  plan.releases = {4, 0};
+  SlotAdmission admission;
+  admission.slot = 7;
+  admission.history = {1, 129279, 5};
+  admission.prompt_length = 2;
+  admission.blocks = {8, 6};
+  admission.sampling = {0.7f,         0.9f, 40, 0.05f, 1.1f,   -0.5f,          0.25f,
+                        ~uint64_t{0}, 3u,   5,  2,     {1, 2}, {{17, -100.0f}}};
+  plan.admissions = {admission};
+  plan.appends = {{7, {11}}, {1, {12, 13}}};
+  plan.work = {{7, false, true, {9, 10}}, {1, true, true, {}}};
+  return plan;
+}
+
+TEST(StepConvert, APlanComesBackAsItWas) {
+  EXPECT_THAT(FromWire(ToWire(FullPlan())), IsOkAndHolds(FullPlan()));
+  EXPECT_THAT(FromWire(ToWire(StepPlan())), IsOkAndHolds(StepPlan()));
+}
+
+TEST(StepConvert, AResultComesBackAsItWas) {
+  StepResult result;
+  result.epoch = 3;
+  result.step = 12;
+  result.sampled = {{7, 42, 100, -1.5f, {{42, -1.5f}, {3, -2.0f}}}, {1, 0, 0, 0, {}}};
+  result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f};
+  EXPECT_THAT(FromWire(ToWire(result)), IsOkAndHolds(result));
+}
+
+TEST(StepConvert, EveryCountHasALimit) {
+  StepLimits limits;
+  const auto message = ToWire(FullPlan());
+  ASSERT_TRUE(FromWire(message, limits).ok());
+  for (int64_t StepLimits::*limit :
+       {&StepLimits::max_history, &StepLimits::max_blocks, &StepLimits::max_tokens,
+        &StepLimits::max_stop_tokens, &StepLimits::max_logit_bias,
+        &StepLimits::max_top_logprobs}) {
+    StepLimits narrow;
+    narrow.*limit = 0;
+    EXPECT_THAT(FromWire(message, narrow), StatusIs(kInvalid));
+  }
+  limits.max_slots = 7;  // slot 7 is the first out of range
+  EXPECT_THAT(FromWire(message, limits), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, TheTokensOfAllWorkCountTogether) {
+  StepPlan plan;
+  plan.work = {{0, false, false, {1, 2, 3}}, {1, false, false, {1, 2, 3}}};
+  StepLimits limits;
+  limits.max_tokens = 5;
+  EXPECT_THAT(FromWire(ToWire(plan), limits), StatusIs(kInvalid));
+  limits.max_tokens = 6;
+  EXPECT_THAT(FromWire(ToWire(plan), limits), IsOkAndHolds(plan));
+}
+
+TEST(StepConvert, RefusesNumbersThatAreNotNumbers) {
+  StepPlan plan = FullPlan();
+  plan.admissions[0].sampling.temperature = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  plan = FullPlan();
+  plan.admissions[0].sampling.logit_bias[0].second =
+      std::numeric_limits<float>::infinity();
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, RefusesNegativeTokens) {
+  StepPlan plan = FullPlan();
+  plan.work[0].tokens[1] = -1;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  plan = FullPlan();
+  plan.admissions[0].history[0] = -7;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, WorkHasTokensOrTheLastSample) {
+  StepPlan plan = FullPlan();
+  plan.work[0].from_sample = true;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  plan = FullPlan();
+  plan.work[1].from_sample = false;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, AResultOverItsLimitsIsRefused) {
+  StepResult result;
+  result.sampled = {{1, -3, 0, 0, {}}};
+  EXPECT_THAT(FromWire(ToWire(result)), StatusIs(kInvalid));
+  result.sampled = {{1, 3, 0, 0, {{1, 0}, {2, 0}}}};
+  StepLimits limits;
+  limits.max_top_logprobs = 1;
+  EXPECT_THAT(FromWire(ToWire(result), limits), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, AFailureKeepsItsCodeAndMessage) {
+  const absl::Status failed = absl::ResourceExhaustedError("no block left");
+  EXPECT_EQ(ReplyFromWire(ReplyToWire(failed)).status(), failed);
+  EXPECT_THAT(ReplyFromWire({}), StatusIs(kInvalid));
+  ::tessera::worker::v1::StepReply ok_failure;
+  ok_failure.mutable_failure()->set_code(0);
+  EXPECT_THAT(ReplyFromWire(ok_failure), StatusIs(kInvalid));
+  ok_failure.mutable_failure()->set_code(12345);
+  EXPECT_THAT(ReplyFromWire(ok_failure), StatusIs(absl::StatusCode::kUnknown));
+}
+
+}  // namespace
+}  // namespace tessera::proto
