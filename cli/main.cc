@@ -13,6 +13,8 @@ using tessera::cli::Subcommand;
 
 constexpr std::array kSubcommands = {
     Subcommand{"inspect", "Prints what a checkpoint holds.", &tessera::cli::RunInspect},
+    Subcommand{"trace", "Writes the intermediates of one prompt.",
+               &tessera::cli::RunTrace},
 };
 
 }  // namespace

@@ -1,0 +1,136 @@
+#include "cli/child_process.h"
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "fmt/format.h"
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/status.h"
+
+namespace tessera::cli {
+namespace {
+
+constexpr absl::Duration kPollInterval = absl::Milliseconds(2);
+
+// The child's side between fork and exec: only calls that are safe there.
+[[noreturn]] void RunChild(char* const* argv, char* const* envp, pid_t parent,
+                           int error_pipe) {
+  ::setpgid(0, 0);
+  // The kernel kills it when the thread that forked ends; a parent that died before this
+  // line is noticed by its pid.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) {
+    ::_exit(127);
+  }
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
+  ::execvpe(argv[0], argv, envp);
+  const int error = errno;
+  [[maybe_unused]] const ssize_t written = ::write(error_pipe, &error, sizeof(error));
+  ::_exit(127);
+}
+
+std::vector<std::string> Environment(const ChildOptions& options) {
+  std::vector<std::string> out;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    out.emplace_back(*entry);
+  }
+  for (const auto& [name, value] : options.environment) {
+    out.push_back(fmt::format("{}={}", name, value));
+  }
+  return out;
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& words) {
+  std::vector<char*> out;
+  for (std::string& word : words) {
+    out.push_back(word.data());
+  }
+  out.push_back(nullptr);
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
+    const ChildOptions& options, Clock* clock) {
+  std::vector<std::string> command = options.command;
+  std::vector<std::string> environment = Environment(options);
+  const std::vector<char*> argv = Pointers(command);
+  const std::vector<char*> envp = Pointers(environment);
+  int error_pipe[2];
+  if (::pipe2(error_pipe, O_CLOEXEC) != 0) {
+    return UnavailableF("cannot start {}: {}", options.name, std::strerror(errno));
+  }
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    RunChild(argv.data(), envp.data(), parent, error_pipe[1]);
+  }
+  const int fork_error = errno;
+  ::close(error_pipe[1]);
+  int error = pid < 0 ? fork_error : 0;
+  if (pid > 0) {
+    // End of file: exec succeeded and closed the pipe.
+    if (::read(error_pipe[0], &error, sizeof(error)) == sizeof(error)) {
+      ::waitpid(pid, nullptr, 0);
+    } else {
+      error = 0;
+    }
+  }
+  ::close(error_pipe[0]);
+  if (error != 0) {
+    return UnavailableF("cannot start {} ({}): {}", options.name, options.command[0],
+                        std::strerror(error));
+  }
+  return std::unique_ptr<ChildProcess>(new ChildProcess(options.name, pid, clock));
+}
+
+ChildProcess::~ChildProcess() { Stop(absl::ZeroDuration()); }
+
+bool ChildProcess::running() {
+  if (outcome_.has_value()) {
+    return false;
+  }
+  int status = 0;
+  if (::waitpid(pid_, &status, WNOHANG) != pid_) {
+    return true;
+  }
+  outcome_ = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))
+                                 : fmt::format("exit code {}", WEXITSTATUS(status));
+  return false;
+}
+
+void ChildProcess::Stop(absl::Duration grace) {
+  if (!running()) {
+    ::kill(-pid_, SIGKILL);  // what it left in its group, if anything
+    return;
+  }
+  if (grace > absl::ZeroDuration()) {
+    ::kill(-pid_, SIGTERM);
+    const absl::Time deadline = clock_->Now() + grace;
+    while (running() && clock_->Now() < deadline) {
+      clock_->Sleep(kPollInterval);
+    }
+  }
+  ::kill(-pid_, SIGKILL);
+  while (running()) {
+    clock_->Sleep(kPollInterval);
+  }
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,166 @@
+#include "cli/model_options.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cli/rank_assembly.h"
+
+#include "common/option_table.h"
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "model/config/model_config.h"
+#include "model/formats/dtype.h"
+#include "worker/runner/kv_pool.h"
+
+namespace tessera::cli {
+namespace {
+
+void AddOtherServersOptions(OptionTable* table) {
+  table->Ignore("enable-expert-parallel", false,
+                "experts are always parallel over all ranks");
+  table->Ignore("enable-chunked-prefill", false, "prefill is always chunked");
+  table->Ignore("trust-remote-code", false, "no remote code ever runs");
+  table->Ignore("gpu-memory-utilization", true,
+                "this backend takes --kv-cache-memory-bytes");
+  table->Ignore("enforce-eager", false, "there is nothing to compile");
+  table->Refuse("chat-template", "the chat encoding comes from the checkpoint");
+  table->Refuse("pipeline-parallel-size", "layers are not split over ranks");
+  table->Refuse("enable-lora", "adapters are not served");
+  table->Refuse("quantization", "the checkpoint's formats are served as they are");
+}
+
+}  // namespace
+
+void AddModelOptions(OptionTable* table, ModelOptions* options) {
+  table->Heading("Model");
+  table->Add("model", &options->model, "checkpoint folder").Positional("MODEL");
+  table
+      ->Add("max-model-len", &options->max_model_len,
+            "longest prompt plus output, in tokens; default: what the model was made for")
+      .AtLeast(1);
+  table
+      ->Add("dtype", &options->dtype,
+            "activations: auto (float32 on cpu), float32, or float64 on reference")
+      .OneOf({"auto", "float32", "float64"});
+  table
+      ->Add("kv-cache-dtype", &options->kv_cache_dtype,
+            "auto: as the activations; other formats are not served yet")
+      .OneOf({"auto"});
+  table->Heading("Parallelism");
+  table->Add("tensor-parallel-size", &options->tensor_parallel_size, "1, 2, 4 or 8")
+      .Short("tp")
+      .Range(1, 8);
+  table
+      ->Add("data-parallel-size", &options->data_parallel_size,
+            "tensor-parallel groups with sequences of their own; default 1, or workers / "
+            "tp")
+      .Short("dp")
+      .Range(1, 64);
+  table
+      ->Add("workers", &options->workers,
+            "worker processes; 0: the ranks are threads of this process")
+      .Range(0, 64);
+  table->Add("comm", &options->comm, "collectives between ranks: in-process or mpi")
+      .OneOf({"in-process", "mpi"});
+  table->Add("backend", &options->backend, "kernels: cpu or reference")
+      .OneOf({"cpu", "reference"});
+  table->Add("cpu-isa", &options->cpu_isa, "instruction set of the cpu backend")
+      .OneOf({"auto", "scalar", "avx2", "avx512", "amx"});
+  table
+      ->Add("threads-per-rank", &options->threads_per_rank,
+            "0: the cores of the machine shared by its ranks")
+      .Range(0, 1024);
+  table->Heading("Scheduler and cache");
+  table
+      ->Add("max-num-seqs", &options->max_num_seqs,
+            "sequences that run at once, per data-parallel rank")
+      .Range(1, 65536);
+  table
+      ->Add("max-num-batched-tokens", &options->max_num_batched_tokens,
+            "tokens of one step, per data-parallel rank")
+      .Range(1, 1 << 20);
+  table->Add("block-size", &options->block_size, "tokens of one KV block").Range(1, 1024);
+  table
+      ->Add("num-kv-blocks", &options->num_kv_blocks,
+            "KV blocks per rank; default: from --kv-cache-memory-bytes")
+      .AtLeast(1);
+  table
+      ->Add("kv-cache-memory-bytes", &options->kv_cache_memory_bytes,
+            "memory of the KV blocks of one rank")
+      .AtLeast(1);
+  table->Heading("Deadlines");
+  table->Add("collective-timeout", &options->collective_timeout,
+             "a collective that takes longer ends the group");
+  table->Add("engram-timeout", &options->engram_timeout,
+             "a step whose Engram rows take longer ends the group");
+  AddOtherServersOptions(table);
+}
+
+absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options) {
+  GroupShape shape;
+  shape.tp = options.tensor_parallel_size;
+  if (options.workers == 0) {
+    if (options.comm != "in-process") {
+      return InvalidArgumentF("--comm {} needs --workers", options.comm);
+    }
+    shape.dp = options.data_parallel_size.value_or(1);
+    return shape;
+  }
+  if (options.comm != "mpi") {
+    return InvalidArgumentF("--workers {} needs --comm mpi, got {}", options.workers,
+                            options.comm);
+  }
+  shape.dp = options.data_parallel_size.value_or(options.workers / shape.tp);
+  if (shape.num_ranks() != options.workers) {
+    return InvalidArgumentF("--workers {}, expected tp {} x dp {} = {}", options.workers,
+                            shape.tp, shape.dp, shape.num_ranks());
+  }
+  return shape;
+}
+
+absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
+                                          const model::ModelConfig& config,
+                                          int ranks_here) {
+  RankOptions rank;
+  rank.backend = options.backend;
+  rank.cpu_isa = options.cpu_isa;
+  rank.dtype = options.dtype == "float64" ? model::DType::kF64 : model::DType::kF32;
+  if (rank.dtype == model::DType::kF64 && rank.backend != "reference") {
+    return InvalidArgumentF("--dtype float64 runs on --backend reference only, got {}",
+                            rank.backend);
+  }
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  rank.num_threads = options.threads_per_rank > 0 ? options.threads_per_rank
+                                                  : std::max(1, cores / ranks_here);
+  rank.comm.timeout = options.collective_timeout;
+  worker::RunnerOptions& runner = rank.runner;
+  runner.max_model_len = options.max_model_len.value_or(config.max_positions);
+  if (runner.max_model_len > config.max_positions) {
+    return InvalidArgumentF("--max-model-len {}, the model was made for {}",
+                            runner.max_model_len, config.max_positions);
+  }
+  runner.max_tokens = options.max_num_batched_tokens;
+  runner.max_slots = options.max_num_seqs;
+  runner.block_size = options.block_size;
+  runner.engram_timeout = options.engram_timeout;
+  const int64_t blocks_of_sequence =
+      (runner.max_model_len + runner.block_size - 1) / runner.block_size;
+  const auto block_bytes = static_cast<int64_t>(
+      worker::KvPool::BlockBytes(config, rank.dtype, options.block_size));
+  // Never more than all slots could fill.
+  runner.num_blocks =
+      options.num_kv_blocks.value_or(std::min(options.kv_cache_memory_bytes / block_bytes,
+                                              blocks_of_sequence * options.max_num_seqs));
+  if (runner.num_blocks < blocks_of_sequence) {
+    return InvalidArgumentF(
+        "{} KV blocks of {} bytes; one sequence of {} tokens needs {}: raise "
+        "--kv-cache-memory-bytes or lower --max-model-len",
+        runner.num_blocks, block_bytes, runner.max_model_len, blocks_of_sequence);
+  }
+  return rank;
+}
+
+}  // namespace tessera::cli

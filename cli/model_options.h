@@ -1,0 +1,57 @@
+// ModelOptions: the options that every subcommand which runs a model shares, spelled as
+// users of vLLM type them, and how they become RankOptions.
+#ifndef TESSERA_CLI_MODEL_OPTIONS_H_
+#define TESSERA_CLI_MODEL_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cli/rank_assembly.h"
+
+#include "common/option_table.h"
+#include "model/config/model_config.h"
+
+namespace tessera::cli {
+
+struct ModelOptions {
+  std::string model;
+  int tensor_parallel_size = 1;
+  std::optional<int> data_parallel_size;
+  int workers = 0;  // 0: rank threads in this process
+  std::string comm = "in-process";
+  std::string backend = "cpu";
+  std::string dtype = "auto";
+  std::string kv_cache_dtype = "auto";
+  std::string cpu_isa = "auto";
+  int threads_per_rank = 0;  // 0: the machine's cores shared by its ranks
+  std::optional<int64_t> max_model_len;
+  int64_t max_num_seqs = 64;
+  int64_t max_num_batched_tokens = 512;
+  int64_t block_size = 16;
+  std::optional<int64_t> num_kv_blocks;
+  int64_t kv_cache_memory_bytes = int64_t{256} << 20;  // per rank
+  absl::Duration collective_timeout = absl::Seconds(30);
+  absl::Duration engram_timeout = absl::Seconds(10);
+};
+
+// Adds them to `table`; `options` must outlive it. The model is the positional MODEL,
+// too.
+void AddModelOptions(OptionTable* table, ModelOptions* options);
+
+// tp and dp from the flags: with workers N, dp defaults to N / tp. kInvalidArgument for a
+// product that differs from N, or a comm that does not fit.
+absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options);
+
+// What a rank needs; `ranks_here` share this machine's cores. kInvalidArgument: a value
+// that the model or the backend does not allow; kUnimplemented: one that this build
+// lacks.
+absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
+                                          const model::ModelConfig& config,
+                                          int ranks_here);
+
+}  // namespace tessera::cli
+
+#endif  // TESSERA_CLI_MODEL_OPTIONS_H_

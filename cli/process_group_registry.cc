@@ -1,0 +1,127 @@
+#include "cli/process_group_registry.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include <unistd.h>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#ifdef TESSERA_MPI
+#include "worker/comm/mpi/mpi_runtime.h"
+#endif
+
+namespace tessera::cli {
+
+std::string SelfPath() {
+  std::error_code error;
+  const std::filesystem::path path =
+      std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? std::string("tessera") : path.string();
+}
+
+bool InProcessGroupJob() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
+
+#ifdef TESSERA_MPI
+
+namespace {
+
+class MpiProcessGroup final : public ProcessGroup {
+ public:
+  explicit MpiProcessGroup(std::unique_ptr<worker::MpiRuntime> runtime)
+      : runtime_(std::move(runtime)) {}
+
+  int rank() const override { return runtime_->world_rank(); }
+  int size() const override { return runtime_->world_size(); }
+  absl::StatusOr<std::unique_ptr<worker::Communicator>> CreateGroup(
+      const std::string& name, int color, const worker::CommOptions& options) override {
+    return runtime_->CreateGroup(name, color, options);
+  }
+  absl::Status Finalize() override { return runtime_->Finalize(); }
+
+ private:
+  std::unique_ptr<worker::MpiRuntime> runtime_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinProcessGroup(Clock* clock) {
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<worker::MpiRuntime> runtime,
+                           worker::MpiRuntime::Create(clock));
+  return std::make_unique<MpiProcessGroup>(std::move(runtime));
+}
+
+absl::StatusOr<std::vector<std::string>> LaunchCommand(
+    int num_ranks, std::span<const std::string> arguments) {
+  // Ranks may outnumber cores, wait by yielding, and talk through shared memory only: the
+  // job stays on this machine and opens no port.
+  std::vector<std::string> command = {"mpirun",
+                                      "-n",
+                                      std::to_string(num_ranks),
+                                      "--oversubscribe",
+                                      "--bind-to",
+                                      "none",
+                                      "--mca",
+                                      "btl",
+                                      "self,vader",
+                                      "--mca",
+                                      "mpi_yield_when_idle",
+                                      "1",
+                                      "--mca",
+                                      "btl_vader_single_copy_mechanism",
+                                      "none",
+                                      "--mca",
+                                      "oob_tcp_if_include",
+                                      "lo",
+                                      "--mca",
+                                      "plm",
+                                      "isolated"};
+  if (::geteuid() == 0) {
+    command.emplace_back("--allow-run-as-root");
+  }
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
+}
+
+#else
+
+absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinProcessGroup(Clock*) {
+  return absl::UnimplementedError("this build has no MPI");
+}
+
+absl::StatusOr<std::vector<std::string>> LaunchCommand(int,
+                                                       std::span<const std::string>) {
+  return absl::UnimplementedError("this build has no MPI");
+}
+
+
+#endif
+
+void ExitAfterGroupFault(int exit_code) { ::_exit(exit_code); }
+
+absl::Status ReplaceByJob(int num_ranks, std::span<const std::string> arguments) {
+  std::vector<std::string> program = {SelfPath()};
+  program.insert(program.end(), arguments.begin(), arguments.end());
+  TESSERA_ASSIGN_OR_RETURN(std::vector<std::string> command,
+                           LaunchCommand(num_ranks, program));
+  std::vector<char*> argv;
+  for (std::string& word : command) {
+    argv.push_back(word.data());
+  }
+  argv.push_back(nullptr);
+  ::execvp(argv[0], argv.data());
+  return UnavailableF("cannot start {}: {}", command[0], std::strerror(errno));
+}
+
+}  // namespace tessera::cli

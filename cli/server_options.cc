@@ -1,0 +1,105 @@
+#include "cli/server_options.h"
+
+#include "cli/model_options.h"
+
+#include "common/log.h"
+#include "common/option_table.h"
+
+namespace tessera::cli {
+namespace {
+
+void AddDoors(OptionTable* table, ServerOptions* options) {
+  table->Heading("API");
+  table->Add("host", &options->host, "address of the API; beyond loopback it needs keys");
+  table->Add("port", &options->port, "port of the API; 0: any free one").Range(0, 65535);
+  table
+      ->Add("grpc-port", &options->grpc_port,
+            "port of the gRPC API on loopback; 0: any free one, -1: none")
+      .Range(-1, 65535);
+  table->Add("served-model-name", &options->served_model_name,
+             "names of the model in the API; default: the folder's name");
+  table
+      ->Add("api-key", &options->api_key,
+            "keys that clients must present; prefer TESSERA_API_KEY, since the command "
+            "line is visible to other processes")
+      .Secret();
+  table->Add("allowed-origins", &options->allowed_origins,
+             "origins that browsers may call from; * is any");
+  table
+      ->Add("metrics-names", &options->metrics_names,
+            "metric names of /metrics: native, vllm or all")
+      .OneOf({"native", "vllm", "all"});
+  table->Add("metrics-need-key", &options->metrics_need_key, "/metrics needs an API key");
+  table->Add("default-thinking", &options->default_thinking,
+             "chat requests think when they do not say");
+  table->Add("seed", &options->seed, "seeds requests that bring none; default: random");
+}
+
+void AddLimits(OptionTable* table, ServerOptions* options) {
+  table->Heading("Limits");
+  table->Add("max-request-bytes", &options->max_request_bytes, "largest request body")
+      .AtLeast(1024);
+  table->Add("max-connections", &options->max_connections, "open connections")
+      .Range(1, 65536);
+  table
+      ->Add("max-waiting", &options->max_waiting,
+            "queued sequences; one more is answered 429 with Retry-After")
+      .Range(1, 1 << 20);
+  table->Add("max-choices", &options->max_choices, "largest n of a request")
+      .Range(1, 128);
+  table->Add("max-logprobs", &options->max_logprobs, "most logprobs per token")
+      .Range(0, 20);
+  table->Add("enable-prefix-caching", &options->enable_prefix_caching,
+             "reuse KV blocks of equal prompt beginnings");
+}
+
+void AddDeadlines(OptionTable* table, ServerOptions* options) {
+  table->Heading("Deadlines");
+  table->Add("request-timeout", &options->request_timeout, "of a whole request");
+  table->Add("step-timeout", &options->step_timeout,
+             "a step that takes longer ends the group and its streams");
+  table->Add("probe-interval", &options->probe_interval,
+             "an idle group proves its health so often");
+  table->Add("shutdown-timeout", &options->shutdown_timeout,
+             "requests in flight may finish for so long after SIGTERM");
+  table->Add("drain-delay", &options->drain_delay,
+             "wait after SIGTERM before new requests are refused");
+  table->Add("form-timeout", &options->form_timeout,
+             "workers and shards must be ready within");
+  table->Add("heartbeat-interval", &options->heartbeat_interval,
+             "between a process's signs of life");
+  table->Add("heartbeat-timeout", &options->heartbeat_timeout,
+             "a process silent for longer is taken for dead");
+  table->Add("reform-pause-max", &options->reform_pause_max,
+             "longest pause between attempts to form the group again");
+}
+
+}  // namespace
+
+void AddServerOptions(OptionTable* table, ServerOptions* options) {
+  AddModelOptions(table, &options->model);
+  AddDoors(table, options);
+  AddLimits(table, options);
+  AddDeadlines(table, options);
+}
+
+void AddLogOptions(OptionTable* table, LogOptions* options) {
+  table->Heading("Logs");
+  table->Add("log-level", &options->level, "debug, info, warning or error")
+      .OneOf({"debug", "info", "warning", "error"});
+  table->Add("log-format", &options->format, "auto (text on a terminal), text or json")
+      .OneOf({"auto", "text", "json"});
+}
+
+void ConfigureLogs(const LogOptions& options) {
+  const log::Level level = options.level == "debug"     ? log::Level::kDebug
+                           : options.level == "warning" ? log::Level::kWarning
+                           : options.level == "error"   ? log::Level::kError
+                                                        : log::Level::kInfo;
+  const log::Format format = options.format == "text"   ? log::Format::kText
+                             : options.format == "json" ? log::Format::kJson
+                                                        : log::Format::kAuto;
+  log::Configure(level, format);
+}
+
+}  // namespace tessera::cli

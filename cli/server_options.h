@@ -1,0 +1,66 @@
+// ServerOptions: the options of the processes that serve the API (serve, coordinator).
+#ifndef TESSERA_CLI_SERVER_OPTIONS_H_
+#define TESSERA_CLI_SERVER_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "cli/model_options.h"
+
+#include "common/option_table.h"
+
+namespace tessera::cli {
+
+struct ServerOptions {
+  ModelOptions model;
+  std::string host = "127.0.0.1";
+  int port = 8000;
+  int grpc_port = 8001;
+  std::vector<std::string> served_model_name;
+  std::vector<std::string> api_key;
+  std::vector<std::string> allowed_origins;
+  std::string metrics_names = "all";
+  bool metrics_need_key = false;
+  bool default_thinking = false;
+  std::optional<uint64_t> seed;
+  bool enable_prefix_caching = true;
+
+  // Limits.
+  int64_t max_request_bytes = int64_t{4} << 20;
+  int max_connections = 1024;
+  int max_waiting = 256;
+  int max_choices = 8;
+  int max_logprobs = 20;
+
+  // Deadlines and periods.
+  absl::Duration request_timeout = absl::Minutes(10);
+  absl::Duration step_timeout = absl::Seconds(30);
+  absl::Duration probe_interval = absl::Seconds(5);
+  absl::Duration shutdown_timeout = absl::Seconds(45);
+  absl::Duration drain_delay = absl::ZeroDuration();
+  absl::Duration form_timeout = absl::Seconds(60);
+  absl::Duration heartbeat_interval = absl::Milliseconds(500);
+  absl::Duration heartbeat_timeout = absl::Seconds(5);
+  absl::Duration reform_pause_max = absl::Seconds(5);
+
+  // Worker and shard processes.
+  int engram_shards = 0;  // 0: tables in the ranks' own memory
+};
+
+// Adds them, the model's included, to `table`; `options` must outlive it.
+void AddServerOptions(OptionTable* table, ServerOptions* options);
+
+// Level and format of logs, for every subcommand that runs for long.
+struct LogOptions {
+  std::string level = "info";
+  std::string format = "auto";
+};
+void AddLogOptions(OptionTable* table, LogOptions* options);
+void ConfigureLogs(const LogOptions& options);
+
+}  // namespace tessera::cli
+
+#endif  // TESSERA_CLI_SERVER_OPTIONS_H_
