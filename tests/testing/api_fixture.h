@@ -44,7 +44,7 @@ class ApiFixture : public testing::Test {
     parts.tokenizer = &tokenizer_;
     parts.chat = &chat_;
     parts.engine = &engine_;
-    parts.clock = &clock_;
+    parts.clock = time_;
     parts.observer = observer_;
     parts.metrics = metrics_;
     auto service = coordinator::ApiService::Create(options, parts);
@@ -85,6 +85,7 @@ class ApiFixture : public testing::Test {
   }
 
   SimulatedClock clock_{absl::FromUnixSeconds(1000)};
+  Clock* time_ = &clock_;  // real where sockets need timeouts
   ByteTokenizer tokenizer_;
   PlainChat chat_;
   FakeEngine engine_;

@@ -1,0 +1,599 @@
+#include "coordinator/api/http_connection.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "boost/asio/bind_executor.hpp"
+#include "boost/asio/buffer.hpp"
+#include "boost/asio/dispatch.hpp"
+#include "boost/asio/post.hpp"
+#include "boost/asio/steady_timer.hpp"
+#include "boost/asio/strand.hpp"
+#include "boost/asio/write.hpp"
+#include "boost/beast/core/flat_buffer.hpp"
+#include "boost/beast/core/string.hpp"
+#include "boost/beast/http.hpp"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "coordinator/api/http_wire.h"
+
+namespace tessera::coordinator {
+
+namespace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+// One read takes at most this much off the socket; one write leaves at most so much in
+// flight, which is also the unit that write_timeout is about.
+constexpr size_t kReadBytes = 16 << 10;
+constexpr size_t kWriteBytes = 64 << 10;
+// A client that was refused while it was still sending gets this long, and may send so
+// much, to see the answer: closing at once would reset the connection and destroy it.
+constexpr absl::Duration kLingerTime = absl::Seconds(10);
+constexpr size_t kLingerBytes = 512 << 20;
+// Unacknowledged bytes older than this end the connection, as does a peer that is gone.
+constexpr int kTcpUserTimeoutMs = 30000;
+
+constexpr char kKeepAliveComment[] = ": keep-alive\n\n";
+
+HttpHeaders CopyHeaders(const http::request_header<>& header) {
+  HttpHeaders headers;
+  for (const auto& field : header) {
+    headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
+  }
+  return headers;
+}
+
+// Life: idle -> reading -> answering (-> streaming) -> flushing -> idle … -> closed, or
+// reading -> flushing -> lingering -> closed for what was refused. All members belong to
+// the strand.
+class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
+ public:
+  HttpConnection(std::shared_ptr<ConnectionHub> hub, asio::ip::tcp::socket socket)
+      : hub_(std::move(hub)),
+        strand_(asio::make_strand(hub_->io)),
+        socket_(std::move(socket)),
+        timer_(hub_->io),
+        buffer_(hub_->options.max_header_bytes + kReadBytes) {
+    hub_->num_connections.fetch_add(1);
+  }
+
+  ~HttpConnection() { hub_->num_connections.fetch_sub(1); }
+
+  void Start(bool refuse);
+
+  // The ResponseWriter's calls, on the strand; `answer` is the request they belong to.
+  void Respond(uint64_t answer, HttpResponse response);
+  void StartStream(uint64_t answer, HttpResponse head);
+  void WriteStream(uint64_t answer, const std::string& data);
+  void FinishStream(uint64_t answer, bool close);
+  void SetDisconnectHandler(uint64_t answer, std::function<void()> handler);
+
+  // Runs `task` on the strand: at once if called there.
+  template <typename Task>
+  void OnStrand(Task&& task) {
+    if (strand_.running_in_this_thread()) {
+      std::forward<Task>(task)();
+    } else {
+      hub_->PostUnlessStopped(strand_, std::forward<Task>(task));
+    }
+  }
+
+  template <typename Task>
+  void PostToStrand(Task&& task) {
+    hub_->PostUnlessStopped(strand_, std::forward<Task>(task));
+  }
+
+ private:
+  enum class State {
+    kIdle,
+    kReading,
+    kAnswering,
+    kStreaming,
+    kFlushing,
+    kLingering,
+    kClosed
+  };
+
+  // Binds a member function to the strand and to the life of this connection.
+  template <typename Method>
+  auto Bind(Method method) {
+    return asio::bind_executor(strand_,
+                               [self = shared_from_this(), method](auto... arguments) {
+                                 ((*self).*method)(arguments...);
+                               });
+  }
+
+  void NextRequest();
+  void Watch();
+  void OnWatched(error_code error, size_t count);
+  void ReadHeader();
+  void OnHeader(error_code error, size_t count);
+  void OnContinueSent(error_code error, size_t count);
+  void OnBody(error_code error, size_t count);
+  void OnReadError(error_code error);
+  void HandOver();
+  // `linger`: read on until the client saw the answer; not while a read is pending.
+  void Refuse(const ApiError& error, bool linger);
+  std::string Head(const HttpResponse& response, BodyKind body) const {
+    return ResponseHead(response, body, {http11_, keep_alive_});
+  }
+  void Enqueue(std::string data);
+  void Flush();
+  void OnWritten(error_code error, size_t count);
+  void OnFlushed();
+  void Linger();
+  void OnLingered(error_code error, size_t count);
+  void EndAnswer();
+  void Close();
+  bool CheckBacklog();
+  absl::Time Now() const { return hub_->service->context().clock->Now(); }
+  void SetDeadline(absl::Duration from_now);
+  void ClearDeadline() { deadline_ = absl::InfiniteFuture(); }
+  void ArmTimer();
+  void OnTimer(error_code error);
+
+  std::shared_ptr<ConnectionHub> hub_;
+  asio::strand<asio::io_context::executor_type> strand_;
+  asio::ip::tcp::socket socket_;
+  asio::steady_timer timer_;
+  boost::beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  std::optional<ConnectionHub::Closers::iterator> closer_;
+
+  State state_ = State::kIdle;
+  uint64_t answer_ = 0;   // number of the request being answered
+  bool counted_ = false;  // in the hub's answers under way
+  bool watching_ =
+      false;  // a read is pending that waits for the next request or for the end
+  std::function<void()> on_disconnect_;
+
+  bool http11_ = true;
+  bool head_only_ = false;
+  bool keep_alive_ = true;
+  bool linger_ = false;
+
+  std::string pending_;    // to be written after in_flight_
+  std::string in_flight_;  // being written
+  bool writing_ = false;
+  std::optional<absl::Time> over_since_;  // the stream's backlog is too long since then
+
+  absl::Time deadline_ = absl::InfiniteFuture();
+  absl::Time armed_ =
+      absl::InfiniteFuture();  // when the timer fires; infinite: not running
+  size_t lingered_bytes_ = 0;
+};
+
+// The ResponseWriter of one request.
+class ConnectionWriter final : public ResponseWriter {
+ public:
+  ConnectionWriter(std::shared_ptr<HttpConnection> connection, uint64_t answer)
+      : connection_(std::move(connection)), answer_(answer) {}
+
+  void Respond(HttpResponse response) override {
+    connection_->OnStrand([c = connection_, a = answer_, response = std::move(response)] {
+      c->Respond(a, response);
+    });
+  }
+  void StartStream(HttpResponse head) override {
+    connection_->OnStrand([c = connection_, a = answer_, head = std::move(head)] {
+      c->StartStream(a, head);
+    });
+  }
+  void Write(std::string data) override {
+    connection_->OnStrand([c = connection_, a = answer_, data = std::move(data)] {
+      c->WriteStream(a, data);
+    });
+  }
+  void Finish(bool close) override {
+    connection_->OnStrand(
+        [c = connection_, a = answer_, close] { c->FinishStream(a, close); });
+  }
+  void OnDisconnect(std::function<void()> handler) override {
+    connection_->OnStrand([c = connection_, a = answer_, handler = std::move(handler)] {
+      c->SetDisconnectHandler(a, handler);
+    });
+  }
+  void Post(std::function<void()> task) override {
+    connection_->PostToStrand(std::move(task));
+  }
+
+ private:
+  std::shared_ptr<HttpConnection> connection_;
+  const uint64_t answer_;
+};
+
+void HttpConnection::Start(bool refuse) {
+  error_code ignored;
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket_.set_option(asio::socket_base::keep_alive(true), ignored);
+  const int timeout = kTcpUserTimeoutMs;
+  setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
+             sizeof(timeout));
+  std::weak_ptr<HttpConnection> weak = weak_from_this();
+  closer_ = hub_->AddCloser([weak] {
+    if (const auto self = weak.lock()) {
+      self->PostToStrand([self] { self->Close(); });
+    }
+  });
+  if (refuse) {
+    Refuse(ConnectionLimitError(), /*linger=*/true);
+  } else {
+    NextRequest();
+  }
+}
+
+void HttpConnection::NextRequest() {
+  state_ = State::kIdle;
+  parser_.emplace();
+  parser_->header_limit(static_cast<uint32_t>(hub_->options.max_header_bytes));
+  parser_->body_limit(hub_->options.max_request_bytes);
+  if (watching_) {
+    SetDeadline(hub_->options.idle_timeout);
+  } else if (buffer_.size() > 0) {
+    ReadHeader();
+  } else {
+    SetDeadline(hub_->options.idle_timeout);
+    Watch();
+  }
+}
+
+// One pending read serves two ends: between requests it waits for the next one, during an
+// answer it notices that the client left. A client that pipelines is not watched until
+// its answer is written.
+void HttpConnection::Watch() {
+  watching_ = true;
+  socket_.async_read_some(buffer_.prepare(kReadBytes), Bind(&HttpConnection::OnWatched));
+}
+
+void HttpConnection::OnWatched(error_code error, size_t count) {
+  watching_ = false;
+  if (state_ == State::kClosed) {
+    return;
+  }
+  if (error) {
+    Close();
+    return;
+  }
+  buffer_.commit(count);
+  if (state_ == State::kIdle) {
+    ReadHeader();
+  }
+}
+
+void HttpConnection::ReadHeader() {
+  state_ = State::kReading;
+  SetDeadline(hub_->options.read_timeout);
+  http::async_read_header(socket_, buffer_, *parser_, Bind(&HttpConnection::OnHeader));
+}
+
+void HttpConnection::OnHeader(error_code error, size_t /*count*/) {
+  if (state_ != State::kReading) {
+    return;
+  }
+  if (error) {
+    OnReadError(error);
+    return;
+  }
+  const auto& header = parser_->get();
+  http11_ = header.version() >= 11;
+  const auto fields = std::distance(header.begin(), header.end());
+  if (static_cast<size_t>(fields) > hub_->options.max_header_fields) {
+    Refuse(HeaderTooLargeError(), /*linger=*/true);
+    return;
+  }
+  const auto expect = header[http::field::expect];
+  if (boost::beast::iequals(expect, "100-continue")) {
+    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    asio::async_write(socket_, asio::buffer(kContinue.data(), kContinue.size()),
+                      Bind(&HttpConnection::OnContinueSent));
+    return;
+  }
+  OnContinueSent({}, 0);
+}
+
+void HttpConnection::OnContinueSent(error_code error, size_t /*count*/) {
+  if (state_ != State::kReading) {
+    return;
+  }
+  if (error) {
+    Close();
+    return;
+  }
+  http::async_read(socket_, buffer_, *parser_, Bind(&HttpConnection::OnBody));
+}
+
+void HttpConnection::OnBody(error_code error, size_t /*count*/) {
+  if (state_ != State::kReading) {
+    return;
+  }
+  if (error) {
+    OnReadError(error);
+    return;
+  }
+  HandOver();
+}
+
+void HttpConnection::OnReadError(error_code error) {
+  if (error == http::error::body_limit) {
+    Refuse(TooLargeError(hub_->options.max_request_bytes), /*linger=*/true);
+  } else if (error == http::error::header_limit ||
+             error == http::error::buffer_overflow) {
+    Refuse(HeaderTooLargeError(), /*linger=*/true);
+  } else if (error == http::error::end_of_stream ||
+             error == http::error::partial_message ||
+             error.category() !=
+                 http::make_error_code(http::error::bad_method).category()) {
+    Close();  // the client left, or the network failed
+  } else {
+    Refuse(MalformedHttpError(), /*linger=*/true);
+  }
+}
+
+void HttpConnection::HandOver() {
+  auto message = parser_->release();
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  request.target = std::string(message.target());
+  request.headers = CopyHeaders(message);
+  request.body = std::move(message.body());
+  keep_alive_ = message.keep_alive();
+  head_only_ = message.method() == http::verb::head;
+  state_ = State::kAnswering;
+  counted_ = true;
+  ++answer_;
+  hub_->BeginAnswer();
+  ClearDeadline();
+  if (buffer_.size() == 0) {
+    Watch();
+  }
+  auto writer = std::make_shared<ConnectionWriter>(shared_from_this(), answer_);
+  if (ApiService::IsQuick(request)) {
+    hub_->service->Handle(std::move(request), std::move(writer));
+    return;
+  }
+  // At most one request per connection is ever here, so the pool's queue is bounded.
+  asio::post(hub_->handlers, [service = hub_->service, request = std::move(request),
+                              writer = std::move(writer)]() mutable {
+    service->Handle(std::move(request), std::move(writer));
+  });
+}
+
+void HttpConnection::Refuse(const ApiError& error, bool linger) {
+  const HttpHeaders headers =
+      parser_.has_value() ? CopyHeaders(parser_->get()) : HttpHeaders();
+  const HttpResponse response = hub_->service->TransportError(error, headers);
+  keep_alive_ = false;
+  linger_ = linger;
+  head_only_ = false;
+  state_ = State::kFlushing;
+  Enqueue(Head(response, BodyKind::kWhole) + response.body);
+}
+
+void HttpConnection::Respond(uint64_t answer, HttpResponse response) {
+  if (answer != answer_ || state_ != State::kAnswering) {
+    return;
+  }
+  on_disconnect_ = nullptr;
+  keep_alive_ = keep_alive_ && !hub_->draining.load();
+  state_ = State::kFlushing;
+  Enqueue(Head(response, BodyKind::kWhole) + (head_only_ ? "" : response.body));
+}
+
+void HttpConnection::StartStream(uint64_t answer, HttpResponse head) {
+  if (answer != answer_ || state_ != State::kAnswering) {
+    return;
+  }
+  // Without chunks, only the end of the connection ends the body.
+  keep_alive_ = keep_alive_ && http11_ && !hub_->draining.load();
+  state_ = State::kStreaming;
+  Enqueue(Head(head, BodyKind::kStream));
+}
+
+void HttpConnection::WriteStream(uint64_t answer, const std::string& data) {
+  if (answer != answer_ || state_ != State::kStreaming || data.empty()) {
+    return;
+  }
+  Enqueue(http11_ ? BodyChunk(data) : data);
+}
+
+void HttpConnection::FinishStream(uint64_t answer, bool close) {
+  if (answer != answer_ || state_ != State::kStreaming) {
+    return;
+  }
+  on_disconnect_ = nullptr;
+  keep_alive_ = keep_alive_ && !close && !hub_->draining.load();
+  state_ = State::kFlushing;
+  over_since_.reset();
+  if (http11_) {
+    Enqueue(kLastChunk);
+  } else if (!writing_) {
+    OnFlushed();
+  }
+}
+
+void HttpConnection::SetDisconnectHandler(uint64_t answer,
+                                          std::function<void()> handler) {
+  if (answer == answer_ && (state_ == State::kAnswering || state_ == State::kStreaming)) {
+    on_disconnect_ = std::move(handler);
+  } else if (state_ == State::kClosed) {
+    handler();
+  }
+}
+
+void HttpConnection::Enqueue(std::string data) {
+  pending_ += data;
+  if (CheckBacklog() && !writing_) {
+    Flush();
+  }
+}
+
+// Cuts a client that is too far behind, or behind for too long; false if it did.
+bool HttpConnection::CheckBacklog() {
+  if (state_ != State::kStreaming) {
+    return true;
+  }
+  const size_t backlog = pending_.size() + in_flight_.size();
+  if (backlog <= hub_->options.stream_buffer_bytes) {
+    over_since_.reset();
+    return true;
+  }
+  const absl::Time now = Now();
+  if (!over_since_.has_value()) {
+    over_since_ = now;
+  }
+  const bool too_long = now - *over_since_ > hub_->options.write_timeout;
+  if (backlog > hub_->options.stream_buffer_bytes_max || too_long) {
+    Close();
+    return false;
+  }
+  return true;
+}
+
+void HttpConnection::Flush() {
+  writing_ = true;
+  if (pending_.size() <= kWriteBytes) {
+    in_flight_ = std::exchange(pending_, std::string());
+  } else {
+    in_flight_ = pending_.substr(0, kWriteBytes);
+    pending_.erase(0, kWriteBytes);
+  }
+  SetDeadline(hub_->options.write_timeout);
+  asio::async_write(socket_, asio::buffer(in_flight_), Bind(&HttpConnection::OnWritten));
+}
+
+void HttpConnection::OnWritten(error_code error, size_t /*count*/) {
+  writing_ = false;
+  in_flight_.clear();
+  if (state_ == State::kClosed) {
+    return;
+  }
+  if (error) {
+    Close();
+    return;
+  }
+  if (!pending_.empty()) {
+    Flush();
+    return;
+  }
+  OnFlushed();
+}
+
+void HttpConnection::OnFlushed() {
+  if (state_ == State::kStreaming) {
+    over_since_.reset();
+    SetDeadline(hub_->options.keep_alive_interval);
+    return;
+  }
+  if (state_ != State::kFlushing) {
+    ClearDeadline();
+    return;
+  }
+  EndAnswer();
+  if (keep_alive_) {
+    NextRequest();
+  } else if (linger_) {
+    Linger();
+  } else {
+    error_code ignored;
+    socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    Close();
+  }
+}
+
+void HttpConnection::Linger() {
+  error_code ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  state_ = State::kLingering;
+  SetDeadline(kLingerTime);
+  buffer_.clear();
+  socket_.async_read_some(buffer_.prepare(kReadBytes), Bind(&HttpConnection::OnLingered));
+}
+
+void HttpConnection::OnLingered(error_code error, size_t count) {
+  lingered_bytes_ += count;
+  if (error || lingered_bytes_ > kLingerBytes || state_ != State::kLingering) {
+    Close();
+    return;
+  }
+  socket_.async_read_some(buffer_.prepare(kReadBytes), Bind(&HttpConnection::OnLingered));
+}
+
+void HttpConnection::EndAnswer() {
+  if (std::exchange(counted_, false)) {
+    hub_->EndAnswer();
+  }
+}
+
+void HttpConnection::Close() {
+  if (state_ == State::kClosed) {
+    return;
+  }
+  state_ = State::kClosed;
+  error_code ignored;
+  socket_.close(ignored);
+  timer_.cancel();
+  EndAnswer();
+  if (closer_.has_value()) {
+    hub_->RemoveCloser(*closer_);
+    closer_.reset();
+  }
+  pending_.clear();
+  if (const auto handler = std::exchange(on_disconnect_, nullptr)) {
+    handler();
+  }
+}
+
+void HttpConnection::SetDeadline(absl::Duration from_now) {
+  deadline_ = Now() + from_now;
+  // A timer that fires too early looks again; only one that fires too late must be moved.
+  if (armed_ > deadline_) {
+    ArmTimer();
+  }
+}
+
+void HttpConnection::ArmTimer() {
+  armed_ = deadline_;
+  if (armed_ == absl::InfiniteFuture()) {
+    return;
+  }
+  timer_.expires_after(absl::ToChronoNanoseconds(armed_ - Now()));
+  timer_.async_wait(Bind(&HttpConnection::OnTimer));
+}
+
+void HttpConnection::OnTimer(error_code error) {
+  if (error || state_ == State::kClosed) {
+    return;  // moved, or over
+  }
+  armed_ = absl::InfiniteFuture();
+  if (Now() < deadline_) {
+    ArmTimer();
+    return;
+  }
+  ClearDeadline();
+  if (state_ == State::kReading) {
+    // The pending read ends when the socket does, after the answer.
+    Refuse(RequestTimeoutError(), /*linger=*/false);
+  } else if (state_ == State::kStreaming && !writing_) {
+    Enqueue(http11_ ? BodyChunk(kKeepAliveComment) : kKeepAliveComment);
+  } else {
+    Close();
+  }
+}
+
+}  // namespace
+
+void ServeConnection(std::shared_ptr<ConnectionHub> hub, asio::ip::tcp::socket socket,
+                     bool refuse) {
+  auto connection = std::make_shared<HttpConnection>(std::move(hub), std::move(socket));
+  connection->PostToStrand([connection, refuse] { connection->Start(refuse); });
+}
+
+}  // namespace tessera::coordinator
