@@ -1,5 +1,6 @@
 #include "kernels/runtime/host_runtime.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -38,26 +39,43 @@ void ForEachRow(const TensorView& view, Visit visit) {
   }
 }
 
+absl::Status OutOfMemory(size_t bytes) {
+  return absl::ResourceExhaustedError(
+      fmt::format("cannot allocate {} bytes of host memory", bytes));
+}
+
+// Large buffers come from the kernel zeroed, page by page at their first touch: a cache
+// that is never filled costs neither time nor memory.
+absl::StatusOr<DeviceBuffer> AllocatePages(size_t bytes) {
+  const size_t mapped = bytes + kHugePage;
+  void* const base = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) {
+    return OutOfMemory(bytes);
+  }
+  const auto address = reinterpret_cast<uintptr_t>(base);
+  void* const aligned =
+      reinterpret_cast<void*>((address + kHugePage - 1) / kHugePage * kHugePage);
+  // Advice only: without huge pages the memory is as good, a little slower.
+  static_cast<void>(::madvise(aligned, bytes, MADV_HUGEPAGE));
+  return DeviceBuffer(aligned, bytes, [base, mapped](void*) { ::munmap(base, mapped); });
+}
+
 }  // namespace
 
 absl::StatusOr<DeviceBuffer> AllocateHost(size_t bytes) {
-  const size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-  if (bytes > std::numeric_limits<size_t>::max() - alignment) {
-    return absl::ResourceExhaustedError(
-        fmt::format("cannot allocate {} bytes of host memory", bytes));
+  if (bytes > std::numeric_limits<size_t>::max() / 2) {
+    return OutOfMemory(bytes);
+  }
+  if (bytes >= kHugePage) {
+    return AllocatePages(bytes);
   }
   // aligned_alloc wants a multiple of the alignment; an empty buffer still has an
   // address.
-  const size_t rounded =
-      (bytes / alignment + (bytes % alignment != 0 || bytes == 0)) * alignment;
-  void* memory = std::aligned_alloc(alignment, rounded);
+  const size_t rounded = (bytes / kCacheLine + 1) * kCacheLine;
+  void* memory = std::aligned_alloc(kCacheLine, rounded);
   if (memory == nullptr) {
-    return absl::ResourceExhaustedError(
-        fmt::format("cannot allocate {} bytes of host memory", bytes));
-  }
-  if (alignment == kHugePage) {
-    // Advice only: without huge pages the memory is as good, a little slower.
-    static_cast<void>(madvise(memory, rounded, MADV_HUGEPAGE));
+    return OutOfMemory(bytes);
   }
   std::memset(memory, 0, rounded);
   return DeviceBuffer(memory, bytes, [](void* data) { std::free(data); });
