@@ -14,7 +14,9 @@
 
 namespace tessera::engram_store {
 
-// Outlives the source where a callback still runs. Immutable but for its counters.
+// Owned by the source alone, which waits for all callbacks before it goes: a channel must
+// not be closed on a thread of gRPC, which would wait for itself. Immutable but for its
+// counters.
 struct RemoteSource::Shards {
   Clock* clock = nullptr;
   absl::Duration attempt_timeout;
@@ -122,7 +124,8 @@ absl::StatusOr<std::unique_ptr<RemoteSource>> RemoteSource::Create(
   }
   TESSERA_ASSIGN_OR_RETURN(ConnectedShards connected,
                            ConnectShards(options.endpoints, clock));
-  auto shards = std::make_shared<Shards>();
+  auto owned = std::make_unique<Shards>();
+  Shards* const shards = owned.get();
   shards->clock = clock;
   shards->attempt_timeout = options.attempt_timeout;
   shards->max_attempts = options.max_attempts;
@@ -142,7 +145,7 @@ absl::StatusOr<std::unique_ptr<RemoteSource>> RemoteSource::Create(
       clients.push_back(std::move(replica.client));
     }
   }
-  std::unique_ptr<RemoteSource> source(new RemoteSource(options, shards));
+  std::unique_ptr<RemoteSource> source(new RemoteSource(options, std::move(owned)));
   for (const ManifestTable& table : connected.manifest.tables) {
     TESSERA_ASSIGN_OR_RETURN(ShardMap map,
                              ShardMap::Create(table.layout.column_rows, num_shards));
@@ -158,7 +161,7 @@ absl::StatusOr<std::unique_ptr<RemoteSource>> RemoteSource::Create(
 }
 
 RemoteSource::RemoteSource(const RemoteSourceOptions& options,
-                           std::shared_ptr<Shards> shards)
+                           std::unique_ptr<Shards> shards)
     : max_pending_(options.max_pending),
       shards_(std::move(shards)),
       pending_(options.max_pending) {}
@@ -230,12 +233,12 @@ PendingRows RemoteSource::Issue(size_t table, std::span<const uint32_t> row_ids,
     request->remaining = batches.size();
   }
   for (Batch& batch : batches) {
-    StartAttempt(shards_, std::move(batch));
+    StartAttempt(shards_.get(), std::move(batch));
   }
   return PendingRows{.ticket = ticket};
 }
 
-void RemoteSource::StartAttempt(std::shared_ptr<Shards> shards, Batch batch) {
+void RemoteSource::StartAttempt(Shards* shards, Batch batch) {
   ShardClient& client = *shards->clients[batch.shard][batch.replica];
   std::shared_ptr<LookupCall> call =
       client.NewLookup({.shard_id = shards->shard_ids[batch.shard],
@@ -250,15 +253,15 @@ void RemoteSource::StartAttempt(std::shared_ptr<Shards> shards, Batch batch) {
     batch.request->calls.push_back(call);
   }
   shards->Begin();
-  call->Start([shards = std::move(shards), batch = std::move(batch)](
-                  const absl::Status& status, std::span<const std::byte> rows) {
+  call->Start([shards, batch = std::move(batch)](const absl::Status& status,
+                                                 std::span<const std::byte> rows) {
     FinishAttempt(shards, batch, status, rows);
     shards->End();
   });
 }
 
-void RemoteSource::FinishAttempt(const std::shared_ptr<Shards>& shards, Batch batch,
-                                 absl::Status status, std::span<const std::byte> rows) {
+void RemoteSource::FinishAttempt(Shards* shards, Batch batch, absl::Status status,
+                                 std::span<const std::byte> rows) {
   Request& request = *batch.request;
   if (status.ok() && rows.size() != batch.count * request.row_bytes) {
     status = DataLossF("engram shard {} sent {} bytes for {} rows of {}", batch.shard,

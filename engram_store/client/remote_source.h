@@ -56,16 +56,16 @@ class RemoteSource final : public EngramSource {
   struct Request;  // One Issue.
   struct Batch;    // One lookup of a request.
 
-  RemoteSource(const RemoteSourceOptions& options, std::shared_ptr<Shards> shards);
+  RemoteSource(const RemoteSourceOptions& options, std::unique_ptr<Shards> shards);
 
   absl::Status CheckRequest(size_t table, std::span<const uint32_t> row_ids,
                             std::span<std::byte> destination) const;
-  static void StartAttempt(std::shared_ptr<Shards> shards, Batch batch);
-  static void FinishAttempt(const std::shared_ptr<Shards>& shards, Batch batch,
-                            absl::Status status, std::span<const std::byte> rows);
+  static void StartAttempt(Shards* shards, Batch batch);
+  static void FinishAttempt(Shards* shards, Batch batch, absl::Status status,
+                            std::span<const std::byte> rows);
 
   const size_t max_pending_;
-  const std::shared_ptr<Shards> shards_;
+  const std::unique_ptr<Shards> shards_;
   std::vector<TableInfo> infos_;
   PendingTable<std::shared_ptr<Request>> pending_;
 };

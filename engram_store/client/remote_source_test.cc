@@ -79,6 +79,17 @@ TEST_F(RemoteSourceTest, AShardRestartedWithOtherRowsIsDataLoss) {
   EXPECT_EQ(out_, std::vector<std::byte>(kRowBytes, std::byte{0xAA}));
 }
 
+TEST_F(RemoteSourceTest, ConnectingAndLeavingOftenIsClean) {
+  // The last holder of gRPC's threads going away on one of them aborts: connect and leave
+  // often.
+  for (int i = 0; i < 100; ++i) {
+    LoopbackShards shards(model_, 1, 1);
+    Connect(&shards);
+    ASSERT_TRUE(Fetch({0, 100, 239}).ok());
+    source_.reset();
+  }
+}
+
 TEST_F(RemoteSourceTest, DestructionEndsWhatIsInFlight) {
   LoopbackShards shards(model_, 2, 1);
   Connect(&shards);

@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
@@ -35,12 +37,49 @@ void PrepareContext(grpc::ClientContext* context, const std::string& token,
   }
 }
 
+// How many calls of a client exist. A ClientContext holds the channel, and a channel
+// whose last holder is a callback would be closed on a thread of gRPC, which then waits
+// for itself (it aborts in gRPC 1.51); so the client outwaits its calls.
+class LiveCalls {
+ public:
+  void Add() {
+    absl::MutexLock lock(&mutex_);
+    ++count_;
+  }
+  void Remove() {
+    absl::MutexLock lock(&mutex_);
+    --count_;
+  }
+  void AwaitNone() {
+    absl::MutexLock lock(&mutex_);
+    const auto none = [this]()
+                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return count_ == 0; };
+    mutex_.Await(absl::Condition(&none));
+  }
+
+ private:
+  absl::Mutex mutex_;
+  int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// Counts for as long as it lives.
+class LiveCall {
+ public:
+  explicit LiveCall(LiveCalls* calls) : calls_(calls) { calls_->Add(); }
+  ~LiveCall() { calls_->Remove(); }
+  LiveCall(const LiveCall&) = delete;
+  LiveCall& operator=(const LiveCall&) = delete;
+
+ private:
+  LiveCalls* const calls_;
+};
+
 class GrpcLookupCall final : public LookupCall,
                              public std::enable_shared_from_this<GrpcLookupCall> {
  public:
-  GrpcLookupCall(std::shared_ptr<Stub> stub, const std::string& token,
+  GrpcLookupCall(LiveCalls* calls, Stub* stub, const std::string& token,
                  const LookupArguments& arguments)
-      : stub_(std::move(stub)) {
+      : live_(calls), stub_(stub) {
     PrepareContext(&context_, token, arguments.deadline);
     request_.set_shard_id(std::string(arguments.shard_id));
     request_.set_table(arguments.table);
@@ -69,7 +108,8 @@ class GrpcLookupCall final : public LookupCall,
     done(status, status.ok() ? rows : std::span<const std::byte>());
   }
 
-  const std::shared_ptr<Stub> stub_;
+  const LiveCall live_;  // First, so that it ends after the context.
+  Stub* const stub_;
   grpc::ClientContext context_;
   engram::v1::LookupRequest request_;
   engram::v1::LookupResponse response_;
@@ -124,6 +164,8 @@ class GrpcShardClient final : public ShardClient {
         address, grpc::InsecureChannelCredentials(), arguments));
   }
 
+  ~GrpcShardClient() override { live_calls_.AwaitNone(); }
+
   const std::string& address() const override { return address_; }
 
   absl::StatusOr<ShardDescription> Describe(absl::Time deadline) override {
@@ -151,13 +193,15 @@ class GrpcShardClient final : public ShardClient {
   }
 
   std::shared_ptr<LookupCall> NewLookup(const LookupArguments& arguments) override {
-    return std::make_shared<GrpcLookupCall>(stub_, auth_token_, arguments);
+    return std::make_shared<GrpcLookupCall>(&live_calls_, stub_.get(), auth_token_,
+                                            arguments);
   }
 
  private:
   const std::string address_;
   const std::string auth_token_;
-  std::shared_ptr<Stub> stub_;
+  std::unique_ptr<Stub> stub_;
+  LiveCalls live_calls_;
 };
 
 }  // namespace

@@ -55,7 +55,8 @@ class LookupCall {
   virtual void Cancel() = 0;
 };
 
-// Thread-safe.
+// Thread-safe. Must outlive the `done` of every call it made, and must not be destroyed
+// by one.
 class ShardClient {
  public:
   // Connects lazily. Answers above `max_response_bytes` are errors. An empty token sends
