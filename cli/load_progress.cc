@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kPageBytes = 4096;
 constexpr int kBarWidth = 40;
 constexpr absl::Duration kBarInterval = absl::Milliseconds(100);
+constexpr absl::Duration kLineInterval = absl::Seconds(2);
 
 class Progress {
  public:
@@ -31,16 +32,16 @@ class Progress {
 
   void Add(uint64_t bytes) {
     done_ += bytes;
+    const absl::Time now = clock_->Now();
+    if (now - shown_ < (terminal_ ? kBarInterval : kLineInterval)) {
+      return;
+    }
+    shown_ = now;
     if (terminal_) {
-      const absl::Time now = clock_->Now();
-      if (now - shown_ >= kBarInterval) {
-        shown_ = now;
-        drawn_ = true;
-        Draw();
-      }
-    } else if (done_ * 10 / total_ > tenths_ && done_ < total_) {
-      tenths_ = done_ * 10 / total_;
-      log::Info("weights", "reading", {{"percent", tenths_ * 10}});
+      drawn_ = true;
+      Draw();
+    } else {
+      log::Info("weights", "reading", {{"percent", done_ * 100 / total_}});
     }
   }
 
@@ -71,7 +72,6 @@ class Progress {
   const bool terminal_;
   bool drawn_ = false;
   uint64_t done_ = 0;
-  uint64_t tenths_ = 0;
 };
 
 bool ReadInPlace(const std::string& name) {

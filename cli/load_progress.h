@@ -1,5 +1,5 @@
 // Brings mapped weights into memory before the first request, and shows how far it is: a
-// bar on a terminal, a line per tenth elsewhere.
+// bar on a terminal, a line every other second elsewhere.
 #ifndef TESSERA_CLI_LOAD_PROGRESS_H_
 #define TESSERA_CLI_LOAD_PROGRESS_H_
 

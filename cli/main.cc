@@ -12,6 +12,7 @@ namespace {
 using tessera::cli::Subcommand;
 
 constexpr std::array kSubcommands = {
+    Subcommand{"serve", "Serves a model on this machine.", &tessera::cli::RunServe},
     Subcommand{"inspect", "Prints what a checkpoint holds.", &tessera::cli::RunInspect},
     Subcommand{"trace", "Writes the intermediates of one prompt.",
                &tessera::cli::RunTrace},

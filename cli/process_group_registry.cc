@@ -105,7 +105,6 @@ absl::StatusOr<std::vector<std::string>> LaunchCommand(int,
   return absl::UnimplementedError("this build has no MPI");
 }
 
-
 #endif
 
 void ExitAfterGroupFault(int exit_code) { ::_exit(exit_code); }

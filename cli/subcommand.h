@@ -45,6 +45,7 @@ absl::StatusOr<bool> ParseOptions(OptionTable* table, Arguments arguments);
 
 // The subcommands, each in the file of its name.
 absl::Status RunInspect(Arguments arguments);
+absl::Status RunServe(Arguments arguments);
 absl::Status RunTrace(Arguments arguments);
 
 }  // namespace tessera::cli

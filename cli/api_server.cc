@@ -1,0 +1,214 @@
+#include "cli/api_server.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "fmt/format.h"
+
+#include "common/build_info.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "coordinator/api/api_context.h"
+#include "coordinator/api/api_observer.h"
+#include "coordinator/service/engine_core.h"
+#include "model/config/model_config.h"
+
+namespace tessera::cli {
+namespace {
+
+constexpr absl::Duration kReadyPoll = absl::Milliseconds(5);
+
+std::string DefaultModelName(const std::string& directory) {
+  std::filesystem::path path = std::filesystem::path(directory).lexically_normal();
+  if (path.filename().empty()) {
+    path = path.parent_path();
+  }
+  return path.filename().string();
+}
+
+std::string NumericsId(const RankOptions& rank) {
+  return fmt::format("{}/{}", rank.backend,
+                     rank.dtype == model::DType::kF64 ? "f64" : "f32");
+}
+
+std::string Address(const std::string& host) {
+  return host == "localhost" ? "127.0.0.1" : host;
+}
+
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
+                                           const LoadedModel& model,
+                                           const RankOptions& rank,
+                                           const GroupShape& shape) {
+  coordinator::EngineOptions engine;
+  coordinator::SchedulerOptions& scheduler = engine.scheduler;
+  scheduler.num_dp_ranks = shape.dp;
+  scheduler.max_num_seqs = rank.runner.max_slots;
+  scheduler.max_num_batched_tokens = rank.runner.max_tokens;
+  scheduler.max_model_len = rank.runner.max_model_len;
+  scheduler.block_size = rank.runner.block_size;
+  scheduler.num_blocks = rank.runner.num_blocks;
+  scheduler.max_waiting = options.max_waiting;
+  scheduler.enable_prefix_caching = options.enable_prefix_caching;
+  scheduler.cache_key_prefix =
+      fmt::format("{}:{}", model.checkpoint->digest(), NumericsId(rank));
+  scheduler.placement_version = rank.placement_version;
+  // Unpredictable, so that nobody can aim at collisions of prefix keys.
+  std::random_device random;
+  for (uint64_t& word : scheduler.prefix_hash_key) {
+    word = (uint64_t{random()} << 32) | random();
+  }
+  engine.tp = shape.tp;
+  engine.step_timeout = options.step_timeout;
+  engine.probe_interval = options.probe_interval;
+  engine.reform_pause_max = options.reform_pause_max;
+  return engine;
+}
+
+coordinator::ApiServiceOptions ApiOptionsOf(const ServerOptions& options,
+                                            const LoadedModel& model,
+                                            const model::Tokenizer& tokenizer,
+                                            const RankOptions& rank) {
+  coordinator::ApiServiceOptions api;
+  api.model_names = options.served_model_name;
+  if (api.model_names.empty()) {
+    api.model_names.push_back(DefaultModelName(options.model.model));
+  }
+  api.limits.vocab_size = model.config.vocab_size;
+  api.limits.num_token_ids = std::min<int64_t>(model.config.vocab_size, tokenizer.size());
+  if (model.hash.has_value()) {
+    api.limits.num_token_ids =
+        std::min(api.limits.num_token_ids, model.hash->num_token_ids());
+  }
+  api.limits.eos_token_ids = model.config.eos_token_ids;
+  api.limits.max_model_len = rank.runner.max_model_len;
+  api.limits.max_choices = options.max_choices;
+  api.limits.max_logprobs = options.max_logprobs;
+  api.limits.default_timeout = options.request_timeout;
+  api.limits.max_timeout = std::max(options.request_timeout, api.limits.max_timeout);
+  api.default_thinking = options.default_thinking;
+  api.api_keys = options.api_key;
+  api.metrics_need_key = options.metrics_need_key;
+  api.allowed_origins = options.allowed_origins;
+  api.metric_names = options.metrics_names == "native" ? coordinator::MetricNames::kNative
+                     : options.metrics_names == "vllm" ? coordinator::MetricNames::kVllm
+                                                       : coordinator::MetricNames::kAll;
+  api.system_fingerprint =
+      fmt::format("tessera-{}-{}-{}", Version(), model.checkpoint->digest().substr(0, 12),
+                  NumericsId(rank));
+  api.version = Version();
+  api.seed = options.seed;
+  return api;
+}
+
+}  // namespace
+
+absl::Status CheckExposure(const ServerOptions& options) {
+  if (!IsLoopback(options.host) && options.api_key.empty()) {
+    return InvalidArgumentF(
+        "--host {} is reachable from outside; give --api-key (TESSERA_API_KEY) or stay "
+        "on "
+        "127.0.0.1",
+        options.host);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
+    const ServerOptions& options, const LoadedModel& model, const RankOptions& rank,
+    const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock) {
+  TESSERA_RETURN_IF_ERROR(CheckExposure(options));
+  std::unique_ptr<ApiServer> server(new ApiServer(options, clock));
+  TESSERA_ASSIGN_OR_RETURN(server->tokenizer_,
+                           model::Tokenizer::Load(options.model.model));
+  TESSERA_ASSIGN_OR_RETURN(
+      server->chat_, model::ChatEncoding::Create(model.config, server->tokenizer_.get()));
+  const coordinator::EngineOptions engine = EngineOptionsOf(options, model, rank, shape);
+  TESSERA_ASSIGN_OR_RETURN(
+      server->engine_, coordinator::EngineLoop::Create(
+                           engine, provider, server->tokenizer_.get(), clock, nullptr));
+  TESSERA_RETURN_IF_ERROR(server->OpenDoors(model, rank));
+  return server;
+}
+
+absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& rank) {
+  const coordinator::ApiServiceOptions api =
+      ApiOptionsOf(options_, model, *tokenizer_, rank);
+  model_name_ = api.model_names.front();
+  TESSERA_ASSIGN_OR_RETURN(
+      api_, coordinator::ApiService::Create(api, {.tokenizer = tokenizer_.get(),
+                                                  .chat = chat_.get(),
+                                                  .engine = engine_.get(),
+                                                  .clock = clock_,
+                                                  .observer = nullptr,
+                                                  .metrics = nullptr}));
+  coordinator::HttpServerOptions http;
+  http.host = Address(options_.host);
+  http.port = static_cast<uint16_t>(options_.port);
+  http.max_request_bytes = static_cast<size_t>(
+      std::max(options_.max_request_bytes, 8 * rank.runner.max_model_len));
+  http.max_connections = static_cast<size_t>(options_.max_connections);
+  TESSERA_ASSIGN_OR_RETURN(http_, coordinator::HttpServer::Create(http, api_.get()));
+  http_->Start();
+  return absl::OkStatus();
+}
+
+void ApiServer::PrintBanner() const {
+  const std::string url =
+      fmt::format("http://{}:{}", Address(options_.host), http_->port());
+  std::cout
+      << fmt::format(
+             "\nTessera {} serves {} at {}\n\n"
+             "  curl {}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+             "    -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", "
+             "\"content\": \"Hello\"}}]}}'\n\n",
+             Version(), model_name_, url, url, model_name_)
+      << std::flush;
+}
+
+void ApiServer::RunUntilSignal(const SignalWatcher& signals) {
+  while (!signals.signalled() && !engine_->status().ready) {
+    signals.WaitForFirst(kReadyPoll);
+  }
+  if (!signals.signalled()) {
+    PrintBanner();
+    log::Info("main", "ready", {{"port", http_->port()}, {"model", model_name_}});
+  }
+  while (!signals.WaitForFirst(absl::Hours(1))) {
+  }
+  Drain();
+}
+
+void ApiServer::Drain() {
+  if (options_.drain_delay > absl::ZeroDuration()) {
+    clock_->Sleep(options_.drain_delay);
+  }
+  const absl::Time begin = clock_->Now();
+  api_->SetDraining();
+  engine_->StartDrain(options_.shutdown_timeout);
+  engine_->WaitDrained();
+  // The engine's last events are on their way to the sockets; a slow reader gets what is
+  // left of the time.
+  const int64_t cut = http_->Drain(
+      std::max(absl::Seconds(1), options_.shutdown_timeout - (clock_->Now() - begin)));
+  http_->Stop();
+  engine_->Shutdown();
+  log::Info(
+      "main", "drained",
+      {{"seconds", absl::ToDoubleSeconds(clock_->Now() - begin)}, {"answers_cut", cut}});
+}
+
+}  // namespace tessera::cli

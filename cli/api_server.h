@@ -1,0 +1,65 @@
+// ApiServer: the coordinator inside a process: tokenizer, chat encoding, engine, metrics
+// and doors, over a GroupProvider that says where the ranks are. `serve` and
+// `coordinator` share it.
+#ifndef TESSERA_CLI_API_SERVER_H_
+#define TESSERA_CLI_API_SERVER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cli/loaded_model.h"
+#include "cli/rank_assembly.h"
+#include "cli/server_options.h"
+#include "cli/signals.h"
+
+#include "common/clock.h"
+#include "coordinator/api/api_service.h"
+#include "coordinator/api/http_server.h"
+#include "coordinator/service/engine_loop.h"
+#include "coordinator/service/rank_group.h"
+#include "model/chat/chat_encoding.h"
+#include "model/tokenizer/tokenizer.h"
+
+namespace tessera::cli {
+
+// One thread creates and runs it.
+class ApiServer {
+ public:
+  // Binds the ports, starts the engine (which forms its group in the background) and
+  // answers probes at once. `model`, `provider` and `clock` must outlive it.
+  // kInvalidArgument: options that do not fit; kUnavailable: a port that is taken.
+  static absl::StatusOr<std::unique_ptr<ApiServer>> Create(
+      const ServerOptions& options, const LoadedModel& model, const RankOptions& rank,
+      const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock);
+
+  // Prints where it serves once it is ready, and returns at the first signal, after the
+  // drain.
+  void RunUntilSignal(const SignalWatcher& signals);
+
+ private:
+  ApiServer(const ServerOptions& options, Clock* clock)
+      : options_(options), clock_(clock) {}
+
+  absl::Status OpenDoors(const LoadedModel& model, const RankOptions& rank);
+  void PrintBanner() const;
+  void Drain();
+
+  const ServerOptions options_;
+  Clock* const clock_;
+  std::string model_name_;
+  std::unique_ptr<model::Tokenizer> tokenizer_;
+  std::unique_ptr<model::ChatEncoding> chat_;
+  std::unique_ptr<coordinator::EngineLoop> engine_;
+  std::unique_ptr<coordinator::ApiService> api_;
+  std::unique_ptr<coordinator::HttpServer> http_;
+};
+
+// kInvalidArgument: an address beyond loopback without API keys.
+absl::Status CheckExposure(const ServerOptions& options);
+
+}  // namespace tessera::cli
+
+#endif  // TESSERA_CLI_API_SERVER_H_
