@@ -1,5 +1,5 @@
-// Engine: what a door sees of everything behind it: submit a ValidatedRequest, get events, cancel.
-// coordinator/service implements it with the step loop; tests use a fake.
+// Engine: what a door sees of everything behind it: submit a ValidatedRequest, get events,
+// cancel. coordinator/service implements it with the step loop; tests use a fake.
 #ifndef TESSERA_COORDINATOR_REQUESTS_ENGINE_H_
 #define TESSERA_COORDINATOR_REQUESTS_ENGINE_H_
 
@@ -27,7 +27,8 @@ struct TokenEvent {
   int32_t token = 0;
   float logprob = 0;
   std::vector<proto::TokenLogprob> top;
-  // Text that became certain: whole UTF-8 characters, without what may be the start of a stop string.
+  // Text that became certain: whole UTF-8 characters, without what may be the start of a
+  // stop string.
   std::string text;
 };
 
@@ -45,9 +46,9 @@ struct RequestUsage {
   int64_t completion_tokens = 0;  // all choices
 };
 
-// Receives a request's events. Called from the engine's thread, one call at a time, never after
-// OnDone or OnError; must not block (post to your own thread). OnDone and OnError are the last call,
-// and exactly one of them comes.
+// Receives a request's events. Called from the engine's thread, one call at a time, never
+// after OnDone or OnError; must not block (post to your own thread). OnDone and OnError
+// are the last call, and exactly one of them comes.
 class RequestSink {
  public:
   virtual ~RequestSink() = default;
@@ -59,9 +60,9 @@ class RequestSink {
 };
 
 struct EngineStatus {
-  bool ready = false;       // a real step finished on every rank lately, and not draining
+  bool ready = false;  // a real step finished on every rank lately, and not draining
   bool draining = false;
-  std::string phase;        // "loading", "forming group", "ready", "draining"…
+  std::string phase;  // "loading", "forming group", "ready", "draining"…
   int64_t num_running = 0;
   int64_t num_waiting = 0;
   int64_t kv_blocks_total = 0;
@@ -73,16 +74,19 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  // kResourceExhausted: the queue is full (429); kUnavailable: draining or no ready group (503).
-  // The sink is kept until its last call.
-  virtual absl::Status Submit(ValidatedRequest request, std::shared_ptr<RequestSink> sink) = 0;
+  // kResourceExhausted: the queue is full (429); kUnavailable: draining or no ready group
+  // (503). The sink is kept until its last call.
+  virtual absl::Status Submit(ValidatedRequest request,
+                              std::shared_ptr<RequestSink> sink) = 0;
 
-  // Ends the request with kCancelled; frees its blocks within two steps. Unknown ids are ignored.
+  // Ends the request with kCancelled; frees its blocks within two steps. Unknown ids are
+  // ignored.
   virtual void Cancel(const std::string& request_id) = 0;
 
   virtual EngineStatus status() const = 0;
 
-  // How long a client should wait before it tries again after kResourceExhausted, from the drain rate.
+  // How long a client should wait before it tries again after kResourceExhausted, from
+  // the drain rate.
   virtual absl::Duration retry_after() const = 0;
 };
 

@@ -1,0 +1,513 @@
+#include "coordinator/api/api_grpc_service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "fmt/format.h"
+#include "grpcpp/grpcpp.h"
+
+#include "common/status.h"
+#include "coordinator/api/api_request_convert.h"
+#include "proto/api.grpc.pb.h"
+#include "proto/status_convert.h"
+
+namespace tessera::coordinator {
+namespace {
+
+namespace wire = tessera::api::v1;
+
+constexpr char kService[] = "tessera.api.v1.ApiService";
+
+std::string_view MetadataValue(const grpc::CallbackServerContext& context,
+                               const char* key) {
+  const auto found = context.client_metadata().find(key);
+  return found == context.client_metadata().end()
+             ? std::string_view()
+             : std::string_view(found->second.data(), found->second.size());
+}
+
+absl::Status Authenticate(const ApiService& api,
+                          const grpc::CallbackServerContext& context) {
+  constexpr std::string_view kBearer = "Bearer ";
+  std::string_view key = MetadataValue(context, "authorization");
+  if (key.starts_with(kBearer)) {
+    key.remove_prefix(kBearer.size());
+  } else {
+    key = MetadataValue(context, "x-api-key");
+  }
+  return api.keys().Accepts(key)
+             ? absl::OkStatus()
+             : absl::UnauthenticatedError("missing or incorrect API key");
+}
+
+absl::Status CheckModelName(const ApiContext& context, const std::string& name) {
+  if (name.empty() || context.ServesModel(name)) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError("the model does not exist");
+}
+
+// What the engine says to a client: the code, and a message of ours.
+absl::Status PublicStatus(const absl::Status& status) {
+  if (status.ok() || status.code() == absl::StatusCode::kInvalidArgument) {
+    return status;
+  }
+  return absl::Status(status.code(), FromEngineStatus(status).message);
+}
+
+// The call's own deadline; none means the server's default, a later one the server's
+// longest.
+std::optional<absl::Duration> TimeoutOf(const ApiContext& api,
+                                        const grpc::CallbackServerContext& context) {
+  const auto deadline = context.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) {
+    return std::nullopt;
+  }
+  const absl::Duration left = absl::FromChrono(deadline) - api.clock->Now();
+  return std::min(left, api.options.limits.max_timeout);
+}
+
+// One streaming call: a queue between the engine's thread and gRPC's. gRPC owns it until
+// OnDone and the engine's sink shares it, so it keeps itself alive until both let go.
+// `Event` is the message type.
+template <typename Event>
+class StreamCall : public grpc::ServerWriteReactor<Event>,
+                   public RequestSink,
+                   public std::enable_shared_from_this<StreamCall<Event>> {
+ public:
+  StreamCall(ApiService* api, const char* method, size_t max_queued)
+      : api_(api),
+        method_(method),
+        max_queued_(max_queued),
+        start_(api->context().clock->Now()) {}
+
+  // Hands ownership to gRPC.
+  static grpc::ServerWriteReactor<Event>* Release(std::shared_ptr<StreamCall> call) {
+    StreamCall* raw = call.get();
+    raw->self_ = std::move(call);
+    return raw;
+  }
+
+  // Submits; a refusal ends the call. The sink is this object.
+  void Submit(ValidatedRequest request) {
+    {
+      absl::MutexLock lock(&mutex_);
+      request_id_ = request.request_id();
+    }
+    const absl::Status status =
+        api_->context().engine->Submit(std::move(request), this->shared_from_this());
+    if (!status.ok()) {
+      End(PublicStatus(status));
+    }
+  }
+
+  // Ends the call once what is queued was written. The first status counts.
+  void End(const absl::Status& status) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!final_.has_value()) {
+        final_ = status;
+      }
+    }
+    Pump();
+  }
+
+  void OnError(const absl::Status& status) override { End(PublicStatus(status)); }
+
+  void OnDone(const RequestUsage& usage) override {
+    Event event;
+    WriteUsage(usage, event.mutable_usage());
+    Push(std::move(event));
+    End(absl::OkStatus());
+  }
+
+  // gRPC's side.
+  void OnWriteDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      writing_ = false;
+    }
+    if (!ok) {
+      Abandon(absl::CancelledError("the client went away"));
+    } else {
+      Pump();
+    }
+  }
+
+  void OnCancel() override { Abandon(absl::CancelledError("the call was cancelled")); }
+
+  void OnDone() override {
+    std::string code;
+    {
+      absl::MutexLock lock(&mutex_);
+      code = absl::StatusCodeToString(final_.value_or(absl::CancelledError("")).code());
+    }
+    api_->context().observer->OnGrpcEnd(kService, method_, code,
+                                        api_->context().clock->Now() - start_);
+    self_.reset();
+  }
+
+ protected:
+  const ApiContext& context() const { return api_->context(); }
+
+  void Push(Event event) {
+    bool overflow = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (final_.has_value()) {
+        return;
+      }
+      overflow = queue_.size() >= max_queued_;
+      if (!overflow) {
+        queue_.push_back(std::move(event));
+      }
+    }
+    if (overflow) {
+      Abandon(absl::ResourceExhaustedError("the client reads too slowly"));
+    } else {
+      Pump();
+    }
+  }
+
+ private:
+  // Drops what is queued, ends the call and cancels the request.
+  void Abandon(const absl::Status& status) {
+    std::string id;
+    {
+      absl::MutexLock lock(&mutex_);
+      queue_.clear();
+      if (!final_.has_value()) {
+        final_ = status;
+        id = request_id_;
+      }
+    }
+    if (!id.empty()) {
+      api_->context().observer->OnClientDisconnect();
+      api_->context().engine->Cancel(id);
+    }
+    Pump();
+  }
+
+  // Starts the next write or the finish. The decision is made under the lock, the call
+  // outside: only one thread can have set `writing_` or `finished_`.
+  void Pump() {
+    std::optional<absl::Status> finish;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (writing_ || finished_) {
+        return;
+      }
+      if (!queue_.empty()) {
+        current_ = std::move(queue_.front());
+        queue_.pop_front();
+        writing_ = true;
+      } else if (final_.has_value()) {
+        finished_ = true;
+        finish = final_;
+      } else {
+        return;
+      }
+    }
+    if (finish.has_value()) {
+      this->Finish(proto::ToGrpcStatus(*finish));
+    } else {
+      this->StartWrite(&current_);
+    }
+  }
+
+  ApiService* const api_;
+  const char* const method_;
+  const size_t max_queued_;
+  const absl::Time start_;
+  std::shared_ptr<StreamCall> self_;
+  Event current_;  // belongs to the write under way
+
+  absl::Mutex mutex_;
+  std::deque<Event> queue_ ABSL_GUARDED_BY(mutex_);
+  std::string request_id_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> final_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class GenerateCall final : public StreamCall<wire::GenerateEvent> {
+ public:
+  using StreamCall::StreamCall;
+
+  void OnToken(const TokenEvent& token) override {
+    wire::GenerateEvent event;
+    WriteToken(token, event.mutable_token());
+    Push(std::move(event));
+  }
+
+  void OnChoiceFinished(const ChoiceFinished& finished) override {
+    wire::GenerateEvent event;
+    WriteFinished(finished, event.mutable_finished());
+    Push(std::move(event));
+  }
+};
+
+// Parsers are only touched by the engine's thread, after SetUp and before it lets go of
+// the sink.
+class ChatCall final : public StreamCall<wire::ChatEvent> {
+ public:
+  using StreamCall::StreamCall;
+
+  void SetUp(bool thinking, int32_t num_choices) {
+    for (int32_t i = 0; i < num_choices; ++i) {
+      parsers_.push_back(context().chat->NewTurnParser(thinking));
+    }
+    called_tools_.resize(parsers_.size(), false);
+  }
+
+  void OnToken(const TokenEvent& token) override {
+    Send(parsers_[static_cast<size_t>(token.choice)]->Push(token.text), token.choice);
+  }
+
+  void OnChoiceFinished(const ChoiceFinished& finished) override {
+    const auto index = static_cast<size_t>(finished.choice);
+    Send(parsers_[index]->Push(finished.text), finished.choice);
+    Send(parsers_[index]->Finish(), finished.choice);
+    wire::ChatEvent event;
+    ChoiceFinished rest = finished;
+    rest.text.clear();
+    WriteFinished(rest, event.mutable_finished());
+    if (called_tools_[index] && finished.reason == FinishReason::kStop) {
+      event.mutable_finished()->set_reason(wire::FINISH_REASON_TOOL_CALLS);
+    }
+    Push(std::move(event));
+  }
+
+ private:
+  void Send(const model::TurnParser::Delta& delta, int32_t choice) {
+    if (delta.reasoning.empty() && delta.content.empty() && delta.tool_calls.empty()) {
+      return;
+    }
+    if (!delta.tool_calls.empty()) {
+      called_tools_[static_cast<size_t>(choice)] = true;
+    }
+    wire::ChatEvent event;
+    WriteDelta(delta, choice, context().ids, event.mutable_delta());
+    Push(std::move(event));
+  }
+
+  std::vector<std::unique_ptr<model::TurnParser>> parsers_;
+  std::vector<bool> called_tools_;
+};
+
+class Service final : public wire::ApiService::CallbackService {
+ public:
+  Service(coordinator::ApiService* api, size_t max_queued)
+      : api_(api), max_queued_(max_queued) {}
+
+  const ApiContext& context() const { return api_->context(); }
+
+  grpc::ServerWriteReactor<wire::GenerateEvent>* Generate(
+      grpc::CallbackServerContext* call, const wire::GenerateRequest* request) override {
+    auto reactor = std::make_shared<GenerateCall>(api_, "Generate", max_queued_);
+    auto validated = ValidateGenerate(call, *request);
+    auto* released = GenerateCall::Release(reactor);
+    if (validated.ok()) {
+      reactor->Submit(*std::move(validated));
+    } else {
+      reactor->End(validated.status());
+    }
+    return released;
+  }
+
+  grpc::ServerWriteReactor<wire::ChatEvent>* Chat(
+      grpc::CallbackServerContext* call, const wire::ChatRequest* request) override {
+    auto reactor = std::make_shared<ChatCall>(api_, "Chat", max_queued_);
+    const model::ChatOptions options = ReadChatOptions(context(), *request);
+    auto validated = ValidateChat(call, *request, options);
+    auto* released = ChatCall::Release(reactor);
+    if (validated.ok()) {
+      reactor->SetUp(options.thinking, validated->num_choices());
+      reactor->Submit(*std::move(validated));
+    } else {
+      reactor->End(validated.status());
+    }
+    return released;
+  }
+
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* call,
+                                       const wire::ListModelsRequest* /*request*/,
+                                       wire::ListModelsResponse* response) override {
+    for (const std::string& name : context().options.model_names) {
+      wire::Model* model = response->add_models();
+      model->set_id(name);
+      model->set_created(context().options.model_created);
+      model->set_max_model_len(context().options.limits.max_model_len);
+    }
+    return Answer(call, "ListModels", Authenticate(*api_, *call));
+  }
+
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call,
+                                     const wire::TokenizeRequest* request,
+                                     wire::TokenizeResponse* response) override {
+    const absl::Status status = Admit(*call, request->model());
+    if (status.ok()) {
+      const auto ids =
+          context().tokenizer->Encode(request->text(), model::AddedTokens::kRecognize);
+      response->mutable_ids()->Add(ids.begin(), ids.end());
+    }
+    return Answer(call, "Tokenize", status);
+  }
+
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* call,
+                                       const wire::DetokenizeRequest* request,
+                                       wire::DetokenizeResponse* response) override {
+    absl::Status status = Admit(*call, request->model());
+    if (status.ok()) {
+      const std::vector<int32_t> ids(request->ids().begin(), request->ids().end());
+      auto text = context().tokenizer->Decode(ids, /*skip_special=*/false);
+      if (text.ok()) {
+        response->set_text(*std::move(text));
+      } else {
+        status = absl::InvalidArgumentError("a token id is out of range");
+      }
+    }
+    return Answer(call, "Detokenize", status);
+  }
+
+ private:
+  absl::Status Admit(const grpc::CallbackServerContext& call,
+                     const std::string& model) const {
+    const absl::Status status = Authenticate(*api_, call);
+    return status.ok() ? CheckModelName(context(), model) : status;
+  }
+
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, const char* method,
+                                   const absl::Status& status) {
+    context().observer->OnGrpcEnd(
+        kService, method, absl::StatusCodeToString(status.code()), absl::ZeroDuration());
+    auto* reactor = call->DefaultReactor();
+    reactor->Finish(proto::ToGrpcStatus(status));
+    return reactor;
+  }
+
+  // The shared constructor, with the field in error as trailing metadata.
+  absl::StatusOr<ValidatedRequest> Validate(grpc::CallbackServerContext* call,
+                                            RequestSpec spec) const {
+    spec.request_id = context().ids->NextId("grpc-");
+    spec.timeout = TimeoutOf(context(), *call);
+    if (spec.timeout.has_value() && *spec.timeout <= absl::ZeroDuration()) {
+      return absl::DeadlineExceededError("the call's deadline passed");
+    }
+    FieldError error;
+    auto validated = ValidatedRequest::Create(std::move(spec), context().options.limits,
+                                              context().clock->Now(),
+                                              context().ids->NextSeed(), &error);
+    if (!validated.ok()) {
+      call->AddTrailingMetadata("tessera-param", error.param);
+      call->AddTrailingMetadata("tessera-code", error.code);
+    }
+    return validated;
+  }
+
+  absl::StatusOr<ValidatedRequest> ValidateGenerate(
+      grpc::CallbackServerContext* call, const wire::GenerateRequest& request) const {
+    const absl::Status status = Admit(*call, request.model());
+    if (!status.ok()) {
+      return status;
+    }
+    RequestSpec spec;
+    ReadSamplingOptions(request.sampling(), &spec);
+    if (request.has_token_ids()) {
+      spec.prompt_ids.assign(request.token_ids().ids().begin(),
+                             request.token_ids().ids().end());
+    } else if (request.text().size() > context().max_prompt_bytes) {
+      return absl::InvalidArgumentError("the prompt can't fit the context");
+    } else {
+      if (context().options.bos_token_id.has_value() && !request.text().empty()) {
+        spec.prompt_ids.push_back(*context().options.bos_token_id);
+      }
+      const auto ids =
+          context().tokenizer->Encode(request.text(), model::AddedTokens::kRecognize);
+      spec.prompt_ids.insert(spec.prompt_ids.end(), ids.begin(), ids.end());
+    }
+    return Validate(call, std::move(spec));
+  }
+
+  absl::StatusOr<ValidatedRequest> ValidateChat(grpc::CallbackServerContext* call,
+                                                const wire::ChatRequest& request,
+                                                const model::ChatOptions& options) const {
+    const absl::Status status = Admit(*call, request.model());
+    if (!status.ok()) {
+      return status;
+    }
+    if (request.messages_size() > context().options.max_messages) {
+      return InvalidArgumentF("{} messages, expected at most {}", request.messages_size(),
+                              context().options.max_messages);
+    }
+    if (request.ByteSizeLong() > context().max_prompt_bytes + (1 << 20)) {
+      return absl::InvalidArgumentError("the messages can't fit the context");
+    }
+    auto encoded = context().chat->Encode(ReadChatMessages(request), options);
+    if (!encoded.ok()) {
+      return PublicStatus(encoded.status());
+    }
+    RequestSpec spec;
+    ReadSamplingOptions(request.sampling(), &spec);
+    spec.prompt_ids = std::move(encoded->ids);
+    // The parser must see the tags, which a checkpoint may mark special.
+    spec.skip_special_tokens = false;
+    return Validate(call, std::move(spec));
+  }
+
+  coordinator::ApiService* const api_;
+  const size_t max_queued_;
+};
+
+}  // namespace
+
+struct ApiGrpcServer::Running {
+  Running(ApiService* api, size_t max_queued) : service(api, max_queued) {}
+
+  Service service;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+absl::StatusOr<std::unique_ptr<ApiGrpcServer>> ApiGrpcServer::Create(
+    const ApiGrpcOptions& options, ApiService* api) {
+  auto running = std::make_unique<Running>(api, options.max_queued_events);
+  const bool ipv6 = options.host.find(':') != std::string::npos;
+  const std::string address = ipv6 ? fmt::format("[{}]:{}", options.host, options.port)
+                                   : fmt::format("{}:{}", options.host, options.port);
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &running->port);
+  // Without this, a second server could share the port unnoticed.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             options.max_concurrent_streams);
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder.RegisterService(&running->service);
+  running->server = builder.BuildAndStart();
+  if (running->server == nullptr || running->port == 0) {
+    return UnavailableF("can't listen on {}", address);
+  }
+  return std::unique_ptr<ApiGrpcServer>(new ApiGrpcServer(std::move(running)));
+}
+
+ApiGrpcServer::ApiGrpcServer(std::unique_ptr<Running> running)
+    : running_(std::move(running)) {}
+
+ApiGrpcServer::~ApiGrpcServer() { Stop(absl::ZeroDuration()); }
+
+uint16_t ApiGrpcServer::port() const { return static_cast<uint16_t>(running_->port); }
+
+void ApiGrpcServer::Stop(absl::Duration timeout) {
+  const absl::Time deadline = running_->service.context().clock->Now() + timeout;
+  running_->server->Shutdown(absl::ToChronoTime(deadline));
+}
+
+}  // namespace tessera::coordinator
