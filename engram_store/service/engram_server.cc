@@ -13,6 +13,7 @@
 
 #include "common/status.h"
 #include "engram_store/service/engram_service.h"
+#include "proto/listen_address.h"
 
 namespace tessera::engram_store {
 namespace {
@@ -21,22 +22,21 @@ namespace {
 constexpr uint64_t kRequestOverheadBytes = 4096;
 constexpr int kMaxMetadataBytes = 16 << 10;
 
-// The host part of "host:port" or "[host]:port".
-std::string_view HostOf(std::string_view address) {
-  return address.substr(0, address.rfind(':'));
-}
-
-bool IsLoopback(std::string_view host) {
-  return host == "localhost" || host == "[::1]" || host.starts_with("127.");
+// Where clients find a server that was told to listen on `listen`: a socket file as it
+// is, else "host:port" or "[host]:port" with the port that was bound.
+std::string ReachedAt(std::string_view listen, int port) {
+  return listen.starts_with("unix:")
+             ? std::string(listen)
+             : fmt::format("{}:{}", listen.substr(0, listen.rfind(':')), port);
 }
 
 class GrpcEngramServer final : public EngramServer {
  public:
-  GrpcEngramServer(Clock* clock, std::string host,
+  GrpcEngramServer(Clock* clock, std::string listen,
                    std::shared_ptr<const EngramShard> shard,
                    std::unique_ptr<grpc::Service> service)
       : clock_(clock),
-        host_(std::move(host)),
+        listen_(std::move(listen)),
         shard_(std::move(shard)),
         service_(std::move(service)) {}
   ~GrpcEngramServer() override { Shutdown(absl::ZeroDuration()); }
@@ -63,7 +63,7 @@ class GrpcEngramServer final : public EngramServer {
   }
 
   int port() const override { return port_; }
-  std::string address() const override { return fmt::format("{}:{}", host_, port_); }
+  std::string address() const override { return ReachedAt(listen_, port_); }
   const EngramShard& shard() const override { return *shard_; }
 
   void Shutdown(absl::Duration grace) override {
@@ -75,7 +75,7 @@ class GrpcEngramServer final : public EngramServer {
 
  private:
   Clock* const clock_;
-  const std::string host_;
+  const std::string listen_;
   const std::shared_ptr<const EngramShard> shard_;
   const std::unique_ptr<grpc::Service> service_;
   int port_ = 0;
@@ -88,12 +88,11 @@ class GrpcEngramServer final : public EngramServer {
 absl::StatusOr<std::unique_ptr<EngramServer>> EngramServer::Create(
     const EngramServerOptions& options, Clock* clock,
     std::shared_ptr<const EngramShard> shard) {
-  const std::string_view host = HostOf(options.address);
-  if (!IsLoopback(host) && !options.allow_beyond_loopback) {
+  if (!proto::IsLoopbackAddress(options.address) && !options.allow_beyond_loopback) {
     return InvalidArgumentF("engram address {} is beyond loopback", options.address);
   }
   auto service = MakeEngramService(shard, options.auth_token);
-  auto server = std::make_unique<GrpcEngramServer>(clock, std::string(host),
+  auto server = std::make_unique<GrpcEngramServer>(clock, options.address,
                                                    std::move(shard), std::move(service));
   if (!server->Start(options)) {
     return UnavailableF("engram address {} cannot be bound", options.address);

@@ -15,7 +15,7 @@
 namespace tessera::engram_store {
 
 struct EngramServerOptions {
-  // Port 0 takes a free one.
+  // "host:port", where port 0 takes a free one, or "unix:path".
   std::string address = "127.0.0.1:0";
   // Callers must send it; empty: none is asked for.
   std::string auth_token;
@@ -37,7 +37,7 @@ class EngramServer {
   virtual ~EngramServer() = default;
 
   virtual int port() const = 0;
-  // Where clients reach it: the host of the options and port().
+  // Where clients reach it: the host of the options and port(), or the socket file.
   virtual std::string address() const = 0;
   virtual const EngramShard& shard() const = 0;
 

@@ -1,7 +1,10 @@
 #include "engram_store/service/engram_server.h"
 
 #include "gtest/gtest.h"
+#include <unistd.h>
 
+#include "common/status.h"
+#include "engram_store/client/shard_client.h"
 #include "engram_store/service/loopback_shards.h"
 
 namespace tessera::engram_store {
@@ -9,7 +12,8 @@ namespace {
 
 TEST(EngramServer, RefusesAddressesBeyondLoopbackWithoutLeave) {
   const RandomModel model(1);
-  for (const char* address : {"0.0.0.0:0", "[::]:0", "10.0.0.1:0", "example:0"}) {
+  for (const char* address : {"0.0.0.0:0", "[::]:0", "10.0.0.1:0", "example:0",
+                              "127.example.org:0", "127.0.0.1"}) {
     EngramServerOptions options;
     options.address = address;
     EXPECT_EQ(
@@ -17,6 +21,18 @@ TEST(EngramServer, RefusesAddressesBeyondLoopbackWithoutLeave) {
         absl::StatusCode::kInvalidArgument)
         << address;
   }
+}
+
+TEST(EngramServer, ListensOnASocketFile) {
+  const RandomModel model(1);
+  EngramServerOptions options;
+  options.address =
+      fmt::format("unix:{}engram_server_test.{}", ::testing::TempDir(), ::getpid());
+  const auto server =
+      EngramServer::Create(options, Clock::Real(), model.Shard({})).value();
+  EXPECT_EQ(server->address(), options.address);
+  const auto client = ShardClient::Create(server->address(), "", uint64_t{1} << 20);
+  EXPECT_TRUE(client->CheckHealth(absl::Now() + absl::Seconds(20)).ok());
 }
 
 TEST(EngramServer, ATakenPortIsUnavailable) {
