@@ -5,8 +5,8 @@
 build_packages=(
   ca-certificates ccache cmake g++ libabsl-dev libbenchmark-dev libboost-dev libboost-system-dev
   libcli11-dev libfmt-dev libgmock-dev libgrpc++-dev libgtest-dev libhwloc-dev libopenmpi-dev
-  libpcre2-dev libprotobuf-dev libspdlog-dev libssl-dev libyaml-cpp-dev ninja-build
-  nlohmann-json3-dev openmpi-bin pkg-config prometheus-cpp-dev protobuf-compiler
+  libpcre2-dev libprotobuf-dev libspdlog-dev libssl-dev libutf8proc-dev libyaml-cpp-dev
+  ninja-build nlohmann-json3-dev openmpi-bin pkg-config prometheus-cpp-dev protobuf-compiler
   protobuf-compiler-grpc python3
 )
 test_packages=(git python3-venv)
