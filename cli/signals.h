@@ -6,8 +6,9 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+
+#include "common/mutex.h"
 
 namespace tessera::cli {
 
@@ -27,7 +28,7 @@ class SignalWatcher {
   SignalWatcher() = default;
   void Watch();
 
-  absl::Notification first_;
+  Notification first_;
 };
 
 }  // namespace tessera::cli

@@ -14,8 +14,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
+#include "common/mutex.h"
 
 namespace tessera {
 
@@ -30,7 +31,7 @@ class BoundedQueue {
   // Never blocks. kResourceExhausted when full, kCancelled when closed; `value` is kept
   // by the caller then.
   absl::Status TryPush(T&& value) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (closed_) {
       return absl::CancelledError("queue closed");
     }
@@ -44,11 +45,11 @@ class BoundedQueue {
   // Blocks until an element, the deadline (kDeadlineExceeded) or Close on an empty queue
   // (kCancelled).
   absl::StatusOr<T> Pop(absl::Time deadline = absl::InfiniteFuture()) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return closed_ || !items_.empty();
     };
-    if (!mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline)) {
+    if (!mutex_.AwaitWithDeadline(Condition(&ready), deadline)) {
       return absl::DeadlineExceededError("queue empty");
     }
     if (items_.empty()) {
@@ -61,7 +62,7 @@ class BoundedQueue {
 
   // Never blocks; nullopt when empty.
   std::optional<T> TryPop() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (items_.empty()) {
       return std::nullopt;
     }
@@ -72,18 +73,18 @@ class BoundedQueue {
 
   // Idempotent. Wakes every waiter.
   void Close() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     closed_ = true;
   }
 
   size_t size() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return items_.size();
   }
 
  private:
   const size_t capacity_;
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::deque<T> items_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };

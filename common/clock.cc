@@ -1,10 +1,10 @@
 #include "common/clock.h"
 
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 #include "common/check.h"
+#include "common/mutex.h"
 
 namespace tessera {
 namespace {
@@ -23,13 +23,13 @@ Clock* Clock::Real() {
 }
 
 absl::Time SimulatedClock::Now() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return now_;
 }
 
 void SimulatedClock::Advance(absl::Duration duration) {
   TESSERA_CHECK(duration >= absl::ZeroDuration());
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   now_ += duration;
 }
 

@@ -5,8 +5,9 @@
 #define TESSERA_COMMON_CLOCK_H_
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
+#include "common/mutex.h"
 
 namespace tessera {
 
@@ -36,7 +37,7 @@ class SimulatedClock final : public Clock {
   void Advance(absl::Duration duration);
 
  private:
-  absl::Mutex mutex_;
+  Mutex mutex_;
   absl::Time now_ ABSL_GUARDED_BY(mutex_);
 };
 

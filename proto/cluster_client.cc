@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include <grpc/support/time.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include "common/mutex.h"
 #include "common/status.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/cluster_convert.h"
@@ -43,18 +43,18 @@ class GrpcClusterClient final : public ClusterClient {
 
   ~GrpcClusterClient() override {
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       stopping_ = true;
     }
     thread_.join();
   }
 
   absl::Status AwaitRegistered(absl::Time deadline) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     const auto known = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return registered_ || !refusal_.ok();
     };
-    if (!mutex_.AwaitWithDeadline(absl::Condition(&known), deadline)) {
+    if (!mutex_.AwaitWithDeadline(Condition(&known), deadline)) {
       return DeadlineExceededF("not registered with {}", options_.coordinator_address);
     }
     return refusal_;
@@ -96,7 +96,7 @@ class GrpcClusterClient final : public ClusterClient {
       member_id_ = response.member_id();
       period_ = std::max(absl::Milliseconds(response.heartbeat_period_ms()),
                          options_.heartbeat_period_min);
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       registered_ = true;
     }
     return status;
@@ -130,7 +130,7 @@ class GrpcClusterClient final : public ClusterClient {
 
   void Refuse(const absl::Status& status) {
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       refusal_ = status;
     }
     if (refused_) {
@@ -139,14 +139,14 @@ class GrpcClusterClient final : public ClusterClient {
   }
 
   bool Stopping() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return stopping_;
   }
 
   // True if the client is to stop.
   bool Pause(absl::Duration duration) {
-    absl::MutexLock lock(&mutex_);
-    return mutex_.AwaitWithTimeout(absl::Condition(&stopping_), duration);
+    MutexLock lock(&mutex_);
+    return mutex_.AwaitWithTimeout(Condition(&stopping_), duration);
   }
 
   const ClusterClientOptions options_;
@@ -156,7 +156,7 @@ class GrpcClusterClient final : public ClusterClient {
   uint64_t member_id_ = 0;  // of the last registration; thread_ only
   absl::Duration period_;   // thread_ only
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   bool registered_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status refusal_ ABSL_GUARDED_BY(mutex_);

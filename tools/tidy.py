@@ -181,7 +181,9 @@ RESTRICTED_INCLUDES = [
     (r"(CLI/.*|yaml-cpp/.*)", r"common/.*", "use common/config.h"),
     (r"nlohmann/.*", r"(model|coordinator|cli|engram_store|worker|tests|benchmarks)/.*",
      "this folder does not know JSON"),
-    (r"(thread|common/clock\.h|absl/synchronization/.*)", r"(?!routing/).*",
+    (r"absl/synchronization/.*", r"common/(instrumented_)?mutex(_test)?\.(h|cc)",
+     "use common/mutex.h, which the thread sanitizer understands"),
+    (r"(thread|common/clock\.h|common/mutex\.h)", r"(?!routing/).*",
      "routing is pure: no threads, and time comes in as an argument"),
     (r"regex", r"(?!)", "use PCRE2"),
     (r"(g(test|mock)/.*)", r"(.*_test\.cc|tests/.*)", "test libraries are for tests only"),
@@ -196,14 +198,25 @@ def check_restricted_includes(repository):
                 yield Finding(path, line, "include", f"{target}: {message}")
 
 
-def check_backend_conditionals(repository):
-    pattern = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b.*\bTESSERA_(CUDA|MPI|NCCL)\b", re.M)
+# Conditionals that choose code, and the files that may. A unit test of such a file may ask too.
+CONDITIONALS = [
+    (r"TESSERA_(CUDA|MPI|NCCL)", r".*_registry(_test)?\.(h|cc|cu)",
+     "a backend is chosen in a *_registry.cc, not with #if in logic"),
+    (r"(__SANITIZE_\w+|ABSL_HAVE_\w+_SANITIZER|__has_feature)", r"common/mutex(_test)?\.(h|cc)",
+     "only common/mutex.h differs in a sanitizer build"),
+]
+
+
+def check_conditionals(repository):
+    rules = [(re.compile(rf"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b.*\b{name}\b", re.M),
+              re.compile(allowed), message) for name, allowed, message in CONDITIONALS]
     for path, _ in repository.select(*CPP_EXTENSIONS):
-        if stem_of(path).endswith("_registry"):
-            continue
-        for match in pattern.finditer(repository.code(path)):
-            yield Finding(path, line_of(repository.code(path), match.start()), "conditional",
-                          "a backend is chosen in a *_registry.cc, not with #if in logic")
+        for pattern, allowed, message in rules:
+            if allowed.fullmatch(path):
+                continue
+            for match in pattern.finditer(repository.code(path)):
+                yield Finding(path, line_of(repository.code(path), match.start()), "conditional",
+                              message)
 
 
 def check_guards(repository):
@@ -334,13 +347,14 @@ BANNED_NAMES = [
     (r"\b(sleep_for|sleep_until|usleep|nanosleep|SleepFor)\b", r"common/clock\.cc", "sleeping",
      "Clock::Sleep"),
     (r"\b(system_clock|steady_clock|high_resolution_clock)::now\b|\babsl::Now\(",
-     r"common/(clock|log)\.cc|benchmarks/.*|tests/.*|.*_test\.cc", "reading the time", "a Clock*"),
+     r"common/((clock|log)\.cc|instrumented_mutex\.h)|benchmarks/.*|tests/.*|.*_test\.cc", "reading the time", "a Clock*"),
     (r"\busing\s+namespace\b", "", "using namespace", "using-declarations"),
     (r"(?<![\w.>])assert\(", "", "assert", "TESSERA_CHECK"),
     (r"\bstd::regex\b", "", "std::regex", "PCRE2"),
     (r"(?<![\w.>])(std::)?(v?f?printf|v?sprintf|puts|fputs)\(", r"common/check\.cc", "printf",
      "fmt::print, or common/log.h"),
-    (r"(?<![\w.>])(std::)?s?rand\(|\bstd::random_device\b", "", "rand", "CounterRng"),
+    (r"(?<![\w.>])(std::)?s?rand\(", "", "rand", "CounterRng"),
+    (r"\bstd::random_device\b", r"cli/.*", "chance", "CounterRng; a secret is made in cli/"),
     (r"\bthrow\b", "", "throw", "absl::Status"),
     (r"\bNULL\b", "", "NULL", "nullptr"),
     (r"(?<![\w.>])(std::)?(abort|exit|quick_exit|_exit)\(", r"common/check\.cc|cli/.*|tests/.*",
@@ -348,6 +362,9 @@ BANNED_NAMES = [
     (r"(?<!UnitTest::)\b(get_instance|GetInstance|getInstance)\b", "", "singleton", "an argument of Create"),
     (r"\babsl::(optional|variant|make_unique)\b", "", "absl's copy of a standard type",
      "the one of std"),
+    (r"\babsl::(\w*Mutex\w*|Condition|CondVar|Notification|BlockingCounter|Barrier)\b|"
+     r"\bstd::(shared_|recursive_|timed_)*mutex\b|\bstd::condition_variable",
+     r"common/(instrumented_)?mutex(_test)?\.(h|cc)", "a lock", "tessera::Mutex of common/mutex.h"),
 ]
 BANNED_SUFFIX = re.compile(
     r"\b(?:class|struct)\s+(?:ABSL_\w+(?:\([^)]*\))?\s+)?"
@@ -459,7 +476,7 @@ def check_folders(repository):
             yield Finding(top, 1, "folder", f"{top}/README.md is missing: purpose, classes to read first")
 
 
-RULES = [check_layers, check_restricted_includes, check_backend_conditionals, check_guards,
+RULES = [check_layers, check_restricted_includes, check_conditionals, check_guards,
          check_sizes, check_function_lines, check_columns, check_build_lists, check_unit_tests,
          check_banned_names, check_markers, check_markdown, check_architecture, check_whitespace, check_scripts,
          check_folders]

@@ -19,7 +19,7 @@ set(TESSERA_MAY_USE_tests ${TESSERA_MAY_USE_cli} cli)
 EXISTING = ["common/status.h", "model/formats/dtype.h", "model/config/model_config.h",
             "kernels/kernel_backend.h", "worker/runner/model_runner.h", "routing/dp_rank_policy.h",
             "coordinator/service/step_loop.h", "tests/testing/stub_model.h", "proto/worker.proto",
-            "cli/subcommand.h", "common/clock.h"]
+            "cli/subcommand.h", "common/clock.h", "common/mutex.h"]
 
 
 def repository(files):
@@ -94,6 +94,8 @@ class TidyTest(unittest.TestCase):
                              ("kernels/cpu/a.cc", "nlohmann/json.hpp"),
                              ("routing/a.cc", "common/clock.h"),
                              ("routing/a.cc", "thread"),
+                             ("routing/a.cc", "common/mutex.h"),
+                             ("worker/runner/a.cc", "absl/synchronization/mutex.h"),
                              ("model/chat/a.cc", "regex"),
                              ("model/chat/a.cc", "gtest/gtest.h")]:
             self.assert_caught(tidy.check_restricted_includes, {path: f"#include <{target}>\n"}, target)
@@ -110,10 +112,14 @@ class TidyTest(unittest.TestCase):
                              ("model/chat/a_test.cc", "gtest/gtest.h")]:
             self.assert_clean(tidy.check_restricted_includes, {path: f"#include <{target}>\n"})
 
-    def test_backend_conditionals(self):
-        text = "#ifdef TESSERA_MPI\n#endif\n"
-        self.assert_caught(tidy.check_backend_conditionals, {"worker/comm/a.cc": text}, "registry")
-        self.assert_clean(tidy.check_backend_conditionals, {"worker/comm/comm_registry.cc": text})
+    def test_conditionals(self):
+        for name, message in [("TESSERA_MPI", "registry"), ("__SANITIZE_THREAD__", "sanitizer"),
+                              ("ABSL_HAVE_THREAD_SANITIZER", "sanitizer")]:
+            text = f"#ifdef {name}\n#endif\n"
+            self.assert_caught(tidy.check_conditionals, {"worker/comm/a.cc": text}, message)
+        self.assert_clean(tidy.check_conditionals,
+                          {"worker/comm/comm_registry.cc": "#ifdef TESSERA_MPI\n#endif\n",
+                           "common/mutex.h": "#ifdef ABSL_HAVE_THREAD_SANITIZER\n#endif\n"})
 
     def test_guards(self):
         path = "common/thing.h"
@@ -185,7 +191,8 @@ class TidyTest(unittest.TestCase):
                      'printf("x");', 'std::fprintf(stderr, "x");', "rand();", "std::random_device d;",
                      "throw 3;", "p = NULL;", "std::exit(1);", "A::GetInstance();",
                      "absl::optional<int> s;", "class FooManager {", "struct FooData : Bar {",
-                     "class StringUtils final {"]:
+                     "class StringUtils final {", "absl::Mutex m;", "absl::MutexLock l(&m);",
+                     "std::mutex m;", "std::shared_mutex m;", "std::condition_variable_any c;"]:
             self.assert_caught(tidy.check_banned_names, {"worker/a.cc": code + "\n"}, "worker/a.cc:1")
 
     def test_names_that_only_look_banned(self):

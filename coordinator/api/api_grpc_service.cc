@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "fmt/format.h"
 #include "grpcpp/grpcpp.h"
 
+#include "common/mutex.h"
 #include "common/status.h"
 #include "coordinator/api/api_request_convert.h"
 #include "proto/api.grpc.pb.h"
@@ -98,7 +98,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   // Submits; a refusal ends the call. The sink is this object.
   void Submit(ValidatedRequest request) {
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       request_id_ = request.request_id();
     }
     const absl::Status status =
@@ -111,7 +111,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   // Ends the call once what is queued was written. The first status counts.
   void End(const absl::Status& status) {
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       if (!final_.has_value()) {
         final_ = status;
       }
@@ -131,7 +131,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   // gRPC's side.
   void OnWriteDone(bool ok) override {
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       writing_ = false;
     }
     if (!ok) {
@@ -146,7 +146,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   void OnDone() override {
     std::string code;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       code = absl::StatusCodeToString(final_.value_or(absl::CancelledError("")).code());
     }
     api_->context().observer->OnGrpcEnd(kService, method_, code,
@@ -160,7 +160,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   void Push(Event event) {
     bool overflow = false;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       if (final_.has_value()) {
         return;
       }
@@ -181,7 +181,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   void Abandon(const absl::Status& status) {
     std::string id;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       queue_.clear();
       if (!final_.has_value()) {
         final_ = status;
@@ -200,7 +200,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   void Pump() {
     std::optional<absl::Status> finish;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       if (writing_ || finished_) {
         return;
       }
@@ -229,7 +229,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   std::shared_ptr<StreamCall> self_;
   Event current_;  // belongs to the write under way
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::deque<Event> queue_ ABSL_GUARDED_BY(mutex_);
   std::string request_id_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> final_ ABSL_GUARDED_BY(mutex_);

@@ -12,12 +12,12 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "boost/asio/io_context.hpp"
 #include "boost/asio/post.hpp"
 #include "boost/asio/thread_pool.hpp"
 
+#include "common/mutex.h"
 #include "coordinator/api/api_service.h"
 #include "coordinator/api/http_server.h"
 
@@ -57,17 +57,17 @@ class ConnectionHub {
   Closers CopyClosers();
 
  private:
-  absl::Mutex mutex_;
+  Mutex mutex_;
   int64_t num_answers_ ABSL_GUARDED_BY(mutex_) = 0;
   Closers closers_ ABSL_GUARDED_BY(mutex_);
   // Read-held while something is posted from outside the io threads.
-  absl::Mutex stop_mutex_;
+  Mutex stop_mutex_;
   bool stopped_ ABSL_GUARDED_BY(stop_mutex_) = false;
 };
 
 template <typename Executor, typename Task>
 void ConnectionHub::PostUnlessStopped(const Executor& executor, Task&& task) {
-  absl::ReaderMutexLock lock(&stop_mutex_);
+  ReaderMutexLock lock(&stop_mutex_);
   if (!stopped_) {
     boost::asio::post(executor, std::forward<Task>(task));
   }

@@ -3,10 +3,10 @@
 
 #include <thread>
 
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
+#include "common/mutex.h"
 #include "proto/cluster_client.h"
 #include "tests/testing/status_matchers.h"
 
@@ -79,7 +79,7 @@ TEST_F(ClusterServiceTest, AMemberArrivesAsItWasDescribedAndBeats) {
 }
 
 TEST_F(ClusterServiceTest, AnotherBuildIsRefusedWithATypedError) {
-  absl::Notification refused;
+  Notification refused;
   const auto client = Join(Member("0.9"), kToken, [&](const absl::Status& status) {
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kFailedPrecondition));
     refused.Notify();

@@ -81,7 +81,7 @@ absl::Status ClusterState::CheckMember(const ClusterMember& member) const {
 
 absl::StatusOr<uint64_t> ClusterState::Register(const ClusterMember& member) {
   const absl::Time now = clock_->Now();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   TESSERA_RETURN_IF_ERROR(CheckMember(member));
   auto next = NextView();
   MemberView entry;
@@ -112,7 +112,7 @@ absl::StatusOr<uint64_t> ClusterState::Register(const ClusterMember& member) {
 
 absl::Status ClusterState::Heartbeat(uint64_t member_id) {
   const absl::Time now = clock_->Now();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   for (size_t i = 0; i < view_->members.size(); ++i) {
     const MemberView& entry = view_->members[i];
     if (entry.member_id != member_id) {
@@ -131,7 +131,7 @@ absl::Status ClusterState::Heartbeat(uint64_t member_id) {
 }
 
 absl::Status ClusterState::StartEpoch(uint64_t epoch) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (epoch <= view_->epoch) {
     return StatusF(absl::StatusCode::kFailedPrecondition, "epoch {} after epoch {}",
                    epoch, view_->epoch);
@@ -150,7 +150,7 @@ absl::Status ClusterState::StartEpoch(uint64_t epoch) {
 }
 
 void ClusterState::MarkDead(uint64_t member_id) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   auto next = NextView();
   for (MemberView& entry : next->members) {
     if (entry.member_id == member_id && entry.liveness != Liveness::kDead) {
@@ -163,7 +163,7 @@ void ClusterState::MarkDead(uint64_t member_id) {
 
 bool ClusterState::Sweep() {
   const absl::Time now = clock_->Now();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   auto next = NextView();
   bool changed = false;
   for (MemberView& entry : next->members) {
@@ -178,7 +178,7 @@ bool ClusterState::Sweep() {
 }
 
 std::shared_ptr<const ClusterView> ClusterState::View() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return view_;
 }
 

@@ -17,10 +17,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "proto/cluster_member.h"
 
 namespace tessera::coordinator {
@@ -93,7 +93,7 @@ class ClusterState {
   const ClusterOptions options_;
   Clock* const clock_;
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   uint64_t next_member_id_ ABSL_GUARDED_BY(mutex_) = 1;
   std::shared_ptr<const ClusterView> view_ ABSL_GUARDED_BY(mutex_);
   // Beats do not publish a view: they only move these, in the order of view_->members.

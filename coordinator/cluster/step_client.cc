@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "proto/constant_time.h"
@@ -45,7 +45,7 @@ class GrpcStepExecutor final : public proto::StepExecutor {
   void ReadReplies();
   // The first end stays.
   void End(absl::Status status) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (end_.ok()) {
       end_ = std::move(status);
     }
@@ -57,7 +57,7 @@ class GrpcStepExecutor final : public proto::StepExecutor {
   std::unique_ptr<grpc::ClientReaderWriter<wire::StepPlan, wire::StepReply>> stream_;
   std::thread reader_;
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   bool accepted_ ABSL_GUARDED_BY(mutex_) = false;
   int in_flight_ ABSL_GUARDED_BY(mutex_) = 0;  // submitted and not fetched
   std::deque<proto::StepResult> results_ ABSL_GUARDED_BY(mutex_);
@@ -80,11 +80,11 @@ absl::Status GrpcStepExecutor::Connect(Clock* clock) {
   context_.AddMetadata(proto::kAuthTokenKey, options_.auth_token);
   stream_ = stub_->ExecuteSteps(&context_);
   reader_ = std::thread([this] { ReadReplies(); });
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto answered = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return accepted_ || !end_.ok();
   };
-  if (!mutex_.AwaitWithTimeout(absl::Condition(&answered), options_.connect_timeout)) {
+  if (!mutex_.AwaitWithTimeout(Condition(&answered), options_.connect_timeout)) {
     return UnavailableF("the worker at {} did not take the stream within {}",
                         options_.address, absl::FormatDuration(options_.connect_timeout));
   }
@@ -97,7 +97,7 @@ void GrpcStepExecutor::ReadReplies() {
   {
     // A refused stream has metadata as well; its status comes with the first Read.
     const auto& metadata = context_.GetServerInitialMetadata();
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     accepted_ = metadata.find(proto::kStreamAcceptedKey) != metadata.end();
   }
   while (stream_->Read(&message)) {
@@ -107,7 +107,7 @@ void GrpcStepExecutor::ReadReplies() {
       context_.TryCancel();
       break;
     }
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (results_.size() >= static_cast<size_t>(in_flight_)) {
       end_ = InternalF("a result that no plan asked for, of step {}", result->step);
       context_.TryCancel();
@@ -123,7 +123,7 @@ void GrpcStepExecutor::ReadReplies() {
 
 absl::Status GrpcStepExecutor::Submit(proto::StepPlan plan) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!end_.ok()) {
       return end_;
     }
@@ -135,14 +135,14 @@ absl::Status GrpcStepExecutor::Submit(proto::StepPlan plan) {
   }
   if (!stream_->Write(proto::ToWire(plan))) {
     End(UnavailableF("the plan stream of {} broke", options_.address));
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return end_;
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<proto::StepResult> GrpcStepExecutor::Wait(absl::Time deadline) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (end_.ok() && in_flight_ == 0) {
     return StatusF(absl::StatusCode::kFailedPrecondition, "{}: no plan in flight",
                    options_.address);
@@ -150,7 +150,7 @@ absl::StatusOr<proto::StepResult> GrpcStepExecutor::Wait(absl::Time deadline) {
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return !results_.empty() || !end_.ok();
   };
-  if (!mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline)) {
+  if (!mutex_.AwaitWithDeadline(Condition(&ready), deadline)) {
     return DeadlineExceededF("{}: step not finished", options_.address);
   }
   if (results_.empty()) {
@@ -164,7 +164,7 @@ absl::StatusOr<proto::StepResult> GrpcStepExecutor::Wait(absl::Time deadline) {
 
 void GrpcStepExecutor::Abort(absl::Status reason) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     results_.clear();
     if (end_.ok()) {
       end_ = StatusF(absl::StatusCode::kAborted, "{}: {}", options_.address,

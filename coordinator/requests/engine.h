@@ -1,5 +1,5 @@
-// Engine: what a door sees of everything behind it: submit a ValidatedRequest, get events,
-// cancel. coordinator/service implements it with the step loop; tests use a fake.
+// Engine: what a door sees of everything behind it: submit a ValidatedRequest, get
+// events, cancel. coordinator/service implements it with the step loop; tests use a fake.
 #ifndef TESSERA_COORDINATOR_REQUESTS_ENGINE_H_
 #define TESSERA_COORDINATOR_REQUESTS_ENGINE_H_
 

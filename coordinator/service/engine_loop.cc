@@ -76,7 +76,7 @@ absl::Status EngineLoop::Admit(const ValidatedRequest& request) {
 
 absl::Status EngineLoop::Submit(ValidatedRequest request,
                                 std::shared_ptr<RequestSink> sink) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   TESSERA_RETURN_IF_ERROR(Admit(request));
   const std::string id = request.request_id();
   const int64_t num_choices = request.num_choices();
@@ -92,7 +92,7 @@ absl::Status EngineLoop::Submit(ValidatedRequest request,
 }
 
 void EngineLoop::Cancel(const std::string& request_id) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto found = known_.find(request_id);
   if (found == known_.end() || found->second.cancelled) {
     return;
@@ -104,7 +104,7 @@ void EngineLoop::Cancel(const std::string& request_id) {
 }
 
 EngineStatus EngineLoop::status() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   EngineStatus status;
   status.ready = IsReady();
   status.draining = draining_;
@@ -120,7 +120,7 @@ EngineStatus EngineLoop::status() const {
 }
 
 absl::Duration EngineLoop::retry_after() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto waiting =
       static_cast<double>(snapshot_.stats.num_waiting + inbox_sequences_);
   return std::clamp(snapshot_.finish_interval * waiting, absl::Seconds(1),
@@ -128,16 +128,16 @@ absl::Duration EngineLoop::retry_after() const {
 }
 
 bool EngineLoop::WaitReady(absl::Time deadline) const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return IsReady() || stopped_;
   };
-  mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  mutex_.AwaitWithDeadline(Condition(&ready), deadline);
   return IsReady();
 }
 
 void EngineLoop::StartDrain(absl::Duration timeout) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   draining_ = true;
   Command command = DrainCommand{.deadline = clock_->Now() + timeout};
   // Refused only if it is closed, which ends all requests at once.
@@ -145,16 +145,16 @@ void EngineLoop::StartDrain(absl::Duration timeout) {
 }
 
 void EngineLoop::WaitDrained() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto drained = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return known_.empty();
   };
-  mutex_.Await(absl::Condition(&drained));
+  mutex_.Await(Condition(&drained));
 }
 
 void EngineLoop::Shutdown() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stopped_ = true;
     inbox_.Close();
     form_requests_.Close();
@@ -207,7 +207,7 @@ void EngineLoop::Publish() {
   int64_t num_full = 0;
   int64_t num_unready = 0;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     snapshot_ = core_->snapshot();
     inbox_sequences_ -= std::exchange(applied_sequences_, 0);
     for (const std::string& id : ended) {
@@ -239,7 +239,7 @@ void EngineLoop::Run() {
       Apply(*std::move(command));
     }
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       if (stopped_) {
         break;
       }

@@ -19,11 +19,11 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 #include "common/bounded_queue.h"
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "coordinator/requests/engine.h"
 #include "coordinator/service/engine_core.h"
 
@@ -107,7 +107,7 @@ class EngineLoop final : public Engine {
   const std::unique_ptr<EngineCore> core_;
   int64_t applied_sequences_ = 0;  // taken from the inbox since the last Publish
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   EngineSnapshot snapshot_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Known> known_ ABSL_GUARDED_BY(mutex_);
   int64_t inbox_sequences_ ABSL_GUARDED_BY(mutex_) = 0;

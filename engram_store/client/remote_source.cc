@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 
+#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "engram_store/client/shard_router.h"
@@ -34,22 +34,22 @@ struct RemoteSource::Shards {
   std::atomic<uint64_t> late_waits{0};
   std::atomic<uint64_t> failovers{0};
 
-  absl::Mutex mutex;
+  Mutex mutex;
   int64_t in_flight ABSL_GUARDED_BY(mutex) = 0;
 
   void Begin() {
-    absl::MutexLock lock(&mutex);
+    MutexLock lock(&mutex);
     ++in_flight;
   }
   void End() {
-    absl::MutexLock lock(&mutex);
+    MutexLock lock(&mutex);
     --in_flight;
   }
   void AwaitIdle() {
-    absl::MutexLock lock(&mutex);
+    MutexLock lock(&mutex);
     const auto idle = [this]()
                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return in_flight == 0; };
-    mutex.Await(absl::Condition(&idle));
+    mutex.Await(Condition(&idle));
   }
 };
 
@@ -60,7 +60,7 @@ struct RemoteSource::Request {
   std::span<std::byte> destination;
   RoutedRows routed;
 
-  absl::Mutex mutex;
+  Mutex mutex;
   // False from Wait's return on: the destination is the caller's again.
   bool live ABSL_GUARDED_BY(mutex) = true;
   size_t remaining ABSL_GUARDED_BY(mutex) = 0;  // lookups without rows so far
@@ -170,7 +170,7 @@ RemoteSource::~RemoteSource() {
   pending_.ForEachPending([](const std::shared_ptr<Request>& request) {
     std::vector<std::shared_ptr<LookupCall>> calls;
     {
-      absl::MutexLock lock(&request->mutex);
+      MutexLock lock(&request->mutex);
       calls = request->Close();
     }
     for (const std::shared_ptr<LookupCall>& call : calls) {
@@ -205,7 +205,7 @@ PendingRows RemoteSource::Issue(size_t table, std::span<const uint32_t> row_ids,
   shards_->lookups += row_ids.size();
   const absl::Status status = CheckRequest(table, row_ids, destination);
   if (!status.ok()) {
-    absl::MutexLock lock(&request->mutex);
+    MutexLock lock(&request->mutex);
     request->failure = status;
     request->remaining = 1;  // Nothing will land.
     return PendingRows{.ticket = ticket};
@@ -229,7 +229,7 @@ PendingRows RemoteSource::Issue(size_t table, std::span<const uint32_t> row_ids,
     }
   }
   {
-    absl::MutexLock lock(&request->mutex);
+    MutexLock lock(&request->mutex);
     request->remaining = batches.size();
   }
   for (Batch& batch : batches) {
@@ -246,7 +246,7 @@ void RemoteSource::StartAttempt(Shards* shards, Batch batch) {
                         .local_rows = batch.rows(),
                         .deadline = shards->clock->Now() + shards->attempt_timeout});
   {
-    absl::MutexLock lock(&batch.request->mutex);
+    MutexLock lock(&batch.request->mutex);
     if (!batch.request->live) {
       return;  // Its Wait has returned; nobody needs the rows.
     }
@@ -269,7 +269,7 @@ void RemoteSource::FinishAttempt(Shards* shards, Batch batch, absl::Status statu
   }
   if (status.ok()) {
     shards->preferred[batch.shard] = batch.replica;
-    absl::MutexLock lock(&request.mutex);
+    MutexLock lock(&request.mutex);
     if (request.live) {
       request.routed.Scatter(batch.shard, batch.first, rows, request.row_bytes,
                              request.destination.data());
@@ -287,7 +287,7 @@ void RemoteSource::FinishAttempt(Shards* shards, Batch batch, absl::Status statu
     StartAttempt(shards, std::move(batch));
     return;
   }
-  absl::MutexLock lock(&request.mutex);
+  MutexLock lock(&request.mutex);
   if (request.failure.ok()) {
     request.failure = FinalStatus(status, batch.shard);
   }
@@ -310,13 +310,13 @@ absl::Status RemoteSource::Wait(PendingRows pending, absl::Time deadline) {
   absl::Status status;
   std::vector<std::shared_ptr<LookupCall>> calls;
   {
-    absl::MutexLock lock(&request->mutex);
+    MutexLock lock(&request->mutex);
     if (!request->IsDecided()) {
       ++shards_->late_waits;
       const auto decided = [&request]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(request->mutex) {
         return request->IsDecided();
       };
-      (void)request->mutex.AwaitWithDeadline(absl::Condition(&decided), deadline);
+      (void)request->mutex.AwaitWithDeadline(Condition(&decided), deadline);
     }
     if (!request->failure.ok()) {
       status = request->failure;

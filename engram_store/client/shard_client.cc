@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 
+#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "engram_store/table/crc32c.h"
@@ -43,22 +43,22 @@ void PrepareContext(grpc::ClientContext* context, const std::string& token,
 class LiveCalls {
  public:
   void Add() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     ++count_;
   }
   void Remove() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     --count_;
   }
   void AwaitNone() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     const auto none = [this]()
                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return count_ == 0; };
-    mutex_.Await(absl::Condition(&none));
+    mutex_.Await(Condition(&none));
   }
 
  private:
-  absl::Mutex mutex_;
+  Mutex mutex_;
   int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

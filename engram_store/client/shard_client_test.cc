@@ -1,8 +1,8 @@
 #include "engram_store/client/shard_client.h"
 
-#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 
+#include "common/mutex.h"
 #include "engram_store/service/loopback_shards.h"
 
 namespace tessera::engram_store {
@@ -39,7 +39,7 @@ TEST(ShardClient, ACancelledLookupEndsWithoutRows) {
   const auto call =
       client->NewLookup({.shard_id = "x", .local_rows = {}, .deadline = Soon()});
   call->Cancel();
-  absl::Notification ended;
+  Notification ended;
   absl::Status status;
   call->Start([&](const absl::Status& seen, std::span<const std::byte> rows) {
     status = seen;

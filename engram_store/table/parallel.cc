@@ -5,7 +5,7 @@
 #include <thread>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
+#include "common/mutex.h"
 
 namespace tessera::engram_store {
 namespace {
@@ -17,14 +17,14 @@ constexpr int kMaxLoadThreads = 16;
 absl::Status ParallelFor(size_t count, int num_threads,
                          const std::function<absl::Status(size_t)>& work) {
   std::atomic<size_t> next{0};
-  absl::Mutex mutex;
+  Mutex mutex;
   size_t failed_index = count;
   absl::Status failure;
   const auto drain = [&] {
     for (size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
       absl::Status status = work(i);
       if (!status.ok()) {
-        absl::MutexLock lock(&mutex);
+        MutexLock lock(&mutex);
         if (i < failed_index) {
           failed_index = i;
           failure = std::move(status);

@@ -5,11 +5,11 @@
 #include <string>
 #include <utility>
 
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "coordinator/cluster/step_client.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/service/rank_thread.h"
@@ -90,7 +90,7 @@ TEST_P(StepExecutorConformance, ResultsComeInTheOrderOfThePlans) {
 }
 
 TEST_P(StepExecutorConformance, RunsAheadByOneStepOnly) {
-  absl::Notification go;
+  Notification go;
   Rank rank = Make([&](const StepPlan& plan) {
     go.WaitForNotification();
     return Echo(plan);
@@ -106,7 +106,7 @@ TEST_P(StepExecutorConformance, RunsAheadByOneStepOnly) {
 }
 
 TEST_P(StepExecutorConformance, ADeadlineLeavesThePlanInFlight) {
-  absl::Notification go;
+  Notification go;
   Rank rank = Make([&](const StepPlan& plan) {
     go.WaitForNotification();
     return Echo(plan);
@@ -138,8 +138,8 @@ TEST_P(StepExecutorConformance, TheErrorOfAStepEndsTheEpoch) {
 }
 
 TEST_P(StepExecutorConformance, AbortInterruptsTheStepAndEveryLaterCall) {
-  absl::Notification started;
-  absl::Notification interrupted;
+  Notification started;
+  Notification interrupted;
   Rank rank = Make(
       [&](const StepPlan&) -> absl::StatusOr<StepResult> {
         started.Notify();

@@ -10,13 +10,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "cli/rank_assembly.h"
 #include "fmt/format.h"
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "common/status_macros.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "kernels/tensor_view.h"
@@ -65,7 +65,7 @@ class GroupHarness::LogitsSink final : public worker::TraceSink {
     if (what != "all_logits") {
       return;
     }
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (int64_t i = 0; i < rows.dim(0); ++i) {
       const Slot& row = rows_[next_row_++];
       const size_t bytes =
@@ -77,7 +77,7 @@ class GroupHarness::LogitsSink final : public worker::TraceSink {
   }
 
   std::map<int64_t, uint64_t> Take(uint64_t sequence) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return std::move(hashes_[sequence]);
   }
 
@@ -89,7 +89,7 @@ class GroupHarness::LogitsSink final : public worker::TraceSink {
   std::map<uint32_t, Slot> slots_;
   std::vector<Slot> rows_;
   size_t next_row_ = 0;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::map<uint64_t, std::map<int64_t, uint64_t>> hashes_ ABSL_GUARDED_BY(mutex_);
 };
 

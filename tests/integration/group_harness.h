@@ -11,10 +11,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "cli/loaded_model.h"
 #include "cli/rank_assembly.h"
 
+#include "common/mutex.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "worker/service/rank_thread.h"
 

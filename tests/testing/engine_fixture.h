@@ -13,11 +13,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "coordinator/requests/engine.h"
 #include "coordinator/service/engine_core.h"
 #include "tests/testing/stub_executor.h"
@@ -44,25 +43,25 @@ inline EngineOptions SmallEngineOptions() {
 class RecordingSink final : public RequestSink {
  public:
   void OnToken(const TokenEvent& event) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     EXPECT_FALSE(ended_.HasBeenNotified());
     EXPECT_EQ(event.index, std::ssize(tokens_[event.choice]));
     tokens_[event.choice].push_back(event.token);
     text_[event.choice] += event.text;
   }
   void OnChoiceFinished(const ChoiceFinished& event) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     EXPECT_FALSE(ended_.HasBeenNotified());
     EXPECT_TRUE(finished_.emplace(event.choice, event).second);
     text_[event.choice] += event.text;
   }
   void OnDone(const RequestUsage& usage) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     usage_ = usage;
     ended_.Notify();
   }
   void OnError(const absl::Status& status) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     status_ = status;
     ended_.Notify();
   }
@@ -70,34 +69,34 @@ class RecordingSink final : public RequestSink {
   bool ended() const { return ended_.HasBeenNotified(); }
   bool WaitEnded() { return ended_.WaitForNotificationWithTimeout(absl::Seconds(20)); }
   absl::Status status() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return status_;
   }
   RequestUsage usage() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return usage_;
   }
   std::vector<int32_t> tokens(int32_t choice) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return tokens_[choice];
   }
   std::string text(int32_t choice) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return text_[choice];
   }
   ChoiceFinished finished(int32_t choice) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return finished_[choice];
   }
 
  private:
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::map<int32_t, std::vector<int32_t>> tokens_ ABSL_GUARDED_BY(mutex_);
   std::map<int32_t, std::string> text_ ABSL_GUARDED_BY(mutex_);
   std::map<int32_t, ChoiceFinished> finished_ ABSL_GUARDED_BY(mutex_);
   RequestUsage usage_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
-  absl::Notification ended_;
+  Notification ended_;
 };
 
 // Forms groups of stub executors. Thread-safe.
@@ -107,7 +106,7 @@ class StubGroupProvider final : public GroupProvider {
       : options_(options), clock_(clock), step_time_(step_time) {}
 
   absl::StatusOr<RankExecutors> Form(uint64_t epoch) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     epochs_.push_back(epoch);
     if (num_failures_ > 0) {
       --num_failures_;
@@ -130,25 +129,25 @@ class StubGroupProvider final : public GroupProvider {
   }
 
   void OnGroupFailed(uint64_t epoch, const absl::Status& /*reason*/) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     failed_.push_back(epoch);
   }
 
   void FailNextForms(int count) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     num_failures_ = count;
   }
   // Of the group formed last.
   std::shared_ptr<testing::StubExecutor> stub(size_t rank) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return stubs_.at(rank);
   }
   std::vector<uint64_t> failed() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return failed_;
   }
   std::vector<uint64_t> epochs() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return epochs_;
   }
 
@@ -156,7 +155,7 @@ class StubGroupProvider final : public GroupProvider {
   const EngineOptions options_;
   Clock* const clock_;
   const absl::Duration step_time_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   int num_failures_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<std::shared_ptr<testing::StubExecutor>> stubs_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> failed_ ABSL_GUARDED_BY(mutex_);

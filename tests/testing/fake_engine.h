@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/mutex.h"
 #include "coordinator/requests/engine.h"
 
 namespace tessera::tests {
@@ -32,7 +32,7 @@ class FakeEngine final : public coordinator::Engine {
 
   absl::Status Submit(coordinator::ValidatedRequest request,
                       std::shared_ptr<coordinator::RequestSink> sink) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!accept_.ok() && submitted_.size() >= refuse_after_) {
       return accept_;
     }
@@ -41,12 +41,12 @@ class FakeEngine final : public coordinator::Engine {
   }
 
   void Cancel(const std::string& request_id) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     cancelled_.push_back(request_id);
   }
 
   coordinator::EngineStatus status() const override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return status_;
   }
 
@@ -54,29 +54,29 @@ class FakeEngine final : public coordinator::Engine {
 
   // Refuses with `status` from the `after`-th submission on.
   void Refuse(absl::Status status, size_t after = 0) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     accept_ = std::move(status);
     refuse_after_ = after;
   }
 
   void set_status(coordinator::EngineStatus status) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     status_ = std::move(status);
   }
 
   size_t num_submitted() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return submitted_.size();
   }
 
   // What was submitted `index`-th; the sink stays with the engine.
   Submitted submitted(size_t index) const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return submitted_.at(index);
   }
 
   std::vector<std::string> cancelled() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return cancelled_;
   }
 
@@ -115,14 +115,14 @@ class FakeEngine final : public coordinator::Engine {
  private:
   template <typename Member>
   bool Await(Member member, size_t count) const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     const auto enough = [this, member, count]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
       return (this->*member).size() >= count;
     };
-    return mutex_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(10));
+    return mutex_.AwaitWithTimeout(Condition(&enough), absl::Seconds(10));
   }
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<Submitted> submitted_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
   coordinator::EngineStatus status_ ABSL_GUARDED_BY(mutex_);

@@ -9,7 +9,7 @@ StubExecutor::StubExecutor(const StubWorkerOptions& options, Clock* clock,
     : clock_(clock), step_time_(step_time), worker_(options) {}
 
 absl::Status StubExecutor::Submit(proto::StepPlan plan) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (!failure_.ok()) {
     return failure_;
   }
@@ -29,7 +29,7 @@ absl::Status StubExecutor::Submit(proto::StepPlan plan) {
 absl::StatusOr<proto::StepResult> StubExecutor::Wait(absl::Time deadline) {
   bool hung = false;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!failure_.ok()) {
       return failure_;
     }
@@ -45,7 +45,7 @@ absl::StatusOr<proto::StepResult> StubExecutor::Wait(absl::Time deadline) {
   if (step_time_ > absl::ZeroDuration()) {
     clock_->Sleep(step_time_);
   }
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (!failure_.ok()) {
     return failure_;
   }
@@ -58,7 +58,7 @@ absl::StatusOr<proto::StepResult> StubExecutor::Wait(absl::Time deadline) {
 }
 
 void StubExecutor::Abort(absl::Status reason) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (abort_reason_.ok()) {
     abort_reason_ = std::move(reason);
   }
@@ -68,32 +68,32 @@ void StubExecutor::Abort(absl::Status reason) {
 }
 
 void StubExecutor::Fail(absl::Status status) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   failure_ = std::move(status);
 }
 
 void StubExecutor::SetHung(bool hung) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   hung_ = hung;
 }
 
 void StubExecutor::SetWrongStep(bool wrong) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   wrong_step_ = wrong;
 }
 
 int64_t StubExecutor::num_steps() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return num_steps_;
 }
 
 int64_t StubExecutor::num_live_slots() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return worker_.num_live_slots();
 }
 
 absl::Status StubExecutor::abort_reason() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return abort_reason_;
 }
 

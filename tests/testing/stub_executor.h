@@ -9,10 +9,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "proto/step_executor.h"
 #include "tests/testing/stub_worker.h"
 
@@ -43,7 +43,7 @@ class StubExecutor final : public proto::StepExecutor {
  private:
   Clock* const clock_;
   const absl::Duration step_time_;
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   StubWorker worker_ ABSL_GUARDED_BY(mutex_);
   std::deque<proto::StepResult> results_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);

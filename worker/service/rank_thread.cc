@@ -38,7 +38,7 @@ RankThread::~RankThread() {
 }
 
 absl::Status RankThread::Submit(proto::StepPlan plan) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (!end_.ok()) {
     return end_;
   }
@@ -51,14 +51,14 @@ absl::Status RankThread::Submit(proto::StepPlan plan) {
 }
 
 absl::StatusOr<proto::StepResult> RankThread::Wait(absl::Time deadline) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (end_.ok() && num_in_flight() == 0) {
     return StatusF(absl::StatusCode::kFailedPrecondition, "{}: no plan in flight", name_);
   }
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return !results_.empty() || !end_.ok();
   };
-  if (!mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline)) {
+  if (!mutex_.AwaitWithDeadline(Condition(&ready), deadline)) {
     return DeadlineExceededF("{}: step not finished", name_);
   }
   if (results_.empty()) {
@@ -76,7 +76,7 @@ void RankThread::Abort(absl::Status reason) {
 
 bool RankThread::End(absl::Status status, bool drop_results) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     plans_.clear();
     if (drop_results) {
       results_.clear();
@@ -99,8 +99,8 @@ void RankThread::RunPlans() {
   while (true) {
     proto::StepPlan plan;
     {
-      absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(&ready));
+      MutexLock lock(&mutex_);
+      mutex_.Await(Condition(&ready));
       if (!end_.ok()) {
         return;
       }
@@ -110,7 +110,7 @@ void RankThread::RunPlans() {
     }
     absl::StatusOr<proto::StepResult> result = execute_(plan);
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       executing_ = false;
       if (!end_.ok()) {
         return;

@@ -19,9 +19,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/mutex.h"
 #include "proto/step_executor.h"
 #include "proto/step_plan.h"
 
@@ -69,7 +69,7 @@ class RankThread final : public proto::StepExecutor {
   const ExecuteFunction execute_;
   const AbortHook abort_hook_;
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::deque<proto::StepPlan> plans_ ABSL_GUARDED_BY(mutex_);
   std::deque<proto::StepResult> results_ ABSL_GUARDED_BY(mutex_);
   bool executing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,10 +2,10 @@
 
 #include <atomic>
 
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
+#include "common/mutex.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tessera::worker {
@@ -56,8 +56,8 @@ TEST(RankThread, AFailedStepCallsTheHookOnceAndKeepsEarlierResults) {
 }
 
 TEST(RankThread, DestructionInterruptsTheStepThatRuns) {
-  absl::Notification started;
-  absl::Notification interrupted;
+  Notification started;
+  Notification interrupted;
   auto rank = RankThread::Create(
       {.name = "rank 0"},
       [&](const StepPlan&) -> absl::StatusOr<StepResult> {

@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "proto/constant_time.h"
@@ -44,14 +44,14 @@ class PlanStream {
     while (stream_->Read(&message)) {
       Outcome outcome;
       outcome.refused = SubmitPlan(message);
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       if (replies_due_.size() < kMaxRepliesDue) {
         replies_due_.push_back(std::move(outcome));
       }
     }
     executor_->Abort(absl::AbortedError("the coordinator's stream ended"));
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       ended_ = true;
     }
     writer.join();
@@ -71,11 +71,11 @@ class PlanStream {
   }
 
   std::optional<Outcome> NextReply() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return ended_ || !replies_due_.empty();
     };
-    mutex_.Await(absl::Condition(&ready));
+    mutex_.Await(Condition(&ready));
     if (ended_) {
       return std::nullopt;
     }
@@ -104,7 +104,7 @@ class PlanStream {
   Clock* const clock_;
   const absl::Duration step_timeout_;
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::deque<Outcome> replies_due_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };

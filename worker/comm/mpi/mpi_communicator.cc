@@ -9,8 +9,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/cleanup/cleanup.h"
-#include "absl/synchronization/mutex.h"
 
+#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "worker/comm/collective_arguments.h"
@@ -129,19 +129,19 @@ class MpiCommunicator final : public Communicator {
   CommStats stats_;
 
   std::atomic<bool> aborted_ = false;  // set after the reason
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::string reason_ ABSL_GUARDED_BY(mutex_);
 };
 
 absl::Status MpiCommunicator::Dead() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return StatusF(absl::StatusCode::kAborted, "{}: group torn down: {}", name_, reason_);
 }
 
 void MpiCommunicator::Abort(std::string_view reason) {
   job_->faulted.store(true);
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!aborted_.load()) {
       reason_.assign(reason);
       aborted_.store(true);
