@@ -14,6 +14,7 @@
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
 #include "worker/runner/kv_pool.h"
+#include "worker/runner/weight_loader.h"
 
 namespace tessera::cli {
 namespace {
@@ -124,6 +125,9 @@ absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options) {
 absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
                                           const model::ModelConfig& config,
                                           int ranks_here) {
+  // A server would try in vain to form such a group, again and again.
+  TESSERA_RETURN_IF_ERROR(
+      worker::CheckTensorParallel(config, options.tensor_parallel_size));
   RankOptions rank;
   rank.backend = options.backend;
   rank.cpu_isa = options.cpu_isa;

@@ -171,6 +171,9 @@ ApiError FromEngineStatus(const absl::Status& status) {
               "",  "the server is overloaded", absl::Seconds(1)};
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kAborted: {
+      if (absl::StrContains(status.message(), "shutting down")) {
+        return NotReadyError(/*draining=*/true, absl::Seconds(1));
+      }
       // The engine names the part that went away at the head of its message.
       const bool engram = absl::StrContains(status.message(), "engram");
       return {503,
