@@ -26,6 +26,7 @@ import unittest
 import uuid
 
 MODEL = "models/demo"
+CLUSTER = ("--workers", "4", "--comm", "mpi", "--engram-shards", "2")
 MARK = "TESSERA_TEST_RUN"
 PATIENCE = 60.0  # seconds until a wait is called a hang
 PR_SET_PDEATHSIG = 1
