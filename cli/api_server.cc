@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cli/cell_options.h"
 #include "fmt/format.h"
 
 #include "common/build_info.h"
@@ -21,7 +22,6 @@
 #include "coordinator/api/api_context.h"
 #include "coordinator/api/api_observer.h"
 #include "coordinator/service/engine_core.h"
-#include "model/config/model_config.h"
 
 namespace tessera::cli {
 namespace {
@@ -34,11 +34,6 @@ std::string DefaultModelName(const std::string& directory) {
     path = path.parent_path();
   }
   return path.filename().string();
-}
-
-std::string NumericsId(const RankOptions& rank) {
-  return fmt::format("{}/{}", rank.backend,
-                     rank.dtype == model::DType::kF64 ? "f64" : "f32");
 }
 
 std::string Address(const std::string& host) {
@@ -64,7 +59,7 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   scheduler.max_waiting = options.max_waiting;
   scheduler.enable_prefix_caching = options.enable_prefix_caching;
   scheduler.cache_key_prefix =
-      fmt::format("{}:{}", model.checkpoint->digest(), NumericsId(rank));
+      fmt::format("{}:{}", model.checkpoint->digest(), NumericsIdOf(rank));
   scheduler.placement_version = rank.placement_version;
   // Unpredictable, so that nobody can aim at collisions of prefix keys.
   std::random_device random;
@@ -108,10 +103,28 @@ coordinator::ApiServiceOptions ApiOptionsOf(const ServerOptions& options,
                                                        : coordinator::MetricNames::kAll;
   api.system_fingerprint =
       fmt::format("tessera-{}-{}-{}", Version(), model.checkpoint->digest().substr(0, 12),
-                  NumericsId(rank));
+                  NumericsIdOf(rank));
   api.version = Version();
   api.seed = options.seed;
   return api;
+}
+
+coordinator::MetricsOptions MetricsOptionsOf(const ServerOptions& options,
+                                             const RankOptions& rank,
+                                             const GroupShape& shape) {
+  coordinator::MetricsOptions metrics;
+  metrics.model_name = options.served_model_name.empty()
+                           ? DefaultModelName(options.model.model)
+                           : options.served_model_name.front();
+  metrics.max_model_len = rank.runner.max_model_len;
+  metrics.block_size = rank.runner.block_size;
+  metrics.num_blocks = rank.runner.num_blocks * shape.dp;
+  metrics.kv_cache_dtype = options.model.kv_cache_dtype;
+  metrics.enable_prefix_caching = options.enable_prefix_caching;
+  metrics.version = Version();
+  metrics.isa = options.model.cpu_isa;
+  metrics.numerics_id = NumericsIdOf(rank);
+  return metrics;
 }
 
 }  // namespace
@@ -137,9 +150,12 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
   TESSERA_ASSIGN_OR_RETURN(
       server->chat_, model::ChatEncoding::Create(model.config, server->tokenizer_.get()));
   const coordinator::EngineOptions engine = EngineOptionsOf(options, model, rank, shape);
+  server->metrics_ =
+      std::make_unique<coordinator::Metrics>(MetricsOptionsOf(options, rank, shape));
   TESSERA_ASSIGN_OR_RETURN(
-      server->engine_, coordinator::EngineLoop::Create(
-                           engine, provider, server->tokenizer_.get(), clock, nullptr));
+      server->engine_,
+      coordinator::EngineLoop::Create(engine, provider, server->tokenizer_.get(), clock,
+                                      server->metrics_.get()));
   TESSERA_RETURN_IF_ERROR(server->OpenDoors(model, rank));
   return server;
 }
@@ -153,8 +169,8 @@ absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& r
                                                   .chat = chat_.get(),
                                                   .engine = engine_.get(),
                                                   .clock = clock_,
-                                                  .observer = nullptr,
-                                                  .metrics = nullptr}));
+                                                  .observer = metrics_.get(),
+                                                  .metrics = metrics_.get()}));
   coordinator::HttpServerOptions http;
   http.host = Address(options_.host);
   http.port = static_cast<uint16_t>(options_.port);
@@ -163,6 +179,25 @@ absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& r
   http.max_connections = static_cast<size_t>(options_.max_connections);
   TESSERA_ASSIGN_OR_RETURN(http_, coordinator::HttpServer::Create(http, api_.get()));
   http_->Start();
+  return OpenGrpcDoor();
+}
+
+absl::Status ApiServer::OpenGrpcDoor() {
+  constexpr int kDefaultPort = 8001;
+  const int port = options_.grpc_port.value_or(kDefaultPort);
+  if (port < 0) {
+    return absl::OkStatus();
+  }
+  coordinator::ApiGrpcOptions grpc;
+  grpc.port = static_cast<uint16_t>(port);
+  grpc.max_message_bytes = static_cast<int>(options_.max_request_bytes);
+  auto server = coordinator::ApiGrpcServer::Create(grpc, api_.get());
+  if (!server.ok() && !options_.grpc_port.has_value()) {
+    grpc.port = 0;
+    server = coordinator::ApiGrpcServer::Create(grpc, api_.get());
+  }
+  TESSERA_ASSIGN_OR_RETURN(grpc_, std::move(server));
+  log::Info("main", "serving gRPC", {{"port", grpc_->port()}});
   return absl::OkStatus();
 }
 
@@ -205,6 +240,9 @@ void ApiServer::Drain() {
   const int64_t cut = http_->Drain(
       std::max(absl::Seconds(1), options_.shutdown_timeout - (clock_->Now() - begin)));
   http_->Stop();
+  if (grpc_ != nullptr) {
+    grpc_->Stop(absl::ZeroDuration());
+  }
   engine_->Shutdown();
   log::Info(
       "main", "drained",

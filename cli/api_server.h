@@ -16,9 +16,11 @@
 #include "cli/signals.h"
 
 #include "common/clock.h"
+#include "coordinator/api/api_grpc_service.h"
 #include "coordinator/api/api_service.h"
 #include "coordinator/api/http_server.h"
 #include "coordinator/service/engine_loop.h"
+#include "coordinator/service/metrics.h"
 #include "coordinator/service/rank_group.h"
 #include "model/chat/chat_encoding.h"
 #include "model/tokenizer/tokenizer.h"
@@ -44,6 +46,7 @@ class ApiServer {
       : options_(options), clock_(clock) {}
 
   absl::Status OpenDoors(const LoadedModel& model, const RankOptions& rank);
+  absl::Status OpenGrpcDoor();
   void PrintBanner() const;
   void Drain();
 
@@ -52,9 +55,11 @@ class ApiServer {
   std::string model_name_;
   std::unique_ptr<model::Tokenizer> tokenizer_;
   std::unique_ptr<model::ChatEncoding> chat_;
+  std::unique_ptr<coordinator::Metrics> metrics_;
   std::unique_ptr<coordinator::EngineLoop> engine_;
   std::unique_ptr<coordinator::ApiService> api_;
   std::unique_ptr<coordinator::HttpServer> http_;
+  std::unique_ptr<coordinator::ApiGrpcServer> grpc_;  // null with --grpc-port -1
 };
 
 // kInvalidArgument: an address beyond loopback without API keys.

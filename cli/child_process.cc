@@ -115,6 +115,12 @@ bool ChildProcess::running() {
   return false;
 }
 
+void ChildProcess::Ask() {
+  if (running()) {
+    ::kill(-pid_, SIGTERM);
+  }
+}
+
 void ChildProcess::Stop(absl::Duration grace) {
   if (!running()) {
     ::kill(-pid_, SIGKILL);  // what it left in its group, if anything

@@ -42,6 +42,9 @@ class ChildProcess {
   // How it ended, once it has: "exit code 1", "signal 9".
   const std::optional<std::string>& outcome() const { return outcome_; }
 
+  // SIGTERM to its process group; does not wait.
+  void Ask();
+
   // SIGTERM to its process group, SIGKILL after `grace`; returns when it is reaped.
   void Stop(absl::Duration grace);
 

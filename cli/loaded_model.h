@@ -6,13 +6,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 
 #include "engram_store/hashing/engram_hash.h"
-#include "engram_store/table/engram_table.h"
-#include "engram_store/table/table_info.h"
 #include "model/config/model_config.h"
 #include "model/tensors/checkpoint.h"
 
@@ -32,17 +29,6 @@ struct LoadedModel {
 // kNotFound, kInvalidArgument, kDataLoss: what is wrong with the folder, naming the file,
 // field or tensor; config.json and tensors must agree entirely.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const std::string& directory);
-
-// Layouts of the model's Engram tables, one per Engram layer; empty without Engram.
-std::vector<engram_store::TableLayout> TableLayouts(const LoadedModel& model);
-
-// Packs this shard's share of every Engram table. Errors as EngramTable::Pack.
-absl::StatusOr<std::vector<std::shared_ptr<const engram_store::EngramTable>>> PackTables(
-    const LoadedModel& model, const engram_store::PackOptions& options);
-
-// The tensors of Engram layer `index` in the checkpoint.
-absl::StatusOr<engram_store::TableTensors> TensorsOfTable(const LoadedModel& model,
-                                                          size_t index);
 
 }  // namespace tessera::cli
 

@@ -13,6 +13,11 @@ using tessera::cli::Subcommand;
 
 constexpr std::array kSubcommands = {
     Subcommand{"serve", "Serves a model on this machine.", &tessera::cli::RunServe},
+    Subcommand{"coordinator", "Serves the API for workers that register with it.",
+               &tessera::cli::RunCoordinator},
+    Subcommand{"worker", "Runs one rank of a group.", &tessera::cli::RunWorker},
+    Subcommand{"engram", "Serves one shard of the Engram tables.",
+               &tessera::cli::RunEngram},
     Subcommand{"inspect", "Prints what a checkpoint holds.", &tessera::cli::RunInspect},
     Subcommand{"trace", "Writes the intermediates of one prompt.",
                &tessera::cli::RunTrace},

@@ -69,6 +69,7 @@ absl::StatusOr<std::vector<std::string>> LaunchCommand(
   std::vector<std::string> command = {"mpirun",
                                       "-n",
                                       std::to_string(num_ranks),
+                                      "--quiet",
                                       "--oversubscribe",
                                       "--bind-to",
                                       "none",

@@ -13,6 +13,8 @@
 #include "common/status_macros.h"
 #include "engram_store/client/engram_source.h"
 #include "engram_store/client/memory_source.h"
+#include "engram_store/table/checkpoint_tables.h"
+#include "engram_store/table/engram_table.h"
 #include "kernels/kernel_backend.h"
 #include "routing/expert_placement.h"
 #include "worker/comm/communicator.h"
@@ -28,7 +30,13 @@ absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
     return EngramSourceFactory(
         [](int) { return std::unique_ptr<engram_store::EngramSource>(); });
   }
-  TESSERA_ASSIGN_OR_RETURN(const auto tables, PackTables(model, {}));
+  TESSERA_ASSIGN_OR_RETURN(engram_store::LoadedTables loaded,
+                           engram_store::LoadEngramTables(
+                               *model.config.engram, *model.hash, *model.checkpoint, {}));
+  std::vector<std::shared_ptr<const engram_store::EngramTable>> tables;
+  for (std::unique_ptr<engram_store::EngramTable>& table : loaded.tables) {
+    tables.push_back(std::move(table));
+  }
   return EngramSourceFactory(
       [tables,
        clock](int) -> absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> {

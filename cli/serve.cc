@@ -5,21 +5,29 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/api_server.h"
+#include "cli/cell_options.h"
 #include "cli/load_progress.h"
 #include "cli/loaded_model.h"
 #include "cli/local_group_provider.h"
 #include "cli/model_options.h"
+#include "cli/process_cell.h"
+#include "cli/process_group_registry.h"
 #include "cli/rank_assembly.h"
 #include "cli/server_options.h"
 #include "cli/signals.h"
 #include "cli/subcommand.h"
+#include "fmt/format.h"
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/option_table.h"
+#include "common/option_value.h"
+#include "common/status.h"
 #include "common/status_macros.h"
 
 namespace tessera::cli {
@@ -43,6 +51,73 @@ absl::Status ServeInProcess(const ServerOptions& options, const GroupShape& shap
   return absl::OkStatus();
 }
 
+// The arguments of one worker or shard: what the user typed for the model, less what the
+// cell decides.
+std::vector<std::string> ChildArguments(const std::string& subcommand,
+                                        const ServerOptions& options,
+                                        const LogOptions& log_options) {
+  return {SelfPath(), subcommand, "--model=" + options.model.model,
+          "--log-level=" + log_options.level,
+          "--log-format=" + (log_options.format == "auto" && ::isatty(STDERR_FILENO) != 0
+                                 ? std::string("text")
+                                 : log_options.format)};
+}
+
+LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_options,
+                          const RankOptions& rank) {
+  LaunchPlan plan;
+  plan.engram_arguments = ChildArguments("engram", options, log_options);
+  plan.num_shards = options.engram_shards;
+  plan.num_replicas = options.engram_replicas;
+  plan.engram_source = options.engram_source;
+  plan.worker_arguments = ChildArguments("worker", options, log_options);
+  const ModelOptions& model = options.model;
+  for (const std::string& word :
+       {fmt::format("--workers={}", model.workers), fmt::format("--comm={}", model.comm),
+        fmt::format("--tensor-parallel-size={}", model.tensor_parallel_size),
+        fmt::format("--backend={}", model.backend),
+        fmt::format("--dtype={}", model.dtype),
+        fmt::format("--cpu-isa={}", model.cpu_isa),
+        fmt::format("--threads-per-rank={}", rank.num_threads),
+        fmt::format("--max-model-len={}", rank.runner.max_model_len),
+        fmt::format("--max-num-seqs={}", rank.runner.max_slots),
+        fmt::format("--max-num-batched-tokens={}", rank.runner.max_tokens),
+        fmt::format("--block-size={}", rank.runner.block_size),
+        fmt::format("--num-kv-blocks={}", rank.runner.num_blocks),
+        fmt::format("--collective-timeout={}", ShowOption(model.collective_timeout)),
+        fmt::format("--engram-timeout={}", ShowOption(model.engram_timeout)),
+        fmt::format("--step-timeout={}", ShowOption(options.step_timeout)),
+        fmt::format("--start-timeout={}", ShowOption(options.form_timeout))}) {
+    plan.worker_arguments.push_back(word);
+  }
+  return plan;
+}
+
+absl::Status ServeProcesses(const ServerOptions& options, const LogOptions& log_options,
+                            const GroupShape& shape, const SignalWatcher& signals) {
+  Clock* const clock = Clock::Real();
+  TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
+                           LoadModel(options.model.model));
+  TESSERA_ASSIGN_OR_RETURN(
+      const RankOptions rank,
+      RankOptionsOf(options.model, model->config, shape.num_ranks()));
+  if (options.engram_shards > 0 && !model->hash.has_value()) {
+    return InvalidArgumentF("--engram-shards {}: {} has no Engram tables",
+                            options.engram_shards, options.model.model);
+  }
+  ProcessCellOptions cell_options = CellOptionsOf(options, *model, rank, shape);
+  cell_options.token = MakeClusterToken();
+  cell_options.launch = MakeLaunchPlan(options, log_options, rank);
+  TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<ProcessCell> cell,
+                           ProcessCell::Create(cell_options, clock));
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::unique_ptr<ApiServer> server,
+      ApiServer::Create(options, *model, rank, shape, cell.get(), clock));
+  server->RunUntilSignal(signals);
+  cell->Stop();
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status RunServe(Arguments arguments) {
@@ -60,7 +135,13 @@ absl::Status RunServe(Arguments arguments) {
   const SignalWatcher* const signals = SignalWatcher::Start();
   TESSERA_RETURN_IF_ERROR(CheckExposure(options));
   TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, ShapeOf(options.model));
-  return ServeInProcess(options, shape, *signals);
+  if (options.model.workers == 0 && options.engram_shards > 0) {
+    return InvalidArgumentF("--engram-shards {} needs --workers and --comm mpi",
+                            options.engram_shards);
+  }
+  return options.model.workers == 0
+             ? ServeInProcess(options, shape, *signals)
+             : ServeProcesses(options, log_options, shape, *signals);
 }
 
 }  // namespace tessera::cli

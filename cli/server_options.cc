@@ -53,6 +53,20 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
              "reuse KV blocks of equal prompt beginnings");
 }
 
+void AddProcesses(OptionTable* table, ServerOptions* options) {
+  table->Heading("Engram");
+  table
+      ->Add("engram-shards", &options->engram_shards,
+            "shard processes that hold the Engram tables; 0: the ranks' own memory")
+      .Range(0, 1024);
+  table->Add("engram-replicas", &options->engram_replicas, "processes per shard")
+      .Range(1, 16);
+  table
+      ->Add("engram-source", &options->engram_source,
+            "how workers read shards: shm (mapped, same host) or remote (gRPC)")
+      .OneOf({"shm", "remote"});
+}
+
 void AddDeadlines(OptionTable* table, ServerOptions* options) {
   table->Heading("Deadlines");
   table->Add("request-timeout", &options->request_timeout, "of a whole request");
@@ -80,6 +94,7 @@ void AddServerOptions(OptionTable* table, ServerOptions* options) {
   AddModelOptions(table, &options->model);
   AddDoors(table, options);
   AddLimits(table, options);
+  AddProcesses(table, options);
   AddDeadlines(table, options);
 }
 

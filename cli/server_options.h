@@ -18,7 +18,7 @@ struct ServerOptions {
   ModelOptions model;
   std::string host = "127.0.0.1";
   int port = 8000;
-  int grpc_port = 8001;
+  std::optional<int> grpc_port;  // absent: 8001, or any free one if that is taken
   std::vector<std::string> served_model_name;
   std::vector<std::string> api_key;
   std::vector<std::string> allowed_origins;
@@ -48,6 +48,8 @@ struct ServerOptions {
 
   // Worker and shard processes.
   int engram_shards = 0;  // 0: tables in the ranks' own memory
+  int engram_replicas = 1;
+  std::string engram_source = "shm";
 };
 
 // Adds them, the model's included, to `table`; `options` must outlive it.

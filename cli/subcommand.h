@@ -45,7 +45,10 @@ absl::StatusOr<bool> ParseOptions(OptionTable* table, Arguments arguments);
 
 // The subcommands, each in the file of its name.
 absl::Status RunInspect(Arguments arguments);
+absl::Status RunCoordinator(Arguments arguments);
+absl::Status RunEngram(Arguments arguments);
 absl::Status RunServe(Arguments arguments);
+absl::Status RunWorker(Arguments arguments);
 absl::Status RunTrace(Arguments arguments);
 
 }  // namespace tessera::cli

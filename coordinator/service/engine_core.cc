@@ -134,6 +134,7 @@ absl::StatusOr<bool> EngineCore::Turn() {
     observer_->OnGroupReady(epoch_);
     return true;
   }
+  TESSERA_RETURN_IF_ERROR(provider_->CheckGroup(epoch_));
   bool busy = false;
   if (scheduler_->num_in_flight() < proto::StepExecutor::kMaxInFlight &&
       scheduler_->has_work()) {
@@ -266,7 +267,8 @@ absl::Time EngineCore::NextWakeup() const {
   if (state_ == GroupState::kDown) {
     wakeup = std::min(wakeup, next_form_);
   } else if (state_ == GroupState::kUp) {
-    wakeup = std::min(wakeup, snapshot_.last_step + options_.probe_interval);
+    wakeup = std::min({wakeup, snapshot_.last_step + options_.probe_interval,
+                       clock_->Now() + kGroupCheckPeriod});
   }
   if (live_.size() > 0) {
     wakeup = std::min({wakeup, drain_deadline_, clock_->Now() + kDeadlineCheck});

@@ -19,6 +19,8 @@ namespace tessera::coordinator {
 // One executor per rank: rank = dp_rank * tp + tp_rank.
 using RankExecutors = std::vector<std::shared_ptr<proto::StepExecutor>>;
 
+inline constexpr absl::Duration kGroupCheckPeriod = absl::Milliseconds(50);
+
 // Forms groups of ranks. Implemented by whoever starts or finds the workers.
 class GroupProvider {
  public:
@@ -32,6 +34,11 @@ class GroupProvider {
   // The group of `epoch` is over and was aborted. Called from the engine's thread; must
   // not block.
   virtual void OnGroupFailed(uint64_t epoch, const absl::Status& reason) = 0;
+
+  // What speaks against the group of `epoch` beside its steps, e.g. a process that ended.
+  // Asked in every turn of the engine and at least every kGroupCheckPeriod while it is
+  // idle; must not block.
+  virtual absl::Status CheckGroup(uint64_t /*epoch*/) { return absl::OkStatus(); }
 
   // Makes a Form in progress return soon; the engine is stopping. Any thread.
   virtual void CancelForm() {}
