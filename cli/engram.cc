@@ -8,7 +8,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
 #include "cli/loaded_model.h"
@@ -20,6 +19,7 @@
 #include "common/build_info.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/option_table.h"
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -79,7 +79,7 @@ absl::Status Serve(const ShardOptions& options, const SignalWatcher& signals) {
   for (const engram_store::ManifestTable& table : server->shard().manifest().tables) {
     digests.push_back(table.digest);
   }
-  absl::Notification refused;
+  Notification refused;
   std::unique_ptr<proto::ClusterClient> client;
   if (!options.cell.coordinator.empty()) {
     const auto rank =

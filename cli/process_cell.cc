@@ -10,7 +10,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
 #include "cli/child_process.h"
@@ -20,6 +19,7 @@
 #include "common/build_info.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "coordinator/cluster/cluster_service.h"
@@ -79,7 +79,7 @@ ProcessCell::~ProcessCell() {
 void ProcessCell::Stop() {
   cancelled_ = true;
   stopping_ = true;
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   executors_.clear();
   if (job_ != nullptr) {
     job_->Ask();
@@ -143,7 +143,7 @@ void ProcessCell::ForgetShard(size_t index) {
 }
 
 absl::Status ProcessCell::EnsureShards(absl::Time deadline) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   for (size_t i = 0; i < shards_.size(); ++i) {
     if (shards_[i].process == nullptr || !shards_[i].process->running()) {
       ForgetShard(i);
@@ -173,7 +173,7 @@ absl::Status ProcessCell::StartJob(uint64_t epoch) {
   std::vector<std::string> program = plan.worker_arguments;
   program.push_back(fmt::format("--coordinator={}", server_->address()));
   program.push_back(fmt::format("--epoch={}", epoch));
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (!shards_.empty()) {
     program.push_back(fmt::format("--engram-source={}", plan.engram_source));
     program.emplace_back("--engram-shard-addresses");
@@ -201,7 +201,7 @@ absl::Status ProcessCell::StartJob(uint64_t epoch) {
 }
 
 absl::Status ProcessCell::CheckJob() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (job_ != nullptr && !job_->running()) {
     return UnavailableF("{} ended with {}", job_->name(), *job_->outcome());
   }
@@ -223,7 +223,7 @@ absl::StatusOr<std::vector<std::string>> ProcessCell::AwaitWorkers(uint64_t epoc
       }
     }
     if (members.size() == num_ranks) {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       group_members_ = members;
       return addresses;
     }
@@ -258,14 +258,14 @@ absl::StatusOr<coordinator::RankExecutors> ProcessCell::Form(uint64_t epoch) {
   }
   log::Info("cell", "formed a group of processes",
             {{"epoch", epoch}, {"ranks", options_.num_ranks}});
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   executors_ = executors;
   fault_ = absl::OkStatus();
   return executors;
 }
 
 absl::Status ProcessCell::CheckGroup(uint64_t) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return fault_;
 }
 
@@ -274,7 +274,7 @@ void ProcessCell::OnGroupFailed(uint64_t epoch, const absl::Status& reason) {
              {{"epoch", epoch}, {"error", reason.ToString()}});
   std::vector<uint64_t> members;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     executors_.clear();
     members = std::move(group_members_);
     group_members_.clear();
@@ -298,7 +298,7 @@ bool ProcessCell::ShardHasReplica(size_t shard) {
 absl::Status ProcessCell::FindFault() {
   state_.Sweep();
   const auto view = state_.View();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (executors_.empty()) {
     return absl::OkStatus();
   }
@@ -338,7 +338,7 @@ void ProcessCell::Watch() {
     if (!fault.ok()) {
       coordinator::RankExecutors executors;
       {
-        absl::MutexLock lock(&mutex_);
+        MutexLock lock(&mutex_);
         executors = std::move(executors_);
         executors_.clear();
         fault_ = fault;

@@ -17,7 +17,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "cli/child_process.h"
 #include "cli/loaded_model.h"
@@ -25,6 +24,7 @@
 #include "cli/server_options.h"
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "coordinator/cluster/cluster_service.h"
 #include "coordinator/cluster/cluster_state.h"
 #include "coordinator/service/rank_group.h"
@@ -98,7 +98,7 @@ class ProcessCell final : public coordinator::GroupProvider {
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> stopping_{false};
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<Shard> shards_ ABSL_GUARDED_BY(mutex_);  // [num_shards * num_replicas]
   std::unique_ptr<ChildProcess> job_ ABSL_GUARDED_BY(mutex_);
   coordinator::RankExecutors executors_ ABSL_GUARDED_BY(mutex_);  // of the live group

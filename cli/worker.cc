@@ -8,7 +8,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
 #include "cli/load_progress.h"
@@ -25,6 +24,7 @@
 #include "common/build_info.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/option_table.h"
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -92,7 +92,7 @@ absl::Status ServeRank(const WorkerOptions& options, const LoadedModel& model,
                        const RankOptions& rank_options, AssembledRank& rank, int index,
                        const SignalWatcher& signals) {
   Clock* const clock = Clock::Real();
-  absl::Notification ended;
+  Notification ended;
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<worker::RankThread> thread,
       worker::RankThread::Create(
@@ -110,7 +110,7 @@ absl::Status ServeRank(const WorkerOptions& options, const LoadedModel& model,
                                   .auth_token = options.cell.cluster_token,
                                   .step_timeout = options.step_timeout},
                                  thread.get(), clock));
-  absl::Notification refused;
+  Notification refused;
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<proto::ClusterClient> client,
       proto::ClusterClient::Create({.coordinator_address = options.cell.coordinator,
