@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -153,7 +154,7 @@ class HttpClient::Connection {
     http::response_parser<http::buffer_body> parser;
     parser.header_limit(kHeaderBytesMax);
     // The body is bounded where it is kept: a stream may go on for long.
-    parser.body_limit(boost::none);
+    parser.body_limit(std::numeric_limits<uint64_t>::max());
     TESSERA_RETURN_IF_ERROR(Await(options_.read_timeout, [&](auto done) {
       http::async_read_header(*stream_, buffer_, parser, std::move(done));
     }));

@@ -40,7 +40,7 @@ struct HttpClientOptions {
   // eventfd; -1: none. It stays the caller's, is never read, and may be shared.
   int cancel_descriptor = -1;
   // Sent with every request, beside those that HTTP needs.
-  std::vector<std::pair<std::string, std::string>> headers;
+  std::vector<std::pair<std::string, std::string>> headers = {};
   size_t body_bytes_max = size_t{64} << 20;  // Of an answer that is not a stream.
   size_t event_bytes_max = size_t{8} << 20;
 };
