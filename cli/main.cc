@@ -18,6 +18,7 @@ constexpr std::array kSubcommands = {
     Subcommand{"worker", "Runs one rank of a group.", &tessera::cli::RunWorker},
     Subcommand{"engram", "Serves one shard of the Engram tables.",
                &tessera::cli::RunEngram},
+    Subcommand{"chat", "Talks to a running server.", &tessera::cli::RunChat},
     Subcommand{"inspect", "Prints what a checkpoint holds.", &tessera::cli::RunInspect},
     Subcommand{"trace", "Writes the intermediates of one prompt.",
                &tessera::cli::RunTrace},

@@ -1,0 +1,165 @@
+#include "cli/client/chat_session.h"
+
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "tests/testing/scripted_http_server.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tessera::cli {
+namespace {
+
+using ::nlohmann::json;
+using ::tessera::testing::IsOkAndHolds;
+using ::tessera::testing::ReceivedRequest;
+using ::tessera::testing::ScriptedAnswer;
+using ::tessera::testing::ScriptedHttpServer;
+using ::tessera::testing::StatusIs;
+using ::tessera::testing::StreamAnswer;
+using ::tessera::testing::WholeAnswer;
+using ::testing::HasSubstr;
+
+std::string Delta(const json& delta) {
+  return json{{"choices", {{{"index", 0}, {"delta", delta}}}}}.dump();
+}
+
+// Answers every message with the next of `answers` and keeps the bodies.
+class ChatSessionTest : public ::testing::Test {
+ protected:
+  void Start(std::vector<ScriptedAnswer> answers, ChatSessionOptions options = {}) {
+    answers_ = std::move(answers);
+    server_ =
+        std::make_unique<ScriptedHttpServer>([this](const ReceivedRequest& request) {
+          bodies_.push_back(json::parse(request.body));
+          return answers_.at(bodies_.size() - 1);
+        });
+    client_ = *OpenAiClient::Create({.url = server_->url()}, "");
+    options.model = "demo";
+    session_ = std::make_unique<ChatSession>(options, client_.get(), &out_, &notes_);
+  }
+
+  std::vector<ScriptedAnswer> answers_;
+  std::vector<json> bodies_;
+  std::unique_ptr<ScriptedHttpServer> server_;
+  std::unique_ptr<OpenAiClient> client_;
+  std::ostringstream out_;
+  std::ostringstream notes_;
+  std::unique_ptr<ChatSession> session_;
+};
+
+ScriptedAnswer Reply(const std::string& text) {
+  return StreamAnswer({Delta({{"role", "assistant"}, {"content", ""}}),
+                       Delta({{"content", text}}), Delta(json::object()),
+                       R"({"choices":[],"usage":{}})", "[DONE]"});
+}
+
+TEST_F(ChatSessionTest, SendsTheWholeConversation) {
+  Start({Reply("one"), Reply("two")}, {.system = "be brief"});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  EXPECT_EQ(out_.str(), "one\ntwo\n");
+  const json expected = {{{"role", "system"}, {"content", "be brief"}},
+                         {{"role", "user"}, {"content", "a"}},
+                         {{"role", "assistant"}, {"content", "one"}},
+                         {{"role", "user"}, {"content", "b"}}};
+  EXPECT_EQ(bodies_.at(1).at("messages"), expected);
+  EXPECT_EQ(bodies_.at(1).at("stream"), true);
+  EXPECT_EQ(bodies_.at(1).at("model"), "demo");
+}
+
+TEST_F(ChatSessionTest, SendsOnlyTheSettingsThatWereGiven) {
+  Start({Reply("x"), Reply("x")}, {.max_tokens = 5, .temperature = 0.5});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(0).at("max_tokens"), 5);
+  EXPECT_EQ(bodies_.at(0).at("temperature"), 0.5);
+  EXPECT_FALSE(bodies_.at(0).contains("chat_template_kwargs"));
+  EXPECT_FALSE(bodies_.at(0).contains("seed"));
+  EXPECT_THAT(session_->Handle("/thinking off"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(1).at("chat_template_kwargs"), (json{{"thinking", false}}));
+}
+
+TEST_F(ChatSessionTest, ReasoningIsDimmedOnATerminalAndNeverSentBack) {
+  const ScriptedAnswer answer = StreamAnswer({Delta({{"reasoning_content", "hm"}}),
+                                              Delta({{"reasoning_content", "m"}}),
+                                              Delta({{"content", "yes"}}), "[DONE]"});
+  Start({answer, Reply("x")}, {.terminal = true});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(out_.str(), "\x1b[2mhmm\x1b[0m\n\nyes\n");
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(1).at("messages").at(1),
+            (json{{"role", "assistant"}, {"content", "yes"}}));
+}
+
+TEST_F(ChatSessionTest, APipeGetsTheAnswerAlone) {
+  Start({StreamAnswer(
+      {Delta({{"reasoning_content", "hm"}}), Delta({{"content", "y\x1b"}}), "[DONE]"})});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(out_.str(), "y\x1b\n");
+}
+
+TEST_F(ChatSessionTest, AFailedMessageIsForgotten) {
+  Start({WholeAnswer(429, "application/json", R"({"error":{"message":"queue is full"}})"),
+         Reply("x")});
+  EXPECT_THAT(session_->Handle("a"),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("queue is full")));
+  EXPECT_EQ(session_->num_messages(), 0U);
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(1).at("messages"), json({{{"role", "user"}, {"content", "b"}}}));
+}
+
+TEST_F(ChatSessionTest, AReplyWithoutItsEndIsAnError) {
+  Start({StreamAnswer({Delta({{"content", "half"}})}),
+         StreamAnswer(
+             {Delta({{"content", "half"}}),
+              R"({"error":{"message":"a worker was lost","code":"worker_lost"}})"})});
+  EXPECT_THAT(session_->Handle("a"), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(session_->Handle("a"),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("a worker was lost")));
+  EXPECT_EQ(session_->num_messages(), 0U);
+}
+
+TEST_F(ChatSessionTest, CommandsChangeTheConversation) {
+  Start({Reply("x"), Reply("y")});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/reset"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/system  talk like a pirate"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  const json expected = {{{"role", "system"}, {"content", "talk like a pirate"}},
+                         {{"role", "user"}, {"content", "b"}}};
+  EXPECT_EQ(bodies_.at(1).at("messages"), expected);
+}
+
+TEST_F(ChatSessionTest, WhatIsNoMessageSendsNothing) {
+  Start({});
+  EXPECT_THAT(session_->Handle("  "), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/hepl"), IsOkAndHolds(true));
+  EXPECT_THAT(notes_.str(), HasSubstr("/hepl is no command"));
+  EXPECT_THAT(session_->Handle("/thinking"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/help"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/quit"), IsOkAndHolds(false));
+  EXPECT_EQ(bodies_.size(), 0U);
+}
+
+TEST_F(ChatSessionTest, InputThatIsNotUtf8IsSentReplaced) {
+  Start({Reply("x")});
+  EXPECT_THAT(session_->Handle("a\xff"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(0).at("messages").at(0).at("content"), "a\xEF\xBF\xBD");
+}
+
+TEST(ForTerminal, DropsControlCharactersAndKeepsText) {
+  EXPECT_EQ(ForTerminal("a\tb\nc"), "a\tb\nc");
+  EXPECT_EQ(ForTerminal("a\x1b[2Jb\rc\x07\x7f"), "a[2Jbc");
+  EXPECT_EQ(ForTerminal("\xC2\x9B"
+                        "2J \xC2\xA0\xC3\xA9"),
+            "2J \xC2\xA0\xC3\xA9");
+}
+
+}  // namespace
+}  // namespace tessera::cli
