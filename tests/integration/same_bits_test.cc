@@ -4,14 +4,21 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
+#include "cli/cell_options.h"
 #include "cli/loaded_model.h"
 #include "cli/rank_assembly.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
+#include "engram_store/service/engram_server.h"
+#include "engram_store/service/engram_shard.h"
+#include "engram_store/table/checkpoint_tables.h"
+#include "engram_store/table/shared_segment.h"
 #include "model/tensors/checkpoint.h"
 #include "tests/integration/group_harness.h"
 
@@ -160,6 +167,54 @@ TEST_F(SameBits, WithAPrefixHit) {
       // The longest prompt finds its full blocks in the cache.
       EXPECT_GE(outputs->back().cached_tokens, 128);
     }
+  }
+}
+
+// Two shards of the model's tables, served by this process.
+std::vector<std::unique_ptr<engram_store::EngramServer>> StartShards(
+    const cli::LoadedModel& model, const std::string& token) {
+  constexpr uint32_t kNumShards = 2;
+  std::vector<std::unique_ptr<engram_store::EngramServer>> servers;
+  for (uint32_t shard = 0; shard < kNumShards; ++shard) {
+    engram_store::PackOptions pack;
+    pack.shard = {shard, kNumShards};
+    pack.shared_memory = true;
+    pack.prefix_bytes = engram_store::kSegmentHeaderBytes;
+    auto tables = engram_store::LoadEngramTables(*model.config.engram, *model.hash,
+                                                 *model.checkpoint, pack);
+    EXPECT_TRUE(tables.ok()) << tables.status();
+    auto parts = engram_store::EngramShard::Create({}, std::move(tables->manifest),
+                                                   std::move(tables->tables));
+    EXPECT_TRUE(parts.ok()) << parts.status();
+    auto server = engram_store::EngramServer::Create({.auth_token = token}, Clock::Real(),
+                                                     *std::move(parts));
+    EXPECT_TRUE(server.ok()) << server.status();
+    servers.push_back(*std::move(server));
+  }
+  return servers;
+}
+
+TEST_F(SameBits, WithEngramInSharedMemoryAndOverGrpc) {
+  const std::string token = "same bits";
+  const auto servers = StartShards(*model_, token);
+  for (const char* source : {"shm", "remote"}) {
+    SCOPED_TRACE(source);
+    cli::EngramOptions engram;
+    engram.source = source;
+    for (const auto& server : servers) {
+      engram.shard_addresses.push_back(server->address());
+    }
+    HarnessOptions options = Options(2, 1, 64);
+    options.prefix_caching = false;
+    auto harness = GroupHarness::Create(*model_, options, [&](int) {
+      return cli::OpenEngramSource(*model_, engram, token,
+                                   Clock::Real()->Now() + absl::Seconds(20),
+                                   Clock::Real());
+    });
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    auto outputs = (*harness)->Run(*prompts_, kNumTokens);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    ExpectBaseline(*outputs, true);
   }
 }
 

@@ -301,6 +301,9 @@ absl::Status ModelRunner::SampleAll(const proto::StepPlan& plan,
       context, picked,
       [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
   const auto vocab = static_cast<size_t>(config_.vocab_size);
+  if (parts_.tp->rank() == 0) {
+    result.sampled.reserve(static_cast<size_t>(count));
+  }
   size_t row = 0;
   for (const proto::SlotWork& work : plan.work) {
     if (!work.sample) {

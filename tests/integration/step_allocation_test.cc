@@ -1,0 +1,102 @@
+// A steady decode step allocates nothing: counted by replacing the global allocation
+// functions of this binary, on one rank of the demo model with the cpu backend.
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "cli/loaded_model.h"
+#include "cli/rank_assembly.h"
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "proto/step_plan.h"
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+
+void* CountedAllocation(size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  void* memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr) {
+    throw std::bad_alloc();
+  }
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return CountedAllocation(size); }
+void* operator new[](size_t size) { return CountedAllocation(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace tessera {
+namespace {
+
+constexpr uint32_t kSequences = 8;
+
+proto::StepPlan Prefill() {
+  proto::StepPlan plan;
+  plan.epoch = 1;
+  plan.step = 1;
+  plan.placement_version = 1;
+  for (uint32_t slot = 0; slot < kSequences; ++slot) {
+    proto::SlotAdmission admission;
+    admission.slot = slot;
+    admission.prompt_length = 5;
+    admission.sampling.seed = slot;
+    admission.blocks = {slot * 4, slot * 4 + 1, slot * 4 + 2, slot * 4 + 3};
+    plan.admissions.push_back(admission);
+    plan.work.push_back({.slot = slot,
+                         .from_sample = false,
+                         .sample = true,
+                         .tokens = {0, 312, static_cast<int32_t>(100 + slot), 7, 8}});
+  }
+  return plan;
+}
+
+proto::StepPlan Decode(uint64_t step) {
+  proto::StepPlan plan;
+  plan.epoch = 1;
+  plan.step = step;
+  plan.placement_version = 1;
+  for (uint32_t slot = 0; slot < kSequences; ++slot) {
+    plan.work.push_back(
+        {.slot = slot, .from_sample = true, .sample = true, .tokens = {}});
+  }
+  return plan;
+}
+
+TEST(StepAllocation, ADecodeStepAllocatesItsResultAlone) {
+  const auto model = cli::LoadModel("models/demo");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto engram = cli::ResidentEngram(**model, Clock::Real());
+  ASSERT_TRUE(engram.ok()) << engram.status();
+  cli::RankOptions options;
+  options.num_threads = 2;
+  options.runner.num_blocks = 64;
+  auto ranks = cli::AssembleLocalGroup(**model, {}, options, *engram, Clock::Real());
+  ASSERT_TRUE(ranks.ok()) << ranks.status();
+  worker::ModelRunner& runner = *ranks->front().runner;
+  ASSERT_TRUE(runner.Execute(Prefill()).ok());
+  ASSERT_TRUE(runner.Execute(Decode(2)).ok());
+  for (uint64_t step = 3; step < 8; ++step) {
+    const proto::StepPlan plan = Decode(step);
+    const int64_t before = allocations.load();
+    const auto result = runner.Execute(plan);
+    const int64_t during = allocations.load() - before;
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_EQ(result->sampled.size(), kSequences);
+    // The vector of sampled tokens is the caller's; it is reserved in one piece.
+    EXPECT_LE(during, 1) << "step " << step;
+  }
+}
+
+}  // namespace
+}  // namespace tessera
