@@ -19,6 +19,8 @@ constexpr std::array kSubcommands = {
     Subcommand{"engram", "Serves one shard of the Engram tables.",
                &tessera::cli::RunEngram},
     Subcommand{"chat", "Talks to a running server.", &tessera::cli::RunChat},
+    Subcommand{"bench", "Loads a running server and measures it.",
+               &tessera::cli::RunBench},
     Subcommand{"inspect", "Prints what a checkpoint holds.", &tessera::cli::RunInspect},
     Subcommand{"trace", "Writes the intermediates of one prompt.",
                &tessera::cli::RunTrace},

@@ -44,6 +44,7 @@ int Dispatch(std::span<const Subcommand> subcommands, Arguments arguments,
 absl::StatusOr<bool> ParseOptions(OptionTable* table, Arguments arguments);
 
 // The subcommands, each in the file of its name.
+absl::Status RunBench(Arguments arguments);
 absl::Status RunChat(Arguments arguments);
 absl::Status RunInspect(Arguments arguments);
 absl::Status RunCoordinator(Arguments arguments);
