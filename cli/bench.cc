@@ -216,8 +216,8 @@ absl::Status BenchServe(BenchOptions options, Clock* clock) {
   }
   TESSERA_RETURN_IF_ERROR(WarmUp(options, clock));
   std::cerr << fmt::format(
-      "{} requests to {}{}: {} + {} tokens, rate {}, at most {} at once\n",
-      planned.size(), options.base_url, options.load.endpoint,
+      "{} requests to {} at {}: {} + {} tokens, rate {}, at most {} at once\n",
+      planned.size(), options.load.model, options.base_url,
       options.workload.prefix_len + options.workload.input_len,
       options.workload.output_len, options.request_rate, options.load.max_concurrency);
   TESSERA_ASSIGN_OR_RETURN(const LoadRun run, RunLoad(options.load, planned, clock));

@@ -155,6 +155,9 @@ absl::Status ChatSession::Ask(const std::string& text) {
     *out_ << '\n';
   }
   out_->flush();
+  if (end.status.ok() && reply.empty() && options_.terminal) {
+    *notes_ << "(the reply is empty)\n" << std::flush;
+  }
   // The reasoning of earlier turns is never part of the next prompt, so it is not kept.
   const bool keep = end.status.ok() ||
                     (end.status.code() == absl::StatusCode::kCancelled && !reply.empty());

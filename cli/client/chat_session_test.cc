@@ -8,7 +8,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include <sys/eventfd.h>
+#include <unistd.h>
 
+#include "common/mutex.h"
 #include "tests/testing/scripted_http_server.h"
 #include "tests/testing/status_matchers.h"
 
@@ -39,11 +42,20 @@ class ChatSessionTest : public ::testing::Test {
           bodies_.push_back(json::parse(request.body));
           return answers_.at(bodies_.size() - 1);
         });
-    client_ = *OpenAiClient::Create({.url = server_->url()}, "");
+    HttpClientOptions http;
+    http.url = server_->url();
+    http.cancel_descriptor = cancel_;
+    client_ = *OpenAiClient::Create(http, "");
     options.model = "demo";
     session_ = std::make_unique<ChatSession>(options, client_.get(), &out_, &notes_);
   }
 
+  ~ChatSessionTest() override {
+    server_.reset();
+    ::close(cancel_);
+  }
+
+  const int cancel_ = ::eventfd(0, EFD_CLOEXEC);
   std::vector<ScriptedAnswer> answers_;
   std::vector<json> bodies_;
   std::unique_ptr<ScriptedHttpServer> server_;
@@ -123,6 +135,36 @@ TEST_F(ChatSessionTest, AReplyWithoutItsEndIsAnError) {
   EXPECT_THAT(session_->Handle("a"),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("a worker was lost")));
   EXPECT_EQ(session_->num_messages(), 0U);
+}
+
+TEST_F(ChatSessionTest, WhatCameOfAStoppedReplyIsKept) {
+  Notification over;
+  ScriptedAnswer answer = StreamAnswer({Delta({{"content", "half"}}), "[DONE]"});
+  answer.after_piece = [this, &over](size_t written) {
+    if (written == 2) {
+      // Stops the client when the text is on its way.
+      const uint64_t value = 1;
+      EXPECT_EQ(::write(cancel_, &value, sizeof(value)), ssize_t{sizeof(value)});
+      over.WaitForNotification();
+    }
+  };
+  Start({answer, Reply("x")});
+  absl::StatusOr<bool> stopped = session_->Handle("a");
+  EXPECT_THAT(stopped, StatusIs(absl::StatusCode::kCancelled));
+  over.Notify();
+  uint64_t value = 0;
+  ASSERT_EQ(::read(cancel_, &value, sizeof(value)), ssize_t{sizeof(value)});
+  // The cancellation may overtake the text; the message is forgotten then.
+  const bool arrived = out_.str() == "half\n";
+  EXPECT_EQ(session_->num_messages(), arrived ? 2U : 0U);
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(1).at("messages").size(), arrived ? 3U : 1U);
+}
+
+TEST_F(ChatSessionTest, AnEmptyReplyIsSaidOnATerminal) {
+  Start({Reply("")}, {.terminal = true});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_THAT(notes_.str(), HasSubstr("the reply is empty"));
 }
 
 TEST_F(ChatSessionTest, CommandsChangeTheConversation) {

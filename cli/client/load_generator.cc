@@ -37,20 +37,28 @@ json RequestBody(const LoadOptions& options, const PlannedRequest& request) {
   return body;
 }
 
-// True when the chunk brings tokens: text, or an empty piece of an unfinished choice,
-// which a server sends when its token is half a character.
-bool BringsTokens(const json& chunk) {
+// What a chunk says of the answer's only choice.
+struct Progression {
+  // Text, or an empty piece of an unfinished choice, which a server sends when its token
+  // is half a character.
+  bool brings_tokens = false;
+  bool finishes = false;
+};
+
+Progression ProgressionOf(const json& chunk) {
   const auto choices = chunk.find("choices");
   if (choices == chunk.end() || !choices->is_array() || choices->empty() ||
       !choices->front().is_object()) {
-    return false;
+    return {};
   }
   const json& choice = choices->front();
   const auto text = choice.find("text");
   const auto reason = choice.find("finish_reason");
-  const bool unfinished = reason == choice.end() || reason->is_null();
-  return text != choice.end() && text->is_string() &&
-         (unfinished || !text->get_ref<const std::string&>().empty());
+  Progression out;
+  out.finishes = reason != choice.end() && !reason->is_null();
+  out.brings_tokens = text != choice.end() && text->is_string() &&
+                      (!out.finishes || !text->get_ref<const std::string&>().empty());
+  return out;
 }
 
 std::optional<int64_t> UsageCount(const json& chunk, const char* key) {
@@ -75,7 +83,9 @@ void SendOne(const LoadOptions& options, const PlannedRequest& request,
   const absl::Time sent = clock->Now();
   absl::Time last = sent;
   const StreamEnd end = client->Stream(options.endpoint, body, [&](const json& chunk) {
-    if (BringsTokens(chunk)) {
+    const Progression progression = ProgressionOf(chunk);
+    // An answer may be its end alone, when the model has nothing to say.
+    if (progression.brings_tokens || (progression.finishes && pieces == 0)) {
       const absl::Time now = clock->Now();
       if (pieces++ == 0) {
         record->time_to_first_token = now - sent;

@@ -89,6 +89,21 @@ TEST(LoadGenerator, SendsTokenIdsAndCountsFromUsage) {
   EXPECT_LE(server.num_connections(), 4);
 }
 
+TEST(LoadGenerator, AnAnswerThatIsItsEndAloneIsAnAnswer) {
+  ScriptedHttpServer server([](const ReceivedRequest&) {
+    return StreamAnswer(
+        {R"({"choices":[{"text":"","finish_reason":"stop"}]})",
+         R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}})",
+         "[DONE]"});
+  });
+  const auto run = RunLoad(OptionsFor(server), Planned(1), Clock::Real());
+  ASSERT_THAT(run, IsOk());
+  EXPECT_EQ(run->records[0].error_kind, "");
+  EXPECT_EQ(run->records[0].output_tokens, 1);
+  EXPECT_GT(run->records[0].time_to_first_token, absl::ZeroDuration());
+  EXPECT_EQ(run->records[0].gaps.size(), 0U);
+}
+
 TEST(LoadGenerator, NeverMoreRequestsThanTheConcurrencyAndAsManyWhenTheyWait) {
   Mutex mutex;
   int running = 0;
