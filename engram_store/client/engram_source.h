@@ -41,6 +41,10 @@ struct EngramSourceStats {
   uint64_t bytes = 0;
   uint64_t errors = 0;
   uint64_t late_waits = 0;  // Wait had to block
+  // Of the distinct rows of each request; 0 where there is no cache.
+  uint64_t cache_hits = 0;
+  uint64_t cache_misses = 0;  // asked of the source behind the cache
+  uint64_t cache_evictions = 0;
 };
 
 // Step thread only, unless an implementation says more.

@@ -338,10 +338,12 @@ absl::Status RemoteSource::Wait(PendingRows pending, absl::Time deadline) {
 }
 
 EngramSourceStats RemoteSource::stats() const {
-  return EngramSourceStats{.lookups = shards_->lookups,
-                           .bytes = shards_->bytes,
-                           .errors = shards_->errors,
-                           .late_waits = shards_->late_waits};
+  EngramSourceStats stats;
+  stats.lookups = shards_->lookups;
+  stats.bytes = shards_->bytes;
+  stats.errors = shards_->errors;
+  stats.late_waits = shards_->late_waits;
+  return stats;
 }
 
 uint64_t RemoteSource::failovers() const { return shards_->failovers; }

@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 
+#include "engram_store/client/cached_source.h"
 #include "engram_store/client/memory_source.h"
 #include "engram_store/client/remote_source.h"
 #include "engram_store/client/shared_memory_source.h"
@@ -28,9 +29,10 @@ const std::byte kUntouched{0xAA};
 // One way to reach the rows of a RandomModel.
 struct Variant {
   std::string label;
-  std::string name;  // what EngramSource::name() says
+  std::string name;  // what EngramSource::name() says; of the source behind a cache
   uint32_t num_shards;
   size_t num_replicas;
+  uint64_t cache_bytes = 0;  // of a cache in front; 0: none
 };
 
 class EngramSourceTest : public ::testing::TestWithParam<Variant> {
@@ -45,6 +47,17 @@ class EngramSourceTest : public ::testing::TestWithParam<Variant> {
   }
 
   absl::StatusOr<std::unique_ptr<EngramSource>> Make(const EngramManifest& expected) {
+    auto source = MakeUncached(expected);
+    if (GetParam().cache_bytes == 0 || !source.ok()) {
+      return source;
+    }
+    return CachedSource::Create(
+        {.capacity_bytes = GetParam().cache_bytes, .max_pending = kMaxPending},
+        *std::move(source));
+  }
+
+  absl::StatusOr<std::unique_ptr<EngramSource>> MakeUncached(
+      const EngramManifest& expected) {
     if (GetParam().name == "resident") {
       std::vector<std::shared_ptr<const EngramTable>> tables = {model_.Table(0),
                                                                 model_.Table(1)};
@@ -98,7 +111,7 @@ class EngramSourceTest : public ::testing::TestWithParam<Variant> {
 };
 
 TEST_P(EngramSourceTest, SaysWhatItServes) {
-  EXPECT_EQ(source_->name(), GetParam().name);
+  EXPECT_EQ(source_->name(), GetParam().cache_bytes > 0 ? "cached" : GetParam().name);
   ASSERT_EQ(source_->tables().size(), 2u);
   for (size_t i = 0; i < 2; ++i) {
     const ManifestTable& table = model_.manifest().tables[i];
@@ -211,7 +224,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Variant{"Resident", "resident", 1, 0},
                       Variant{"SharedMemory", "shm", kNumShards, 1},
                       Variant{"RemoteOneShard", "remote", 1, 1},
-                      Variant{"RemoteThreeShardsTwoReplicas", "remote", kNumShards, 2}),
+                      Variant{"RemoteThreeShardsTwoReplicas", "remote", kNumShards, 2},
+                      // Room for every row, and for few.
+                      Variant{"CachedRemote", "remote", kNumShards, 2, 1 << 20},
+                      Variant{"CachedRemoteThrashing", "remote", kNumShards, 1, 4000},
+                      Variant{"CachedResident", "resident", 1, 0, 1 << 20}),
     [](const ::testing::TestParamInfo<Variant>& variant) { return variant.param.label; });
 
 // What only a source with another side can do wrong.
