@@ -145,7 +145,11 @@ void ProcessCell::ForgetShard(size_t index) {
 absl::Status ProcessCell::EnsureShards(absl::Time deadline) {
   MutexLock lock(&mutex_);
   for (size_t i = 0; i < shards_.size(); ++i) {
-    if (shards_[i].process == nullptr || !shards_[i].process->running()) {
+    Shard& shard = shards_[i];
+    // One that hangs runs and is silent: every group that reaches for it would fail.
+    const bool silent = !shard.address.empty() && ShardAddress(i).empty();
+    if (shard.process == nullptr || silent || !shard.process->running()) {
+      shard.process.reset();
       ForgetShard(i);
       TESSERA_RETURN_IF_ERROR(StartShard(i));
     }
@@ -160,6 +164,7 @@ absl::Status ProcessCell::EnsureShards(absl::Time deadline) {
                             *shards_[i].process->outcome());
       }
       if (clock_->Now() >= deadline) {
+        shards_[i].process->Stop(absl::ZeroDuration());
         return DeadlineExceededF("{} has not registered", shards_[i].process->name());
       }
       clock_->Sleep(kPoll);
