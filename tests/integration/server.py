@@ -281,7 +281,7 @@ class Server:
     # Ending it.
 
     def processes(self):
-        """{pid: command line} of every live process that descends from this server."""
+        """{pid: words of its command line} of every live process that descends from this server."""
         mark = f"{MARK}={self._mark}".encode()
         found = {}
         for entry in os.listdir("/proc"):
@@ -291,15 +291,18 @@ class Server:
                 environment = pathlib.Path("/proc", entry, "environ").read_bytes()
                 if mark in environment.split(b"\0"):
                     words = pathlib.Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
-                    found[int(entry)] = " ".join(word.decode(errors="replace") for word in words)
+                    found[int(entry)] = [word.decode(errors="replace") for word in words]
             except OSError:
                 continue  # it ended meanwhile, or is another user's
         return found
 
-    def children(self, *words):
-        """Pids of descendants whose command line holds the words next to each other, oldest first."""
-        return sorted(pid for pid, line in self.processes().items()
-                      if pid != self.process.pid and " ".join(words) in line)
+    def children(self, role):
+        """Pids of its processes with that role, oldest first: worker, engram or mpirun."""
+        def plays(words):
+            if role == "mpirun":
+                return os.path.basename(words[0]) == role
+            return os.path.basename(words[0]) == os.path.basename(_binary) and words[1:2] == [role]
+        return sorted(pid for pid, words in self.processes().items() if plays(words))
 
     def send(self, number):
         os.kill(self.process.pid, number)

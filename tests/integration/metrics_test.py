@@ -1,0 +1,121 @@
+"""/metrics: promtool accepts the native names, and the series move when the server works."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import unittest
+
+import server
+
+# Series that load moves, by what they tell: (what, regular expression of native names).
+MOVING = (
+    ("throughput", r"tessera_generation_tokens_total$"),
+    ("throughput", r"tessera_prompt_tokens_total$"),
+    ("requests", r'tessera_requests_total\{.*="length".*\}$'),
+    ("requests", r'tessera_http_requests_total\{.*"/v1/completions".*\}$'),
+    ("queue", r"tessera_queue_wait_seconds_count"),
+    ("latency", r"tessera_time_to_first_token_seconds_count"),
+    ("latency", r"tessera_inter_token_latency_seconds_count"),
+    ("step", r"tessera_step_seconds_count"),
+    ("step", r"tessera_scheduler_step_seconds_count"),
+    ("engram", r"tessera_engram_rows_total"),
+    ("engram", r"tessera_engram_wait_seconds_count"),
+)
+
+
+def promtool():
+    return shutil.which("promtool") or next(
+        (str(path) for path in [pathlib.Path("build/tools/promtool")] if path.exists()), None)
+
+
+def total(scrape, pattern):
+    return sum(value for name, value in scrape.items() if re.match(pattern, name))
+
+
+class Scrapes(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        # Two run, the rest wait, so that the queue shows.
+        cls.server = server.start(cls, "--max-num-seqs", 2)
+
+    def test_load_moves_the_series(self):
+        before = self.server.metrics()
+        streams = [self.server.stream(server.endless(prompt=f"# {i}\n", max_tokens=1500))
+                   for i in range(5)]
+        for stream in streams:
+            self.addCleanup(stream.close)
+
+        def full():
+            scrape = self.server.metrics()
+            return scrape if total(scrape, "tessera_queue_size") == 3 else None
+        during = server.wait_until(full, "three requests show in the queue")
+        self.assertEqual(total(during, "tessera_running_sequences"), 2)
+        self.assertGreater(total(during, r'tessera_kv_blocks\{state="used"\}'), 0)
+        self.assertGreater(total(during, "tessera_queue_tokens"), 0)
+        self.assertGreater(total(during, "tessera_pool_saturation_ratio"), 0)
+        self.assertEqual(total(during, "tessera_http_streams_open"), 5)
+        self.assertGreaterEqual(total(during, "tessera_expert_load_imbalance_ratio"), 1)
+        for stream in streams:
+            stream.close()
+        self.server.wait_idle()
+        self.assertTrue(self.server.generate(server.endless(max_tokens=20)).done)
+        after = self.server.metrics()
+        for what, pattern in MOVING:
+            with self.subTest(what=what, pattern=pattern):
+                self.assertGreater(total(after, pattern), total(before, pattern))
+        self.assertEqual(total(after, "tessera_http_client_disconnects_total"), 5)
+        self.assertEqual(total(after, "tessera_http_streams_open"), 0)
+
+    def test_the_vllm_names_agree_with_the_native_ones(self):
+        self.assertTrue(self.server.generate(server.endless(max_tokens=5)).done)
+        native = self.server.metrics("native")
+        vllm = self.server.metrics("vllm")
+        self.assertFalse([name for name in native if ":" in name.split("{")[0]])
+        for alias, name in (("vllm:generation_tokens_total", "tessera_generation_tokens_total"),
+                            ("vllm:prompt_tokens_total", "tessera_prompt_tokens_total"),
+                            ("vllm:num_requests_running", "tessera_running_sequences")):
+            self.assertEqual(total(vllm, alias), total(native, name), alias)
+        for name in vllm:
+            if name.startswith("vllm:num_requests_running"):
+                self.assertIn('model_name="demo"', name)
+        everything = self.server.metrics("all")
+        self.assertLessEqual({name.split("{")[0] for name in (*native, *vllm)},
+                             {name.split("{")[0] for name in everything})
+
+    def test_refused_requests_are_counted(self):
+        before = total(self.server.metrics(), r'tessera_http_requests_total\{.*"400".*\}')
+        self.server.post("/v1/completions", {})
+        after = total(self.server.metrics(), r'tessera_http_requests_total\{.*"400".*\}')
+        self.assertEqual(after, before + 1)
+        self.assertEqual(self.server.get("/metrics?names=bogus").status, 400)
+
+    def test_promtool_accepts_the_native_names(self):
+        tool = promtool()
+        if tool is None:
+            self.skipTest("promtool is not installed; ./dev setup fetches it")
+        self.assertTrue(self.server.generate(server.endless(max_tokens=5)).done)
+        text = self.server.get("/metrics?names=native").body
+        self.assertIn(b"tessera_ready 1", text)
+        checked = subprocess.run([tool, "check", "metrics"], input=text, capture_output=True,
+                                 timeout=server.PATIENCE, check=False)
+        self.assertEqual((checked.returncode, checked.stderr.decode(), checked.stdout.decode()),
+                         (0, "", ""))
+
+
+@unittest.skipUnless(server.has_mpi(), "mpirun is not installed")
+class OverProcesses(unittest.TestCase):
+    def test_collectives_and_engram_show(self):
+        running = server.start(self, *server.CLUSTER)
+        before = running.metrics()
+        self.assertTrue(running.generate(server.endless(max_tokens=20)).done)
+        after = running.metrics()
+        for pattern in (r"tessera_collective_seconds_(count|sum)", r"tessera_collective_bytes_total",
+                        r"tessera_engram_rows_total"):
+            with self.subTest(pattern=pattern):
+                self.assertGreater(total(after, pattern), total(before, pattern))
+        self.assertEqual(total(after, "tessera_ready_workers"), 4)
+
+
+if __name__ == "__main__":
+    server.main()
