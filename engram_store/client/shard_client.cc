@@ -24,8 +24,11 @@ namespace {
 using Stub = engram::v1::EngramShardService::Stub;
 
 // A shard that was restarted is found again within about a second.
-constexpr int kMinReconnectMs = 20;
+constexpr int kFirstReconnectMs = 20;
 constexpr int kMaxReconnectMs = 1000;
+// gRPC gives a connection attempt the "minimal backoff" to succeed: a busy host needs
+// more than a few milliseconds.
+constexpr int kConnectMs = 2000;
 
 void PrepareContext(grpc::ClientContext* context, const std::string& token,
                     absl::Time deadline) {
@@ -153,8 +156,8 @@ class GrpcShardClient final : public ShardClient {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(static_cast<int>(
         std::min<uint64_t>(max_response_bytes, std::numeric_limits<int32_t>::max())));
-    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kMinReconnectMs);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kMinReconnectMs);
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectMs);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
     // Shards are addressed directly; an http_proxy of the environment is not for them.
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
