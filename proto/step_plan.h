@@ -28,8 +28,8 @@ struct SamplingParams {
   uint32_t choice_index = 0;  // a draw is keyed by (seed, choice_index, position)
   int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's; n: the n best as well
   int32_t min_tokens = 0;     // stop ids are masked until so many tokens were generated
-  std::vector<int32_t> stop_token_ids;  // only read while min_tokens is not reached
-  std::vector<std::pair<int32_t, float>> logit_bias;  // at most 1024
+  std::vector<int32_t> stop_token_ids = {};  // only read while min_tokens is not reached
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // at most 1024
 
   bool operator==(const SamplingParams&) const = default;
 };
@@ -39,18 +39,18 @@ struct SlotAdmission {
   // Tokens before the first position to compute: empty, or (after a prefix hit, a
   // preemption or a new epoch) the whole history: n-grams and penalties are rebuilt from
   // true token ids.
-  std::vector<int32_t> history;
+  std::vector<int32_t> history = {};
   uint32_t prompt_length =
       0;  // tokens of the prompt: the rest of the history was generated
-  std::vector<uint32_t> blocks;  // block table so far
-  SamplingParams sampling;
+  std::vector<uint32_t> blocks = {};  // block table so far
+  SamplingParams sampling = {};
 
   bool operator==(const SlotAdmission&) const = default;
 };
 
 struct BlockAppend {
   uint32_t slot = 0;
-  std::vector<uint32_t> blocks;
+  std::vector<uint32_t> blocks = {};
 
   bool operator==(const BlockAppend&) const = default;
 };
@@ -61,7 +61,7 @@ struct SlotWork {
   uint32_t slot = 0;
   bool from_sample = false;
   bool sample = false;  // sample after the last of the tokens
-  std::vector<int32_t> tokens;
+  std::vector<int32_t> tokens = {};
 
   bool operator==(const SlotWork&) const = default;
 };
@@ -70,9 +70,9 @@ struct StepPlan {
   uint64_t epoch = 0;
   uint64_t step = 0;  // counts up by one inside an epoch
   uint64_t placement_version = 0;
-  std::vector<uint32_t> releases;  // slots
-  std::vector<SlotAdmission> admissions;
-  std::vector<BlockAppend> appends;
+  std::vector<uint32_t> releases = {};  // slots
+  std::vector<SlotAdmission> admissions = {};
+  std::vector<BlockAppend> appends = {};
   std::vector<SlotWork>
       work;  // may be empty: the rank still takes part in the collectives
 
@@ -92,7 +92,7 @@ struct SampledToken {
   int32_t token = 0;
   uint32_t position = 0;  // of the token in its sequence
   float logprob = 0;      // log-softmax of the raw logits; only if asked for
-  std::vector<TokenLogprob> top;
+  std::vector<TokenLogprob> top = {};
 
   bool operator==(const SampledToken&) const = default;
 };
@@ -115,8 +115,8 @@ struct StepCounters {
 struct StepResult {
   uint64_t epoch = 0;
   uint64_t step = 0;
-  std::vector<SampledToken> sampled;
-  StepCounters counters;
+  std::vector<SampledToken> sampled = {};
+  StepCounters counters = {};
 
   bool operator==(const StepResult&) const = default;
 };
