@@ -22,7 +22,7 @@ void* CountedAllocation(size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   void* memory = std::malloc(size == 0 ? 1 : size);
   if (memory == nullptr) {
-    throw std::bad_alloc();
+    std::abort();
   }
   return memory;
 }
