@@ -247,14 +247,20 @@ absl::Status RunBench(Arguments arguments) {
                     "and latencies. Ends with 1 if a request failed.");
   Declare(&table, &options);
   const bool named = !arguments.empty() && arguments.front() == "serve";
-  const bool asks_help =
-      !arguments.empty() && (arguments.front() == "--help" || arguments.front() == "-h");
-  if (!named && !asks_help) {
+  const bool options_only = !arguments.empty() && arguments.front().starts_with('-');
+  if (!named && !options_only) {
     return InvalidArgumentF("expected tessera bench serve [OPTIONS]");
   }
   TESSERA_ASSIGN_OR_RETURN(
       const bool go_on, ParseOptions(&table, named ? arguments.subspan(1) : arguments));
-  return go_on ? BenchServe(std::move(options), Clock::Real()) : absl::OkStatus();
+  if (!go_on) {
+    return absl::OkStatus();
+  }
+  if (!named) {
+    return InvalidArgumentF("expected tessera bench serve in front of {}",
+                            arguments.front());
+  }
+  return BenchServe(std::move(options), Clock::Real());
 }
 
 }  // namespace tessera::cli
