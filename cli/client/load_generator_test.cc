@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -158,6 +159,8 @@ TEST(LoadGenerator, FailuresAreRecordedByKindAndTheRunGoesOn) {
 
 TEST(LoadGenerator, CancellingLeavesTheRestUnsent) {
   const int event = ::eventfd(0, EFD_CLOEXEC);
+  // Closed after the server, whose threads write to it.
+  const std::shared_ptr<void> closing(nullptr, [event](void*) { ::close(event); });
   std::atomic<int> count{0};
   ScriptedHttpServer server([&count, event](const ReceivedRequest&) {
     if (count.fetch_add(1) == 1) {
@@ -178,7 +181,6 @@ TEST(LoadGenerator, CancellingLeavesTheRestUnsent) {
   EXPECT_EQ(run->records[1].error_kind, "cancelled");
   EXPECT_FALSE(run->records[2].sent);
   EXPECT_FALSE(run->records[3].sent);
-  ::close(event);
 }
 
 TEST(LoadGenerator, RequestsStartAtTheirTime) {
