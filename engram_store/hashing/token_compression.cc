@@ -148,17 +148,19 @@ std::vector<int32_t> CompressTokenIds(const model::Tokenizer& tokenizer) {
 std::vector<int32_t> RawIdsGroupedOtherwise(std::span<const int32_t> expected,
                                             std::span<const int32_t> actual) {
   TESSERA_CHECK_EQ(expected.size(), actual.size());
-  // Groups are paired when both are new at one raw id.
+  // Groups are paired at the first raw id that is new in both; an id that pairs a new
+  // group with a known one differs, and leaves the new one for the next.
   absl::flat_hash_map<int32_t, int32_t> actual_of_expected;
   absl::flat_hash_map<int32_t, int32_t> expected_of_actual;
   std::vector<int32_t> differing;
   for (size_t id = 0; id < expected.size(); ++id) {
-    const auto [to_actual, new_expected] =
-        actual_of_expected.try_emplace(expected[id], actual[id]);
-    const auto [to_expected, new_actual] =
-        expected_of_actual.try_emplace(actual[id], expected[id]);
-    if (new_expected != new_actual || to_actual->second != actual[id] ||
-        to_expected->second != expected[id]) {
+    const auto to_actual = actual_of_expected.find(expected[id]);
+    const bool new_expected = to_actual == actual_of_expected.end();
+    const bool new_actual = !expected_of_actual.contains(actual[id]);
+    if (new_expected && new_actual) {
+      actual_of_expected.emplace(expected[id], actual[id]);
+      expected_of_actual.emplace(actual[id], expected[id]);
+    } else if (new_expected || to_actual->second != actual[id]) {
       differing.push_back(static_cast<int32_t>(id));
     }
   }

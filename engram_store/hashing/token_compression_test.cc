@@ -154,6 +154,8 @@ TEST(RawIdsGroupedOtherwise, DoesNotCountWhatIsMerelyRenumbered) {
   EXPECT_EQ(RawIdsGroupedOtherwise(Ids{0, 1, 1, 2}, Ids{5, 0, 0, 1}), Ids{});
   // One group cut in two, all later numbers shifted.
   EXPECT_EQ(RawIdsGroupedOtherwise(Ids{0, 1, 1, 2, 3}, Ids{0, 1, 2, 3, 4}), Ids{2});
+  // The first of a group astray: the others are still one group.
+  EXPECT_EQ(RawIdsGroupedOtherwise(Ids{0, 1, 1, 1}, Ids{0, 0, 1, 1}), Ids{1});
   // Two groups in one.
   EXPECT_EQ(RawIdsGroupedOtherwise(Ids{0, 1, 2, 0}, Ids{0, 1, 1, 0}), Ids{2});
 }
