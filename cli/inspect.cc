@@ -1,17 +1,54 @@
 // tessera inspect: what a checkpoint folder holds, after checking that it holds all of
 // it.
+#include <cstring>
 #include <iostream>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "cli/subcommand.h"
 
+#include "common/log.h"
 #include "common/option_table.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "engram_store/hashing/token_compression.h"
+#include "model/tensors/checkpoint.h"
 #include "model/tensors/model_summary.h"
+#include "model/tokenizer/tokenizer.h"
 
 namespace tessera::cli {
+namespace {
+
+// Whether the Engram map that the checkpoint ships is the one its tokenizer gives. A
+// difference is a warning, not an error: the shipped map is what serving uses, and it may
+// have been made with another version of Unicode.
+absl::Status CheckEngramMap(const std::string& directory) {
+  absl::StatusOr<std::unique_ptr<model::Tokenizer>> tokenizer =
+      model::Tokenizer::Load(directory);
+  if (absl::IsNotFound(tokenizer.status())) {
+    return absl::OkStatus();  // Nothing to compare with.
+  }
+  TESSERA_RETURN_IF_ERROR(tokenizer.status());
+  TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                           model::Checkpoint::Open(directory));
+  TESSERA_ASSIGN_OR_RETURN(const model::TensorRef map,
+                           checkpoint->Find("engram.compressed_ids"));
+  // The summary has checked dtype and shape; the mapping need not be aligned.
+  std::vector<int32_t> compressed_ids(map.data.size() / sizeof(int32_t));
+  std::memcpy(compressed_ids.data(), map.data.data(),
+              compressed_ids.size() * sizeof(int32_t));
+  const absl::Status verified =
+      engram_store::VerifyCompressedIds(**tokenizer, compressed_ids);
+  if (!verified.ok()) {
+    log::Warning("inspect", "the engram map is not that of the tokenizer",
+                 {{"difference", verified.ToString()}});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status RunInspect(Arguments arguments) {
   std::string model;
@@ -33,6 +70,9 @@ absl::Status RunInspect(Arguments arguments) {
                            model::SummarizeDirectory(model));
   std::cout << (json ? model::FormatSummaryJson(summary) : model::FormatSummary(summary))
             << std::flush;
+  if (summary.config.engram.has_value() && !summary.digest.empty()) {
+    return CheckEngramMap(model);
+  }
   return absl::OkStatus();
 }
 
