@@ -1,5 +1,6 @@
 #include "cli/child_process.h"
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include <unistd.h>
 
 #include "common/clock.h"
 
@@ -42,16 +44,29 @@ TEST(ChildProcess, AProgramThatDoesNotExistIsAnError) {
   EXPECT_EQ(child.status().code(), absl::StatusCode::kUnavailable);
 }
 
+// Starts `script` and returns once it has set its trap, which it says by making a file.
+std::unique_ptr<ChildProcess> StartTrapped(const std::string& trap) {
+  const std::string path =
+      ::testing::TempDir() + "child_process_test_" + std::to_string(::getpid());
+  std::unique_ptr<ChildProcess> child = StartShell("trap " + trap + " TERM; : > " + path +
+                                                   "; while true; do sleep 0.02; done");
+  const absl::Time deadline = Clock::Real()->Now() + absl::Seconds(60);
+  while (!std::filesystem::exists(path) && Clock::Real()->Now() < deadline) {
+    Clock::Real()->Sleep(absl::Milliseconds(1));
+  }
+  EXPECT_TRUE(std::filesystem::remove(path));
+  return child;
+}
+
 TEST(ChildProcess, StopEndsAProgramThatIgnoresSigterm) {
-  const auto child = StartShell("trap '' TERM; while true; do sleep 1; done");
+  const auto child = StartTrapped("''");
   child->Stop(absl::Milliseconds(50));
   EXPECT_EQ(child->outcome(), "signal 9");
 }
 
 TEST(ChildProcess, StopLetsAProgramEndByItself) {
-  const auto child = StartShell("trap 'exit 3' TERM; while true; do sleep 0.05; done");
-  Clock::Real()->Sleep(absl::Milliseconds(200));
-  child->Stop(absl::Seconds(20));
+  const auto child = StartTrapped("'exit 3'");
+  child->Stop(absl::Seconds(60));
   EXPECT_EQ(child->outcome(), "exit code 3");
 }
 
