@@ -23,6 +23,7 @@ struct ModelOptions {
   int workers = 0;  // 0: rank threads in this process
   std::string comm = "in-process";
   std::string backend = "cpu";
+  std::string load_format = "auto";
   std::string dtype = "auto";
   std::string kv_cache_dtype = "auto";
   std::string cpu_isa = "auto";
