@@ -22,6 +22,7 @@
 #include "coordinator/api/api_context.h"
 #include "coordinator/api/api_observer.h"
 #include "coordinator/service/engine_core.h"
+#include "kernels/kernel_backend.h"
 
 namespace tessera::cli {
 namespace {
@@ -122,7 +123,11 @@ coordinator::MetricsOptions MetricsOptionsOf(const ServerOptions& options,
   metrics.kv_cache_dtype = options.model.kv_cache_dtype;
   metrics.enable_prefix_caching = options.enable_prefix_caching;
   metrics.version = Version();
-  metrics.isa = options.model.cpu_isa;
+  // What the ranks of a machine like this one choose; a backend without threads costs
+  // nothing.
+  const auto backend = kernels::CreateBackend(
+      {.name = rank.backend, .dtype = rank.dtype, .cpu_isa = rank.cpu_isa});
+  metrics.isa = backend.ok() ? std::string((*backend)->isa()) : rank.cpu_isa;
   metrics.numerics_id = NumericsIdOf(rank);
   return metrics;
 }
