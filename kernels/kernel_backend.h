@@ -103,6 +103,10 @@ class KernelBackend {
   // In place on x [rows…, D]: orthonormal Walsh-Hadamard in natural order, D a power of
   // two.
   virtual void Hadamard(Stream& stream, TensorView x) = 0;
+  // In place on x [rows…, D]: each vector to e4m3 with one power-of-two scale and back:
+  //   s = the smallest 2^k >= max(max|x|, 1e-4) / 448; x = e4m3(x / s) * s,
+  // evaluated in float32 whatever the activation type, nearest value, ties to even.
+  virtual void FakeQuantizeE4M3(Stream& stream, TensorView x) = 0;
   // x *= factor, in place.
   virtual void Scale(Stream& stream, TensorView x, double factor) = 0;
   // out = silu(gate) * up; all [T, m].

@@ -52,7 +52,8 @@ struct IndexerSelectArgs {
   TensorView num_selected;  // out [T] i32
 };
 
-// Absorbed MLA over the selected positions, in rising order:
+// Absorbed MLA over the selected positions, in rising order, or over all that the query
+// sees, 0..positions[t], where `selected` is a view of rank 0:
 //   a = (q_latent . latent_s + q_rope . k_rope_s) * scale; o = softmax(a) latent
 // softmax: subtract the maximum, exponentiate, divide the weighted sum by the sum of
 // exponentials. A row that selects nothing (padding) gets zeros.
@@ -62,8 +63,8 @@ struct MlaAttentionArgs {
   TensorView latent;    // paged cache [num_blocks, block_size, c]
   TensorView k_rope;    // paged cache [num_blocks, block_size, r]
   PagedIndex index;
-  TensorView selected;      // [T, topk] i32
-  TensorView num_selected;  // [T] i32
+  TensorView selected;      // [T, topk] i32, or rank 0: everything visible
+  TensorView num_selected;  // [T] i32, or rank 0 with it
   double scale = 1;
   TensorView out;  // [T, H, c]
 };

@@ -118,15 +118,122 @@ void SelectOverThreads(CpuContext& context, const IndexerSelectArgs& args, int64
   StoreSelection(args, t, best, count);
 }
 
-// Places of the selected rows of query t in a paged cache.
+// What a cached row meets while it is in registers.
+constexpr int64_t kHeadsPerItem = 4;
+
+// Rows that one pass over a cache takes where a query attends to everything: their scores
+// must fit the scratch. Passes begin at multiples of it whatever else a step holds.
+constexpr int64_t kRowsPerPass = 4096;
+static_assert(kRowsPerPass <= kMaxTopk);
+
+// Places in a paged cache of `count` positions from `first` on, or of selected[0..].
 void FindRows(const PagedIndex& index, const TensorView& cache, const int32_t* blocks,
-              const int32_t* selected, int64_t count, int64_t* offsets) {
+              const int32_t* selected, int64_t first, int64_t count, int64_t* offsets) {
   const auto block_size = static_cast<int32_t>(index.block_size);
   for (int64_t i = 0; i < count; ++i) {
-    const int32_t position = selected[i];
+    const int32_t position =
+        selected != nullptr ? selected[i] : static_cast<int32_t>(first + i);
     offsets[i] = blocks[position / block_size] * cache.stride(0) +
                  position % block_size * cache.stride(1);
   }
+}
+
+// Merges a pass into what the passes before it gave: both are normalised sums with the
+// maximum and the total of their exponentials.
+void MergePass(const SimdOps& simd, const float* pass, float pass_maximum,
+               float pass_total, int64_t size, float* out, float* maximum, float* total) {
+  const float larger = pass_maximum > *maximum ? pass_maximum : *maximum;
+  float factors[2] = {*maximum - larger, pass_maximum - larger};
+  simd.exp(factors, factors, 2);
+  const float before = *total * factors[0];
+  const float added = pass_total * factors[1];
+  const float sum = before + added;
+  const float keep = before / sum;
+  const float add = added / sum;
+  for (int64_t i = 0; i < size; ++i) {
+    out[i] = out[i] * keep + pass[i] * add;
+  }
+  *maximum = larger;
+  *total = sum;
+}
+
+// One query and a few heads over all that the query sees, pass after pass. `task` has
+// all but the rows.
+void AttendToAll(CpuContext& context, const MlaAttentionArgs& args, int64_t t,
+                 AttentionTask task, int thread) {
+  const CpuContext::ThreadScratch& scratch = context.scratch(thread);
+  const int32_t* blocks = BlocksOfRow(args.index, t);
+  const int64_t visible = *args.index.positions.row<int32_t>(t) + 1;
+  float* const out = task.out;
+  const int64_t out_stride = task.out_stride;
+  float maxima[kHeadsPerItem];
+  float totals[kHeadsPerItem];
+  float pass_maxima[kHeadsPerItem];
+  float pass_totals[kHeadsPerItem];
+  task.latent_offsets = scratch.offsets;
+  task.rope_offsets = scratch.offsets + kMaxTopk;
+  for (int64_t first = 0; first < visible; first += kRowsPerPass) {
+    task.count = std::min(kRowsPerPass, visible - first);
+    FindRows(args.index, args.latent, blocks, nullptr, first, task.count,
+             scratch.offsets);
+    FindRows(args.index, args.k_rope, blocks, nullptr, first, task.count,
+             scratch.offsets + kMaxTopk);
+    if (first == 0) {
+      task.maxima = maxima;
+      task.totals = totals;
+      context.simd().attention(task);
+      continue;
+    }
+    task.out = scratch.rows;
+    task.out_stride = task.latent_dim;
+    task.maxima = pass_maxima;
+    task.totals = pass_totals;
+    context.simd().attention(task);
+    for (int64_t h = 0; h < task.heads; ++h) {
+      MergePass(context.simd(), scratch.rows + h * task.latent_dim, pass_maxima[h],
+                pass_totals[h], task.latent_dim, out + h * out_stride, &maxima[h],
+                &totals[h]);
+    }
+  }
+}
+
+// One query and a few heads over the selected rows. `found`: the query whose rows this
+// thread's offsets name.
+void AttendToSelected(CpuContext& context, const MlaAttentionArgs& args, int64_t t,
+                      AttentionTask task, int thread, int64_t* found) {
+  task.count = *args.num_selected.row<int32_t>(t);
+  TESSERA_CHECK(task.count >= 0 && task.count <= args.selected.dim(1));
+  if (task.count == 0) {  // a padding row that sees nothing
+    for (int64_t h = 0; h < task.heads; ++h) {
+      std::fill_n(task.out + h * task.out_stride, task.latent_dim, 0.0F);
+    }
+    return;
+  }
+  int64_t* offsets = context.scratch(thread).offsets;
+  if (*found != t) {
+    const int32_t* blocks = BlocksOfRow(args.index, t);
+    const int32_t* selected = args.selected.row<int32_t>(t);
+    FindRows(args.index, args.latent, blocks, selected, 0, task.count, offsets);
+    FindRows(args.index, args.k_rope, blocks, selected, 0, task.count,
+             offsets + kMaxTopk);
+    *found = t;
+  }
+  task.latent_offsets = offsets;
+  task.rope_offsets = offsets + kMaxTopk;
+  context.simd().attention(task);
+}
+
+// Rows that all queries meet together, at most; an estimate of the work.
+int64_t CountRows(const MlaAttentionArgs& args) {
+  const int64_t queries = args.q_latent.dim(0);
+  if (args.selected.rank > 0) {
+    return queries * args.selected.dim(1);
+  }
+  int64_t rows = 0;
+  for (int64_t t = 0; t < queries; ++t) {
+    rows += *args.index.positions.row<int32_t>(t) + 1;
+  }
+  return rows;
 }
 
 }  // namespace
@@ -162,16 +269,15 @@ void IndexerSelect(CpuContext& context, const IndexerSelectArgs& args) {
 }
 
 void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
-  constexpr int64_t kHeadsPerItem =
-      4;  // what a cached row meets while it is in registers
+  const bool all = args.selected.rank == 0;
   const int64_t queries = args.q_latent.dim(0);
   const int64_t heads = args.q_latent.dim(1);
-  const int64_t topk = args.selected.dim(1);
+  const int64_t most = all ? kRowsPerPass : args.selected.dim(1);
   AttentionTask common = {};
   common.latent_dim = args.q_latent.dim(2);
   common.rope_dim = args.q_rope.dim(2);
-  TESSERA_CHECK_LE(topk, kMaxTopk);
-  TESSERA_CHECK_LE(4 * (common.latent_dim + common.rope_dim + topk + 48), kScratchFloats);
+  TESSERA_CHECK_LE(most, kMaxTopk);
+  TESSERA_CHECK_LE(4 * (common.latent_dim + common.rope_dim + most + 48), kScratchFloats);
   common.q_latent_stride = args.q_latent.stride(1);
   common.q_rope_stride = args.q_rope.stride(1);
   common.latent = args.latent.as<float>();
@@ -182,37 +288,23 @@ void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
   const auto body = [&](int64_t begin, int64_t end, int thread) {
     AttentionTask task = common;
     task.scratch = context.scratch(thread).panel;
-    int64_t* latent_offsets = context.scratch(thread).offsets;
-    int64_t* rope_offsets = latent_offsets + kMaxTopk;
-    int64_t found = -1;  // the query whose rows the offsets name
+    int64_t found = -1;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t t = item / groups;
       const int64_t head = item % groups * kHeadsPerItem;
-      task.count = *args.num_selected.row<int32_t>(t);
       task.heads = std::min(kHeadsPerItem, heads - head);
-      TESSERA_CHECK(task.count >= 0 && task.count <= topk);
-      if (task.count == 0) {  // a padding row that sees nothing
-        for (int64_t h = head; h < head + task.heads; ++h) {
-          std::fill_n(args.out.row<float>(t, h), task.latent_dim, 0.0F);
-        }
-        continue;
-      }
-      if (found != t) {
-        const int32_t* blocks = BlocksOfRow(args.index, t);
-        const int32_t* selected = args.selected.row<int32_t>(t);
-        FindRows(args.index, args.latent, blocks, selected, task.count, latent_offsets);
-        FindRows(args.index, args.k_rope, blocks, selected, task.count, rope_offsets);
-        found = t;
-      }
-      task.latent_offsets = latent_offsets;
-      task.rope_offsets = rope_offsets;
       task.q_latent = args.q_latent.row<float>(t, head);
       task.q_rope = args.q_rope.row<float>(t, head);
       task.out = args.out.row<float>(t, head);
-      context.simd().attention(task);
+      if (all) {
+        AttendToAll(context, args, t, task, thread);
+      } else {
+        AttendToSelected(context, args, t, task, thread, &found);
+      }
     }
   };
-  const int64_t work = queries * heads * topk * (2 * common.latent_dim + common.rope_dim);
+  const int64_t work =
+      CountRows(args) * heads * (2 * common.latent_dim + common.rope_dim);
   context.ParallelFor(queries * groups, work, body);
 }
 

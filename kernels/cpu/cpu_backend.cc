@@ -89,6 +89,9 @@ class CpuBackend final : public KernelBackend {
     cpu::Rope(*context_, x, positions, inv_freq, pairing);
   }
   void Hadamard(Stream&, TensorView x) override { cpu::Hadamard(*context_, x); }
+  void FakeQuantizeE4M3(Stream&, TensorView x) override {
+    cpu::FakeQuantizeE4M3(*context_, x);
+  }
   void Scale(Stream&, TensorView x, double factor) override {
     cpu::Scale(*context_, x, factor);
   }

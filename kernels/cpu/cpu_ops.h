@@ -122,6 +122,7 @@ void RmsNorm(CpuContext& context, TensorView x, const WeightView& weight, double
              TensorView out);
 void LayerNorm(CpuContext& context, TensorView x, const float* weight, const float* bias,
                double eps, TensorView out);
+void FakeQuantizeE4M3(CpuContext& context, TensorView x);
 void Scale(CpuContext& context, TensorView x, double factor);
 void SiluMul(CpuContext& context, TensorView gate, TensorView up, TensorView out);
 void Add(CpuContext& context, TensorView x, TensorView out);

@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/cpu/cpu_ops.h"
+#include "model/formats/number_formats.h"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -80,6 +83,23 @@ void LayerNorm(CpuContext& context, TensorView x, const float* weight, const flo
                double eps, TensorView out) {
   ForEachRowPair(context, x, out, 4, [&](const float* in, float* to, int64_t n, int) {
     context.simd().layer_norm(in, weight, bias, static_cast<float>(eps), to, n);
+  });
+}
+
+void FakeQuantizeE4M3(CpuContext& context, TensorView x) {
+  ForEachRowPair(context, x, x, 8, [](const float*, float* values, int64_t n, int) {
+    float largest = model::kActivationAmaxFloor;
+    bool damaged = false;
+    for (int64_t i = 0; i < n; ++i) {
+      const float size = std::abs(values[i]);
+      damaged = damaged || std::isnan(size);
+      largest = std::max(largest, size);
+    }
+    const float scale = damaged ? std::numeric_limits<float>::quiet_NaN()
+                                : model::PowerOfTwoCeil(largest * (1.0F / 448.0F));
+    for (int64_t i = 0; i < n; ++i) {
+      values[i] = model::E4M3ToFloat(model::FloatToE4M3(values[i] / scale)) * scale;
+    }
   });
 }
 

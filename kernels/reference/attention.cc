@@ -44,6 +44,20 @@ bool Before(const std::vector<T>& scores, int32_t a, int32_t b) {
   return x > y || (x == y && a < b);
 }
 
+// The positions that query row t attends to.
+void AttendedPositions(const MlaAttentionArgs& args, int64_t t,
+                       std::vector<int32_t>& positions) {
+  if (args.selected.rank == 0) {
+    positions.resize(static_cast<size_t>(*args.index.positions.row<int32_t>(t) + 1));
+    std::iota(positions.begin(), positions.end(), 0);
+    return;
+  }
+  const int64_t count = *args.num_selected.row<int32_t>(t);
+  TESSERA_CHECK(count >= 0 && count <= args.selected.dim(1));
+  const int32_t* selected = args.selected.row<int32_t>(t);
+  positions.assign(selected, selected + count);
+}
+
 }  // namespace
 
 template <typename T>
@@ -73,11 +87,12 @@ template <typename T>
 void MlaAttention(const MlaAttentionArgs& args) {
   const int64_t latent_dim = args.q_latent.dim(2);
   const int64_t rope_dim = args.q_rope.dim(2);
-  std::vector<T> scores(static_cast<size_t>(args.selected.dim(1)));
+  std::vector<T> scores;
+  std::vector<int32_t> selected;
   for (int64_t t = 0; t < args.q_latent.dim(0); ++t) {
-    const int64_t count = *args.num_selected.row<int32_t>(t);
-    TESSERA_CHECK(count >= 0 && count <= args.selected.dim(1));
-    const int32_t* selected = args.selected.row<int32_t>(t);
+    AttendedPositions(args, t, selected);
+    const auto count = static_cast<int64_t>(selected.size());
+    scores.resize(selected.size());
     for (int64_t h = 0; h < args.q_latent.dim(1); ++h) {
       T* out = args.out.row<T>(t, h);
       std::fill_n(out, latent_dim, T{0});
@@ -85,8 +100,10 @@ void MlaAttention(const MlaAttentionArgs& args) {
         continue;
       }
       for (int64_t i = 0; i < count; ++i) {
-        const T* latent = CachedRow<T>(args.latent, args.index, t, selected[i]);
-        const T* k_rope = CachedRow<T>(args.k_rope, args.index, t, selected[i]);
+        const T* latent =
+            CachedRow<T>(args.latent, args.index, t, selected[static_cast<size_t>(i)]);
+        const T* k_rope =
+            CachedRow<T>(args.k_rope, args.index, t, selected[static_cast<size_t>(i)]);
         scores[static_cast<size_t>(i)] =
             (Dot(args.q_latent.row<T>(t, h), latent, latent_dim) +
              Dot(args.q_rope.row<T>(t, h), k_rope, rope_dim)) *
@@ -96,7 +113,8 @@ void MlaAttention(const MlaAttentionArgs& args) {
       for (int64_t i = 0; i < count; ++i) {
         T& score = scores[static_cast<size_t>(i)];
         score = std::exp(score - maximum);
-        const T* latent = CachedRow<T>(args.latent, args.index, t, selected[i]);
+        const T* latent =
+            CachedRow<T>(args.latent, args.index, t, selected[static_cast<size_t>(i)]);
         for (int64_t c = 0; c < latent_dim; ++c) {
           out[c] = MulAdd(score, latent[c], out[c]);
         }

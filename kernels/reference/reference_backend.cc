@@ -73,6 +73,9 @@ class ReferenceBackend final : public KernelBackend {
     reference::Rope<T>(x, positions, inv_freq, pairing);
   }
   void Hadamard(Stream&, TensorView x) override { reference::Hadamard<T>(x); }
+  void FakeQuantizeE4M3(Stream&, TensorView x) override {
+    reference::FakeQuantizeE4M3<T>(x);
+  }
   void Scale(Stream&, TensorView x, double factor) override {
     reference::Scale<T>(x, factor);
   }

@@ -34,6 +34,8 @@ template <typename T>
 void LayerNorm(TensorView x, const float* weight, const float* bias, double eps,
                TensorView out);
 template <typename T>
+void FakeQuantizeE4M3(TensorView x);
+template <typename T>
 void Scale(TensorView x, double factor);
 template <typename T>
 void SiluMul(TensorView gate, TensorView up, TensorView out);

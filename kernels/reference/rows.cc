@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/reference/reference_ops.h"
 #include "kernels/reference/sums.h"
 #include "kernels/reference/weight_decode.h"
+#include "model/formats/number_formats.h"
 
 namespace tessera::kernels::reference {
 namespace {
@@ -84,6 +86,26 @@ void LayerNorm(TensorView x, const float* weight, const float* bias, double eps,
 }
 
 template <typename T>
+void FakeQuantizeE4M3(TensorView x) {
+  ForEachRowPair<T>(x, x, [](const T*, T* values, int64_t n) {
+    float largest = model::kActivationAmaxFloor;
+    bool damaged = false;
+    for (int64_t i = 0; i < n; ++i) {
+      const float size = std::abs(static_cast<float>(values[i]));
+      damaged = damaged || std::isnan(size);
+      largest = std::max(largest, size);
+    }
+    const float scale = damaged ? std::numeric_limits<float>::quiet_NaN()
+                                : model::PowerOfTwoCeil(largest * (1.0F / 448.0F));
+    for (int64_t i = 0; i < n; ++i) {
+      const float code_value =
+          model::E4M3ToFloat(model::FloatToE4M3(static_cast<float>(values[i]) / scale));
+      values[i] = static_cast<T>(code_value * scale);
+    }
+  });
+}
+
+template <typename T>
 void Scale(TensorView x, double factor) {
   ForEachRowPair<T>(x, x, [&](const T*, T* values, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
@@ -141,6 +163,7 @@ void StorePaged(TensorView x, TensorView slots, TensorView cache) {
   template void RmsNorm<T>(TensorView, const WeightView&, double, TensorView); \
   template void LayerNorm<T>(TensorView, const float*, const float*, double,   \
                              TensorView);                                      \
+  template void FakeQuantizeE4M3<T>(TensorView);                               \
   template void Scale<T>(TensorView, double);                                  \
   template void SiluMul<T>(TensorView, TensorView, TensorView);                \
   template void Add<T>(TensorView, TensorView);                                \

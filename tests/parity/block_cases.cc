@@ -89,6 +89,7 @@ ParityCase IndexerCase(AttentionShape shape) {
           }};
 }
 
+// topk 0: over everything visible.
 ParityCase AttentionCase(AttentionShape shape) {
   return {
       fmt::format("MlaAttention_{}x{}x{}+{}_from{}_top{}", shape.rows, shape.heads,
@@ -99,7 +100,8 @@ ParityCase AttentionCase(AttentionShape shape) {
         std::vector<int32_t> counts;
         for (int64_t t = 0; t < shape.rows; ++t) {
           const int64_t visible = shape.first + 3 * t + 1;
-          const int64_t step = std::max<int64_t>(1, visible / shape.topk);
+          const int64_t step =
+              std::max<int64_t>(1, visible / std::max<int64_t>(1, shape.topk));
           int64_t count = 0;
           for (int64_t s = 0; s < shape.topk; ++s) {
             const int64_t position = s * step;
@@ -114,8 +116,11 @@ ParityCase AttentionCase(AttentionShape shape) {
         all.latent = run.Random({paged.num_blocks, 7, shape.dim});
         all.k_rope = run.Random({paged.num_blocks, 7, shape.rope_dim});
         all.index = paged.index;
-        all.selected = run.Ints({shape.rows, shape.topk}, selected);
-        all.num_selected = run.Ints({shape.rows}, counts);
+        const bool select = shape.topk > 0;
+        if (select) {
+          all.selected = run.Ints({shape.rows, shape.topk}, selected);
+          all.num_selected = run.Ints({shape.rows}, counts);
+        }
         all.scale = 0.31;
         all.out = run.Output("out", {shape.rows, shape.heads, shape.dim});
         run.ForRows(shape.rows, [&](int64_t begin, int64_t count) {
@@ -123,8 +128,10 @@ ParityCase AttentionCase(AttentionShape shape) {
           args.q_latent = all.q_latent.Rows(begin, count);
           args.q_rope = all.q_rope.Rows(begin, count);
           args.index = RowsOf(all.index, begin, count);
-          args.selected = all.selected.Rows(begin, count);
-          args.num_selected = all.num_selected.Rows(begin, count);
+          if (select) {
+            args.selected = all.selected.Rows(begin, count);
+            args.num_selected = all.num_selected.Rows(begin, count);
+          }
           args.out = all.out.Rows(begin, count);
           run.backend().MlaAttention(run.stream(), args);
         });
@@ -365,6 +372,12 @@ std::vector<ParityCase> AttentionCases() {
         AttentionShape{3, 7, 70, 10, 5, 128}, AttentionShape{2, 8, 64, 16, 211, 65},
         AttentionShape{1, 5, 48, 8, 9001, 33}}) {
     cases.push_back(IndexerCase(shape));
+    cases.push_back(AttentionCase(shape));
+  }
+  for (const AttentionShape& shape :
+       {AttentionShape{0, 2, 8, 4, 3, 0}, AttentionShape{1, 1, 1, 1, 0, 0},
+        AttentionShape{5, 3, 17, 6, 29, 0}, AttentionShape{3, 5, 40, 10, 4093, 0},
+        AttentionShape{1, 4, 33, 8, 12400, 0}}) {
     cases.push_back(AttentionCase(shape));
   }
   cases.push_back(StorePagedCase(0, 3));

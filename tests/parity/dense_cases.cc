@@ -125,10 +125,11 @@ ParityCase RopeCase(RopePairing pairing, int64_t rows, int64_t heads, int64_t di
 }
 
 // Ops with one or two activations of one shape.
-enum class Elementwise { kHadamard, kScale, kSiluMul, kAdd, kCopy };
+enum class Elementwise { kHadamard, kFakeQuantizeE4M3, kScale, kSiluMul, kAdd, kCopy };
 
 ParityCase ElementwiseCase(Elementwise op, int64_t rows, int64_t dim) {
-  static constexpr const char* kNames[] = {"Hadamard", "Scale", "SiluMul", "Add", "Copy"};
+  static constexpr const char* kNames[] = {
+      "Hadamard", "FakeQuantizeE4M3", "Scale", "SiluMul", "Add", "Copy"};
   return {fmt::format("{}_{}x{}", kNames[static_cast<int>(op)], rows, dim),
           [=](OpRun& run) {
             const TensorView x = run.Random({rows, dim});
@@ -143,6 +144,8 @@ ParityCase ElementwiseCase(Elementwise op, int64_t rows, int64_t dim) {
               switch (op) {
                 case Elementwise::kHadamard:
                   return run.backend().Hadamard(run.stream(), a);
+                case Elementwise::kFakeQuantizeE4M3:
+                  return run.backend().FakeQuantizeE4M3(run.stream(), a);
                 case Elementwise::kScale:
                   return run.backend().Scale(run.stream(), a, 0.37);
                 case Elementwise::kSiluMul:
@@ -233,8 +236,9 @@ std::vector<ParityCase> RowCases() {
     cases.push_back(RopeCase(pairing, 3, 1, 33, 7, 1000003));
     cases.push_back(RopeCase(pairing, 0, 2, 8, 4, 0));
   }
-  for (const Elementwise op : {Elementwise::kScale, Elementwise::kSiluMul,
-                               Elementwise::kAdd, Elementwise::kCopy}) {
+  for (const Elementwise op :
+       {Elementwise::kFakeQuantizeE4M3, Elementwise::kScale, Elementwise::kSiluMul,
+        Elementwise::kAdd, Elementwise::kCopy}) {
     cases.push_back(ElementwiseCase(op, 0, 5));
     cases.push_back(ElementwiseCase(op, 1, 1));
     cases.push_back(ElementwiseCase(op, 7, 211));

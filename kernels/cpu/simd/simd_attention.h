@@ -60,9 +60,9 @@ void AttentionScores(const AttentionTask& task, const float* const* q_latent,
   }
 }
 
-// Exponentials of scores minus their maximum, in place; returns their sum. The row is
-// padded to 16 with minus infinity, whose exponential adds zero.
-float Exponentials(float* scores, int64_t padded) {
+// Exponentials of scores minus their maximum, in place; returns their sum and the
+// maximum. The row is padded to 16 with minus infinity, whose exponential adds zero.
+float Exponentials(float* scores, int64_t padded, float* largest) {
   V16 maxima = Load(scores);
   for (int64_t i = 16; i < padded; i += 16) {
     maxima = Max(maxima, Load(scores + i));
@@ -73,6 +73,7 @@ float Exponentials(float* scores, int64_t padded) {
   for (int lane = 1; lane < 16; ++lane) {
     maximum = lanes[lane] > maximum ? lanes[lane] : maximum;
   }
+  *largest = maximum;
   const V16 shift = Set(maximum);
   V16 sum = Zero();
   for (int64_t i = 0; i < padded; i += 16) {
@@ -156,7 +157,12 @@ void AttentionOfHeads(const AttentionTask& task, int64_t head, int64_t heads) {
     for (i = task.count; i < padded; ++i) {
       row[i] = -__builtin_inff();
     }
-    totals[o] = Exponentials(row, padded);
+    float maximum;
+    totals[o] = Exponentials(row, padded, &maximum);
+    if (task.totals != nullptr && o < heads) {
+      task.maxima[head + o] = maximum;
+      task.totals[head + o] = totals[o];
+    }
   }
   int64_t column = 0;
   for (; column + 32 <= task.latent_dim; column += 32) {

@@ -102,6 +102,10 @@ struct AttentionTask {
   float* out;  // [heads, latent_dim]
   int64_t out_stride;
   float* scratch;  // 4 x (latent_dim + rope_dim + count), each padded to 16
+  // Of each head: the largest score and the sum of exponentials of scores minus it, from
+  // which runs over parts of the rows can be merged. Null: not wanted.
+  float* maxima;
+  float* totals;
 };
 
 // streams[k] = post[k] y + sum_j mix[j, k] streams[j], in place; at most kMaxStreams of
