@@ -63,7 +63,7 @@ void ReadSizes(JsonFields& fields, ModelConfig& config) {
   config.rms_norm_eps = fields.Number("rms_norm_eps", kEpsilon, 1e-6);
   fields.Choice("hidden_act", {"silu"}, 0);
   config.num_draft_layers = fields.Int("num_nextn_predict_layers", {0, 1}, 0);
-  config.draft = config.num_draft_layers > 0 ? DraftKind::kMtp : DraftKind::kNone;
+  config.draft = config.num_draft_layers > 0 ? DraftKind::kMtpStreams : DraftKind::kNone;
 }
 
 void ReadAttention(JsonFields& fields, ModelConfig& config) {

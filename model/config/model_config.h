@@ -23,13 +23,16 @@
 
 namespace tessera::model {
 
-enum class AttentionKind { kMlaDsa };
-enum class ResidualKind { kHyperConnections };
+// kMla: over everything visible. kMlaDsa: over what the lightning indexer selects.
+enum class AttentionKind { kMla, kMlaDsa };
+enum class ResidualKind { kPlain, kHyperConnections };
 enum class RouterKind { kSigmoid };
-enum class DraftKind { kNone, kMtp };
+// What an MTP layer takes from the layers before it: the residual streams as they are, or
+// what the head sees of them, after its norm.
+enum class DraftKind { kNone, kMtpStreams, kMtpNormed };
 enum class EngramContract { kDemo, kV41 };
 
-// Rotary positions. inv_freq_i = theta^(-2i/r), blended by YaRN where `yarn` is set
+// Rotary positions. inv_freq_i = 1 / theta^(2i/r), blended by YaRN where `yarn` is set
 // (arXiv 2309.00071; DeepSeek-V3 inference/model.py).
 struct YarnConfig {
   double factor = 1;
@@ -58,9 +61,15 @@ struct IndexerConfig {
   int64_t num_heads = 0;  // J
   int64_t head_dim = 0;   // D, a power of two >= r
   int64_t topk = 0;
+  // True: queries and keys are rounded to e4m3 with one power-of-two scale per vector,
+  // in every numeric mode, because the model was trained so.
+  bool quantizes_vectors = false;
+  // The norm of the keys is F32 on disk; true: or BF16.
+  bool allows_bf16_norm = false;
 };
 
-// mHC: M residual streams mixed by a doubly stochastic matrix.
+// mHC: M residual streams mixed by a doubly stochastic matrix. Zero streams where the
+// residual is plain: see ModelConfig::num_streams.
 struct HyperConnectionConfig {
   int64_t num_streams = 0;  // M, 2..8
   int64_t sinkhorn_iters = 0;
@@ -100,7 +109,7 @@ struct EngramConfig {
 };
 
 struct ModelConfig {
-  std::string family;      // "v4_mla"
+  std::string family;      // "v3", "v3.2", "v4_mla"
   std::string model_type;  // as in config.json
   AttentionKind attention = AttentionKind::kMlaDsa;
   ResidualKind residual = ResidualKind::kHyperConnections;
@@ -115,6 +124,8 @@ struct ModelConfig {
   int64_t max_positions = 0;
   double rms_norm_eps = 1e-6;
   int64_t num_draft_layers = 0;  // MTP layers, stored as layers L..
+  // Draft layers come with copies of embedding and head, which nobody reads.
+  bool draft_has_copies = false;
 
   MlaConfig mla;
   IndexerConfig indexer;
@@ -132,6 +143,10 @@ struct ModelConfig {
 
   bool is_dense_layer(int64_t layer) const { return layer < num_dense_layers; }
   bool is_engram_layer(int64_t layer) const;
+  // M: 1 where the residual is plain.
+  int64_t num_streams() const {
+    return residual == ResidualKind::kPlain ? 1 : hyper.num_streams;
+  }
   // (n + r)^-1/2, times the square of YaRN's mscale where it is set.
   double softmax_scale() const;
 };
@@ -147,7 +162,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json);
 // kNotFound if config.json is missing.
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory);
 
-// r/2 frequencies, computed in double and rounded to float as the goldens do.
+// r/2 frequencies with the bits of the published code, which evaluates every step in
+// float: at long positions the last bit of a frequency is felt.
 std::vector<float> RopeInverseFrequencies(const RopeConfig& rope, int64_t rope_dim);
 
 }  // namespace tessera::model

@@ -43,7 +43,7 @@ TEST(ParseModelConfig, ReadsTheDemoModel) {
   EXPECT_EQ(config->hidden_size, 192);
   EXPECT_EQ(config->num_layers, 5);
   EXPECT_EQ(config->num_draft_layers, 1);
-  EXPECT_EQ(config->draft, DraftKind::kMtp);
+  EXPECT_EQ(config->draft, DraftKind::kMtpStreams);
   EXPECT_TRUE(config->is_dense_layer(0));
   EXPECT_FALSE(config->is_dense_layer(1));
   EXPECT_EQ(config->dense_width, 512);

@@ -113,7 +113,7 @@ void FormatChoices(Out out, const ModelConfig& config) {
       moe.num_shared_experts, moe.expert_width, ExpertFormatName(moe.expert_dtype));
   fmt::format_to(out, "linears     {}\n", config.fp8_linears ? "fp8 128x128" : "bf16");
   fmt::format_to(out, "draft       {}\n",
-                 config.draft == DraftKind::kMtp ? "1 MTP layer" : "none");
+                 config.draft == DraftKind::kMtpStreams ? "1 MTP layer" : "none");
 }
 
 void FormatEngram(Out out, const ModelSummary& summary) {
@@ -164,7 +164,7 @@ nlohmann::ordered_json ChoicesToJson(const ModelConfig& config) {
       {"attention", "mla_dsa"},
       {"residual", "hyper_connections"},
       {"router", "sigmoid"},
-      {"draft", config.draft == DraftKind::kMtp ? "mtp" : "none"},
+      {"draft", config.draft == DraftKind::kMtpStreams ? "mtp" : "none"},
       {"engram", config.engram.has_value()
                      ? (config.engram->contract == EngramContract::kDemo ? "demo" : "v41")
                      : "none"}};

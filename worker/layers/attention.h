@@ -1,5 +1,5 @@
 // Attention: the first of the four choices. One object per layer; it owns no cache, only
-// views of the rank's pools. The implementations: mla_dsa_attention.h.
+// views of the rank's pools. The implementations: mla_attention.h.
 #ifndef TESSERA_WORKER_LAYERS_ATTENTION_H_
 #define TESSERA_WORKER_LAYERS_ATTENTION_H_
 

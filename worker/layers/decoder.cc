@@ -17,8 +17,9 @@
 #include "model/config/model_config.h"
 #include "worker/layers/dense_mlp.h"
 #include "worker/layers/hyper_connections.h"
-#include "worker/layers/mla_dsa_attention.h"
+#include "worker/layers/mla_attention.h"
 #include "worker/layers/moe.h"
+#include "worker/layers/plain_residual.h"
 #include "worker/layers/scratch_arena.h"
 
 namespace tessera::worker {
@@ -30,6 +31,8 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<Residual>> MakeResidual(const model::ModelConfig& config) {
   switch (config.residual) {
+    case model::ResidualKind::kPlain:
+      return std::make_unique<PlainResidual>(config);
     case model::ResidualKind::kHyperConnections:
       return std::make_unique<HyperConnections>(config);
   }
@@ -41,10 +44,10 @@ absl::StatusOr<std::unique_ptr<Attention>> MakeAttention(const model::ModelConfi
                                                          const LayerWeights& weights,
                                                          const DecoderCaches& caches) {
   switch (config.attention) {
+    case model::AttentionKind::kMla:
     case model::AttentionKind::kMlaDsa:
-      return std::make_unique<MlaDsaAttention>(
-          config, index, tp_size, weights.attention,
-          caches.attention[static_cast<size_t>(index)]);
+      return std::make_unique<MlaAttention>(config, index, tp_size, weights.attention,
+                                            caches.attention[static_cast<size_t>(index)]);
   }
   return absl::UnimplementedError("no layer for this attention");
 }
@@ -169,7 +172,11 @@ absl::Status Decoder::Forward(const StepContext& context, EngramRows* rows,
       TESSERA_RETURN_IF_ERROR(layers_[i].engram->Forward(context, *rows, streams));
     }
     TESSERA_RETURN_IF_ERROR(RunLayer(context, layers_[i], streams));
-    context.Trace("hidden", static_cast<int64_t>(i), streams);
+    // A single stream is traced as what it is, a vector per token.
+    context.Trace("hidden", static_cast<int64_t>(i),
+                  residual_->num_streams() == 1
+                      ? streams.Reshape({context.num_tokens, config_.hidden_size})
+                      : streams);
   }
   return absl::OkStatus();
 }
@@ -187,6 +194,13 @@ void Decoder::CollapseAndProject(const StepContext& context, const HyperWeights&
 
 void Decoder::Head(const StepContext& context, TensorView streams, TensorView logits) {
   CollapseAndProject(context, weights_.head_hyper, weights_.final_norm, streams, logits);
+}
+
+void Decoder::BeginDrafts(const StepContext& context, TensorView streams) {
+  if (config_.draft == model::DraftKind::kMtpNormed) {
+    context.backend->RmsNorm(*context.stream, streams, weights_.final_norm,
+                             config_.rms_norm_eps, streams);
+  }
 }
 
 absl::Status Decoder::ForwardDraft(const StepContext& context, int64_t depth,
@@ -210,11 +224,24 @@ absl::Status Decoder::ForwardDraft(const StepContext& context, int64_t depth,
                             weights.join, KSplit::Whole(),
                             streams.Reshape({tokens * count, d}));
   }
-  return RunLayer(context, drafts_[static_cast<size_t>(depth)], streams);
+  TESSERA_RETURN_IF_ERROR(
+      RunLayer(context, drafts_[static_cast<size_t>(depth)], streams));
+  if (config_.draft == model::DraftKind::kMtpNormed) {
+    context.backend->RmsNorm(*context.stream, streams, weights.head_norm,
+                             config_.rms_norm_eps, streams);
+  }
+  return absl::OkStatus();
 }
 
 void Decoder::DraftHead(const StepContext& context, int64_t depth, TensorView streams,
                         TensorView logits) {
+  if (config_.draft == model::DraftKind::kMtpNormed) {
+    // The norm is behind it.
+    context.backend->Linear(*context.stream,
+                            streams.Reshape({streams.dim(0), config_.hidden_size}),
+                            weights_.head, KSplit::Whole(), logits);
+    return;
+  }
   const DraftWeights& weights = weights_.drafts[static_cast<size_t>(depth)];
   CollapseAndProject(context, weights.head_hyper, weights.head_norm, streams, logits);
 }

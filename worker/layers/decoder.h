@@ -22,17 +22,17 @@
 #include "worker/layers/attention.h"
 #include "worker/layers/engram_layer.h"
 #include "worker/layers/feed_forward.h"
-#include "worker/layers/mla_dsa_attention.h"
+#include "worker/layers/mla_attention.h"
 #include "worker/layers/residual.h"
 #include "worker/layers/step_context.h"
 #include "worker/layers/weights.h"
 
 namespace tessera::worker {
 
-// Cache views of one rank: one MlaDsaCache per layer, draft layers last; one conv cache
+// Cache views of one rank: one MlaCache per layer, draft layers last; one conv cache
 // per engram layer of the demo contract (empty views for v41).
 struct DecoderCaches {
-  std::vector<MlaDsaCache> attention;
+  std::vector<MlaCache> attention;
   std::vector<kernels::TensorView> engram_conv;
 };
 
@@ -61,12 +61,15 @@ class Decoder {
   void Head(const StepContext& context, kernels::TensorView streams,
             kernels::TensorView logits);
 
-  // One draft layer (model.md 14.4): streams [T, M, d] of the positions in `context`,
-  // next_ids [T] i32 the tokens one further on. In place: streams become what leaves the
-  // draft layer.
+  // Makes the streams that Forward gave into what the first draft takes, in place: as
+  // they are, or what the final norm makes of them (DraftKind).
+  void BeginDrafts(const StepContext& context, kernels::TensorView streams);
+  // One draft layer (model.md 5.5, 14.4): streams [T, M, d] of the positions in
+  // `context`, from BeginDrafts or from a draft, next_ids [T] i32 the tokens one further
+  // on. In place: streams become what DraftHead and the next draft take.
   absl::Status ForwardDraft(const StepContext& context, int64_t depth,
                             kernels::TensorView next_ids, kernels::TensorView streams);
-  // As Head, with the draft layer's norm and head mix.
+  // As Head, for the streams of ForwardDraft.
   void DraftHead(const StepContext& context, int64_t depth, kernels::TensorView streams,
                  kernels::TensorView logits);
 

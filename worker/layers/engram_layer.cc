@@ -30,7 +30,7 @@ EngramLayer::EngramLayer(const model::ModelConfig& config, int64_t index, int64_
     : engram_(*config.engram),
       norm_eps_(config.rms_norm_eps),
       hidden_(config.hidden_size),
-      num_streams_(config.hyper.num_streams),
+      num_streams_(config.num_streams()),
       index_(index),
       layer_(layer),
       weights_(weights),

@@ -1,14 +1,15 @@
-#include "worker/layers/mla_dsa_attention.h"
+#include "worker/layers/mla_attention.h"
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
+#include "worker/layers/lightning_indexer.h"
 #include "worker/layers/scratch_arena.h"
 #include "worker/layers/step_context.h"
 
@@ -19,14 +20,22 @@ using kernels::KSplit;
 using kernels::RopePairing;
 using kernels::TensorView;
 
-// k_norm is a LayerNorm of its own epsilon, not rms_norm_eps (model.md 3.2).
-constexpr double kIndexKeyNormEps = 1e-6;
+namespace {
 
-MlaDsaAttention::MlaDsaAttention(const model::ModelConfig& config, int64_t layer,
-                                 int tp_size, const MlaDsaWeights& weights,
-                                 const MlaDsaCache& cache)
+std::optional<LightningIndexer> MakeIndexer(const model::ModelConfig& config,
+                                            const MlaWeights& weights,
+                                            const MlaCache& cache) {
+  if (!weights.indexer.has_value()) {
+    return std::nullopt;
+  }
+  return LightningIndexer(config, *weights.indexer, cache.index_key);
+}
+
+}  // namespace
+
+MlaAttention::MlaAttention(const model::ModelConfig& config, int64_t layer, int tp_size,
+                           const MlaWeights& weights, const MlaCache& cache)
     : mla_(config.mla),
-      indexer_(config.indexer),
       norm_eps_(config.rms_norm_eps),
       softmax_scale_(config.softmax_scale()),
       hidden_(config.hidden_size),
@@ -34,22 +43,21 @@ MlaDsaAttention::MlaDsaAttention(const model::ModelConfig& config, int64_t layer
       num_heads_(config.mla.num_heads / tp_size),
       inv_freq_(model::RopeInverseFrequencies(config.rope, config.mla.qk_rope_head_dim)),
       weights_(weights),
-      cache_(cache) {}
+      cache_(cache),
+      indexer_(MakeIndexer(config, weights, cache)) {}
 
-size_t MlaDsaAttention::scratch_bytes(int64_t max_tokens) const {
+size_t MlaAttention::scratch_bytes(int64_t max_tokens) const {
   const int64_t c = mla_.kv_lora_rank;
-  const int64_t per_token = mla_.q_lora_rank +
-                            num_heads_ * (mla_.qk_nope_head_dim + mla_.qk_rope_head_dim) +
-                            c + mla_.qk_rope_head_dim + indexer_.head_dim +
-                            indexer_.num_heads * (indexer_.head_dim + 1) +
-                            2 * num_heads_ * c + num_heads_ * mla_.v_head_dim;
-  // 16 tensors at most, each rounded up to the alignment; indices are counted as
-  // activations.
-  return ScratchArena::Bytes(DType::kF64, max_tokens * (per_token + indexer_.topk + 1)) +
-         16 * ScratchArena::kAlignment;
+  const int64_t per_token =
+      mla_.q_lora_rank + num_heads_ * (mla_.qk_nope_head_dim + mla_.qk_rope_head_dim) +
+      c + mla_.qk_rope_head_dim + 2 * num_heads_ * c + num_heads_ * mla_.v_head_dim;
+  const int64_t selection = indexer_.has_value() ? indexer_->scratch_per_token() : 0;
+  // Each tensor is rounded up to the alignment.
+  return ScratchArena::Bytes(DType::kF64, max_tokens * (per_token + selection)) +
+         (11 + LightningIndexer::kScratchViews) * ScratchArena::kAlignment;
 }
 
-void MlaDsaAttention::StoreKeys(const StepContext& context, TensorView x) const {
+void MlaAttention::StoreKeys(const StepContext& context, TensorView x) const {
   const int64_t tokens = context.num_tokens;
   const int64_t c = mla_.kv_lora_rank;
   const int64_t r = mla_.qk_rope_head_dim;
@@ -66,19 +74,10 @@ void MlaDsaAttention::StoreKeys(const StepContext& context, TensorView x) const 
            RopePairing::kInterleaved);
   ops.StorePaged(stream, latent, context.cache_slots, cache_.latent);
   ops.StorePaged(stream, k_rope, context.cache_slots, cache_.k_rope);
-
-  TensorView key = context.scratch->Take(context.dtype(), {tokens, indexer_.head_dim});
-  ops.Linear(stream, x, weights_.index_k, KSplit::Whole(), key);
-  ops.LayerNorm(stream, key, weights_.index_k_norm_weight, weights_.index_k_norm_bias,
-                kIndexKeyNormEps, key);
-  ops.Rope(stream, key.SplitLast(indexer_.head_dim), context.paged.positions, inv_freq_,
-           RopePairing::kHalfSplit);
-  ops.Hadamard(stream, key);
-  ops.StorePaged(stream, key, context.cache_slots, cache_.index_key);
 }
 
-MlaDsaAttention::Queries MlaDsaAttention::ProjectQueries(const StepContext& context,
-                                                         TensorView q_low) const {
+MlaAttention::Queries MlaAttention::ProjectQueries(const StepContext& context,
+                                                   TensorView q_low) const {
   const int64_t n = mla_.qk_nope_head_dim;
   const int64_t r = mla_.qk_rope_head_dim;
   TensorView q =
@@ -91,40 +90,8 @@ MlaDsaAttention::Queries MlaDsaAttention::ProjectQueries(const StepContext& cont
   return queries;
 }
 
-MlaDsaAttention::Selection MlaDsaAttention::SelectTokens(const StepContext& context,
-                                                         TensorView x,
-                                                         TensorView q_low) const {
-  const int64_t tokens = context.num_tokens;
-  const int64_t heads = indexer_.num_heads;
-  const int64_t dim = indexer_.head_dim;
-  auto& ops = *context.backend;
-  auto& stream = *context.stream;
-  Selection selection{context.scratch->Take(DType::kI32, {tokens, indexer_.topk}),
-                      context.scratch->Take(DType::kI32, {tokens})};
-  ScratchArena::Scope scope(context.scratch);
-
-  TensorView q = context.scratch->Take(context.dtype(), {tokens, heads * dim});
-  ops.Linear(stream, q_low, weights_.index_q, KSplit::Whole(), q);
-  q = q.SplitLast(dim);
-  ops.Rope(stream, q, context.paged.positions, inv_freq_, RopePairing::kHalfSplit);
-  ops.Hadamard(stream, q);
-  TensorView head_weights = context.scratch->Take(context.dtype(), {tokens, heads});
-  ops.Linear(stream, x, weights_.index_weights, KSplit::Whole(), head_weights);
-  ops.Scale(
-      stream, head_weights,
-      1.0 / std::sqrt(static_cast<double>(heads)) / std::sqrt(static_cast<double>(dim)));
-  ops.IndexerSelect(stream, {.q = q,
-                             .weights = head_weights,
-                             .keys = cache_.index_key,
-                             .index = context.paged,
-                             .topk = indexer_.topk,
-                             .selected = selection.positions,
-                             .num_selected = selection.counts});
-  return selection;
-}
-
-absl::Status MlaDsaAttention::Forward(const StepContext& context, TensorView x,
-                                      TensorView out) {
+absl::Status MlaAttention::Forward(const StepContext& context, TensorView x,
+                                   TensorView out) {
   const int64_t tokens = context.num_tokens;
   const int64_t c = mla_.kv_lora_rank;
   const int64_t head_rows = mla_.qk_nope_head_dim + mla_.v_head_dim;
@@ -137,8 +104,12 @@ absl::Status MlaDsaAttention::Forward(const StepContext& context, TensorView x,
   ops.RmsNorm(stream, q_low, weights_.q_a_norm, norm_eps_, q_low);
   StoreKeys(context, x);
   const Queries queries = ProjectQueries(context, q_low);
-  const Selection selection = SelectTokens(context, x, q_low);
-  context.Trace("select", layer_, selection.positions);
+  LightningIndexer::Selection selection;  // of rank 0: everything visible
+  if (indexer_.has_value()) {
+    indexer_->StoreKeys(context, x, inv_freq_);
+    selection = indexer_->Select(context, x, q_low, inv_freq_);
+    context.Trace("select", layer_, selection.positions);
+  }
 
   TensorView q_latent = context.scratch->Take(context.dtype(), {tokens, num_heads_, c});
   ops.HeadLinearTransposed(stream, queries.nope, weights_.kv_b, head_rows, 0, q_latent);

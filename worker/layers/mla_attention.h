@@ -1,15 +1,16 @@
-// MlaDsaAttention: multi-head latent attention over the tokens that the lightning indexer
-// selects (DeepSeek-V3.2; model.md 5.2, 5.3), in the absorbed form: queries meet the
-// cached latents directly, so a token's cache is c + r values for all heads and D for the
-// indexer.
+// MlaAttention: multi-head latent attention (model.md 5.2) over everything visible or,
+// with a lightning indexer, over the tokens that it selects; in the absorbed form:
+// queries meet the cached latents directly, so a token's cache is c + r values for all
+// heads.
 //
 // Tensor parallelism: q_b and kv_b by heads, o_proj by columns (the one reduction); the
 // latent, the rope key and the whole indexer are computed alike on every rank.
-#ifndef TESSERA_WORKER_LAYERS_MLA_DSA_ATTENTION_H_
-#define TESSERA_WORKER_LAYERS_MLA_DSA_ATTENTION_H_
+#ifndef TESSERA_WORKER_LAYERS_MLA_ATTENTION_H_
+#define TESSERA_WORKER_LAYERS_MLA_ATTENTION_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,23 +18,24 @@
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "worker/layers/attention.h"
+#include "worker/layers/lightning_indexer.h"
 #include "worker/layers/step_context.h"
 #include "worker/layers/weights.h"
 
 namespace tessera::worker {
 
 // One layer's paged caches, [num_blocks, block_size, width] each.
-struct MlaDsaCache {
+struct MlaCache {
   kernels::TensorView latent;     // width c
   kernels::TensorView k_rope;     // width r
-  kernels::TensorView index_key;  // width D
+  kernels::TensorView index_key;  // width D; rank 0 without an indexer
 };
 
-class MlaDsaAttention final : public Attention {
+class MlaAttention final : public Attention {
  public:
   // `layer` names the layer in traces. Weights and cache views must outlive the object.
-  MlaDsaAttention(const model::ModelConfig& config, int64_t layer, int tp_size,
-                  const MlaDsaWeights& weights, const MlaDsaCache& cache);
+  MlaAttention(const model::ModelConfig& config, int64_t layer, int tp_size,
+               const MlaWeights& weights, const MlaCache& cache);
 
   absl::Status Forward(const StepContext& context, kernels::TensorView x,
                        kernels::TensorView out) override;
@@ -44,27 +46,21 @@ class MlaDsaAttention final : public Attention {
     kernels::TensorView nope;  // [T, H_local, n]
     kernels::TensorView rope;  // [T, H_local, r]
   };
-  struct Selection {
-    kernels::TensorView positions;  // [T, topk] i32
-    kernels::TensorView counts;     // [T] i32
-  };
   void StoreKeys(const StepContext& context, kernels::TensorView x) const;
   Queries ProjectQueries(const StepContext& context, kernels::TensorView q_low) const;
-  Selection SelectTokens(const StepContext& context, kernels::TensorView x,
-                         kernels::TensorView q_low) const;
 
   const model::MlaConfig mla_;
-  const model::IndexerConfig indexer_;
   const double norm_eps_;
   const double softmax_scale_;
   const int64_t hidden_;
   const int64_t layer_;
   const int64_t num_heads_;  // H_local
   const std::vector<float> inv_freq_;
-  const MlaDsaWeights weights_;
-  const MlaDsaCache cache_;
+  const MlaWeights weights_;
+  const MlaCache cache_;
+  const std::optional<LightningIndexer> indexer_;
 };
 
 }  // namespace tessera::worker
 
-#endif  // TESSERA_WORKER_LAYERS_MLA_DSA_ATTENTION_H_
+#endif  // TESSERA_WORKER_LAYERS_MLA_ATTENTION_H_

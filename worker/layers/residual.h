@@ -1,6 +1,6 @@
 // Residual: the second choice: how a layer's sublayers read from and write to what flows
 // between layers. The streams are [T, M, d]; M = 1 for a plain residual. Implementations:
-// hyper_connections.h (mHC).
+// plain_residual.h, hyper_connections.h (mHC).
 #ifndef TESSERA_WORKER_LAYERS_RESIDUAL_H_
 #define TESSERA_WORKER_LAYERS_RESIDUAL_H_
 

@@ -5,6 +5,7 @@
 #define TESSERA_WORKER_LAYERS_WEIGHTS_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -22,27 +23,33 @@ struct SplitLinear {
   kernels::KSplit split;  // over the whole K
 };
 
-// mHC of one sublayer, or of the head (base and scale are then shorter). All F32.
+// mHC of one sublayer, or of the head (base and scale are then shorter). All F32. Empty
+// where the residual is plain.
 struct HyperWeights {
   WeightView fn;
   const float* base = nullptr;
   const float* scale = nullptr;
 };
 
-// MLA with the lightning indexer. H_local heads of this rank; the rest is whole.
-struct MlaDsaWeights {
-  WeightView q_a;                              // [q, d]
-  WeightView q_a_norm;                         // [1, q]
-  WeightView q_b;                              // [H_local (n+r), q]
-  WeightView kv_a;                             // [c+r, d]
-  WeightView kv_a_norm;                        // [1, c]
-  WeightView kv_b;                             // [H_local (n+v), c]
-  SplitLinear o;                               // [d, H_local v]
-  WeightView index_q;                          // [J D, q]
-  WeightView index_k;                          // [D, d]
-  const float* index_k_norm_weight = nullptr;  // [D]
-  const float* index_k_norm_bias = nullptr;    // [D]
-  WeightView index_weights;                    // [J, d]
+// The lightning indexer, whole on every rank.
+struct IndexerWeights {
+  WeightView q;                          // [J D, q]
+  WeightView k;                          // [D, d]
+  const float* k_norm_weight = nullptr;  // [D]
+  const float* k_norm_bias = nullptr;    // [D]
+  WeightView head_weights;               // [J, d]
+};
+
+// MLA, with or without an indexer. H_local heads of this rank; the rest is whole.
+struct MlaWeights {
+  WeightView q_a;        // [q, d]
+  WeightView q_a_norm;   // [1, q]
+  WeightView q_b;        // [H_local (n+r), q]
+  WeightView kv_a;       // [c+r, d]
+  WeightView kv_a_norm;  // [1, c]
+  WeightView kv_b;       // [H_local (n+v), c]
+  SplitLinear o;         // [d, H_local v]
+  std::optional<IndexerWeights> indexer;
 };
 
 // SwiGLU MLP: gate and up rows of this rank, down columns of this rank.
@@ -74,7 +81,7 @@ struct LayerWeights {
   WeightView post_attention_norm;  // [1, d]
   HyperWeights attention_hyper;
   HyperWeights ffn_hyper;
-  MlaDsaWeights attention;
+  MlaWeights attention;
   std::optional<MlpWeights> dense;  // exactly one of dense and moe
   std::optional<MoeWeights> moe;
   std::optional<EngramWeights> engram;
@@ -97,6 +104,9 @@ struct ModelWeights {
   HyperWeights head_hyper;
   std::vector<LayerWeights> layers;
   std::vector<DraftWeights> drafts;
+  // Small vectors that the checkpoint has in another format than the one they are read
+  // in; pointers above lead here.
+  std::vector<std::unique_ptr<float[]>> decoded;
 };
 
 }  // namespace tessera::worker

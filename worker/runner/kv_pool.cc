@@ -23,12 +23,17 @@ int64_t NumConvCaches(const model::ModelConfig& config) {
   return demo ? static_cast<int64_t>(config.engram->layer_ids.size()) : 0;
 }
 
+// Of the indexer's keys; 0 without one.
+int64_t IndexWidth(const model::ModelConfig& config) {
+  return config.attention == model::AttentionKind::kMlaDsa ? config.indexer.head_dim : 0;
+}
+
 // Values per token over all layers.
 int64_t TokenWidth(const model::ModelConfig& config) {
   const int64_t attention =
-      config.mla.kv_lora_rank + config.mla.qk_rope_head_dim + config.indexer.head_dim;
+      config.mla.kv_lora_rank + config.mla.qk_rope_head_dim + IndexWidth(config);
   return (config.num_layers + config.num_draft_layers) * attention +
-         NumConvCaches(config) * config.hyper.num_streams * config.hidden_size;
+         NumConvCaches(config) * config.num_streams() * config.hidden_size;
 }
 
 }  // namespace
@@ -53,10 +58,12 @@ absl::StatusOr<KvPool> KvPool::Create(const model::ModelConfig& config,
     return view;
   };
   for (int64_t i = 0; i < config.num_layers + config.num_draft_layers; ++i) {
-    MlaDsaCache cache;
+    MlaCache cache;
     cache.latent = take(config.mla.kv_lora_rank);
     cache.k_rope = take(config.mla.qk_rope_head_dim);
-    cache.index_key = take(config.indexer.head_dim);
+    if (IndexWidth(config) > 0) {
+      cache.index_key = take(IndexWidth(config));
+    }
     pool.caches_.attention.push_back(cache);
   }
   if (config.engram.has_value()) {
@@ -64,7 +71,7 @@ absl::StatusOr<KvPool> KvPool::Create(const model::ModelConfig& config,
   }
   for (int64_t i = 0; i < NumConvCaches(config); ++i) {
     pool.caches_.engram_conv[static_cast<size_t>(i)] =
-        take(config.hyper.num_streams * config.hidden_size);
+        take(config.num_streams() * config.hidden_size);
   }
   return pool;
 }

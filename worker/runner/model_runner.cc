@@ -109,7 +109,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
 absl::Status ModelRunner::AllocateActivations() {
   kernels::KernelBackend* const backend = parts_.backend;
   const DType dtype = backend->activation_dtype();
-  const int64_t width = config_.hyper.num_streams * config_.hidden_size;
+  const int64_t width = config_.num_streams() * config_.hidden_size;
   const auto bytes = [&](int64_t rows, int64_t cols) {
     return model::DTypeBytes(dtype, static_cast<size_t>(rows * cols));
   };
@@ -146,7 +146,7 @@ void ModelRunner::SetTrace(TraceSink* sink, bool all_logits) {
 TensorView ModelRunner::StreamsView(int64_t rows) const {
   return {streams_.data(),
           parts_.backend->activation_dtype(),
-          {rows, config_.hyper.num_streams, config_.hidden_size}};
+          {rows, config_.num_streams(), config_.hidden_size}};
 }
 
 absl::Status ModelRunner::CheckOrder(const proto::StepPlan& plan) {
@@ -295,7 +295,7 @@ absl::Status ModelRunner::SampleAll(const proto::StepPlan& plan,
     return absl::OkStatus();
   }
   const TensorView picked(head_streams_.data(), context.dtype(),
-                          {count, config_.hyper.num_streams, config_.hidden_size});
+                          {count, config_.num_streams(), config_.hidden_size});
   parts_.backend->GatherRows(*stream_, StreamsView(context.num_tokens), rows, picked);
   TESSERA_RETURN_IF_ERROR(GatherLogits(
       context, picked,
@@ -378,7 +378,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
 }
 
 absl::Status ModelRunner::RunDraft(uint32_t slot, int64_t begin,
-                                   std::span<const int32_t> next_ids,
+                                   std::span<const int32_t> next_ids, DraftSource source,
                                    std::span<std::byte> streams,
                                    std::vector<double>& logits) {
   if (decoder_->num_drafts() == 0) {
@@ -395,6 +395,9 @@ absl::Status ModelRunner::RunDraft(uint32_t slot, int64_t begin,
   context.trace = nullptr;
   const TensorView device = StreamsView(count);
   parts_.backend->Upload(*stream_, streams.data(), device);
+  if (source == DraftSource::kMainModel) {
+    decoder_->BeginDrafts(context, device);
+  }
   TESSERA_RETURN_IF_ERROR(decoder_->ForwardDraft(context, 0, context.token_ids, device));
   const auto vocab = static_cast<size_t>(config_.vocab_size);
   logits.resize(next_ids.size() * vocab);

@@ -59,6 +59,9 @@ struct RunnerParts {
   Clock* clock = nullptr;
 };
 
+// Where the streams that a draft starts from come from.
+enum class DraftSource { kMainModel, kDraft };
+
 // Step thread only.
 class ModelRunner {
  public:
@@ -76,10 +79,11 @@ class ModelRunner {
   absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan);
 
   // Streams and logits of the draft layer for `trace`: `streams` (host, [n, M, d] of the
-  // activation type) of positions begin.. of a live slot, next_ids [n]. In place;
-  // `logits` [n * V]. Collective; n <= max_tokens.
+  // activation type) of positions begin.. of a live slot, as the last layer or a draft
+  // left them; next_ids [n]. In place; `logits` [n * V]. Collective; n <= max_tokens.
   absl::Status RunDraft(uint32_t slot, int64_t begin, std::span<const int32_t> next_ids,
-                        std::span<std::byte> streams, std::vector<double>& logits);
+                        DraftSource source, std::span<std::byte> streams,
+                        std::vector<double>& logits);
 
   // From the next step on, rank-local intermediates go to `sink` (null: none). With
   // `all_logits` the head runs for every token ("all_logits").

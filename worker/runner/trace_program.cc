@@ -97,7 +97,7 @@ class TraceRun {
   absl::StatusOr<std::vector<int32_t>> Run() {
     TESSERA_RETURN_IF_ERROR(Prefill());
     runner_.SetTrace(nullptr, false);
-    if (request_.drafts && config_.draft == model::DraftKind::kMtp) {
+    if (request_.drafts && config_.draft != model::DraftKind::kNone) {
       TESSERA_RETURN_IF_ERROR(Draft());
     }
     TESSERA_RETURN_IF_ERROR(Continue());
@@ -160,7 +160,7 @@ class TraceRun {
     for (int64_t begin = 0; begin < size(); begin += chunk_) {
       const auto count = static_cast<size_t>(std::min(chunk_, size() - begin));
       TESSERA_RETURN_IF_ERROR(RunDraft(
-          begin,
+          begin, DraftSource::kMainModel,
           std::span<const int32_t>(next_ids).subspan(static_cast<size_t>(begin), count),
           std::span<std::byte>(streams).subspan(static_cast<size_t>(begin) * row_bytes,
                                                 request_.idle ? 0 : count * row_bytes),
@@ -175,7 +175,8 @@ class TraceRun {
       streams.erase(streams.begin(),
                     streams.end() - static_cast<std::ptrdiff_t>(row_bytes));
     }
-    TESSERA_RETURN_IF_ERROR(RunDraft(size(), {&second_next, 1}, streams, logits));
+    TESSERA_RETURN_IF_ERROR(
+        RunDraft(size(), DraftSource::kDraft, {&second_next, 1}, streams, logits));
     if (recorder_ != nullptr && !request_.idle) {
       recorder_->Put("mtp.all_logits", FloatTensor(all, {size(), config_.vocab_size}));
       recorder_->Put("mtp.second_logits", FloatTensor(logits, {config_.vocab_size}));
@@ -183,10 +184,11 @@ class TraceRun {
     return absl::OkStatus();
   }
 
-  absl::Status RunDraft(int64_t begin, std::span<const int32_t> next_ids,
-                        std::span<std::byte> streams, std::vector<double>& logits) {
+  absl::Status RunDraft(int64_t begin, DraftSource source,
+                        std::span<const int32_t> next_ids, std::span<std::byte> streams,
+                        std::vector<double>& logits) {
     return runner_.RunDraft(kSlot, begin,
-                            request_.idle ? std::span<const int32_t>() : next_ids,
+                            request_.idle ? std::span<const int32_t>() : next_ids, source,
                             streams, logits);
   }
 

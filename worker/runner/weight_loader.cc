@@ -4,10 +4,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,6 +23,7 @@
 #include "kernels/weight_view.h"
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
+#include "model/formats/number_formats.h"
 #include "model/tensors/checkpoint.h"
 
 namespace tessera::worker {
@@ -40,6 +44,7 @@ class WeightReader {
       : checkpoint_(checkpoint), config_(config), shard_(shard) {}
 
   uint64_t bytes() const { return bytes_; }
+  std::vector<std::unique_ptr<float[]>> TakeDecoded() { return std::move(decoded_); }
 
   absl::StatusOr<WeightView> Plain(const std::string& name, DType dtype, int64_t rows,
                                    int64_t cols, bool vector = false) {
@@ -68,6 +73,22 @@ class WeightReader {
                                     int64_t cols) {
     TESSERA_ASSIGN_OR_RETURN(WeightView view, Plain(name, dtype, rows, cols));
     return Counted(view);
+  }
+
+  // F32, or decoded from BF16 where the checkpoint has that.
+  absl::StatusOr<const float*> FloatsOrBf16(const std::string& name, int64_t size) {
+    TESSERA_ASSIGN_OR_RETURN(const model::TensorRef found, checkpoint_.Find(name));
+    if (found.dtype != DType::kBF16) {
+      return Floats(name, size);
+    }
+    TESSERA_ASSIGN_OR_RETURN(const WeightView view,
+                             Plain(name, DType::kBF16, 1, size, true));
+    const auto count = static_cast<size_t>(size);
+    decoded_.push_back(std::make_unique<float[]>(count));
+    model::DecodeBf16({view.data, static_cast<size_t>(view.row_bytes)},
+                      {decoded_.back().get(), count});
+    bytes_ += static_cast<uint64_t>(view.row_bytes);
+    return decoded_.back().get();
   }
 
   absl::StatusOr<const float*> Floats(const std::string& name, int64_t size) {
@@ -174,6 +195,7 @@ class WeightReader {
   const model::Checkpoint& checkpoint_;
   const model::ModelConfig& config_;
   const WeightShard& shard_;
+  std::vector<std::unique_ptr<float[]>> decoded_;
   uint64_t bytes_ = 0;
 };
 
@@ -181,7 +203,10 @@ absl::StatusOr<HyperWeights> LoadHyper(WeightReader& reader, const std::string& 
                                        const model::ModelConfig& config, int64_t rows,
                                        int64_t num_scales) {
   HyperWeights out;
-  const int64_t width = config.hyper.num_streams * config.hidden_size;
+  if (config.residual != model::ResidualKind::kHyperConnections) {
+    return out;
+  }
+  const int64_t width = config.num_streams() * config.hidden_size;
   TESSERA_ASSIGN_OR_RETURN(out.fn,
                            reader.Matrix(prefix + ".fn", DType::kF32, rows, width));
   TESSERA_ASSIGN_OR_RETURN(out.base, reader.Floats(prefix + ".base", rows));
@@ -192,7 +217,7 @@ absl::StatusOr<HyperWeights> LoadHyper(WeightReader& reader, const std::string& 
 absl::StatusOr<HyperWeights> LoadHyperHead(WeightReader& reader,
                                            const std::string& prefix,
                                            const model::ModelConfig& config) {
-  return LoadHyper(reader, prefix, config, config.hyper.num_streams, 1);
+  return LoadHyper(reader, prefix, config, config.num_streams(), 1);
 }
 
 absl::StatusOr<MlpWeights> LoadMlp(WeightReader& reader, const std::string& prefix,
@@ -205,12 +230,30 @@ absl::StatusOr<MlpWeights> LoadMlp(WeightReader& reader, const std::string& pref
   return out;
 }
 
-absl::StatusOr<MlaDsaWeights> LoadAttention(WeightReader& reader,
-                                            const std::string& prefix,
-                                            const model::ModelConfig& config) {
-  MlaDsaWeights out;
-  const model::MlaConfig& mla = config.mla;
+absl::StatusOr<IndexerWeights> LoadIndexer(WeightReader& reader,
+                                           const std::string& prefix,
+                                           const model::ModelConfig& config) {
+  IndexerWeights out;
   const model::IndexerConfig& index = config.indexer;
+  const int64_t d = config.hidden_size;
+  TESSERA_ASSIGN_OR_RETURN(
+      out.q, reader.WholeLinear(prefix + "wq_b", index.num_heads * index.head_dim,
+                                config.mla.q_lora_rank));
+  TESSERA_ASSIGN_OR_RETURN(out.k, reader.WholeLinear(prefix + "wk", index.head_dim, d));
+  TESSERA_ASSIGN_OR_RETURN(out.k_norm_weight,
+                           reader.FloatsOrBf16(prefix + "k_norm.weight", index.head_dim));
+  TESSERA_ASSIGN_OR_RETURN(out.k_norm_bias,
+                           reader.FloatsOrBf16(prefix + "k_norm.bias", index.head_dim));
+  TESSERA_ASSIGN_OR_RETURN(
+      out.head_weights,
+      reader.Matrix(prefix + "weights_proj.weight", DType::kBF16, index.num_heads, d));
+  return out;
+}
+
+absl::StatusOr<MlaWeights> LoadAttention(WeightReader& reader, const std::string& prefix,
+                                         const model::ModelConfig& config) {
+  MlaWeights out;
+  const model::MlaConfig& mla = config.mla;
   const int64_t d = config.hidden_size;
   const int64_t n = mla.qk_nope_head_dim;
   const int64_t r = mla.qk_rope_head_dim;
@@ -231,19 +274,10 @@ absl::StatusOr<MlaDsaWeights> LoadAttention(WeightReader& reader,
       reader.RowShard(prefix + "kv_b_proj", mla.num_heads * (n + v), mla.kv_lora_rank));
   TESSERA_ASSIGN_OR_RETURN(out.o,
                            reader.ColumnShard(prefix + "o_proj", d, mla.num_heads * v));
-  const std::string indexer = prefix + "indexer.";
-  TESSERA_ASSIGN_OR_RETURN(
-      out.index_q, reader.WholeLinear(indexer + "wq_b", index.num_heads * index.head_dim,
-                                      mla.q_lora_rank));
-  TESSERA_ASSIGN_OR_RETURN(out.index_k,
-                           reader.WholeLinear(indexer + "wk", index.head_dim, d));
-  TESSERA_ASSIGN_OR_RETURN(out.index_k_norm_weight,
-                           reader.Floats(indexer + "k_norm.weight", index.head_dim));
-  TESSERA_ASSIGN_OR_RETURN(out.index_k_norm_bias,
-                           reader.Floats(indexer + "k_norm.bias", index.head_dim));
-  TESSERA_ASSIGN_OR_RETURN(
-      out.index_weights,
-      reader.Matrix(indexer + "weights_proj.weight", DType::kBF16, index.num_heads, d));
+  if (config.attention == model::AttentionKind::kMlaDsa) {
+    TESSERA_ASSIGN_OR_RETURN(out.indexer,
+                             LoadIndexer(reader, prefix + "indexer.", config));
+  }
   return out;
 }
 
@@ -283,7 +317,7 @@ absl::StatusOr<EngramWeights> LoadEngram(WeightReader& reader, const std::string
   EngramWeights out;
   const model::EngramConfig& engram = *config.engram;
   const int64_t d = config.hidden_size;
-  const int64_t streams = config.hyper.num_streams;
+  const int64_t streams = config.num_streams();
   TESSERA_ASSIGN_OR_RETURN(out.wkv,
                            reader.WholeLinear(prefix + "wkv", (streams + 1) * d,
                                               engram.num_columns() * engram.head_dim));
@@ -310,7 +344,7 @@ absl::StatusOr<LayerWeights> LoadLayer(WeightReader& reader, int64_t index,
   LayerWeights out;
   const std::string prefix = fmt::format("model.layers.{}.", index);
   const int64_t d = config.hidden_size;
-  const int64_t streams = config.hyper.num_streams;
+  const int64_t streams = config.num_streams();
   TESSERA_ASSIGN_OR_RETURN(out.input_norm,
                            reader.Norm(prefix + "input_layernorm.weight", d));
   TESSERA_ASSIGN_OR_RETURN(out.post_attention_norm,
@@ -399,6 +433,7 @@ absl::StatusOr<LoadedWeights> LoadWeights(const model::Checkpoint& checkpoint,
                                                            config, shard.local_experts));
     weights.drafts.push_back(std::move(draft));
   }
+  weights.decoded = reader.TakeDecoded();
   out.bytes = reader.bytes();
   return out;
 }
