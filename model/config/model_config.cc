@@ -48,10 +48,63 @@ constexpr size_t kMaxStopTokens = 64;
 constexpr NumberRange kEpsilon = {1e-30, 0.1};
 constexpr int64_t kMxfp4Group = 32;
 
-constexpr std::string_view kFamilyType = "deepseek_v4_mla";
-constexpr std::string_view kArchitecture = "DeepseekV4MlaForCausalLM";
+constexpr std::string_view kOfAnotherFamily = "it belongs to another family";
 
-void ReadSizes(JsonFields& fields, ModelConfig& config) {
+// A family: the choices of its forward pass and how its config and checkpoint differ.
+struct Family {
+  std::string_view model_type;
+  std::string_view architecture;
+  std::string_view name;
+  AttentionKind attention;
+  ResidualKind residual;
+  DraftKind draft;  // where it has draft layers
+  bool has_engram;
+  bool draft_has_copies;
+  bool quantizes_index_vectors;
+  bool allows_bf16_index_norm;
+  bool names_expert_dtype;
+  bool needs_scale_format;  // else scales may be any number
+};
+constexpr std::array<Family, 3> kFamilies = {{
+    {.model_type = "deepseek_v3",
+     .architecture = "DeepseekV3ForCausalLM",
+     .name = "v3",
+     .attention = AttentionKind::kMla,
+     .residual = ResidualKind::kPlain,
+     .draft = DraftKind::kMtpNormed,
+     .has_engram = false,
+     .draft_has_copies = true,
+     .quantizes_index_vectors = false,
+     .allows_bf16_index_norm = false,
+     .names_expert_dtype = false,
+     .needs_scale_format = false},
+    {.model_type = "deepseek_v32",
+     .architecture = "DeepseekV32ForCausalLM",
+     .name = "v3.2",
+     .attention = AttentionKind::kMlaDsa,
+     .residual = ResidualKind::kPlain,
+     .draft = DraftKind::kMtpNormed,
+     .has_engram = false,
+     .draft_has_copies = true,
+     .quantizes_index_vectors = true,
+     .allows_bf16_index_norm = true,
+     .names_expert_dtype = false,
+     .needs_scale_format = true},
+    {.model_type = "deepseek_v4_mla",
+     .architecture = "DeepseekV4MlaForCausalLM",
+     .name = "v4_mla",
+     .attention = AttentionKind::kMlaDsa,
+     .residual = ResidualKind::kHyperConnections,
+     .draft = DraftKind::kMtpStreams,
+     .has_engram = true,
+     .draft_has_copies = false,
+     .quantizes_index_vectors = false,
+     .allows_bf16_index_norm = false,
+     .names_expert_dtype = true,
+     .needs_scale_format = true},
+}};
+
+void ReadSizes(JsonFields& fields, const Family& family, ModelConfig& config) {
   config.vocab_size = fields.Int("vocab_size", kVocabulary);
   config.hidden_size = fields.Int("hidden_size", kHidden);
   config.num_layers = fields.Int("num_hidden_layers", kLayers);
@@ -63,7 +116,8 @@ void ReadSizes(JsonFields& fields, ModelConfig& config) {
   config.rms_norm_eps = fields.Number("rms_norm_eps", kEpsilon, 1e-6);
   fields.Choice("hidden_act", {"silu"}, 0);
   config.num_draft_layers = fields.Int("num_nextn_predict_layers", {0, 1}, 0);
-  config.draft = config.num_draft_layers > 0 ? DraftKind::kMtpStreams : DraftKind::kNone;
+  config.draft = config.num_draft_layers > 0 ? family.draft : DraftKind::kNone;
+  config.draft_has_copies = config.num_draft_layers > 0 && family.draft_has_copies;
 }
 
 void ReadAttention(JsonFields& fields, ModelConfig& config) {
@@ -80,16 +134,28 @@ void ReadAttention(JsonFields& fields, ModelConfig& config) {
     fields.Fault("qk_rope_head_dim",
                  fmt::format("is {}, expected an even number", mla.qk_rope_head_dim));
   }
+}
+
+void ReadIndexer(JsonFields& fields, const Family& family, ModelConfig& config) {
+  if (family.attention != AttentionKind::kMlaDsa) {
+    for (const std::string_view name :
+         {"index_n_heads", "index_head_dim", "index_topk"}) {
+      fields.Refuse(name, kOfAnotherFamily);
+    }
+    return;
+  }
   IndexerConfig& indexer = config.indexer;
+  indexer.quantizes_vectors = family.quantizes_index_vectors;
+  indexer.allows_bf16_norm = family.allows_bf16_index_norm;
   indexer.num_heads = fields.Int("index_n_heads", kHeads);
   indexer.head_dim = fields.Int("index_head_dim", kHeadDim);
   indexer.topk = fields.Int("index_topk", kPositions);
   const bool is_power = (indexer.head_dim & (indexer.head_dim - 1)) == 0;
-  if (!is_power || indexer.head_dim < mla.qk_rope_head_dim) {
+  if (!is_power || indexer.head_dim < config.mla.qk_rope_head_dim) {
     fields.Fault(
         "index_head_dim",
         fmt::format("is {}, expected a power of two of at least {}, the rope dims",
-                    indexer.head_dim, mla.qk_rope_head_dim));
+                    indexer.head_dim, config.mla.qk_rope_head_dim));
   }
 }
 
@@ -125,7 +191,14 @@ absl::Status ReadRope(JsonFields& fields, RopeConfig& rope) {
   return absl::OkStatus();
 }
 
-void ReadHyperConnections(JsonFields& fields, HyperConnectionConfig& hyper) {
+void ReadResidual(JsonFields& fields, const Family& family,
+                  HyperConnectionConfig& hyper) {
+  if (family.residual != ResidualKind::kHyperConnections) {
+    for (const std::string_view name : {"hc_mult", "hc_sinkhorn_iters", "hc_eps"}) {
+      fields.Refuse(name, kOfAnotherFamily);
+    }
+    return;
+  }
   hyper.num_streams = fields.Int("hc_mult", {2, 8}, 4);
   hyper.sinkhorn_iters = fields.Int("hc_sinkhorn_iters", {1, 1000}, 20);
   hyper.eps = fields.Number("hc_eps", kEpsilon, 1e-6);
@@ -169,7 +242,7 @@ void ReadMoe(JsonFields& fields, ModelConfig& config) {
   }
 }
 
-absl::Status ReadFormats(JsonFields& fields, ModelConfig& config) {
+absl::Status ReadFormats(JsonFields& fields, const Family& family, ModelConfig& config) {
   if (const nlohmann::json* json = fields.Find("quantization_config"); json != nullptr) {
     JsonFields quantization(*json, "quantization_config.");
     quantization.RefuseOthers(
@@ -177,7 +250,9 @@ absl::Status ReadFormats(JsonFields& fields, ModelConfig& config) {
     quantization.Choice("quant_method", {"fp8"});
     quantization.Choice("fmt", {"e4m3"});
     quantization.Choice("activation_scheme", {"dynamic"});
-    quantization.Choice("scale_fmt", {"ue8m0"});
+    if (family.needs_scale_format || quantization.Has("scale_fmt")) {
+      quantization.Choice("scale_fmt", {"ue8m0"});
+    }
     const std::vector<int64_t> block =
         quantization.Ints("weight_block_size", {.values = {128, 128}, .max_length = 2});
     if (block.size() != 2) {
@@ -185,6 +260,11 @@ absl::Status ReadFormats(JsonFields& fields, ModelConfig& config) {
     }
     TESSERA_RETURN_IF_ERROR(quantization.status());
     config.fp8_linears = true;
+  }
+  if (!family.names_expert_dtype) {
+    fields.Refuse("expert_dtype", kOfAnotherFamily);
+    config.moe.expert_dtype = config.fp8_linears ? DType::kF8E4M3 : DType::kBF16;
+    return absl::OkStatus();
   }
   constexpr std::array<DType, 3> kDTypes = {DType::kF8E4M3, DType::kFp4, DType::kBF16};
   const size_t choice =
@@ -262,7 +342,11 @@ absl::Status ReadEngramRows(JsonFields& fields, EngramConfig& engram) {
   return absl::OkStatus();
 }
 
-absl::Status ReadEngram(JsonFields& fields, ModelConfig& config) {
+absl::Status ReadEngram(JsonFields& fields, const Family& family, ModelConfig& config) {
+  if (!family.has_engram) {
+    fields.Refuse("engram_layer_ids", kOfAnotherFamily);
+    return fields.status();
+  }
   EngramConfig engram;
   engram.layer_ids =
       fields.Ints("engram_layer_ids",
@@ -300,37 +384,40 @@ void ReadStopTokens(JsonFields& fields, ModelConfig& config) {
   }
 }
 
-void RefuseOtherFamilies(JsonFields& fields) {
+void RefuseOtherFamilies(JsonFields& fields, const Family& family) {
   for (const std::string_view name :
        {"swiglu_limit", "attention_bias", "tie_word_embeddings", "num_hash_layers",
         "sliding_window", "compress_ratios", "compress_rope_theta", "o_groups",
         "o_lora_rank", "dspark_block_size"}) {
-    fields.Refuse(name, "it belongs to another family");
+    fields.Refuse(name, kOfAnotherFamily);
   }
   const nlohmann::json* architectures = fields.Find("architectures");
   if (architectures != nullptr &&
-      *architectures != nlohmann::json::array({std::string(kArchitecture)})) {
-    fields.Fault("architectures", fmt::format("is not [\"{}\"]", kArchitecture));
+      *architectures != nlohmann::json::array({std::string(family.architecture)})) {
+    fields.Fault("architectures", fmt::format("is not [\"{}\"]", family.architecture));
   }
 }
 
-absl::StatusOr<ModelConfig> ReadV4Mla(const nlohmann::json& json) {
+absl::StatusOr<ModelConfig> ReadFamily(const nlohmann::json& json, const Family& family) {
   JsonFields fields(json);
   ModelConfig config;
-  config.family = "v4_mla";
-  config.model_type = kFamilyType;
-  RefuseOtherFamilies(fields);
-  ReadSizes(fields, config);
+  config.family = family.name;
+  config.model_type = family.model_type;
+  config.attention = family.attention;
+  config.residual = family.residual;
+  RefuseOtherFamilies(fields, family);
+  ReadSizes(fields, family, config);
   // What depends on a size is read only once the size is known to be one.
   TESSERA_RETURN_IF_ERROR(fields.status());
   ReadAttention(fields, config);
+  ReadIndexer(fields, family, config);
   TESSERA_RETURN_IF_ERROR(ReadRope(fields, config.rope));
-  ReadHyperConnections(fields, config.hyper);
+  ReadResidual(fields, family, config.hyper);
   ReadMoe(fields, config);
-  TESSERA_RETURN_IF_ERROR(ReadFormats(fields, config));
+  TESSERA_RETURN_IF_ERROR(ReadFormats(fields, family, config));
   ReadStopTokens(fields, config);
   TESSERA_RETURN_IF_ERROR(fields.status());
-  TESSERA_RETURN_IF_ERROR(ReadEngram(fields, config));
+  TESSERA_RETURN_IF_ERROR(ReadEngram(fields, family, config));
   return config;
 }
 
@@ -338,10 +425,9 @@ struct OtherFamily {
   std::string_view model_type;
   std::string_view family;
 };
-constexpr std::array<OtherFamily, 4> kOtherFamilies = {{{"deepseek_v3", "V3"},
-                                                        {"deepseek_v32", "V3.2"},
-                                                        {"deepseek_v4", "V4"},
-                                                        {"deepseek_v41", "V4.1"}}};
+constexpr std::array<OtherFamily, 2> kOtherFamilies = {
+    {{"deepseek_v4", "V4"}, {"deepseek_v41", "V4.1"}}};
+constexpr std::string_view kModelTypes = "deepseek_v3, deepseek_v32 or deepseek_v4_mla";
 
 }  // namespace
 
@@ -367,23 +453,24 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json) {
   TESSERA_RETURN_IF_ERROR(fields.status());
   const nlohmann::json* type = fields.Find("model_type");
   if (type == nullptr || !type->is_string()) {
-    return InvalidArgumentF("model_type is missing or no text, expected \"{}\"",
-                            kFamilyType);
+    return InvalidArgumentF("model_type is missing or no text, expected {}", kModelTypes);
   }
   const std::string& model_type = type->get_ref<const std::string&>();
-  if (model_type == kFamilyType) {
-    return ReadV4Mla(document);
+  for (const Family& family : kFamilies) {
+    if (model_type == family.model_type) {
+      return ReadFamily(document, family);
+    }
   }
   for (const OtherFamily& other : kOtherFamilies) {
     if (model_type == other.model_type) {
       return StatusF(absl::StatusCode::kUnimplemented,
                      "model_type {} is of the family {}, which this build does not run; "
                      "expected {}",
-                     other.model_type, other.family, kFamilyType);
+                     other.model_type, other.family, kModelTypes);
     }
   }
-  return InvalidArgumentF("model_type is \"{}\", expected \"{}\"",
-                          model_type.substr(0, 60), kFamilyType);
+  return InvalidArgumentF("model_type is \"{}\", expected {}", model_type.substr(0, 60),
+                          kModelTypes);
 }
 
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory) {
@@ -431,13 +518,18 @@ std::vector<float> RopeInverseFrequencies(const RopeConfig& rope, int64_t rope_d
   std::vector<float> frequencies;
   for (int64_t i = 0; i < rope_dim / 2; ++i) {
     const double index = static_cast<double>(i);
-    double frequency = std::pow(rope.theta, -2 * index / dims);
+    const auto exponent = static_cast<float>(2 * index / dims);
+    const auto wavelength =
+        static_cast<float>(std::pow(static_cast<double>(static_cast<float>(rope.theta)),
+                                    static_cast<double>(exponent)));
+    float frequency = 1.0F / wavelength;
     if (rope.yarn.has_value()) {
-      const double ramp =
-          std::clamp((index - low) / std::max(high - low, 0.001), 0.0, 1.0);
-      frequency = frequency / rope.yarn->factor * ramp + frequency * (1 - ramp);
+      const auto ramp = static_cast<float>(
+          std::clamp((index - low) / std::max(high - low, 0.001), 0.0, 1.0));
+      const float divided = frequency / static_cast<float>(rope.yarn->factor);
+      frequency = divided * ramp + frequency * (1 - ramp);
     }
-    frequencies.push_back(static_cast<float>(frequency));
+    frequencies.push_back(frequency);
   }
   return frequencies;
 }

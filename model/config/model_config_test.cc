@@ -24,6 +24,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr const char* kDemo = "models/demo/config.json";
+constexpr const char* kV3 = "tests/data/v3/config.json";
 constexpr const char* kTrillion = "tests/data/configs/v4_mla_1t_20pct_engram.json";
 
 std::string ReadText(const std::string& path) {
@@ -373,18 +374,68 @@ TEST(ParseModelConfig, RopeScalingIsYarnInFullOrRefused) {
   }
 }
 
+TEST(ParseModelConfig, V3IsPlainMlaWithGroupsAndItsOwnDraft) {
+  const auto config = ParseModelConfig(ReadText(kV3));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, "v3");
+  EXPECT_EQ(config->attention, AttentionKind::kMla);
+  EXPECT_EQ(config->residual, ResidualKind::kPlain);
+  EXPECT_EQ(config->num_streams(), 1);
+  EXPECT_EQ(config->draft, DraftKind::kMtpNormed);
+  EXPECT_TRUE(config->draft_has_copies);
+  EXPECT_EQ(config->moe.num_groups, 4);
+  EXPECT_EQ(config->moe.top_groups, 2);
+  EXPECT_EQ(config->moe.expert_dtype, DType::kF8E4M3);
+  EXPECT_FALSE(config->engram.has_value());
+  const auto plain = ParseModelConfig(ReadText("tests/data/v3_bf16/config.json"));
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_FALSE(plain->fp8_linears);
+  EXPECT_EQ(plain->moe.expert_dtype, DType::kBF16);
+}
+
+TEST(ParseModelConfig, V31NamesItsScaleFormatAndV3NeedNot) {
+  json document = json::parse(ReadText(kV3));
+  document["quantization_config"]["scale_fmt"] = "ue8m0";
+  EXPECT_TRUE(ParseModelConfig(document.dump()).ok());
+  document["quantization_config"]["scale_fmt"] = "e5m2";
+  EXPECT_THAT(std::string(ParseModelConfig(document.dump()).status().message()),
+              HasSubstr("quantization_config.scale_fmt"));
+}
+
+TEST(ParseModelConfig, V32AddsTheIndexerThatQuantizes) {
+  const auto config = ParseModelConfig(ReadText("tests/data/v32/config.json"));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, "v3.2");
+  EXPECT_EQ(config->attention, AttentionKind::kMlaDsa);
+  EXPECT_EQ(config->residual, ResidualKind::kPlain);
+  EXPECT_EQ(config->indexer.topk, 48);
+  EXPECT_TRUE(config->indexer.quantizes_vectors);
+  EXPECT_FALSE(ParseModelConfig(ReadText(kDemo))->indexer.quantizes_vectors);
+}
+
+TEST(ParseModelConfig, FieldsOfAnotherFamilyAreRefusedInV3) {
+  for (const char* name :
+       {"index_topk", "index_n_heads", "index_head_dim", "hc_mult", "hc_eps",
+        "engram_layer_ids", "expert_dtype", "swiglu_limit"}) {
+    json document = json::parse(ReadText(kV3));
+    document[name] = 2;
+    const absl::Status status = ParseModelConfig(document.dump()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(name));
+  }
+}
+
 TEST(ParseModelConfig, NamesTheFamilyItDoesNotRun) {
-  for (const auto& [type, family] : {std::pair{"deepseek_v3", "V3,"},
-                                     {"deepseek_v32", "V3.2,"},
-                                     {"deepseek_v4", "V4,"},
-                                     {"deepseek_v41", "V4.1,"}}) {
+  for (const auto& [type, family] :
+       {std::pair{"deepseek_v4", "V4,"}, {"deepseek_v41", "V4.1,"}}) {
     const absl::Status status =
         ParseModelConfig(json{{"model_type", type}}.dump()).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << type;
     EXPECT_THAT(std::string(status.message()), HasSubstr(family));
   }
   EXPECT_EQ(ParseModelConfig(R"({"model_type":"llama"})").status().message(),
-            "model_type is \"llama\", expected \"deepseek_v4_mla\"");
+            "model_type is \"llama\", expected deepseek_v3, deepseek_v32 or "
+            "deepseek_v4_mla");
 }
 
 TEST(ParseModelConfig, TextThatIsNoConfigIsRefused) {
@@ -450,6 +501,15 @@ TEST(RopeInverseFrequencies, PlainRopeIsPowersOfTheta) {
   EXPECT_EQ(frequencies[0], 1.0F);
   EXPECT_EQ(frequencies[4], 0.01F);
   EXPECT_FLOAT_EQ(frequencies[7], 3.1622776e-4F);
+}
+
+TEST(RopeInverseFrequencies, YarnHasTheBitsOfThePublishedCode) {
+  const auto config = ParseModelConfig(ReadText(kV3));
+  ASSERT_TRUE(config.ok()) << config.status();
+  // Half of them differ in the last bit when they are evaluated in double.
+  EXPECT_THAT(RopeInverseFrequencies(config->rope, config->mla.qk_rope_head_dim),
+              ElementsAre(1.0F, 0.31622776389F, 0.1F, 0.023914724588F, 0.0051249996759F,
+                          0.00084986217553F, 2.5000001187e-05F, 7.9056944742e-06F));
 }
 
 TEST(RopeInverseFrequencies, YarnKeepsFastAndDividesSlowDimensions) {

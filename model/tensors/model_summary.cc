@@ -91,19 +91,24 @@ void FormatChoices(Out out, const ModelConfig& config) {
       out, "shape       {} layers ({} dense), hidden {}, vocabulary {}, {} positions\n",
       config.num_layers, config.num_dense_layers, config.hidden_size, config.vocab_size,
       config.max_positions);
-  fmt::format_to(out,
-                 "attention   MLA, {} heads of {}+{}, latent {}; indexer {} heads of {}, "
-                 "top {}\n",
-                 mla.num_heads, mla.qk_nope_head_dim, mla.qk_rope_head_dim,
-                 mla.kv_lora_rank, config.indexer.num_heads, config.indexer.head_dim,
-                 config.indexer.topk);
+  fmt::format_to(
+      out, "attention   MLA, {} heads of {}+{}, latent {}{}\n", mla.num_heads,
+      mla.qk_nope_head_dim, mla.qk_rope_head_dim, mla.kv_lora_rank,
+      config.attention == AttentionKind::kMlaDsa
+          ? fmt::format("; indexer {} heads of {}, top {}", config.indexer.num_heads,
+                        config.indexer.head_dim, config.indexer.topk)
+          : "");
   fmt::format_to(out, "rope        theta {}{}\n", config.rope.theta,
                  config.rope.yarn.has_value()
                      ? fmt::format(", yarn x{} from {}", config.rope.yarn->factor,
                                    config.rope.yarn->original_max_positions)
                      : "");
-  fmt::format_to(out, "residual    mHC, {} streams, {} Sinkhorn iterations\n",
-                 config.hyper.num_streams, config.hyper.sinkhorn_iters);
+  fmt::format_to(
+      out, "residual    {}\n",
+      config.residual == ResidualKind::kPlain
+          ? "plain"
+          : fmt::format("mHC, {} streams, {} Sinkhorn iterations",
+                        config.hyper.num_streams, config.hyper.sinkhorn_iters));
   fmt::format_to(
       out, "router      sigmoid, top {} of {}{}, {} shared; experts {} wide, {}\n",
       moe.experts_per_token, moe.num_experts,
@@ -113,7 +118,7 @@ void FormatChoices(Out out, const ModelConfig& config) {
       moe.num_shared_experts, moe.expert_width, ExpertFormatName(moe.expert_dtype));
   fmt::format_to(out, "linears     {}\n", config.fp8_linears ? "fp8 128x128" : "bf16");
   fmt::format_to(out, "draft       {}\n",
-                 config.draft == DraftKind::kMtpStreams ? "1 MTP layer" : "none");
+                 config.draft == DraftKind::kNone ? "none" : "1 MTP layer");
 }
 
 void FormatEngram(Out out, const ModelSummary& summary) {
@@ -161,10 +166,11 @@ nlohmann::ordered_json ToJson(const TensorTotals& totals) {
 
 nlohmann::ordered_json ChoicesToJson(const ModelConfig& config) {
   return {
-      {"attention", "mla_dsa"},
-      {"residual", "hyper_connections"},
+      {"attention", config.attention == AttentionKind::kMlaDsa ? "mla_dsa" : "mla"},
+      {"residual",
+       config.residual == ResidualKind::kPlain ? "plain" : "hyper_connections"},
       {"router", "sigmoid"},
-      {"draft", config.draft == DraftKind::kMtpStreams ? "mtp" : "none"},
+      {"draft", config.draft == DraftKind::kNone ? "none" : "mtp"},
       {"engram", config.engram.has_value()
                      ? (config.engram->contract == EngramContract::kDemo ? "demo" : "v41")
                      : "none"}};

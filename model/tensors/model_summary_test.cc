@@ -59,6 +59,19 @@ TEST(SummarizeModel, CountsTheTrillionParameterModels) {
   }
 }
 
+// As published: 671 B parameters, 37 B active. The exact counts were made independently.
+TEST(SummarizeModel, CountsThePublishedModels) {
+  const ModelSummary v3 = SummaryOf("tests/data/configs/deepseek_v3.json");
+  EXPECT_EQ(v3.main.parameters, 671026419200);
+  EXPECT_EQ(v3.active_parameters, 36625625600);
+  // The draft layer, and its copies of embedding and head.
+  EXPECT_EQ(v3.draft.parameters, 11610068224 + 2 * int64_t{129280} * 7168);
+  const ModelSummary v32 = SummaryOf("tests/data/configs/deepseek_v3.2.json");
+  EXPECT_EQ(v32.main.parameters, 671877944064);
+  EXPECT_EQ(v32.active_parameters, 37477150464);
+  EXPECT_EQ(v32.draft.parameters, 11624027648 + 2 * int64_t{129280} * 7168);
+}
+
 TEST(SummarizeModel, EngramRowsAreValuesAndScales) {
   const ModelSummary summary =
       SummaryOf("tests/data/configs/v4_mla_1t_20pct_engram.json");

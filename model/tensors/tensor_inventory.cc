@@ -46,10 +46,14 @@ class InventoryBuilder {
     AddMatrix(name, kind, config_.fp8_linears ? DType::kF8E4M3 : DType::kBF16, out, in);
   }
   void AddMix(const std::string& prefix, int64_t rows, int64_t num_scales);
+  // The mixes of a sublayer and of a head, where the residual has any.
+  void AddSublayerMix(const std::string& prefix);
+  void AddHeadMix(const std::string& prefix);
 
   void AddTopLevel();
   void AddLayer(int64_t layer);
   void AddAttention(const std::string& prefix);
+  void AddIndexer(const std::string& prefix);
   void AddMlp(const std::string& prefix, TensorKind kind, DType dtype, int64_t width);
   void AddMoe(const std::string& prefix);
   void AddEngram(const std::string& prefix, int64_t rows);
@@ -110,10 +114,23 @@ void InventoryBuilder::AddMatrix(const std::string& name, TensorKind kind, DType
 void InventoryBuilder::AddMix(const std::string& prefix, int64_t rows,
                               int64_t num_scales) {
   constexpr TensorKind kKind = TensorKind::kHyperConnection;
-  const int64_t width = config_.hyper.num_streams * config_.hidden_size;
+  const int64_t width = config_.num_streams() * config_.hidden_size;
   Add(prefix + ".fn", kKind, StorageFormat::kF32, {rows, width});
   Add(prefix + ".base", kKind, StorageFormat::kF32, {rows});
   Add(prefix + ".scale", kKind, StorageFormat::kF32, {num_scales});
+}
+
+void InventoryBuilder::AddSublayerMix(const std::string& prefix) {
+  if (config_.residual == ResidualKind::kHyperConnections) {
+    const int64_t streams = config_.num_streams();
+    AddMix(prefix, streams * (streams + 2), 3);
+  }
+}
+
+void InventoryBuilder::AddHeadMix(const std::string& prefix) {
+  if (config_.residual == ResidualKind::kHyperConnections) {
+    AddMix(prefix, config_.num_streams(), 1);
+  }
 }
 
 void InventoryBuilder::AddTopLevel() {
@@ -127,7 +144,7 @@ void InventoryBuilder::AddTopLevel() {
   Add("model.embed_tokens.weight", TensorKind::kEmbedding, StorageFormat::kBf16,
       {config_.vocab_size, d});
   Add("model.norm.weight", TensorKind::kNorm, StorageFormat::kBf16, {d});
-  AddMix("model.hc_head", config_.hyper.num_streams, 1);
+  AddHeadMix("model.hc_head");
   Add("lm_head.weight", TensorKind::kHead, StorageFormat::kBf16, {config_.vocab_size, d});
 }
 
@@ -146,17 +163,23 @@ void InventoryBuilder::AddAttention(const std::string& prefix) {
   AddLinear(prefix + "kv_b_proj", kKind, h * (mla.qk_nope_head_dim + mla.v_head_dim),
             mla.kv_lora_rank);
   AddLinear(prefix + "o_proj", kKind, d, h * mla.v_head_dim);
+  if (config_.attention == AttentionKind::kMlaDsa) {
+    AddIndexer(prefix + "indexer.");
+  }
+}
 
+void InventoryBuilder::AddIndexer(const std::string& prefix) {
+  constexpr TensorKind kKind = TensorKind::kIndexer;
   const IndexerConfig& indexer = config_.indexer;
-  AddLinear(prefix + "indexer.wq_b", TensorKind::kIndexer,
-            indexer.num_heads * indexer.head_dim, mla.q_lora_rank);
-  AddLinear(prefix + "indexer.wk", TensorKind::kIndexer, indexer.head_dim, d);
-  Add(prefix + "indexer.k_norm.weight", TensorKind::kIndexer, StorageFormat::kF32,
-      {indexer.head_dim});
-  Add(prefix + "indexer.k_norm.bias", TensorKind::kIndexer, StorageFormat::kF32,
-      {indexer.head_dim});
-  Add(prefix + "indexer.weights_proj.weight", TensorKind::kIndexer, StorageFormat::kBf16,
-      {indexer.num_heads, d});
+  AddLinear(prefix + "wq_b", kKind, indexer.num_heads * indexer.head_dim,
+            config_.mla.q_lora_rank);
+  AddLinear(prefix + "wk", kKind, indexer.head_dim, config_.hidden_size);
+  for (const char* name : {"k_norm.weight", "k_norm.bias"}) {
+    Add(prefix + name, kKind, StorageFormat::kF32, {indexer.head_dim});
+    tensors_.back().allows_bf16 = indexer.allows_bf16_norm;
+  }
+  Add(prefix + "weights_proj.weight", kKind, StorageFormat::kBf16,
+      {indexer.num_heads, config_.hidden_size});
 }
 
 void InventoryBuilder::AddMlp(const std::string& prefix, TensorKind kind, DType dtype,
@@ -187,7 +210,7 @@ void InventoryBuilder::AddEngram(const std::string& prefix, int64_t rows) {
   constexpr TensorKind kKind = TensorKind::kEngramFusion;
   const EngramConfig& engram = *config_.engram;
   const int64_t d = config_.hidden_size;
-  const int64_t streams = config_.hyper.num_streams;
+  const int64_t streams = config_.num_streams();
   if (engram_rows_ == EngramRowFormat::kFp8) {
     Add(prefix + "embed.weight", TensorKind::kEngramTable, StorageFormat::kFp8Rows,
         {rows, engram.head_dim});
@@ -214,19 +237,24 @@ void InventoryBuilder::AddDraft(const std::string& prefix) {
     Add(fmt::format("{}{}.weight", prefix, name), kKind, StorageFormat::kBf16, {d});
   }
   Add(prefix + "eh_proj.weight", kKind, StorageFormat::kBf16, {d, 2 * d});
-  AddMix(prefix + "hc_head", config_.hyper.num_streams, 1);
+  AddHeadMix(prefix + "hc_head");
+  if (config_.draft_has_copies) {
+    Add(prefix + "embed_tokens.weight", kKind, StorageFormat::kBf16,
+        {config_.vocab_size, d});
+    Add(prefix + "shared_head.head.weight", kKind, StorageFormat::kBf16,
+        {config_.vocab_size, d});
+  }
 }
 
 void InventoryBuilder::AddLayer(int64_t layer) {
   layer_ = layer;
   const std::string prefix = fmt::format("model.layers.{}.", layer);
   const int64_t d = config_.hidden_size;
-  const int64_t streams = config_.hyper.num_streams;
   Add(prefix + "input_layernorm.weight", TensorKind::kNorm, StorageFormat::kBf16, {d});
   Add(prefix + "post_attention_layernorm.weight", TensorKind::kNorm, StorageFormat::kBf16,
       {d});
-  AddMix(prefix + "hc_attn", streams * (streams + 2), 3);
-  AddMix(prefix + "hc_ffn", streams * (streams + 2), 3);
+  AddSublayerMix(prefix + "hc_attn");
+  AddSublayerMix(prefix + "hc_ffn");
   AddAttention(prefix + "self_attn.");
   if (config_.is_dense_layer(layer)) {
     AddMlp(prefix + "mlp.", TensorKind::kDenseMlp,
@@ -255,9 +283,9 @@ std::vector<ExpectedTensor> InventoryBuilder::Build() {
 
 absl::Status CheckTensor(const ExpectedTensor& expected, const Checkpoint& checkpoint) {
   const absl::StatusOr<TensorRef> found = checkpoint.Find(expected.name);
-  const std::string wanted =
-      fmt::format("{} {}{}", DTypeName(expected.dtype), FormatShape(expected.shape),
-                  expected.rows_are_limit ? " or fewer" : "");
+  const std::string wanted = fmt::format(
+      "{}{} {}{}", DTypeName(expected.dtype), expected.allows_bf16 ? " or BF16" : "",
+      FormatShape(expected.shape), expected.rows_are_limit ? " or fewer" : "");
   if (!found.ok()) {
     return InvalidArgumentF("tensor {}: is missing, expected {}", expected.name, wanted);
   }
@@ -266,7 +294,9 @@ absl::Status CheckTensor(const ExpectedTensor& expected, const Checkpoint& check
       shape.front() <= expected.shape.front()) {
     shape.front() = expected.shape.front();
   }
-  if (found->dtype != expected.dtype || shape != expected.shape) {
+  const bool right_type = found->dtype == expected.dtype ||
+                          (expected.allows_bf16 && found->dtype == DType::kBF16);
+  if (!right_type || shape != expected.shape) {
     return InvalidArgumentF("tensor {}: found {} {}, expected {}", expected.name,
                             DTypeName(found->dtype), FormatShape(found->shape), wanted);
   }

@@ -64,6 +64,8 @@ struct ExpectedTensor {
   int64_t num_parameters = 0;
   // The first dimension is a limit rather than a size.
   bool rows_are_limit = false;
+  // The checkpoint may have it as BF16 instead.
+  bool allows_bf16 = false;
 
   // As in the shape; a limit counts in full.
   int64_t num_bytes() const;
@@ -83,8 +85,8 @@ EngramRowFormat FindEngramRowFormat(const ModelConfig& config,
 std::vector<ExpectedTensor> TensorInventory(const ModelConfig& config,
                                             EngramRowFormat engram_rows);
 
-// True for tensors that a checkpoint may hold and nobody reads: a draft layer's own
-// copies of embedding and head.
+// True for tensors that a checkpoint may hold without need and nobody reads: a draft
+// layer's own copies of embedding and head, where the family does not demand them.
 bool IsSkippedTensor(const ModelConfig& config, std::string_view name);
 
 // kInvalidArgument with the tensor, what was found and what was expected: a tensor that

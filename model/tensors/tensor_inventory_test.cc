@@ -100,6 +100,39 @@ TEST(TensorInventory, IsExactlyWhatTheDemoCheckpointHolds) {
   EXPECT_EQ(bytes, static_cast<int64_t>((*checkpoint)->total_bytes()));
 }
 
+TEST(TensorInventory, IsWhatThePublishedLayoutsHold) {
+  for (const char* family : {"v3", "v3_bf16", "v32"}) {
+    const std::string folder = std::string("tests/data/") + family;
+    const auto config = LoadModelConfig(folder);
+    ASSERT_TRUE(config.ok()) << config.status();
+    const auto checkpoint = Checkpoint::Open(folder);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    EXPECT_TRUE(ValidateCheckpoint(*config, **checkpoint).ok())
+        << ValidateCheckpoint(*config, **checkpoint);
+    std::vector<std::string> names;
+    for (const ExpectedTensor& tensor :
+         TensorInventory(*config, EngramRowFormat::kBf16)) {
+      names.push_back(tensor.name);
+    }
+    std::sort(names.begin(), names.end());
+    EXPECT_EQ(names, (*checkpoint)->names()) << family;
+  }
+}
+
+TEST(TensorInventory, TheIndexNormOfV32IsF32OrBf16AndNothingElse) {
+  const auto config = LoadModelConfig("tests/data/v32");
+  ASSERT_TRUE(config.ok()) << config.status();
+  ListedCheckpoint checkpoint(TensorInventory(*config, EngramRowFormat::kBf16));
+  const std::string name = "model.layers.1.self_attn.indexer.k_norm.bias";
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    checkpoint.Set(name, dtype, {128});
+    EXPECT_TRUE(ValidateCheckpoint(*config, checkpoint).ok());
+  }
+  checkpoint.Set(name, DType::kF64, {128});
+  EXPECT_EQ(ValidateCheckpoint(*config, checkpoint).message(),
+            "tensor " + name + ": found F64 [128], expected F32 or BF16 [128]");
+}
+
 TEST(TensorInventory, FormatsFollowTheConfig) {
   const auto find = [](const ModelConfig& config, const std::string& name) {
     for (const ExpectedTensor& tensor : TensorInventory(config, EngramRowFormat::kBf16)) {
