@@ -210,6 +210,45 @@ TEST_F(ValidateCheckpointTest, AcceptsBf16RowsWithoutScales) {
   EXPECT_TRUE(ValidateCheckpoint(config_, bf16).ok());
 }
 
+// Every tensor of every family: removed, under another name, of another type, of another
+// shape.
+TEST(ValidateEveryFamily, AnyOneTensorThatIsWrongIsRefusedByName) {
+  for (const char* folder :
+       {"models/demo", "tests/data/v3", "tests/data/v3_bf16", "tests/data/v32"}) {
+    const auto config = LoadModelConfig(folder);
+    ASSERT_TRUE(config.ok()) << config.status();
+    const std::vector<ExpectedTensor> inventory =
+        TensorInventory(*config, DefaultEngramRowFormat(*config));
+    ListedCheckpoint checkpoint(inventory);
+    const auto expect_refused = [&](const std::string& name, const char* what) {
+      const absl::Status status = ValidateCheckpoint(*config, checkpoint);
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name << " " << what;
+      EXPECT_NE(status.message().find(name), std::string_view::npos)
+          << name << " " << what << ": " << status.message();
+    };
+    // A prime step visits tensors of every kind; all of them would take a minute.
+    const size_t step = inventory.size() < 1000 ? 1 : 37;
+    for (size_t i = 0; i < inventory.size(); i += step) {
+      const ExpectedTensor& tensor = inventory[i];
+      checkpoint.Remove(tensor.name);
+      expect_refused(tensor.name, "removed");
+      checkpoint.Set(tensor.name + "_other", tensor.dtype, tensor.shape);
+      expect_refused(tensor.name, "renamed");
+      checkpoint.Remove(tensor.name + "_other");
+      if (!tensor.name.ends_with("engram.embed.weight")) {  // its type is a choice
+        checkpoint.Set(tensor.name, DType::kF64, tensor.shape);
+        expect_refused(tensor.name, "retyped");
+      }
+      std::vector<int64_t> shape = tensor.shape;
+      ++shape.front();
+      checkpoint.Set(tensor.name, tensor.dtype, shape);
+      expect_refused(tensor.name, "reshaped");
+      checkpoint.Set(tensor.name, tensor.dtype, tensor.shape);
+    }
+    EXPECT_TRUE(ValidateCheckpoint(*config, checkpoint).ok()) << folder;
+  }
+}
+
 TEST_F(ValidateCheckpointTest, NamesAMissingTensor) {
   checkpoint_.Remove("model.layers.4.mlp.experts.17.up_proj.scale");
   ExpectRefused(

@@ -73,8 +73,10 @@ proto::StepPlan Decode(uint64_t step) {
   return plan;
 }
 
-TEST(StepAllocation, ADecodeStepAllocatesItsResultAlone) {
-  const auto model = cli::LoadModel("models/demo");
+class StepAllocation : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(StepAllocation, ADecodeStepAllocatesItsResultAlone) {
+  const auto model = cli::LoadModel(GetParam());
   ASSERT_TRUE(model.ok()) << model.status();
   const auto engram = cli::ResidentEngram(**model, Clock::Real());
   ASSERT_TRUE(engram.ok()) << engram.status();
@@ -97,6 +99,10 @@ TEST(StepAllocation, ADecodeStepAllocatesItsResultAlone) {
     EXPECT_LE(during, 1) << "step " << step;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, StepAllocation,
+                         ::testing::Values("models/demo", "tests/data/v3",
+                                           "tests/data/v32"));
 
 }  // namespace
 }  // namespace tessera
