@@ -18,8 +18,7 @@ absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Create(RankExecutors execu
       return InvalidArgumentF("rank {} has no executor", rank);
     }
   }
-  return std::unique_ptr<RankGroup>(
-      new RankGroup(std::move(executors), num_dp_ranks, tp));
+  return std::unique_ptr<RankGroup>(new RankGroup(std::move(executors), tp));
 }
 
 absl::Status RankGroup::Submit(PlannedStep step) {

@@ -68,11 +68,10 @@ class RankGroup {
   void Abort(const absl::Status& reason);
 
  private:
-  RankGroup(RankExecutors executors, int64_t num_dp_ranks, int64_t tp)
-      : executors_(std::move(executors)), num_dp_ranks_(num_dp_ranks), tp_(tp) {}
+  RankGroup(RankExecutors executors, int64_t tp)
+      : executors_(std::move(executors)), tp_(tp) {}
 
   RankExecutors executors_;
-  int64_t num_dp_ranks_;
   int64_t tp_;
 };
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -45,7 +46,8 @@ void KeepTopGroups(const RouterArgs& args, std::vector<T>& biased) {
   for (size_t g = 0; g < groups; ++g) {
     const auto from = biased.begin() + static_cast<int64_t>(g * size);
     const std::vector<T> members(from, from + static_cast<int64_t>(size));
-    for (const int32_t best : TopIndices(members, std::min<int64_t>(2, members.size()))) {
+    for (const int32_t best :
+         TopIndices(members, std::min<int64_t>(2, std::ssize(members)))) {
       score[g] += members[static_cast<size_t>(best)];
     }
   }

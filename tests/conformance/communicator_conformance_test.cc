@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <thread>
 #include <vector>
 
@@ -157,7 +158,7 @@ TEST_P(CommunicatorConformance, AllReduceRefusesWhatTheTreeCannotAdd) {
 
 TEST_P(CommunicatorConformance, AllGatherConcatenatesInRankOrder) {
   Run([](Communicator& comm) {
-    for (const size_t unit : {0, 1, 3, 64, 4097}) {
+    for (const size_t unit : std::initializer_list<size_t>{0, 1, 3, 64, 4097}) {
       std::vector<int64_t> counts;
       std::vector<std::byte> expected;
       for (int rank = 0; rank < comm.size(); ++rank) {
@@ -237,7 +238,7 @@ TEST_P(CommunicatorConformance, AllToAllIntoTooSmallABufferIsInternalAndEndsTheG
 TEST_P(CommunicatorConformance, BroadcastGivesTheRootsBytesToAll) {
   Run([](Communicator& comm) {
     for (int root = 0; root < comm.size(); ++root) {
-      for (const size_t size : {0, 1, 1000, 70'001}) {
+      for (const size_t size : std::initializer_list<size_t>{0, 1, 1000, 70'001}) {
         auto bytes = Pattern(comm.rank(), 1, size);
         ASSERT_THAT(comm.Broadcast(bytes, root), IsOk());
         ASSERT_EQ(bytes, Pattern(root, 1, size));

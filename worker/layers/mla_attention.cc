@@ -38,7 +38,6 @@ MlaAttention::MlaAttention(const model::ModelConfig& config, int64_t layer, int 
     : mla_(config.mla),
       norm_eps_(config.rms_norm_eps),
       softmax_scale_(config.softmax_scale()),
-      hidden_(config.hidden_size),
       layer_(layer),
       num_heads_(config.mla.num_heads / tp_size),
       inv_freq_(model::RopeInverseFrequencies(config.rope, config.mla.qk_rope_head_dim)),

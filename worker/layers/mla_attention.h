@@ -52,7 +52,6 @@ class MlaAttention final : public Attention {
   const model::MlaConfig mla_;
   const double norm_eps_;
   const double softmax_scale_;
-  const int64_t hidden_;
   const int64_t layer_;
   const int64_t num_heads_;  // H_local
   const std::vector<float> inv_freq_;
