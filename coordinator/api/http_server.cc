@@ -8,6 +8,7 @@
 #include "boost/asio/executor_work_guard.hpp"
 #include "boost/asio/ip/address.hpp"
 #include "boost/asio/steady_timer.hpp"
+#include "boost/asio/strand.hpp"
 
 #include "common/log.h"
 #include "common/status.h"
@@ -29,12 +30,13 @@ constexpr absl::Duration kCloseGrace = absl::Seconds(2);
 
 }  // namespace
 
-// The accept loop and the threads. Its handlers run on the io threads, one at a time.
+// The accept loop and the threads. Its handlers run on the io threads, one at a time: the
+// acceptor and the timer share a strand.
 struct HttpServer::Listener {
   explicit Listener(std::shared_ptr<ConnectionHub> shared)
       : hub(std::move(shared)),
-        acceptor(hub->io),
-        pause(hub->io),
+        acceptor(asio::make_strand(hub->io)),
+        pause(acceptor.get_executor()),
         work(hub->io.get_executor()) {}
 
   absl::Status Listen(const HttpServerOptions& options) {
@@ -62,7 +64,8 @@ struct HttpServer::Listener {
   }
 
   void Accept() {
-    acceptor.async_accept([this](error_code error, Tcp::socket socket) {
+    // The sockets do not share the strand.
+    acceptor.async_accept(hub->io, [this](error_code error, Tcp::socket socket) {
       if (error == asio::error::operation_aborted || !acceptor.is_open()) {
         return;
       }
@@ -85,9 +88,9 @@ struct HttpServer::Listener {
     });
   }
 
-  // Closes the acceptor on the io threads, where its handlers run.
+  // Closes the acceptor where its handlers run. Idempotent.
   void StopListening() {
-    asio::post(hub->io, [this] {
+    asio::post(acceptor.get_executor(), [this] {
       error_code ignored;
       acceptor.close(ignored);
       pause.cancel();
