@@ -75,6 +75,7 @@ endfunction()
 
 # tessera_cc_test(NAME n SRCS s... DEPS d... LABELS l... [TIMEOUT seconds] [DATA_ENV])
 # The test runs in the repository root, so that it opens models/demo and tests/data by relative path.
+# LABELS has one of unit, conformance, parity, integration, simulation, and rpc for a test that talks through gRPC.
 function(tessera_cc_test)
   cmake_parse_arguments(arg "" "NAME;TIMEOUT" "SRCS;DEPS;LABELS;ARGS" ${ARGN})
   _tessera_check_layers(${arg_NAME} TRUE ${arg_DEPS})
@@ -87,18 +88,22 @@ function(tessera_cc_test)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
+  if(TESSERA_SANITIZE)
+    math(EXPR arg_TIMEOUT "10 * ${arg_TIMEOUT}")  # The thread sanitizer is that slow.
+  endif()
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME} ${arg_ARGS} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
   set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
 endfunction()
 
 # tessera_script_test(NAME n COMMAND c... LABELS l... [TIMEOUT seconds] [ENVIRONMENT k=v...] [SERIAL])
+# It also gets the label script: only the optimised build runs it.
 function(tessera_script_test)
   cmake_parse_arguments(arg "SERIAL" "NAME;TIMEOUT" "COMMAND;LABELS;ENVIRONMENT" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
   add_test(NAME ${arg_NAME} COMMAND ${arg_COMMAND} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
-  set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
+  set_tests_properties(${arg_NAME} PROPERTIES LABELS "script;${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
                        ENVIRONMENT "${arg_ENVIRONMENT}")
   if(arg_SERIAL)
     set_tests_properties(${arg_NAME} PROPERTIES RUN_SERIAL TRUE)

@@ -1,7 +1,12 @@
 # Sourced by ./dev: the checks beyond the plain test run.
 
-# The builds of `test --all`; each runs the tests that need no other process and no MPI.
-in_process_labels='^(unit|simulation|conformance|parity)$'
+# What the builds of `test --all` run, by label: the optimised build has run everything before, so
+# each of them runs what it can say something about. "script" is every test that starts programs of
+# its own, "rpc" every test that talks through gRPC, which the thread sanitizer cannot follow.
+clang_tests='unit|simulation|conformance'
+asan_tests='unit|simulation|conformance|parity|integration'
+tsan_tests='unit|simulation|conformance|integration'
+tsan_cases='-*/Grpc:StepStream.*:*OverGrpc:*/SharedMemory:*/*Remote*:RemoteFaultTest.*'
 
 # sanitizer_environment: what the sanitizers need to know about libraries that we do not build.
 sanitizer_environment() {
@@ -11,12 +16,14 @@ sanitizer_environment() {
   export TSAN_OPTIONS="suppressions=$PWD/tools/tsan_suppressions.txt:second_deadlock_stack=1"
 }
 
-# check_preset NAME: builds it whole and runs its in-process tests.
+# check_preset NAME LABELS WITHOUT: builds it whole, runs its tests with one of LABELS and none of WITHOUT.
 check_preset() {
-  say "preset $1: build, then the tests labelled unit, simulation, conformance, parity"
+  say "preset $1: build, then the tests labelled $2, without $3"
   cmake --preset "$1" >/dev/null
   ninja -C "build/$1" -j "$jobs"
-  ctest --preset "$1" --parallel "$jobs" --label-regex "$in_process_labels" --label-exclude mpi
+  # Not --preset: a label that a preset excludes replaces --label-exclude.
+  ctest --test-dir "build/$1" --parallel "$jobs" --output-on-failure --no-tests=error \
+    --label-regex "^($2)$" --label-exclude "^(gpu|$3)$"
 }
 
 # simulate [--seed=N | --seeds=N]: every simulation of build/cpu; each prints the seed that fails.
@@ -31,11 +38,12 @@ simulate() {
 check_all() {
   install_packages "${clang_packages[@]}"
   sanitizer_environment
-  check_preset clang
-  check_preset asan
+  check_preset clang "$clang_tests" 'mpi|script'
+  check_preset asan "$asan_tests" 'mpi|script'
   say "long simulations"
   simulate --seeds=3000
-  check_preset tsan
+  # Suites that run in process and over gRPC: here the former alone.
+  GTEST_FILTER="$tsan_cases" check_preset tsan "$tsan_tests" 'mpi|script|rpc'
 }
 
 # format_sources [--check]

@@ -104,6 +104,8 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
   cli::RankOptions rank_options = options.rank;
   rank_options.runner.max_tokens = options.max_batched_tokens;
   rank_options.runner.max_slots = options.max_sequences;
+  // Not about time: a sanitizer on a busy machine is slow.
+  rank_options.runner.engram_timeout = kStepTimeout;
   TESSERA_ASSIGN_OR_RETURN(
       harness->ranks_,
       cli::AssembleLocalGroup(model, options.shape, rank_options, engram, Clock::Real()));
