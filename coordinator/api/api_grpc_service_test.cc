@@ -203,7 +203,8 @@ TEST_F(Grpc, TheDeadlineOfTheCallIsTheDeadlineOfTheRequest) {
   ASSERT_TRUE(engine_.AwaitSubmitted(1));
   const ValidatedRequest& submitted = engine_.submitted(0).request;
   EXPECT_GT(submitted.deadline() - submitted.arrival(), absl::Seconds(20));
-  EXPECT_LE(submitted.deadline() - submitted.arrival(), absl::Seconds(30));
+  // On the wire the time left is rounded up, so that a little more may come.
+  EXPECT_LE(submitted.deadline() - submitted.arrival(), absl::Seconds(31));
   context.TryCancel();
   EXPECT_FALSE(reader->Finish().ok());
 }

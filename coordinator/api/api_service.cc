@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/log.h"
 #include "coordinator/api/health.h"
 #include "coordinator/api/models.h"
 #include "coordinator/api/openai_chat.h"
@@ -153,9 +154,17 @@ class ObservedWriter final : public ResponseWriter,
     if (streamed) {
       context_->observer->OnStreamClose();
     }
-    context_->observer->OnHttpEnd(labels_.route, labels_.method,
-                                  streamed ? stream_status_ : code,
-                                  context_->clock->Now() - labels_.start);
+    const int status = streamed ? stream_status_ : code;
+    const absl::Duration duration = context_->clock->Now() - labels_.start;
+    // Probes and scrapes come every few seconds and say nothing that metrics do not.
+    log::Write(labels_.method == "POST" ? log::Level::kInfo : log::Level::kDebug, "http",
+               "answered",
+               {{"request_id", FindHeader(headers_, "x-request-id")},
+                {"route", labels_.route},
+                {"method", labels_.method},
+                {"code", status},
+                {"seconds", absl::ToDoubleSeconds(duration)}});
+    context_->observer->OnHttpEnd(labels_.route, labels_.method, status, duration);
   }
 
   const ApiContext* context_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/log.h"
 #include "common/status.h"
 
 namespace tessera::coordinator {
@@ -177,6 +178,15 @@ void LiveRequests::Report(const Live& live, const absl::Status& status, absl::Ti
     seen.first_token_time = *live.first_token - request.arrival();
     seen.decode_time = live.last_token - *live.first_token;
   }
+  const absl::Duration first = seen.first_token_time.value_or(absl::ZeroDuration());
+  log::Info("engine", "request finished",
+            {{"request_id", seen.request_id},
+             {"status", absl::StatusCodeToString(status.code())},
+             {"prompt_tokens", seen.prompt_tokens},
+             {"cached_tokens", seen.cached_prompt_tokens},
+             {"completion_tokens", seen.completion_tokens},
+             {"first_token_seconds", absl::ToDoubleSeconds(first)},
+             {"seconds", absl::ToDoubleSeconds(seen.total_time)}});
   observer_->OnRequestFinished(seen);
 }
 
