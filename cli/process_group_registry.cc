@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -62,8 +63,26 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinProcessGroup(Clock* clock) {
   return std::make_unique<MpiProcessGroup>(std::move(runtime));
 }
 
+namespace {
+
+bool OnPath(const std::string& program) {
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path != nullptr ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (::access((folder + "/" + program).c_str(), X_OK) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 absl::StatusOr<std::vector<std::string>> LaunchCommand(
     int num_ranks, std::span<const std::string> arguments) {
+  if (!OnPath("mpirun")) {
+    return absl::NotFoundError("mpirun is not on PATH; it comes with Open MPI");
+  }
   // Ranks may outnumber cores, wait by yielding, and talk through shared memory only: the
   // job stays on this machine and opens no port.
   std::vector<std::string> command = {"mpirun",

@@ -39,7 +39,7 @@ bool InProcessGroupJob();
 absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinProcessGroup(Clock* clock);
 
 // The command that starts `num_ranks` copies of `arguments` (program first) on this
-// machine, cores shared. kUnimplemented as above.
+// machine, cores shared. kUnimplemented as above; kNotFound: mpirun is not installed.
 absl::StatusOr<std::vector<std::string>> LaunchCommand(
     int num_ranks, std::span<const std::string> arguments);
 

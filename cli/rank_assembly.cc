@@ -44,6 +44,14 @@ absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
       });
 }
 
+absl::Status CheckBackend(const RankOptions& options) {
+  return kernels::CreateBackend({.name = options.backend,
+                                 .dtype = options.dtype,
+                                 .cpu_isa = options.cpu_isa,
+                                 .num_threads = 1})
+      .status();
+}
+
 absl::StatusOr<AssembledRank> AssembleRank(
     const LoadedModel& model, const RankOptions& options,
     std::unique_ptr<worker::Communicator> tp, std::unique_ptr<worker::Communicator> ep,

@@ -56,6 +56,10 @@ using EngramSourceFactory =
 absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
                                                    Clock* clock);
 
+// Whether this machine has the backend of `options`: to be asked before a group is
+// formed, which would be tried again and again. kInvalidArgument: it has not.
+absl::Status CheckBackend(const RankOptions& options);
+
 // `model` and `clock` must outlive the rank. Errors of the parts.
 absl::StatusOr<AssembledRank> AssembleRank(
     const LoadedModel& model, const RankOptions& options,

@@ -41,6 +41,7 @@ absl::Status ServeInProcess(const ServerOptions& options, const GroupShape& shap
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
+  TESSERA_RETURN_IF_ERROR(CheckBackend(rank));
   ReadWeights(*model->checkpoint, clock);
   TESSERA_ASSIGN_OR_RETURN(EngramSourceFactory engram, ResidentEngram(*model, clock));
   LocalGroupProvider provider(*model, shape, rank, std::move(engram), clock);
@@ -101,6 +102,8 @@ absl::Status ServeProcesses(const ServerOptions& options, const LogOptions& log_
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
+  TESSERA_RETURN_IF_ERROR(CheckBackend(rank));
+  TESSERA_RETURN_IF_ERROR(LaunchCommand(shape.num_ranks(), {}).status());
   if (options.engram_shards > 0 && !model->hash.has_value()) {
     return InvalidArgumentF("--engram-shards {}: {} has no Engram tables",
                             options.engram_shards, options.model.model);

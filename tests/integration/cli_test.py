@@ -61,6 +61,7 @@ class CommandLine(unittest.TestCase):
                 (["--workers", "3", "-tp", "2", "--comm", "mpi"], "--workers 3"),
                 (["--workers", "2", "--comm", "in-process"], "mpi"),
                 (["--comm", "mpi"], "--workers"),
+                (["--engram-shards", "2"], "--engram-shards 2"),
                 (["two", "models"], "models")):
             with self.subTest(arguments=arguments):
                 got = server.run("serve", "--port", "0", "--grpc-port", "0", *arguments)
@@ -80,6 +81,19 @@ class CommandLine(unittest.TestCase):
         got = server.run("serve", "--trust-remote-code", "--enforce-eager", "--print-config")
         self.assertEqual(got.returncode, 0, got)
         self.assertIn("no remote code", got.stderr)
+
+    def test_what_this_machine_lacks_ends_it_at_once(self):
+        # A group that can never be formed is not worth trying again and again.
+        cases = [(["--workers", "2", "--comm", "mpi"], {"PATH": "/no/such/folder"}, "mpirun")]
+        with open("/proc/cpuinfo") as info:
+            if "amx_tile" not in info.read():
+                cases.append((["--cpu-isa", "amx"], {}, "amx"))
+        for arguments, environment, word in cases:
+            with self.subTest(arguments=arguments):
+                got = server.run("serve", "--port", "0", "--grpc-port", "0", *arguments,
+                                 environment=environment)
+                self.assertIn(got.returncode, (1, 2), got)
+                self.assertIn(word, got.stderr)
 
     def test_a_missing_or_broken_model_is_an_error_with_its_path(self):
         with tempfile.TemporaryDirectory() as folder:

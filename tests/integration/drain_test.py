@@ -47,6 +47,17 @@ class Drain(unittest.TestCase):
         running.stop(signal.SIGINT)
         self.assertLess(time.monotonic() - begin, 20)
 
+    def test_a_signal_while_it_starts_ends_it_without_leftovers(self):
+        for arguments in ([], server.CLUSTER):
+            for moment in ("read", "started", "formed"):
+                if not arguments and moment == "started" or arguments and not server.has_mpi():
+                    continue
+                with self.subTest(arguments=arguments, moment=moment):
+                    running = server.start(self, *arguments, ready=False)
+                    word = f'"msg":"{moment}'
+                    server.wait_until(lambda: word in running.logs(), f"it has {moment}")
+                    running.stop()
+
     def test_what_outlasts_the_shutdown_timeout_gets_a_typed_error(self):
         running = server.start(self, "--shutdown-timeout", "500ms")
         thread, results = self.begin(running)
