@@ -56,10 +56,11 @@ absl::Status CheckLayout(const TableLayout& layout) {
     return InvalidArgumentF("engram table of layer {} has {} rows, expected below 2^32",
                             layout.layer_id, layout.num_rows());
   }
-  if (layout.width < kScaleBlock || layout.width > kMaxWidth ||
-      layout.width % kScaleBlock != 0) {
+  // Only F8 rows have scales, one per block.
+  const int64_t unit = layout.format == model::DType::kF8E4M3 ? kScaleBlock : 1;
+  if (layout.width < unit || layout.width > kMaxWidth || layout.width % unit != 0) {
     return InvalidArgumentF("engram row width {}, expected a multiple of {} up to {}",
-                            layout.width, kScaleBlock, kMaxWidth);
+                            layout.width, unit, kMaxWidth);
   }
   if (layout.row_bytes() == 0) {
     return InvalidArgumentF("engram table of format {}, expected F8_E4M3 or BF16",
