@@ -49,8 +49,8 @@ inline constexpr int64_t kScaleBlock = 32;
 
 // kInvalidArgument, naming the field, for a layout whose sizes no table may have: no
 // columns or more than 4096, an empty column, 2^32 rows or more, a width below 1 or above
-// 65536, or, of F8 rows, one that is not a multiple of 32, a format other than kF8E4M3 and
-// kBF16.
+// 65536, or, of F8 rows, one that is not a multiple of 32, a format other than kF8E4M3
+// and kBF16.
 absl::Status CheckLayout(const TableLayout& layout);
 
 }  // namespace tessera::engram_store

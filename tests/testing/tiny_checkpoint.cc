@@ -202,41 +202,51 @@ std::vector<int32_t> CompressedIds(int64_t num_ids, int64_t compressed_size) {
   return ids;
 }
 
+// Nothing is a multiple of a block, a lane count or a number of ranks.
+json OddSizes() {
+  return {{"vocab_size", 83},
+          {"hidden_size", 50},
+          {"hc_mult", 2},
+          {"intermediate_size", 37},
+          {"n_routed_experts", 13},
+          {"num_experts_per_tok", 3},
+          {"moe_intermediate_size", 19},
+          {"q_lora_rank", 21},
+          {"kv_lora_rank", 19},
+          {"qk_nope_head_dim", 7},
+          {"qk_rope_head_dim", 2},
+          {"v_head_dim", 5},
+          {"index_n_heads", 3},
+          {"index_head_dim", 4},
+          {"index_topk", 6},
+          {"expert_dtype", "fp8"}};
+}
+
+json OddEngram() {
+  return {{"engram_n_heads", 3},
+          {"engram_head_dim", 5},
+          {"engram_compressed_vocab_size", 67}};
+}
+
+json Yarn() {
+  return {{"rope_scaling",
+           {{"type", "yarn"},
+            {"factor", 4},
+            {"original_max_position_embeddings", 16},
+            {"beta_fast", 4},
+            {"beta_slow", 1},
+            {"mscale", 0.8},
+            {"mscale_all_dim", 0.8}}},
+          {"qk_rope_head_dim", 8},
+          {"index_topk", 20}};
+}
+
 }  // namespace
 
 void PrintTo(const TinyModel& tiny, std::ostream* os) { *os << tiny.name; }
 
 std::vector<TinyModel> TinyModels() {
   using model::EngramRowFormat;
-  const json odd_sizes = {{"vocab_size", 83},
-                          {"hidden_size", 50},
-                          {"hc_mult", 2},
-                          {"intermediate_size", 37},
-                          {"n_routed_experts", 13},
-                          {"num_experts_per_tok", 3},
-                          {"moe_intermediate_size", 19},
-                          {"q_lora_rank", 21},
-                          {"kv_lora_rank", 19},
-                          {"qk_nope_head_dim", 7},
-                          {"qk_rope_head_dim", 2},
-                          {"v_head_dim", 5},
-                          {"index_n_heads", 3},
-                          {"index_head_dim", 4},
-                          {"index_topk", 6},
-                          {"expert_dtype", "fp8"}};
-  const json odd_engram = {{"engram_n_heads", 3},
-                           {"engram_head_dim", 5},
-                           {"engram_compressed_vocab_size", 67}};
-  const json yarn = {{"rope_scaling",
-                      {{"type", "yarn"},
-                       {"factor", 4},
-                       {"original_max_position_embeddings", 16},
-                       {"beta_fast", 4},
-                       {"beta_slow", 1},
-                       {"mscale", 0.8},
-                       {"mscale_all_dim", 0.8}}},
-                     {"qk_rope_head_dim", 8},
-                     {"index_topk", 20}};
   return {
       MakeTiny("demo_contract",
                {Fp8(),
@@ -251,11 +261,11 @@ std::vector<TinyModel> TinyModels() {
       MakeTiny("expert_groups",
                {Engram("v41", {1}),
                 {{"n_group", 4}, {"topk_group", 2}, {"norm_topk_prob", false}}}),
-      MakeTiny("yarn", {yarn, Engram("v41", {1})}),
-      MakeTiny("odd_sizes", {Fp8(), Engram("demo", {0}), odd_engram, odd_sizes}),
+      MakeTiny("yarn", {Yarn(), Engram("v41", {1})}),
+      MakeTiny("odd_sizes", {Fp8(), Engram("demo", {0}), OddEngram(), OddSizes()}),
       MakeTiny("odd_sizes_bf16", {Engram("v41", {1, 2}),
-                                  odd_engram,
-                                  odd_sizes,
+                                  OddEngram(),
+                                  OddSizes(),
                                   {{"expert_dtype", "bf16"}, {"index_topk", 1}}}),
       MakeTiny("three_streams",
                {Fp8(),
