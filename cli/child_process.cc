@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "fmt/format.h"
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -38,6 +39,14 @@ constexpr absl::Duration kPollInterval = absl::Milliseconds(2);
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
+  // Sockets of ours must not live on in it: a client would wait for the end of a
+  // connection that we closed. The error pipe closes at exec, too.
+  if (::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
+    const int limit = static_cast<int>(::sysconf(_SC_OPEN_MAX));
+    for (int descriptor = 3; descriptor < limit; ++descriptor) {
+      ::fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+    }
+  }
   ::execvpe(argv[0], argv, envp);
   const int error = errno;
   [[maybe_unused]] const ssize_t written = ::write(error_pipe, &error, sizeof(error));

@@ -37,6 +37,17 @@ TEST(ChildProcess, ReportsTheExitCodeAndPassesTheEnvironment) {
   EXPECT_EQ(child->outcome(), "exit code 7");
 }
 
+TEST(ChildProcess, InheritsNoDescriptorOfOurs) {
+  int pipe_ends[2];
+  ASSERT_EQ(::pipe(pipe_ends), 0);  // without O_CLOEXEC
+  const auto child =
+      StartShell("test ! -e /proc/self/fd/" + std::to_string(pipe_ends[1]));
+  AwaitEnd(*child);
+  EXPECT_EQ(child->outcome(), "exit code 0");
+  ::close(pipe_ends[0]);
+  ::close(pipe_ends[1]);
+}
+
 TEST(ChildProcess, AProgramThatDoesNotExistIsAnError) {
   const auto child = ChildProcess::Start(
       {.name = "ghost", .command = {"/no/such/program"}, .environment = {}},

@@ -13,8 +13,8 @@ import unittest
 
 import server
 
-DEADLINE = 40  # seconds: --request-timeout of these servers, and more than any detection
-LENGTH = 600
+DEADLINE = 100  # seconds: --request-timeout of these servers, and more than any detection
+LENGTH = 300
 TYPED = {"worker_lost", "engram_unavailable", "not_ready", "deadline"}
 
 
