@@ -210,6 +210,13 @@ absl::Status ProcessCell::CheckJob() {
   if (job_ != nullptr && !job_->running()) {
     return UnavailableF("{} ended with {}", job_->name(), *job_->outcome());
   }
+  // Workers would ask a shard that hangs until their own deadline; the next attempt
+  // replaces it.
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    if (ShardAddress(i).empty()) {
+      return UnavailableF("engram process {} gives no sign of life", i);
+    }
+  }
   return absl::OkStatus();
 }
 
