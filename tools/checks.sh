@@ -10,7 +10,8 @@ tsan_cases='-*/Grpc:StepStream.*:*OverGrpc:*/SharedMemory:*/*Remote*:RemoteFault
 
 # sanitizer_environment: what the sanitizers need to know about libraries that we do not build.
 sanitizer_environment() {
-  export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1"
+  # gcc 12 puts over-aligned AVX-512 spills on a fake stack that is not aligned for them.
+  export ASAN_OPTIONS="detect_stack_use_after_return=0:strict_string_checks=1"
   export UBSAN_OPTIONS="print_stacktrace=1"
   export LSAN_OPTIONS="suppressions=$PWD/tools/lsan_suppressions.txt:print_suppressions=0"
   export TSAN_OPTIONS="suppressions=$PWD/tools/tsan_suppressions.txt:second_deadlock_stack=1"
