@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
 #include "fmt/format.h"
+#include <sys/stat.h>
 
 #include "common/build_info.h"
 #include "common/log.h"
@@ -74,6 +75,13 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   return engine;
 }
 
+// Of the checkpoint, in seconds since 1970: when its config.json was written.
+int64_t CreationTime(const std::string& directory) {
+  struct stat file = {};
+  const std::string path = directory + "/config.json";
+  return ::stat(path.c_str(), &file) == 0 ? int64_t{file.st_mtime} : 0;
+}
+
 coordinator::ApiServiceOptions ApiOptionsOf(const ServerOptions& options,
                                             const LoadedModel& model,
                                             const model::Tokenizer& tokenizer,
@@ -107,6 +115,7 @@ coordinator::ApiServiceOptions ApiOptionsOf(const ServerOptions& options,
                   NumericsIdOf(rank));
   api.version = Version();
   api.seed = options.seed;
+  api.model_created = CreationTime(options.model.model);
   return api;
 }
 
@@ -219,8 +228,12 @@ void ApiServer::PrintBanner() const {
       << std::flush;
 }
 
-void ApiServer::RunUntilSignal(const SignalWatcher& signals) {
+absl::Status ApiServer::RunUntilSignal(const SignalWatcher& signals) {
   while (!signals.signalled() && !engine_->status().ready) {
+    if (const absl::Status fatal = engine_->status().fatal; !fatal.ok()) {
+      Drain();
+      return fatal;
+    }
     signals.WaitForFirst(kReadyPoll);
   }
   if (!signals.signalled()) {
@@ -230,6 +243,7 @@ void ApiServer::RunUntilSignal(const SignalWatcher& signals) {
   while (!signals.WaitForFirst(absl::Hours(1))) {
   }
   Drain();
+  return absl::OkStatus();
 }
 
 void ApiServer::Drain() {

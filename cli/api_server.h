@@ -38,8 +38,8 @@ class ApiServer {
       const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock);
 
   // Prints where it serves once it is ready, and returns at the first signal, after the
-  // drain.
-  void RunUntilSignal(const SignalWatcher& signals);
+  // drain. An error at once: no group can ever be formed.
+  absl::Status RunUntilSignal(const SignalWatcher& signals);
 
  private:
   ApiServer(const ServerOptions& options, Clock* clock)

@@ -1,9 +1,11 @@
 #include "cli/child_process.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,12 +28,11 @@ namespace {
 constexpr absl::Duration kPollInterval = absl::Milliseconds(2);
 
 // The child's side between fork and exec: only calls that are safe there.
-[[noreturn]] void RunChild(char* const* argv, char* const* envp, pid_t parent,
-                           int error_pipe) {
+[[noreturn]] void RunChild(char* const* argv, char* const* envp, int death_signal,
+                           pid_t parent, int error_pipe) {
   ::setpgid(0, 0);
-  // The kernel kills it when the thread that forked ends; a parent that died before this
-  // line is noticed by its pid.
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // A parent that died before this line is noticed by its pid.
+  ::prctl(PR_SET_PDEATHSIG, death_signal);
   if (::getppid() != parent) {
     ::_exit(127);
   }
@@ -39,6 +40,7 @@ constexpr absl::Duration kPollInterval = absl::Milliseconds(2);
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
+  ::signal(SIGCHLD, SIG_DFL);
   // Sockets of ours must not live on in it: a client would wait for the end of a
   // connection that we closed. The error pipe closes at exec, too.
   if (::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
@@ -54,9 +56,17 @@ constexpr absl::Duration kPollInterval = absl::Milliseconds(2);
 }
 
 std::vector<std::string> Environment(const ChildOptions& options) {
+  const auto replaced = [&](std::string_view entry) {
+    const std::string_view name = entry.substr(0, entry.find('='));
+    return std::any_of(options.environment.begin(), options.environment.end(),
+                       [&](const auto& variable) { return variable.first == name; });
+  };
   std::vector<std::string> out;
   for (char** entry = environ; *entry != nullptr; ++entry) {
-    out.emplace_back(*entry);
+    // Of two entries with one name, a program reads the first.
+    if (!replaced(*entry)) {
+      out.emplace_back(*entry);
+    }
   }
   for (const auto& [name, value] : options.environment) {
     out.push_back(fmt::format("{}={}", name, value));
@@ -88,7 +98,7 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid == 0) {
-    RunChild(argv.data(), envp.data(), parent, error_pipe[1]);
+    RunChild(argv.data(), envp.data(), options.death_signal, parent, error_pipe[1]);
   }
   const int fork_error = errno;
   ::close(error_pipe[1]);
@@ -116,7 +126,13 @@ bool ChildProcess::running() {
     return false;
   }
   int status = 0;
-  if (::waitpid(pid_, &status, WNOHANG) != pid_) {
+  const pid_t waited = ::waitpid(pid_, &status, WNOHANG);
+  if (waited < 0) {
+    // Who started us ignores SIGCHLD, which we inherit: the kernel reaps by itself.
+    outcome_ = "an unknown end";
+    return false;
+  }
+  if (waited == 0) {
     return true;
   }
   outcome_ = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))

@@ -1,6 +1,6 @@
 // ChildProcess: a process that this one started and answers for: started in a process
-// group of its own, killed when this process dies, reaped when it ends. For `serve`,
-// which runs workers and shards.
+// group of its own, ended when the thread that started it ends, reaped when it ends. For
+// `serve`, which runs workers and shards.
 #ifndef TESSERA_CLI_CHILD_PROCESS_H_
 #define TESSERA_CLI_CHILD_PROCESS_H_
 
@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include <signal.h>
 #include <sys/types.h>
 
 #include "common/clock.h"
@@ -23,7 +24,10 @@ namespace tessera::cli {
 struct ChildOptions {
   std::string name;                  // for logs
   std::vector<std::string> command;  // program first; looked up in PATH
-  std::vector<std::pair<std::string, std::string>> environment;  // added to ours
+  std::vector<std::pair<std::string, std::string>> environment;  // over ours
+  // What the kernel sends it when the thread that started it ends, at the latest with
+  // this process. SIGTERM is for a program that has children of its own to end.
+  int death_signal = SIGKILL;
 };
 
 // External synchronisation. Its destructor kills what still runs.

@@ -1,13 +1,17 @@
 #include "cli/child_process.h"
 
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include <signal.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -46,6 +50,39 @@ TEST(ChildProcess, InheritsNoDescriptorOfOurs) {
   EXPECT_EQ(child->outcome(), "exit code 0");
   ::close(pipe_ends[0]);
   ::close(pipe_ends[1]);
+}
+
+TEST(ChildProcess, ItsEnvironmentWinsOverOurs) {
+  ASSERT_EQ(::setenv("TESSERA_TEST_CODE", "9", /*overwrite=*/1), 0);
+  const auto child = StartShell("exit $TESSERA_TEST_CODE");
+  AwaitEnd(*child);
+  EXPECT_EQ(child->outcome(), "exit code 7");
+  ::unsetenv("TESSERA_TEST_CODE");
+}
+
+TEST(ChildProcess, EndsWhereSigchldIsIgnored) {
+  const auto before = ::signal(SIGCHLD, SIG_IGN);
+  const auto child = StartShell("exit 0");
+  AwaitEnd(*child);
+  EXPECT_FALSE(child->running());
+  ::signal(SIGCHLD, before);
+}
+
+TEST(ChildProcess, GetsItsDeathSignalWhenTheThreadThatStartedItEnds) {
+  std::unique_ptr<ChildProcess> child;
+  std::thread starter([&] {
+    auto started = ChildProcess::Start({.name = "sleep",
+                                        .command = {"sleep", "60"},
+                                        .environment = {},
+                                        .death_signal = SIGTERM},
+                                       Clock::Real());
+    ASSERT_TRUE(started.ok()) << started.status();
+    child = *std::move(started);
+  });
+  starter.join();
+  ASSERT_NE(child, nullptr);
+  AwaitEnd(*child);
+  EXPECT_EQ(child->outcome(), "signal 15");
 }
 
 TEST(ChildProcess, AProgramThatDoesNotExistIsAnError) {

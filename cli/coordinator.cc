@@ -51,8 +51,7 @@ absl::Status Coordinate(const CoordinatorOptions& options, const SignalWatcher& 
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<ApiServer> server,
       ApiServer::Create(options.server, *model, rank, shape, cell.get(), clock));
-  server->RunUntilSignal(signals);
-  return absl::OkStatus();
+  return server->RunUntilSignal(signals);
 }
 
 }  // namespace

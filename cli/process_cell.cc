@@ -15,6 +15,7 @@
 #include "cli/child_process.h"
 #include "cli/process_group_registry.h"
 #include "fmt/format.h"
+#include <signal.h>
 
 #include "common/build_info.h"
 #include "common/clock.h"
@@ -63,6 +64,9 @@ ProcessCell::ProcessCell(const ProcessCellOptions& options, Clock* clock)
 absl::StatusOr<std::unique_ptr<ProcessCell>> ProcessCell::Create(
     const ProcessCellOptions& options, Clock* clock) {
   std::unique_ptr<ProcessCell> cell(new ProcessCell(options, clock));
+  if (options.launch.has_value()) {
+    TESSERA_ASSIGN_OR_RETURN(cell->memory_, ScratchDirectory::Create(kMemoryDirectory));
+  }
   TESSERA_ASSIGN_OR_RETURN(
       cell->server_,
       coordinator::ClusterServer::Create(
@@ -73,7 +77,9 @@ absl::StatusOr<std::unique_ptr<ProcessCell>> ProcessCell::Create(
 
 ProcessCell::~ProcessCell() {
   Stop();
-  watcher_.join();
+  if (watcher_.joinable()) {
+    watcher_.join();
+  }
 }
 
 void ProcessCell::Stop() {
@@ -92,6 +98,7 @@ void ProcessCell::Stop() {
   if (job_ != nullptr) {
     job_->Stop(options_.stop_grace);
     job_.reset();
+    memory_->Clear();
   }
   for (Shard& shard : shards_) {
     if (shard.process != nullptr) {
@@ -103,6 +110,9 @@ void ProcessCell::Stop() {
 }
 
 absl::Status ProcessCell::StartShard(size_t index) {
+  if (cancelled_) {
+    return absl::CancelledError("stopping");
+  }
   const LaunchPlan& plan = *options_.launch;
   const size_t replicas = static_cast<size_t>(plan.num_replicas);
   ChildOptions child;
@@ -192,13 +202,20 @@ absl::Status ProcessCell::StartJob(uint64_t epoch) {
       program.push_back(addresses);
     }
   }
+  if (cancelled_) {
+    return absl::CancelledError("stopping");
+  }
   // A job of an earlier epoch is of no use, whatever state it is in.
   if (job_ != nullptr) {
     job_->Stop(options_.stop_grace);
+    memory_->Clear();
   }
   ChildOptions child;
   child.name = fmt::format("worker job of epoch {}", epoch);
-  TESSERA_ASSIGN_OR_RETURN(child.command, LaunchCommand(options_.num_ranks, program));
+  // A launcher that is killed leaves its ranks behind.
+  child.death_signal = SIGTERM;
+  TESSERA_ASSIGN_OR_RETURN(child.command,
+                           LaunchCommand(options_.num_ranks, memory_->path(), program));
   child.environment = {{kTokenVariable, options_.token}};
   TESSERA_ASSIGN_OR_RETURN(job_, ChildProcess::Start(child, clock_));
   log::Info("cell", "started", {{"process", child.name}, {"pid", job_->pid()}});

@@ -21,6 +21,7 @@
 #include "cli/child_process.h"
 #include "cli/loaded_model.h"
 #include "cli/rank_assembly.h"
+#include "cli/scratch_directory.h"
 #include "cli/server_options.h"
 
 #include "common/clock.h"
@@ -47,7 +48,8 @@ struct ProcessCellOptions {
   coordinator::ClusterOptions cluster;
   std::optional<LaunchPlan> launch;
   absl::Duration form_timeout = absl::Seconds(60);
-  absl::Duration stop_grace = absl::Milliseconds(500);
+  // For the job's launcher, which ends its ranks and removes their shared memory.
+  absl::Duration stop_grace = absl::Seconds(3);
 };
 
 // As GroupProvider says; Stop from any thread.
@@ -61,9 +63,11 @@ class ProcessCell final : public coordinator::GroupProvider {
   absl::StatusOr<coordinator::RankExecutors> Form(uint64_t epoch) override;
   void OnGroupFailed(uint64_t epoch, const absl::Status& reason) override;
   absl::Status CheckGroup(uint64_t epoch) override;
-  void CancelForm() override { cancelled_ = true; }
+  // Stops everything: the thread that forms groups is about to end, and the kernel ends
+  // with it the processes that it started, but less gently.
+  void CancelForm() override { Stop(); }
 
-  // Stops the job and the shards. Idempotent.
+  // Stops the job and the shards; none is started from now on. Idempotent.
   void Stop();
 
   const std::string& address() const { return server_->address(); }
@@ -100,6 +104,8 @@ class ProcessCell final : public coordinator::GroupProvider {
 
   Mutex mutex_;
   std::vector<Shard> shards_ ABSL_GUARDED_BY(mutex_);  // [num_shards * num_replicas]
+  // Of the jobs; null where others start the workers.
+  std::unique_ptr<ScratchDirectory> memory_;
   std::unique_ptr<ChildProcess> job_ ABSL_GUARDED_BY(mutex_);
   coordinator::RankExecutors executors_ ABSL_GUARDED_BY(mutex_);  // of the live group
   absl::Status fault_ ABSL_GUARDED_BY(mutex_);                    // of the present group

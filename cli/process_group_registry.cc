@@ -79,34 +79,28 @@ bool OnPath(const std::string& program) {
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> LaunchCommand(
-    int num_ranks, std::span<const std::string> arguments) {
+    int num_ranks, const std::string& memory_directory,
+    std::span<const std::string> arguments) {
   if (!OnPath("mpirun")) {
     return absl::NotFoundError("mpirun is not on PATH; it comes with Open MPI");
   }
+  std::vector<std::string> command = {
+      "mpirun",    "-n",  std::to_string(num_ranks), "--quiet", "--oversubscribe",
+      "--bind-to", "none"};
   // Ranks may outnumber cores, wait by yielding, and talk through shared memory only: the
-  // job stays on this machine and opens no port.
-  std::vector<std::string> command = {"mpirun",
-                                      "-n",
-                                      std::to_string(num_ranks),
-                                      "--quiet",
-                                      "--oversubscribe",
-                                      "--bind-to",
-                                      "none",
-                                      "--mca",
-                                      "btl",
-                                      "self,vader",
-                                      "--mca",
-                                      "mpi_yield_when_idle",
-                                      "1",
-                                      "--mca",
-                                      "btl_vader_single_copy_mechanism",
-                                      "none",
-                                      "--mca",
-                                      "oob_tcp_if_include",
-                                      "lo",
-                                      "--mca",
-                                      "plm",
-                                      "isolated"};
+  // job stays on this machine and opens no port. They keep nothing, so that no second has
+  // to pass between SIGTERM and SIGKILL.
+  const std::pair<std::string_view, std::string_view> parameters[] = {
+      {"btl", "self,vader"},
+      {"btl_vader_single_copy_mechanism", "none"},
+      {"btl_vader_backing_directory", memory_directory},
+      {"mpi_yield_when_idle", "1"},
+      {"oob_tcp_if_include", "lo"},
+      {"plm", "isolated"},
+      {"odls_base_sigkill_timeout", "0"}};
+  for (const auto& [name, value] : parameters) {
+    command.insert(command.end(), {"--mca", std::string(name), std::string(value)});
+  }
   if (::geteuid() == 0) {
     command.emplace_back("--allow-run-as-root");
   }
@@ -120,7 +114,7 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinProcessGroup(Clock*) {
   return absl::UnimplementedError("this build has no MPI");
 }
 
-absl::StatusOr<std::vector<std::string>> LaunchCommand(int,
+absl::StatusOr<std::vector<std::string>> LaunchCommand(int, const std::string&,
                                                        std::span<const std::string>) {
   return absl::UnimplementedError("this build has no MPI");
 }
@@ -133,7 +127,7 @@ absl::Status ReplaceByJob(int num_ranks, std::span<const std::string> arguments)
   std::vector<std::string> program = {SelfPath()};
   program.insert(program.end(), arguments.begin(), arguments.end());
   TESSERA_ASSIGN_OR_RETURN(std::vector<std::string> command,
-                           LaunchCommand(num_ranks, program));
+                           LaunchCommand(num_ranks, kMemoryDirectory, program));
   std::vector<char*> argv;
   for (std::string& word : command) {
     argv.push_back(word.data());

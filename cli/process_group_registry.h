@@ -32,6 +32,9 @@ class ProcessGroup {
   virtual absl::Status Finalize() = 0;
 };
 
+// Where shared memory is a file system.
+inline constexpr const char* kMemoryDirectory = "/dev/shm";
+
 // True in a process that mpirun started.
 bool InProcessGroupJob();
 
@@ -39,9 +42,11 @@ bool InProcessGroupJob();
 absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinProcessGroup(Clock* clock);
 
 // The command that starts `num_ranks` copies of `arguments` (program first) on this
-// machine, cores shared. kUnimplemented as above; kNotFound: mpirun is not installed.
+// machine, cores shared, with the ranks' shared memory as files in `memory_directory`.
+// kUnimplemented as above; kNotFound: mpirun is not installed.
 absl::StatusOr<std::vector<std::string>> LaunchCommand(
-    int num_ranks, std::span<const std::string> arguments);
+    int num_ranks, const std::string& memory_directory,
+    std::span<const std::string> arguments);
 
 // Replaces this process by that job running itself with `arguments` (without the
 // program's name). Returns only on failure.

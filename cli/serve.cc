@@ -48,8 +48,7 @@ absl::Status ServeInProcess(const ServerOptions& options, const GroupShape& shap
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<ApiServer> server,
       ApiServer::Create(options, *model, rank, shape, &provider, clock));
-  server->RunUntilSignal(signals);
-  return absl::OkStatus();
+  return server->RunUntilSignal(signals);
 }
 
 // The arguments of one worker or shard: what the user typed for the model, less what the
@@ -103,7 +102,8 @@ absl::Status ServeProcesses(const ServerOptions& options, const LogOptions& log_
       const RankOptions rank,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
   TESSERA_RETURN_IF_ERROR(CheckBackend(rank));
-  TESSERA_RETURN_IF_ERROR(LaunchCommand(shape.num_ranks(), {}).status());
+  TESSERA_RETURN_IF_ERROR(
+      LaunchCommand(shape.num_ranks(), kMemoryDirectory, {}).status());
   if (options.engram_shards > 0 && !model->hash.has_value()) {
     return InvalidArgumentF("--engram-shards {}: {} has no Engram tables",
                             options.engram_shards, options.model.model);
@@ -116,9 +116,9 @@ absl::Status ServeProcesses(const ServerOptions& options, const LogOptions& log_
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<ApiServer> server,
       ApiServer::Create(options, *model, rank, shape, cell.get(), clock));
-  server->RunUntilSignal(signals);
+  const absl::Status status = server->RunUntilSignal(signals);
   cell->Stop();
-  return absl::OkStatus();
+  return status;
 }
 
 }  // namespace

@@ -63,6 +63,8 @@ struct EngineStatus {
   bool ready = false;  // a real step finished on every rank lately, and not draining
   bool draining = false;
   std::string phase;  // "loading", "forming group", "ready", "draining"…
+  // Why the engine will never be ready: the model or the options are wrong. Else OK.
+  absl::Status fatal;
   int64_t num_running = 0;
   int64_t num_waiting = 0;
   int64_t kv_blocks_total = 0;

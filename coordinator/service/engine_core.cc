@@ -18,6 +18,12 @@ std::string_view Text(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }
 
+// Whether another attempt would end the same way: the model or the options are wrong.
+bool IsPermanent(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsUnimplemented(status) ||
+         absl::IsNotFound(status) || absl::IsDataLoss(status);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
@@ -90,6 +96,10 @@ void EngineCore::FormFinished(uint64_t epoch, const absl::Status& status,
                  {{"epoch", epoch_}, {"reason", Text(failure)}});
     ++epoch_;
     PauseBeforeForming();
+    if (!was_up_ && IsPermanent(failure)) {
+      next_form_ = absl::InfiniteFuture();
+      snapshot_.fatal = failure;
+    }
     UpdateSnapshot();
     return;
   }
@@ -100,6 +110,7 @@ void EngineCore::FormFinished(uint64_t epoch, const absl::Status& status,
 }
 
 bool EngineCore::Advance() {
+  EndFailedRequests();
   EndDue(clock_->Now());
   bool busy = false;
   if (group_ != nullptr) {
@@ -129,6 +140,7 @@ absl::StatusOr<bool> EngineCore::Turn() {
   if (state_ == GroupState::kProbing) {
     TESSERA_RETURN_IF_ERROR(WithContext(RunProbe(), "first step"));
     state_ = GroupState::kUp;
+    was_up_ = true;
     failures_in_row_ = 0;
     log::Info("engine", "the group is ready", {{"epoch", epoch_}});
     observer_->OnGroupReady(epoch_);
@@ -232,12 +244,20 @@ void EngineCore::FailGroup(const absl::Status& reason) {
   AbortGroup(reason);
   observer_->OnGroupFailed(epoch_, reason);
   provider_->OnGroupFailed(epoch_, reason);
-  // Requests that no plan has named yet lost nothing: they keep their place in the queue.
-  live_.EndStarted(UnavailableF("the group of epoch {} failed: {}", epoch_, Text(reason)),
-                   clock_->Now());
+  unreported_failure_ =
+      UnavailableF("the group of epoch {} failed: {}", epoch_, Text(reason));
   ++epoch_;
-  scheduler_->StartEpoch(epoch_);
   PauseBeforeForming();
+}
+
+void EngineCore::EndFailedRequests() {
+  if (!unreported_failure_.has_value()) {
+    return;
+  }
+  // Requests that no plan has named yet lost nothing: they keep their place in the queue.
+  live_.EndStarted(*unreported_failure_, clock_->Now());
+  unreported_failure_.reset();
+  scheduler_->StartEpoch(epoch_);
 }
 
 void EngineCore::AbortGroup(const absl::Status& reason) {

@@ -4,7 +4,8 @@
 // drives it from a thread; tests drive it on a simulated clock.
 //
 // States of the group: down -> forming -> probing (the first real step) -> up -> down.
-// Whatever fails leads to down, with a growing pause before the next attempt.
+// Whatever fails leads to down, with a growing pause before the next attempt; a first
+// group that cannot be formed for a reason that time does not heal is not tried again.
 #ifndef TESSERA_COORDINATOR_SERVICE_ENGINE_CORE_H_
 #define TESSERA_COORDINATOR_SERVICE_ENGINE_CORE_H_
 
@@ -48,6 +49,7 @@ struct EngineSnapshot {
   bool group_up = false;  // a real step finished on every rank of the present group
   absl::Time last_step = absl::InfinitePast();  // when a step last finished on every rank
   std::string phase = "starting";
+  absl::Status fatal;  // why no group will ever be formed; OK as long as one may
   uint64_t epoch = 0;
   SchedulerStats stats;
   absl::Duration finish_interval =
@@ -116,6 +118,7 @@ class EngineCore {
   void Observe(const StepInFlight& step, absl::Duration accept_time,
                const std::vector<proto::StepCounters>& counters, int64_t num_accepted);
   void FailGroup(const absl::Status& reason);
+  void EndFailedRequests();
   void PauseBeforeForming();
   void UpdateSnapshot();
 
@@ -129,6 +132,10 @@ class EngineCore {
 
   GroupState state_ = GroupState::kDown;
   std::unique_ptr<RankGroup> group_;
+  bool was_up_ = false;  // a group was, ever
+  // Why the last group failed, while its requests wait for their end: first the snapshot
+  // has to say that the group is down.
+  std::optional<absl::Status> unreported_failure_;
   std::deque<StepInFlight> in_flight_;
   uint64_t epoch_ = 1;  // of the present group, or of the next one while there is none
   int64_t failures_in_row_ = 0;

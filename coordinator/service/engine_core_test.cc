@@ -177,6 +177,10 @@ TEST_F(EngineCoreTest, ARankThatFailsEndsStartedStreamsAndKeepsTheQueue) {
     core_->Advance();
   }
   provider_->stub(1)->Fail(absl::UnavailableError("connection reset"));
+  EXPECT_TRUE(core_->Advance());
+  // Whoever hears of the end can see that the group is down.
+  EXPECT_FALSE(running->ended());
+  EXPECT_FALSE(core_->snapshot().group_up);
   core_->Advance();
   ASSERT_TRUE(running->ended());
   EXPECT_EQ(running->status().code(), absl::StatusCode::kUnavailable);
@@ -200,7 +204,7 @@ TEST_F(EngineCoreTest, AStepBeyondItsDeadlineFailsTheGroup) {
   core_->Advance();
   provider_->stub(0)->SetHung(true);
   const absl::Time before = clock_.Now();
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 4; ++i) {
     core_->Advance();
   }
   EXPECT_EQ(sink->status().code(), absl::StatusCode::kUnavailable);
@@ -213,7 +217,7 @@ TEST_F(EngineCoreTest, AnAnswerToAnotherStepFailsTheGroup) {
   RunUntilIdle();
   provider_->stub(0)->SetWrongStep(true);
   const auto sink = Submit(MakeRequestSpec("a", 5, 30));
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 4; ++i) {
     core_->Advance();
   }
   EXPECT_EQ(sink->status().code(), absl::StatusCode::kUnavailable);
@@ -248,6 +252,30 @@ TEST_F(EngineCoreTest, FormingIsTriedAgainWithGrowingPauses) {
   EXPECT_GE(pauses[0], absl::Milliseconds(50));
   EXPECT_GT(pauses[4], 4 * pauses[0]);
   EXPECT_LE(pauses[4], absl::Seconds(5));
+  RunUntilIdle();
+  EXPECT_TRUE(core_->snapshot().group_up);
+}
+
+TEST_F(EngineCoreTest, AFirstGroupThatTheModelForbidsIsNotTriedAgain) {
+  Start();
+  provider_->FailNextForms(1, absl::InvalidArgumentError("tp 3, expected 1, 2, 4 or 8"));
+  FormIfDue();
+  EXPECT_EQ(core_->snapshot().fatal.code(), absl::StatusCode::kInvalidArgument);
+  clock_.Advance(absl::Hours(1));
+  EXPECT_FALSE(core_->TakeFormRequest().has_value());
+}
+
+TEST_F(EngineCoreTest, AGroupThatWasUpIsTriedAgainWhateverItsReason) {
+  Start();
+  RunUntilIdle();
+  provider_->FailNextForms(1, absl::DataLossError("a page of the checkpoint"));
+  provider_->stub(0)->Fail(absl::UnavailableError("connection reset"));
+  clock_.Advance(absl::Seconds(5));
+  core_->Advance();
+  clock_.Advance(absl::Seconds(5));
+  FormIfDue();
+  EXPECT_TRUE(core_->snapshot().fatal.ok());
+  clock_.Advance(absl::Seconds(5));
   RunUntilIdle();
   EXPECT_TRUE(core_->snapshot().group_up);
 }

@@ -108,8 +108,10 @@ EngineStatus EngineLoop::status() const {
   EngineStatus status;
   status.ready = IsReady();
   status.draining = draining_;
+  status.fatal = snapshot_.fatal;
   status.phase = stopped_                              ? "stopped"
                  : draining_                           ? "draining"
+                 : !snapshot_.fatal.ok()               ? "no group can be formed"
                  : status.ready || !snapshot_.group_up ? snapshot_.phase
                                                        : "no step lately";
   status.num_running = snapshot_.stats.num_running;
@@ -159,10 +161,11 @@ void EngineLoop::Shutdown() {
     inbox_.Close();
     form_requests_.Close();
   }
-  provider_->CancelForm();
+  // First the thread that drives the group: the provider may end what the group runs on.
   if (thread_.joinable()) {
     thread_.join();
   }
+  provider_->CancelForm();
   if (forming_.joinable()) {
     forming_.join();
   }

@@ -40,7 +40,8 @@ class GroupProvider {
   // idle; must not block.
   virtual absl::Status CheckGroup(uint64_t /*epoch*/) { return absl::OkStatus(); }
 
-  // Makes a Form in progress return soon; the engine is stopping. Any thread.
+  // Makes a Form in progress return soon; the engine has stopped, no group is in use, and
+  // Form's thread ends next. Any thread.
   virtual void CancelForm() {}
 };
 

@@ -104,7 +104,7 @@ double Divergence(const std::vector<double>& a, const std::vector<double>& b) {
 // A model, its recordings and a group of ranks that run it.
 class GoldenRun {
  public:
-  explicit GoldenRun(const Recording& recording) : recording_(recording) {
+  explicit GoldenRun(const Recording& recording) {
     auto model = cli::LoadModel(recording.model);
     EXPECT_TRUE(model.ok()) << model.status();
     auto golden = model::Checkpoint::OpenFile(std::string(recording.folder) +
@@ -202,7 +202,6 @@ class GoldenRun {
   }
 
  private:
-  const Recording recording_;
   std::unique_ptr<cli::LoadedModel> model_;
   std::unique_ptr<model::Checkpoint> golden_;
   nlohmann::json manifest_;

@@ -110,7 +110,7 @@ class StubGroupProvider final : public GroupProvider {
     epochs_.push_back(epoch);
     if (num_failures_ > 0) {
       --num_failures_;
-      return absl::UnavailableError("no workers");
+      return form_failure_;
     }
     stubs_.clear();
     RankExecutors executors;
@@ -133,9 +133,11 @@ class StubGroupProvider final : public GroupProvider {
     failed_.push_back(epoch);
   }
 
-  void FailNextForms(int count) {
+  void FailNextForms(int count,
+                     absl::Status reason = absl::UnavailableError("no workers")) {
     MutexLock lock(&mutex_);
     num_failures_ = count;
+    form_failure_ = std::move(reason);
   }
   // Of the group formed last.
   std::shared_ptr<testing::StubExecutor> stub(size_t rank) {
@@ -157,6 +159,7 @@ class StubGroupProvider final : public GroupProvider {
   const absl::Duration step_time_;
   Mutex mutex_;
   int num_failures_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status form_failure_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<testing::StubExecutor>> stubs_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> failed_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> epochs_ ABSL_GUARDED_BY(mutex_);
