@@ -1,5 +1,6 @@
 #include "proto/step_convert.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 #include <vector>
@@ -145,8 +146,19 @@ absl::StatusOr<SlotWork> WorkFromWire(const wire::SlotWork& from,
     return InvalidArgumentF("slot {}: {} tokens, from_sample {}: expected one of both",
                             from.slot(), from.tokens_size(), from.from_sample());
   }
-  return SlotWork{from.slot(), from.from_sample(), from.sample(),
-                  ToVector<int32_t>(from.tokens())};
+  if (from.num_drafts() > kMaxDrafts || (from.num_drafts() > 0 && !from.sample())) {
+    return InvalidArgumentF(
+        "slot {}: {} drafts, sample {}: expected at most {} to sample", from.slot(),
+        from.num_drafts(), from.sample(), kMaxDrafts);
+  }
+  if (from.has_next_token() && from.next_token() < 0) {
+    return InvalidArgumentF("slot {}: next token id {}", from.slot(), from.next_token());
+  }
+  *num_tokens += from.from_sample() ? 1 + from.num_drafts() : from.num_drafts();
+  TESSERA_RETURN_IF_ERROR(CheckCount("tokens", *num_tokens, limits.max_tokens));
+  return SlotWork{from.slot(),       from.from_sample(),
+                  from.sample(),     ToVector<int32_t>(from.tokens()),
+                  from.num_drafts(), from.has_next_token() ? from.next_token() : -1};
 }
 
 absl::StatusOr<SampledToken> SampledFromWire(const wire::SampledToken& from,
@@ -176,9 +188,15 @@ void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
   to->set_engram_late_waits(from.engram_late_waits);
   to->set_num_tokens(from.num_tokens);
   to->set_expert_imbalance(from.expert_imbalance);
+  to->set_num_drafts(from.num_drafts);
+  to->set_num_draft_tokens(from.num_draft_tokens);
+  to->mutable_accepted_drafts()->Add(from.accepted_drafts.begin(),
+                                     from.accepted_drafts.end());
 }
 
-StepCounters CountersFromWire(const wire::StepCounters& from) {
+absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
+  TESSERA_RETURN_IF_ERROR(CheckCount("accepted_drafts", from.accepted_drafts_size(),
+                                     static_cast<int64_t>(kMaxDrafts)));
   StepCounters to;
   to.step_ns = from.step_ns();
   to.collective_ns = from.collective_ns();
@@ -188,6 +206,10 @@ StepCounters CountersFromWire(const wire::StepCounters& from) {
   to.engram_late_waits = from.engram_late_waits();
   to.num_tokens = from.num_tokens();
   to.expert_imbalance = from.expert_imbalance();
+  to.num_drafts = from.num_drafts();
+  to.num_draft_tokens = from.num_draft_tokens();
+  std::copy(from.accepted_drafts().begin(), from.accepted_drafts().end(),
+            to.accepted_drafts.begin());
   return to;
 }
 
@@ -218,6 +240,10 @@ wire::StepPlan ToWire(const StepPlan& plan) {
     to->set_from_sample(from.from_sample);
     to->set_sample(from.sample);
     to->mutable_tokens()->Add(from.tokens.begin(), from.tokens.end());
+    to->set_num_drafts(from.num_drafts);
+    if (from.next_token >= 0) {
+      to->set_next_token(from.next_token);
+    }
   }
   return message;
 }
@@ -277,7 +303,8 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
 absl::StatusOr<StepResult> FromWire(const wire::StepResult& message,
                                     const StepLimits& limits) {
   TESSERA_RETURN_IF_ERROR(
-      CheckCount("sampled", message.sampled_size(), limits.max_slots));
+      CheckCount("sampled", message.sampled_size(),
+                 limits.max_slots * static_cast<int64_t>(1 + kMaxDrafts)));
   StepResult result;
   result.epoch = message.epoch();
   result.step = message.step();
@@ -285,7 +312,7 @@ absl::StatusOr<StepResult> FromWire(const wire::StepResult& message,
     TESSERA_ASSIGN_OR_RETURN(SampledToken sampled, SampledFromWire(from, limits));
     result.sampled.push_back(std::move(sampled));
   }
-  result.counters = CountersFromWire(message.counters());
+  TESSERA_ASSIGN_OR_RETURN(result.counters, CountersFromWire(message.counters()));
   return result;
 }
 

@@ -29,7 +29,8 @@ StepPlan FullPlan() {
                         ~uint64_t{0}, 3u,   5,  2,     {1, 2}, {{17, -100.0f}}};
   plan.admissions = {admission};
   plan.appends = {{7, {11}}, {1, {12, 13}}};
-  plan.work = {{7, false, true, {9, 10}}, {1, true, true, {}}};
+  plan.work = {
+      {7, false, true, {9, 10}}, {1, true, true, {}, 3}, {2, false, false, {4}, 0, 5}};
   return plan;
 }
 
@@ -43,7 +44,7 @@ TEST(StepConvert, AResultComesBackAsItWas) {
   result.epoch = 3;
   result.step = 12;
   result.sampled = {{7, 42, 100, -1.5f, {{42, -1.5f}, {3, -2.0f}}}, {1, 0, 0, 0, {}}};
-  result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f};
+  result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f, 8, 9, {10, 0, 11}};
   EXPECT_THAT(FromWire(ToWire(result)), IsOkAndHolds(result));
 }
 
@@ -101,7 +102,30 @@ TEST(StepConvert, WorkHasTokensOrTheLastSample) {
   EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
 }
 
+TEST(StepConvert, OnlyWorkThatSamplesHasDraftsAndNotTooMany) {
+  StepPlan plan = FullPlan();
+  plan.work[1].sample = false;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  plan.work[1].sample = true;
+  plan.work[1].num_drafts = kMaxDrafts + 1;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  plan.work[1].num_drafts = kMaxDrafts;
+  EXPECT_THAT(FromWire(ToWire(plan)), IsOkAndHolds(plan));
+  StepLimits limits;
+  limits.max_tokens = 3 + 1 + static_cast<int64_t>(kMaxDrafts) - 1;
+  EXPECT_THAT(FromWire(ToWire(plan), limits), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, RefusesANextTokenThatIsNone) {
+  auto message = ToWire(FullPlan());
+  message.mutable_work(2)->set_next_token(-2);
+  EXPECT_THAT(FromWire(message), StatusIs(kInvalid));
+}
+
 TEST(StepConvert, AResultOverItsLimitsIsRefused) {
+  auto counters = ToWire(StepResult());
+  counters.mutable_counters()->add_accepted_drafts(1);
+  EXPECT_THAT(FromWire(counters), StatusIs(kInvalid));
   StepResult result;
   result.sampled = {{1, -3, 0, 0, {}}};
   EXPECT_THAT(FromWire(ToWire(result)), StatusIs(kInvalid));

@@ -8,12 +8,17 @@
 #ifndef TESSERA_PROTO_STEP_PLAN_H_
 #define TESSERA_PROTO_STEP_PLAN_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace tessera::proto {
+
+// Drafts that one step may verify of one sequence, at most.
+inline constexpr size_t kMaxDrafts = 16;
 
 // How the next token of a sequence is chosen. Defaults: no change to the distribution.
 struct SamplingParams {
@@ -56,12 +61,19 @@ struct BlockAppend {
 };
 
 // What one slot computes in this step: `tokens`, or, if `from_sample`, the one token that
-// the last step sampled for it (tokens is empty then).
+// was sampled for it last (tokens is empty then); after it, as many of its drafts as
+// `num_drafts` allows. A drafter may have fewer, and drafts of the step before may have
+// been refused, so that the positions of a plan sent ahead are upper bounds: blocks are
+// there for all of them, and the worker knows the true ones.
 struct SlotWork {
   uint32_t slot = 0;
   bool from_sample = false;
-  bool sample = false;  // sample after the last of the tokens
+  bool sample = false;  // sample after the last of the tokens, and after each draft
   std::vector<int32_t> tokens = {};
+  uint32_t num_drafts = 0;  // 0 unless the slot's last work sampled and this one does
+  // The token after `tokens` where the plan knows it (a chunk inside a prompt), for the
+  // draft layer; -1: the sampled one.
+  int32_t next_token = -1;
 
   bool operator==(const SlotWork&) const = default;
 };
@@ -107,11 +119,16 @@ struct StepCounters {
   uint64_t engram_late_waits = 0;
   uint32_t num_tokens = 0;     // positions computed
   float expert_imbalance = 0;  // max / mean items per rank and layer, 0 without MoE work
+  uint32_t num_drafts = 0;     // sequences of which drafts were verified
+  uint32_t num_draft_tokens = 0;                          // drafts verified
+  std::array<uint32_t, kMaxDrafts> accepted_drafts = {};  // sequences whose draft i stood
 
   bool operator==(const StepCounters&) const = default;
 };
 
 // TP rank 0 of each DP rank fills `sampled`; the other ranks return the counters alone.
+// A slot that samples has 1 to num_drafts + 1 tokens there, one after the other, rising
+// in position: its accepted drafts and the token after them.
 struct StepResult {
   uint64_t epoch = 0;
   uint64_t step = 0;
