@@ -127,13 +127,32 @@ absl::StatusOr<SlotAdmission> AdmissionFromWire(const wire::SlotAdmission& from,
   TESSERA_RETURN_IF_ERROR(CheckCount("history", from.history_size(), limits.max_history));
   TESSERA_RETURN_IF_ERROR(CheckTokens("history", from.history()));
   TESSERA_RETURN_IF_ERROR(CheckCount("blocks", from.blocks_size(), limits.max_blocks));
+  TESSERA_RETURN_IF_ERROR(CheckCount("tail_blocks",
+                                     int64_t{from.tail_begin()} + from.tail_blocks_size(),
+                                     limits.max_blocks));
+  if (from.tail_begin() > 0 && from.tail_blocks_size() == 0) {
+    return InvalidArgumentF("slot {}: tail_begin {} and no tail blocks", from.slot(),
+                            from.tail_begin());
+  }
   SlotAdmission to;
   to.slot = from.slot();
   to.history = ToVector<int32_t>(from.history());
   to.prompt_length = from.prompt_length();
   to.blocks = ToVector<uint32_t>(from.blocks());
+  to.tail_begin = from.tail_begin();
+  to.tail_blocks = ToVector<uint32_t>(from.tail_blocks());
   TESSERA_ASSIGN_OR_RETURN(to.sampling, SamplingFromWire(from.sampling(), limits));
   return to;
+}
+
+absl::StatusOr<BlockAppend> AppendFromWire(const wire::BlockAppend& from,
+                                           const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(CheckSlot(from.slot(), limits));
+  TESSERA_RETURN_IF_ERROR(CheckCount("blocks", from.blocks_size(), limits.max_blocks));
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("tail_blocks", from.tail_blocks_size(), limits.max_blocks));
+  return BlockAppend{from.slot(), ToVector<uint32_t>(from.blocks()),
+                     ToVector<uint32_t>(from.tail_blocks())};
 }
 
 absl::StatusOr<SlotWork> WorkFromWire(const wire::SlotWork& from,
@@ -227,12 +246,15 @@ wire::StepPlan ToWire(const StepPlan& plan) {
     to->mutable_history()->Add(from.history.begin(), from.history.end());
     to->set_prompt_length(from.prompt_length);
     to->mutable_blocks()->Add(from.blocks.begin(), from.blocks.end());
+    to->set_tail_begin(from.tail_begin);
+    to->mutable_tail_blocks()->Add(from.tail_blocks.begin(), from.tail_blocks.end());
     SamplingToWire(from.sampling, to->mutable_sampling());
   }
   for (const BlockAppend& from : plan.appends) {
     wire::BlockAppend* to = message.add_appends();
     to->set_slot(from.slot);
     to->mutable_blocks()->Add(from.blocks.begin(), from.blocks.end());
+    to->mutable_tail_blocks()->Add(from.tail_blocks.begin(), from.tail_blocks.end());
   }
   for (const SlotWork& from : plan.work) {
     wire::SlotWork* to = message.add_work();
@@ -288,9 +310,8 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
     plan.admissions.push_back(std::move(admission));
   }
   for (const wire::BlockAppend& from : message.appends()) {
-    TESSERA_RETURN_IF_ERROR(CheckSlot(from.slot(), limits));
-    TESSERA_RETURN_IF_ERROR(CheckCount("blocks", from.blocks_size(), limits.max_blocks));
-    plan.appends.push_back({from.slot(), ToVector<uint32_t>(from.blocks())});
+    TESSERA_ASSIGN_OR_RETURN(BlockAppend append, AppendFromWire(from, limits));
+    plan.appends.push_back(std::move(append));
   }
   int64_t num_tokens = 0;
   for (const wire::SlotWork& from : message.work()) {

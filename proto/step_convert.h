@@ -17,7 +17,7 @@ namespace tessera::proto {
 struct StepLimits {
   int64_t max_slots = 4096;       // releases, admissions, appends, work
   int64_t max_history = 4 << 20;  // tokens of one admission
-  int64_t max_blocks = 1 << 20;   // block ids of one admission or append
+  int64_t max_blocks = 1 << 20;   // entries of one block table
   int64_t max_tokens = 1 << 20;   // tokens of all work of a plan, drafts included
   int64_t max_stop_tokens = 1024;
   int64_t max_logit_bias = 1024;

@@ -25,10 +25,12 @@ StepPlan FullPlan() {
   admission.history = {1, 129279, 5};
   admission.prompt_length = 2;
   admission.blocks = {8, 6};
+  admission.tail_begin = 1;
+  admission.tail_blocks = {3, 0};
   admission.sampling = {0.7f,         0.9f, 40, 0.05f, 1.1f,   -0.5f,          0.25f,
                         ~uint64_t{0}, 3u,   5,  2,     {1, 2}, {{17, -100.0f}}};
   plan.admissions = {admission};
-  plan.appends = {{7, {11}}, {1, {12, 13}}};
+  plan.appends = {{7, {11}, {2}}, {1, {12, 13}, {}}, {4, {}, {5, 6}}};
   plan.work = {
       {7, false, true, {9, 10}}, {1, true, true, {}, 3}, {2, false, false, {4}, 0, 5}};
   return plan;
@@ -62,6 +64,23 @@ TEST(StepConvert, EveryCountHasALimit) {
   }
   limits.max_slots = 7;  // slot 7 is the first out of range
   EXPECT_THAT(FromWire(message, limits), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, TailTablesAreLimitedLikeBlockTables) {
+  StepPlan plan;
+  plan.appends = {{0, {}, {1, 2, 3}}};
+  StepLimits limits;
+  limits.max_blocks = 2;
+  EXPECT_THAT(FromWire(ToWire(plan), limits), StatusIs(kInvalid));
+  plan = StepPlan();
+  plan.admissions.resize(1);
+  plan.admissions[0].tail_begin = 2;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid)) << "begins with nothing";
+  plan.admissions[0].tail_blocks = {7};
+  EXPECT_THAT(FromWire(ToWire(plan)), IsOkAndHolds(plan));
+  EXPECT_THAT(FromWire(ToWire(plan), limits), StatusIs(kInvalid));
+  plan.admissions[0].tail_begin = ~uint32_t{0};
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
 }
 
 TEST(StepConvert, TheTokensOfAllWorkCountTogether) {

@@ -1,8 +1,8 @@
 // StepPlan and StepResult: all that the coordinator and a worker say to each other about
 // a step, as plain structs. step_convert.{h,cc} maps them to the wire. A plan is a delta
-// on sequence slots: the worker keeps for each slot its token tail, position, block table
-// and sampler state. A new epoch starts from nothing: every live sequence is admitted
-// again.
+// on sequence slots: the worker keeps for each slot its token tail, position, block
+// tables and sampler state. A new epoch starts from nothing: every live sequence is
+// admitted again.
 //
 // Order inside a plan: releases, admissions, block appends, then work.
 #ifndef TESSERA_PROTO_STEP_PLAN_H_
@@ -48,14 +48,24 @@ struct SlotAdmission {
   uint32_t prompt_length =
       0;  // tokens of the prompt: the rest of the history was generated
   std::vector<uint32_t> blocks = {};  // block table so far
+  // Of models that keep tail blocks (rows that only the next `tail_tokens` positions
+  // see), else 0 and empty: the tail block table from index `tail_begin` on. Nothing that
+  // is computed from here on sees what lies before it.
+  uint32_t tail_begin = 0;
+  std::vector<uint32_t> tail_blocks = {};
   SamplingParams sampling = {};
 
   bool operator==(const SlotAdmission&) const = default;
 };
 
+// The next entries of a slot's tables; each list continues its own. A prompt has all its
+// blocks from the admission on, its tail blocks come with the chunks that write them.
+// Entries are never taken back: the coordinator gives a tail block to another sequence
+// once no token to come can see it, and no step reads it through the old table again.
 struct BlockAppend {
   uint32_t slot = 0;
   std::vector<uint32_t> blocks = {};
+  std::vector<uint32_t> tail_blocks = {};
 
   bool operator==(const BlockAppend&) const = default;
 };

@@ -39,6 +39,10 @@ struct SchedulerOptions {
   int64_t max_model_len = 0;
   int64_t block_size = 16;
   int64_t num_blocks = 0;  // per DP rank
+  // Of models that keep rows of the last tokens only: tail blocks per DP rank, and how
+  // many tokens before it a token sees in them. 0: the model keeps none.
+  int64_t num_tail_blocks = 0;
+  int64_t tail_tokens = 0;
   int64_t max_waiting = 256;
   bool enable_prefix_caching = true;
   // Keys of prefix blocks cover the model digest and numerics id through this.

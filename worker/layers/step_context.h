@@ -43,6 +43,29 @@ struct StepContext {
   kernels::TensorView cache_slots;  // [T] i32: where each token's cache entries go
   kernels::PagedIndex paged;        // block tables, sequence and position of each token
 
+  // Of models that keep tail blocks; empty views otherwise.
+  kernels::TensorView tail_slots;  // [T] i32: where each token's tail rows go
+  // The tail block tables: -1 where a block is not held, that is, where no token of this
+  // step can see.
+  kernels::PagedIndex tail;
+  // [T] i32: the window of the query at p is [begin, end): max(0, p - window + 1) .. p
+  // + 1.
+  kernels::TensorView window_begin;
+  kernels::TensorView window_end;
+
+  // Where compressed entries of `ratio` tokens each lie.
+  struct Entries {
+    int64_t ratio = 0;
+    // [T] i32: the entry slot block * (block_size / ratio) + (p % block_size) / ratio of
+    // the token at p that completes an entry ((p + 1) % ratio == 0), else -1.
+    kernels::TensorView slots;
+    // [T] i32: position of that entry's first token, p + 1 - ratio; 0 where none is
+    // completed.
+    kernels::TensorView positions;
+    kernels::PagedIndex index;  // block tables, block_size / ratio entries per block
+  };
+  std::span<const Entries> entries;  // one per distinct ratio of the model, rising
+
   // Time and bytes spent in collectives, for metrics; layers add to them.
   int64_t* collective_ns = nullptr;
   int64_t* collective_bytes = nullptr;

@@ -36,6 +36,7 @@ SlotLimits MakeSlotLimits(const model::ModelConfig& config, const RunnerOptions&
   return {.num_slots = options.max_slots,
           .max_model_len = options.max_model_len,
           .num_blocks = options.num_blocks,
+          .num_tail_blocks = options.num_tail_blocks,
           .block_size = options.block_size,
           .num_token_ids = parts.hash == nullptr
                                ? config.vocab_size
@@ -188,7 +189,8 @@ absl::Status ModelRunner::GatherInputs(const proto::StepPlan& plan) {
     const SequenceSlot& slot = slots_.slot(work.slot);
     const std::span<const int32_t> tokens(slot.tokens);
     const size_t begin = tokens.size() - count;
-    inputs_.AddRun(tokens.subspan(begin), static_cast<int64_t>(begin), slot.blocks);
+    inputs_.AddRun(tokens.subspan(begin), static_cast<int64_t>(begin),
+                   {.blocks = slot.blocks, .tail = slot.tail});
     if (engram_ != nullptr) {
       engram_->Add(tokens, static_cast<int64_t>(begin));
     }
@@ -199,7 +201,7 @@ absl::Status ModelRunner::GatherInputs(const proto::StepPlan& plan) {
   return absl::OkStatus();
 }
 
-StepContext ModelRunner::MakeContext(int64_t num_tokens) {
+StepContext ModelRunner::MakeContext() {
   collective_ns_ = 0;
   collective_bytes_ = 0;
   expert_imbalance_ = 0;
@@ -210,10 +212,7 @@ StepContext ModelRunner::MakeContext(int64_t num_tokens) {
   context.tp = parts_.tp;
   context.trace = trace_;
   context.clock = parts_.clock;
-  context.num_tokens = num_tokens;
-  context.token_ids = inputs_.token_ids();
-  context.cache_slots = inputs_.cache_slots();
-  context.paged = inputs_.paged();
+  inputs_.Describe(&context);
   context.collective_ns = &collective_ns_;
   context.collective_bytes = &collective_bytes_;
   context.expert_imbalance = &expert_imbalance_;
@@ -343,7 +342,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
     engram_->Issue();
   }
   inputs_.Upload(*stream_, parts_.backend);
-  const StepContext context = MakeContext(inputs_.num_tokens());
+  const StepContext context = MakeContext();
   TraceRows(context);
   absl::Status status =
       decoder_->Forward(context, engram_.get(), StreamsView(context.num_tokens));
@@ -388,10 +387,10 @@ absl::Status ModelRunner::RunDraft(uint32_t slot, int64_t begin,
   const SequenceSlot& sequence = slots_.slot(slot);
   inputs_.Begin();
   if (count > 0) {
-    inputs_.AddRun(next_ids, begin, sequence.blocks);
+    inputs_.AddRun(next_ids, begin, {.blocks = sequence.blocks, .tail = sequence.tail});
   }
   inputs_.Upload(*stream_, parts_.backend);
-  StepContext context = MakeContext(count);
+  StepContext context = MakeContext();
   context.trace = nullptr;
   const TensorView device = StreamsView(count);
   parts_.backend->Upload(*stream_, streams.data(), device);

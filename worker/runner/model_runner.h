@@ -43,6 +43,7 @@ struct RunnerOptions {
   int64_t max_slots = 64;
   int64_t max_model_len = 4096;
   int64_t num_blocks = 0;
+  int64_t num_tail_blocks = 0;  // of models that keep tail blocks
   int64_t block_size = 16;
   absl::Duration engram_timeout = absl::Seconds(5);
 };
@@ -99,7 +100,7 @@ class ModelRunner {
   absl::Status AllocateActivations();
   absl::Status CheckOrder(const proto::StepPlan& plan);
   absl::Status GatherInputs(const proto::StepPlan& plan);
-  StepContext MakeContext(int64_t num_tokens);
+  StepContext MakeContext();
   absl::Status SampleAll(const proto::StepPlan& plan, const StepContext& context,
                          proto::StepResult& result);
   // Logits of rows `streams` [n, M, d], n <= max_head_rows_, whole vocabulary, into

@@ -1,5 +1,6 @@
 #include "worker/runner/sequence_slots.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -19,6 +20,9 @@ SequenceSlots::SequenceSlots(const SlotLimits& limits)
   for (SequenceSlot& slot : slots_) {
     slot.tokens.reserve(static_cast<size_t>(limits.max_model_len));
     slot.blocks.reserve(static_cast<size_t>(max_blocks_));
+    if (limits.num_tail_blocks > 0) {
+      slot.tail.reserve(static_cast<size_t>(max_blocks_));
+    }
   }
 }
 
@@ -63,6 +67,43 @@ absl::Status SequenceSlots::AppendBlocks(SequenceSlot& slot,
   return absl::OkStatus();
 }
 
+absl::Status SequenceSlots::AppendTail(SequenceSlot& slot,
+                                       const std::vector<uint32_t>& blocks) const {
+  if (static_cast<int64_t>(slot.tail.size() + blocks.size()) > max_blocks_) {
+    return InvalidArgumentF("{} blocks in a tail block table, at most {}",
+                            slot.tail.size() + blocks.size(), max_blocks_);
+  }
+  for (const uint32_t block : blocks) {
+    if (block >= limits_.num_tail_blocks) {
+      return InvalidArgumentF("tail block {}, expected less than {}", block,
+                              limits_.num_tail_blocks);
+    }
+    slot.tail.push_back(static_cast<int32_t>(block));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SequenceSlots::BeginTail(SequenceSlot& slot,
+                                      const proto::SlotAdmission& admission) const {
+  const auto history = static_cast<int64_t>(admission.history.size());
+  const int64_t first_seen =
+      std::max<int64_t>(0, history - limits_.tail_tokens) / limits_.block_size;
+  if (admission.tail_begin > first_seen) {
+    return InvalidArgumentF("tail blocks from {} on, the token after {} sees block {}",
+                            admission.tail_begin, history, first_seen);
+  }
+  slot.tail.assign(admission.tail_begin, -1);
+  return AppendTail(slot, admission.tail_blocks);
+}
+
+int64_t SequenceSlots::Capacity(const SequenceSlot& slot) const {
+  const size_t num_blocks = limits_.num_tail_blocks > 0
+                                ? std::min(slot.blocks.size(), slot.tail.size())
+                                : slot.blocks.size();
+  return std::min(static_cast<int64_t>(num_blocks) * limits_.block_size,
+                  limits_.max_model_len);
+}
+
 absl::Status SequenceSlots::Admit(const proto::SlotAdmission& admission) {
   if (admission.slot >= slots_.size()) {
     return InvalidArgumentF("slot {}, expected less than {}", admission.slot,
@@ -93,6 +134,7 @@ absl::Status SequenceSlots::Admit(const proto::SlotAdmission& admission) {
   }
   slot.blocks.clear();
   TESSERA_RETURN_IF_ERROR(AppendBlocks(slot, admission.blocks));
+  TESSERA_RETURN_IF_ERROR(BeginTail(slot, admission));
   slot.tokens.assign(admission.history.begin(), admission.history.end());
   slot.prompt_length = admission.prompt_length;
   slot.sampled.reset();
@@ -112,6 +154,7 @@ absl::Status SequenceSlots::Apply(const proto::StepPlan& plan) {
   for (const proto::BlockAppend& append : plan.appends) {
     TESSERA_RETURN_IF_ERROR(CheckLive(append.slot));
     TESSERA_RETURN_IF_ERROR(AppendBlocks(slots_[append.slot], append.blocks));
+    TESSERA_RETURN_IF_ERROR(AppendTail(slots_[append.slot], append.tail_blocks));
   }
   return absl::OkStatus();
 }
@@ -124,11 +167,10 @@ absl::Status SequenceSlots::Advance(const proto::SlotWork& work) {
     return InvalidArgumentF("slot {}: {} tokens{}", work.slot, work.tokens.size(),
                             work.from_sample ? " beside the sampled one" : "");
   }
-  const auto capacity = static_cast<int64_t>(slot.blocks.size()) * limits_.block_size;
   const auto length = static_cast<int64_t>(slot.tokens.size() + count);
-  if (length > capacity || length > limits_.max_model_len) {
+  if (length > Capacity(slot)) {
     return InvalidArgumentF("slot {}: {} tokens, room for {}", work.slot, length,
-                            std::min(capacity, limits_.max_model_len));
+                            Capacity(slot));
   }
   if (work.from_sample) {
     if (!slot.sampled.has_value()) {

@@ -1,4 +1,4 @@
-// SequenceSlots: what a worker keeps of each live sequence: its tokens, block table and
+// SequenceSlots: what a worker keeps of each live sequence: its tokens, block tables and
 // sampling parameters. Applies the deltas of StepPlans and checks each fact of them,
 // since a plan comes from another process.
 #ifndef TESSERA_WORKER_RUNNER_SEQUENCE_SLOTS_H_
@@ -18,6 +18,8 @@ struct SlotLimits {
   int64_t num_slots = 0;
   int64_t max_model_len = 0;
   int64_t num_blocks = 0;
+  int64_t num_tail_blocks = 0;  // 0: the model keeps none
+  int64_t tail_tokens = 0;      // a token sees tail rows of so many before it
   int64_t block_size = 0;
   int64_t num_token_ids = 0;  // ids must be smaller
   int64_t vocab_size = 0;
@@ -30,6 +32,9 @@ struct SequenceSlot {
   int64_t prompt_length = 0;
   std::optional<int32_t> sampled;  // of the last step, not yet in `tokens`
   std::vector<uint32_t> blocks;    // reserved to the blocks of max_model_len
+  // The tail block table, reserved likewise: -1 before the first block that came with the
+  // admission. Blocks that the tokens have left behind stay named and may serve others.
+  std::vector<int32_t> tail;
   proto::SamplingParams sampling;
 };
 
@@ -39,12 +44,13 @@ class SequenceSlots {
   explicit SequenceSlots(const SlotLimits& limits);
 
   // Releases, admissions and appends of `plan`, in this order. kInvalidArgument: a slot,
-  // token or block out of range; kFailedPrecondition: a slot that is not free, or not
-  // live.
+  // token or block out of range, or a tail table that begins after what the next token
+  // sees; kFailedPrecondition: a slot that is not free, or not live.
   absl::Status Apply(const proto::StepPlan& plan);
 
   // Appends the tokens of one work item to its slot. kInvalidArgument as above, or more
-  // tokens than blocks; kFailedPrecondition: from_sample without a sampled token.
+  // tokens than blocks or tail blocks; kFailedPrecondition: from_sample without a sampled
+  // token.
   absl::Status Advance(const proto::SlotWork& work);
 
   // Forgets every sequence: a new epoch.
@@ -60,6 +66,10 @@ class SequenceSlots {
   absl::Status Admit(const proto::SlotAdmission& admission);
   absl::Status AppendBlocks(SequenceSlot& slot,
                             const std::vector<uint32_t>& blocks) const;
+  absl::Status BeginTail(SequenceSlot& slot, const proto::SlotAdmission& admission) const;
+  absl::Status AppendTail(SequenceSlot& slot, const std::vector<uint32_t>& blocks) const;
+  // Tokens that the slot's tables have room for.
+  int64_t Capacity(const SequenceSlot& slot) const;
 
   const SlotLimits limits_;
   const int64_t max_blocks_;

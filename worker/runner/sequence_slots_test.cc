@@ -60,6 +60,55 @@ TEST(SequenceSlots, TokensNeverOutgrowTheirBlocks) {
   EXPECT_TRUE(slots.Advance({.slot = 0, .tokens = {5}}).ok());
 }
 
+SlotLimits TailLimits() {
+  SlotLimits limits = kLimits;
+  limits.num_tail_blocks = 3;
+  limits.tail_tokens = 3;
+  return limits;
+}
+
+TEST(SequenceSlots, TokensNeverOutgrowTheirTailBlocks) {
+  SequenceSlots slots(TailLimits());
+  proto::StepPlan plan = Admit(0, {0, 1, 2});
+  plan.admissions[0].tail_blocks = {2};
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  ASSERT_TRUE(slots.Advance({.slot = 0, .tokens = {1, 2, 3, 4}}).ok());
+  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {5}}).code(),
+            absl::StatusCode::kInvalidArgument);
+  plan = {};
+  plan.appends.push_back({.slot = 0, .tail_blocks = {0}});
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  EXPECT_TRUE(slots.Advance({.slot = 0, .tokens = {5}}).ok());
+  EXPECT_EQ(slots.slot(0).tail, (std::vector<int32_t>{2, 0}));
+}
+
+TEST(SequenceSlots, ATailTableBeginsWhereTheNextTokenSees) {
+  SequenceSlots slots(TailLimits());
+  // The token at 7 sees 4 to 7, the one at 6 sees 3 as well.
+  proto::StepPlan plan = Admit(0, {0, 1}, {1, 2, 3, 4, 5, 6});
+  plan.admissions[0].tail_begin = 1;
+  plan.admissions[0].tail_blocks = {2};
+  EXPECT_EQ(slots.Apply(plan).code(), absl::StatusCode::kInvalidArgument);
+  plan.admissions[0].history.push_back(7);
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  EXPECT_EQ(slots.slot(0).tail, (std::vector<int32_t>{-1, 2}));
+  EXPECT_TRUE(slots.Advance({.slot = 0, .tokens = {8}}).ok());
+}
+
+TEST(SequenceSlots, RefusesTailBlocksThatCannotBe) {
+  proto::StepPlan plan = Admit(0, {0, 1, 2});
+  plan.admissions[0].tail_blocks = {3};
+  EXPECT_EQ(SequenceSlots(TailLimits()).Apply(plan).code(),
+            absl::StatusCode::kInvalidArgument);
+  plan.admissions[0].tail_blocks = {0, 1, 2, 0};
+  EXPECT_EQ(SequenceSlots(TailLimits()).Apply(plan).code(),
+            absl::StatusCode::kInvalidArgument);
+  plan.admissions[0].tail_blocks = {0};
+  EXPECT_TRUE(SequenceSlots(TailLimits()).Apply(plan).ok());
+  EXPECT_EQ(SequenceSlots(kLimits).Apply(plan).code(), absl::StatusCode::kInvalidArgument)
+      << "the model keeps no tail blocks";
+}
+
 TEST(SequenceSlots, ASlotIsReusedOnlyAfterItsRelease) {
   SequenceSlots slots(kLimits);
   ASSERT_TRUE(slots.Apply(Admit(0, {0})).ok());

@@ -1,94 +1,183 @@
 #include "worker/runner/step_inputs.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "common/check.h"
+#include "common/status.h"
 #include "common/status_macros.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
+#include "worker/layers/step_context.h"
 
 namespace tessera::worker {
 
 using kernels::DType;
 using kernels::TensorView;
 
+namespace {
+
+absl::Status CheckRatios(const StepInputs::Options& options) {
+  int64_t before = 0;
+  for (const int64_t ratio : options.ratios) {
+    if (ratio <= before) {
+      return InvalidArgumentF("ratio {} after {}, expected rising ones above 0", ratio,
+                              before);
+    }
+    if (options.block_size % ratio != 0) {
+      return InvalidArgumentF("blocks of {} tokens, expected a multiple of ratio {}",
+                              options.block_size, ratio);
+    }
+    before = ratio;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<StepInputs> StepInputs::Create(const Options& options,
                                               kernels::KernelBackend* backend) {
+  TESSERA_RETURN_IF_ERROR(CheckRatios(options));
   StepInputs inputs;
   inputs.options_ = options;
   const auto tokens = static_cast<size_t>(options.max_tokens);
-  for (std::vector<int32_t>* array :
-       {&inputs.token_ids_, &inputs.cache_slots_, &inputs.positions_,
-        &inputs.sequence_of_row_, &inputs.head_rows_}) {
-    array->reserve(tokens);
+  inputs.arrays_.resize(inputs.has_tail() ? kEntries + 2 * options.ratios.size()
+                                          : static_cast<size_t>(kTailSlots));
+  for (std::vector<int32_t>& array : inputs.arrays_) {
+    array.reserve(tokens);
   }
   const auto table_ints = static_cast<size_t>(options.max_sequences * options.max_blocks);
   inputs.block_tables_.resize(table_ints);
-  TESSERA_ASSIGN_OR_RETURN(inputs.arrays_,
-                           backend->Allocate(kArrays * tokens * sizeof(int32_t)));
-  TESSERA_ASSIGN_OR_RETURN(inputs.tables_,
-                           backend->Allocate(table_ints * sizeof(int32_t)));
+  inputs.tail_tables_.resize(inputs.has_tail() ? table_ints : 0);
+  inputs.entries_.resize(inputs.has_tail() ? options.ratios.size() : 0);
+  TESSERA_ASSIGN_OR_RETURN(
+      inputs.device_arrays_,
+      backend->Allocate(inputs.arrays_.size() * tokens * sizeof(int32_t)));
+  TESSERA_ASSIGN_OR_RETURN(
+      inputs.device_tables_,
+      backend->Allocate((inputs.block_tables_.size() + inputs.tail_tables_.size()) *
+                        sizeof(int32_t)));
   return inputs;
 }
 
 void StepInputs::Begin() {
-  token_ids_.clear();
-  cache_slots_.clear();
-  positions_.clear();
-  sequence_of_row_.clear();
-  head_rows_.clear();
+  for (std::vector<int32_t>& array : arrays_) {
+    array.clear();
+  }
   num_sequences_ = 0;
 }
 
 void StepInputs::AddRun(std::span<const int32_t> tokens, int64_t begin,
-                        std::span<const uint32_t> blocks) {
-  TESSERA_CHECK(fits(static_cast<int64_t>(tokens.size())));
+                        const Tables& tables) {
+  const int64_t end = begin + static_cast<int64_t>(tokens.size());
+  TESSERA_CHECK(fits(end - begin));
   TESSERA_CHECK_LT(num_sequences_, options_.max_sequences);
-  TESSERA_CHECK_LE(static_cast<int64_t>(blocks.size()), options_.max_blocks);
+  TESSERA_CHECK_LE(static_cast<int64_t>(tables.blocks.size()), options_.max_blocks);
   int32_t* table = block_tables_.data() + num_sequences_ * options_.max_blocks;
-  for (const uint32_t block : blocks) {
+  for (const uint32_t block : tables.blocks) {
     *table++ = static_cast<int32_t>(block);
   }
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const int64_t position = begin + static_cast<int64_t>(i);
-    const auto block =
-        static_cast<int64_t>(blocks[static_cast<size_t>(position / options_.block_size)]);
-    token_ids_.push_back(tokens[i]);
-    positions_.push_back(static_cast<int32_t>(position));
-    sequence_of_row_.push_back(static_cast<int32_t>(num_sequences_));
-    cache_slots_.push_back(static_cast<int32_t>(block * options_.block_size +
-                                                position % options_.block_size));
+  for (int64_t position = begin; position < end; ++position) {
+    const auto block = static_cast<int64_t>(
+        tables.blocks[static_cast<size_t>(position / options_.block_size)]);
+    Push(kTokenIds, tokens[static_cast<size_t>(position - begin)]);
+    Push(kPositions, position);
+    Push(kSequenceOfRow, num_sequences_);
+    Push(kCacheSlots, block * options_.block_size + position % options_.block_size);
+    AddEntries(position, block);
+  }
+  if (has_tail()) {
+    AddTail(begin, end, tables.tail);
   }
   ++num_sequences_;
 }
 
-TensorView StepInputs::Device(size_t array, int64_t count) const {
-  auto* const base = static_cast<int32_t*>(arrays_.data());
-  return {base + array * static_cast<size_t>(options_.max_tokens), DType::kI32, {count}};
+void StepInputs::AddEntries(int64_t position, int64_t block) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const int64_t ratio = options_.ratios[i];
+    const bool completes = (position + 1) % ratio == 0;
+    const int64_t slot =
+        block * (options_.block_size / ratio) + position % options_.block_size / ratio;
+    Push(kEntries + 2 * i, completes ? slot : -1);
+    Push(kEntries + 2 * i + 1, completes ? position + 1 - ratio : 0);
+  }
+}
+
+void StepInputs::AddTail(int64_t begin, int64_t end, std::span<const int32_t> tail) {
+  const int64_t block_size = options_.block_size;
+  // Blocks that the window has left may belong to another sequence by now: they are not
+  // named, so that a read beyond the window cannot go unseen.
+  const int64_t first = std::max<int64_t>(0, begin - options_.tail_tokens) / block_size;
+  const int64_t last = end > begin ? (end - 1) / block_size : first - 1;
+  int32_t* const table = tail_tables_.data() + num_sequences_ * options_.max_blocks;
+  std::fill_n(table, options_.max_blocks, -1);
+  for (int64_t i = first; i <= last; ++i) {
+    table[i] = tail[static_cast<size_t>(i)];
+    TESSERA_CHECK_LE(0, table[i]);
+  }
+  for (int64_t position = begin; position < end; ++position) {
+    Push(kTailSlots, table[position / block_size] * block_size + position % block_size);
+    Push(kWindowBegin, std::max<int64_t>(0, position - options_.window + 1));
+    Push(kWindowEnd, position + 1);
+  }
+}
+
+TensorView StepInputs::Device(size_t array) const {
+  auto* const base = static_cast<int32_t*>(device_arrays_.data());
+  return {base + array * static_cast<size_t>(options_.max_tokens),
+          DType::kI32,
+          {static_cast<int64_t>(arrays_[array].size())}};
 }
 
 void StepInputs::Upload(kernels::Stream& stream, kernels::KernelBackend* backend) {
-  backend->Upload(stream, token_ids_.data(), token_ids());
-  backend->Upload(stream, cache_slots_.data(), cache_slots());
-  const kernels::PagedIndex index = paged();
-  backend->Upload(stream, positions_.data(), index.positions);
-  backend->Upload(stream, sequence_of_row_.data(), index.sequence_of_row);
-  backend->Upload(stream, block_tables_.data(), index.block_tables);
-  backend->Upload(stream, head_rows_.data(), head_rows());
+  for (size_t array = 0; array < arrays_.size(); ++array) {
+    backend->Upload(stream, arrays_[array].data(), Device(array));
+  }
+  backend->Upload(stream, block_tables_.data(),
+                  Paged(0, options_.block_size).block_tables);
+  if (!has_tail()) {
+    return;
+  }
+  backend->Upload(stream, tail_tables_.data(),
+                  Paged(options_.max_sequences, options_.block_size).block_tables);
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const int64_t ratio = options_.ratios[i];
+    entries_[i] = {.ratio = ratio,
+                   .slots = Device(kEntries + 2 * i),
+                   .positions = Device(kEntries + 2 * i + 1),
+                   .index = Paged(0, options_.block_size / ratio)};
+  }
 }
 
-kernels::PagedIndex StepInputs::paged() const {
-  return {.block_tables = {tables_.data(),
+void StepInputs::Describe(StepContext* context) const {
+  context->num_tokens = num_tokens();
+  context->token_ids = token_ids();
+  context->cache_slots = Device(kCacheSlots);
+  context->paged = Paged(0, options_.block_size);
+  if (!has_tail()) {
+    return;
+  }
+  context->tail_slots = Device(kTailSlots);
+  context->tail = Paged(options_.max_sequences, options_.block_size);
+  context->window_begin = Device(kWindowBegin);
+  context->window_end = Device(kWindowEnd);
+  context->entries = entries_;
+}
+
+kernels::PagedIndex StepInputs::Paged(int64_t first_row, int64_t block_size) const {
+  auto* const base = static_cast<int32_t*>(device_tables_.data());
+  return {.block_tables = {base + first_row * options_.max_blocks,
                            DType::kI32,
                            {num_sequences_, options_.max_blocks}},
-          .sequence_of_row = Device(3, num_tokens()),
-          .positions = Device(2, num_tokens()),
-          .block_size = options_.block_size};
+          .sequence_of_row = Device(kSequenceOfRow),
+          .positions = Device(kPositions),
+          .block_size = block_size};
 }
 
 }  // namespace tessera::worker

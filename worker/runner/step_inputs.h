@@ -1,5 +1,6 @@
 // StepInputs: the integers of one step (token ids, positions, cache slots, block tables),
-// gathered on the host and uploaded to the device. Sized once.
+// gathered on the host and uploaded to the device. Sized once. It knows of a model only
+// what its tables need: block sizes, the window, ratios of entries.
 #ifndef TESSERA_WORKER_RUNNER_STEP_INPUTS_H_
 #define TESSERA_WORKER_RUNNER_STEP_INPUTS_H_
 
@@ -13,6 +14,7 @@
 #include "kernels/kernel_backend.h"
 #include "kernels/runtime/device_buffer.h"
 #include "kernels/tensor_view.h"
+#include "worker/layers/step_context.h"
 
 namespace tessera::worker {
 
@@ -24,48 +26,78 @@ class StepInputs {
     int64_t max_sequences = 0;
     int64_t max_blocks = 0;  // per sequence
     int64_t block_size = 0;
+    // Of models that keep tail blocks; a window of 0: the model keeps none.
+    int64_t window = 0;
+    int64_t tail_tokens = 0;           // a token sees tail rows of so many before it
+    std::vector<int64_t> ratios = {};  // tokens per compressed entry, distinct, rising
   };
 
+  // One sequence's tables. `tail` is empty for a model without tail blocks, else -1 where
+  // no block is held.
+  struct Tables {
+    std::span<const uint32_t> blocks;
+    std::span<const int32_t> tail = {};
+  };
+
+  // kInvalidArgument: a ratio that is not positive, not rising or does not divide the
+  // block size; kResourceExhausted: memory.
   static absl::StatusOr<StepInputs> Create(const Options& options,
                                            kernels::KernelBackend* backend);
 
   void Begin();
-  // Tokens at positions begin.. of one sequence with block table `blocks`.
-  void AddRun(std::span<const int32_t> tokens, int64_t begin,
-              std::span<const uint32_t> blocks);
+  // Tokens at positions begin.. of one sequence. Both tables reach the last token, and
+  // the tail table holds every block that one of the tokens sees.
+  void AddRun(std::span<const int32_t> tokens, int64_t begin, const Tables& tables);
   // Marks the last token added as one whose logits are needed.
-  void MarkLastForHead() { head_rows_.push_back(static_cast<int32_t>(num_tokens()) - 1); }
+  void MarkLastForHead() { Push(kHeadRows, num_tokens() - 1); }
   void Upload(kernels::Stream& stream, kernels::KernelBackend* backend);
 
-  int64_t num_tokens() const { return static_cast<int64_t>(token_ids_.size()); }
+  int64_t num_tokens() const { return static_cast<int64_t>(arrays_[kTokenIds].size()); }
   bool fits(int64_t more_tokens) const {
     return num_tokens() + more_tokens <= options_.max_tokens;
   }
 
+  // Fills the views of the inputs in `context`, valid after Upload and until the next
+  // Begin.
+  void Describe(StepContext* context) const;
+
   // Device views, valid after Upload.
-  kernels::TensorView token_ids() const { return Device(0, num_tokens()); }
-  kernels::TensorView cache_slots() const { return Device(1, num_tokens()); }
-  kernels::PagedIndex paged() const;
-  kernels::TensorView head_rows() const {
-    return Device(4, static_cast<int64_t>(head_rows_.size()));
-  }
+  kernels::TensorView token_ids() const { return Device(kTokenIds); }
+  kernels::TensorView head_rows() const { return Device(kHeadRows); }
 
  private:
-  // Five arrays of max_tokens: token ids, cache slots, positions, sequence of row, head
-  // rows.
-  static constexpr size_t kArrays = 5;
-  kernels::TensorView Device(size_t array, int64_t count) const;
+  // Arrays of max_tokens: five of every model, three of models with tail blocks, then two
+  // per ratio (slots, positions).
+  enum Array : size_t {
+    kTokenIds,
+    kCacheSlots,
+    kPositions,
+    kSequenceOfRow,
+    kHeadRows,
+    kTailSlots,
+    kWindowBegin,
+    kWindowEnd,
+    kEntries,
+  };
+
+  bool has_tail() const { return options_.window > 0; }
+  void Push(size_t array, int64_t value) {
+    arrays_[array].push_back(static_cast<int32_t>(value));
+  }
+  void AddTail(int64_t begin, int64_t end, std::span<const int32_t> tail);
+  void AddEntries(int64_t position, int64_t block);
+  kernels::TensorView Device(size_t array) const;
+  // The tables from row `first_row` of the device's.
+  kernels::PagedIndex Paged(int64_t first_row, int64_t block_size) const;
 
   Options options_;
-  std::vector<int32_t> token_ids_;
-  std::vector<int32_t> cache_slots_;
-  std::vector<int32_t> positions_;
-  std::vector<int32_t> sequence_of_row_;
-  std::vector<int32_t> head_rows_;
-  std::vector<int32_t> block_tables_;  // [num_sequences * max_blocks]
+  std::vector<std::vector<int32_t>> arrays_;
+  std::vector<int32_t> block_tables_;  // [max_sequences, max_blocks]
+  std::vector<int32_t> tail_tables_;   // as block_tables_; empty without tail blocks
+  std::vector<StepContext::Entries> entries_;
   int64_t num_sequences_ = 0;
-  kernels::DeviceBuffer arrays_;
-  kernels::DeviceBuffer tables_;
+  kernels::DeviceBuffer device_arrays_;
+  kernels::DeviceBuffer device_tables_;  // block tables, then tail tables
 };
 
 }  // namespace tessera::worker

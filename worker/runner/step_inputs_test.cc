@@ -1,0 +1,139 @@
+#include "worker/runner/step_inputs.h"
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "kernels/kernel_backend.h"
+#include "kernels/tensor_view.h"
+#include "worker/layers/step_context.h"
+
+namespace tessera::worker {
+namespace {
+
+using kernels::TensorView;
+using Ints = std::vector<int32_t>;
+
+// Inputs on the reference backend, whose device memory is the host's.
+class StepInputsTest : public ::testing::Test {
+ protected:
+  void Create(StepInputs::Options options) {
+    options.max_tokens = 16;
+    options.max_sequences = 2;
+    options.max_blocks = 4;
+    options.block_size = 8;
+    absl::StatusOr<StepInputs> inputs = StepInputs::Create(options, backend_.get());
+    ASSERT_TRUE(inputs.ok()) << inputs.status();
+    inputs_ = std::make_unique<StepInputs>(*std::move(inputs));
+    inputs_->Begin();
+  }
+
+  void CreateWithTail() { Create({.window = 4, .tail_tokens = 7, .ratios = {4, 8}}); }
+
+  StepContext Upload() {
+    inputs_->Upload(*stream_, backend_.get());
+    EXPECT_TRUE(stream_->Synchronize().ok());
+    StepContext context;
+    inputs_->Describe(&context);
+    return context;
+  }
+
+  static Ints Read(const TensorView& view) {
+    const auto* values = static_cast<const int32_t*>(view.data);
+    return {values, values + view.num_elements()};
+  }
+
+  std::unique_ptr<kernels::KernelBackend> backend_ =
+      *kernels::CreateBackend({.name = "reference"});
+  std::unique_ptr<kernels::Stream> stream_ = *backend_->CreateStream();
+  std::unique_ptr<StepInputs> inputs_;
+};
+
+TEST_F(StepInputsTest, EveryTokenHasItsPositionSequenceAndSlot) {
+  Create({});
+  const std::vector<uint32_t> blocks = {5, 2};
+  inputs_->AddRun(Ints{10, 11}, 7, {.blocks = blocks});
+  inputs_->AddRun(Ints{20}, 0, {.blocks = std::span(blocks).subspan(1)});
+  inputs_->MarkLastForHead();
+  const StepContext context = Upload();
+  EXPECT_EQ(context.num_tokens, 3);
+  EXPECT_EQ(Read(context.token_ids), (Ints{10, 11, 20}));
+  EXPECT_EQ(Read(context.cache_slots), (Ints{5 * 8 + 7, 2 * 8, 2 * 8}));
+  EXPECT_EQ(Read(context.paged.positions), (Ints{7, 8, 0}));
+  EXPECT_EQ(Read(context.paged.sequence_of_row), (Ints{0, 0, 1}));
+  EXPECT_EQ(Read(inputs_->head_rows()), Ints{2});
+  EXPECT_EQ(Read(context.paged.block_tables)[4], 2);
+}
+
+TEST_F(StepInputsTest, AModelWithoutTailBlocksHasNoTailViews) {
+  Create({});
+  inputs_->AddRun(Ints{1}, 0, {.blocks = std::vector<uint32_t>{0}});
+  const StepContext context = Upload();
+  EXPECT_EQ(context.tail_slots.data, nullptr);
+  EXPECT_EQ(context.tail.block_tables.data, nullptr);
+  EXPECT_EQ(context.window_begin.data, nullptr);
+  EXPECT_TRUE(context.entries.empty());
+}
+
+TEST_F(StepInputsTest, WindowsEndAtTheTokenAndBeginNoEarlierThanTheSequence) {
+  CreateWithTail();
+  const std::vector<uint32_t> blocks = {0, 1};
+  const Ints tail = {3, 6};
+  inputs_->AddRun(Ints{1, 2}, 1, {.blocks = blocks, .tail = tail});
+  inputs_->AddRun(Ints{3}, 9, {.blocks = blocks, .tail = tail});
+  const StepContext context = Upload();
+  EXPECT_EQ(Read(context.window_begin), (Ints{0, 0, 6}));
+  EXPECT_EQ(Read(context.window_end), (Ints{2, 3, 10}));
+  EXPECT_EQ(Read(context.tail_slots), (Ints{3 * 8 + 1, 3 * 8 + 2, 6 * 8 + 1}));
+}
+
+TEST_F(StepInputsTest, TheTailTableNamesOnlyWhatATokenOfTheStepSees) {
+  CreateWithTail();
+  const std::vector<uint32_t> blocks = {0, 1, 2, 3};
+  const Ints tail = {7, 6, 5, 4};
+  // Positions 15 and 16 see 8 to 16; position 14 sees 7.
+  inputs_->AddRun(Ints{1, 2}, 15, {.blocks = blocks, .tail = tail});
+  inputs_->AddRun(Ints{1}, 14, {.blocks = blocks, .tail = tail});
+  const StepContext context = Upload();
+  EXPECT_EQ(Read(context.tail.block_tables), (Ints{-1, 6, 5, -1, 7, 6, -1, -1}));
+  EXPECT_EQ(context.tail.block_size, 8);
+}
+
+TEST_F(StepInputsTest, TheLastTokenOfAGroupStoresItsEntry) {
+  CreateWithTail();
+  const std::vector<uint32_t> blocks = {3, 1};
+  inputs_->AddRun(Ints(10), 2, {.blocks = blocks, .tail = Ints{0, 1}});
+  const StepContext context = Upload();
+  ASSERT_EQ(context.entries.size(), 2u);
+  // Positions 2 to 11: those that complete four tokens are 3, 7 and 11.
+  const StepContext::Entries& four = context.entries[0];
+  EXPECT_EQ(four.ratio, 4);
+  EXPECT_EQ(Read(four.slots), (Ints{-1, 6, -1, -1, -1, 7, -1, -1, -1, 2}));
+  EXPECT_EQ(Read(four.positions), (Ints{0, 0, 0, 0, 0, 4, 0, 0, 0, 8}));
+  EXPECT_EQ(four.index.block_size, 2);
+  EXPECT_EQ(Read(four.index.block_tables), Read(context.paged.block_tables));
+  const StepContext::Entries& eight = context.entries[1];
+  EXPECT_EQ(Read(eight.slots), (Ints{-1, -1, -1, -1, -1, 3, -1, -1, -1, -1}));
+  EXPECT_EQ(eight.index.block_size, 1);
+}
+
+TEST_F(StepInputsTest, RefusesRatiosThatDoNotFitTheBlocks) {
+  StepInputs::Options options{.max_tokens = 1,
+                              .max_sequences = 1,
+                              .max_blocks = 1,
+                              .block_size = 8,
+                              .window = 4,
+                              .tail_tokens = 3};
+  for (const std::vector<int64_t>& ratios :
+       std::vector<std::vector<int64_t>>{{3}, {4, 4}, {8, 4}, {0}, {16}}) {
+    options.ratios = ratios;
+    EXPECT_EQ(StepInputs::Create(options, backend_.get()).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::worker
