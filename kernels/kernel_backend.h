@@ -89,7 +89,7 @@ class KernelBackend {
   virtual void Embedding(Stream& stream, const WeightView& table, TensorView ids,
                          TensorView out) = 0;
   // out = x * rsqrt(mean(x^2) + eps) * weight, over the last dimension. x [T, d] or [T,
-  // M, d]; weight [1, d]. May work in place.
+  // M, d]; weight [1, d], or without data: ones. May work in place.
   virtual void RmsNorm(Stream& stream, TensorView x, const WeightView& weight, double eps,
                        TensorView out) = 0;
   // (x - mean) * rsqrt(var + eps) * weight + bias; x [T, D]. May work in place.
@@ -109,8 +109,16 @@ class KernelBackend {
   virtual void FakeQuantizeE4M3(Stream& stream, TensorView x) = 0;
   // x *= factor, in place.
   virtual void Scale(Stream& stream, TensorView x, double factor) = 0;
-  // out = silu(gate) * up; all [T, m].
-  virtual void SiluMul(Stream& stream, TensorView gate, TensorView up,
+  // As FakeQuantizeE4M3, to e2m1 (model.md 2.2, 9.2): x = e2m1(min(|x / s|, 6)) s with
+  // the sign of x and one scale of kind `scale` for each last-dimension vector. A vector
+  // with a NaN or an infinity becomes NaN.
+  virtual void FakeQuantizeFp4(Stream& stream, TensorView x, Fp4Scale scale) = 0;
+  // x[t] += bias[positions[t] % bias.rows]; x [T, C], bias [ratio, C] f32, positions [T]
+  // i32.
+  virtual void AddPositionBias(Stream& stream, TensorView x, const WeightView& bias,
+                               TensorView positions) = 0;
+  // out = silu(min(gate, limit)) * clamp(up, -limit, limit); all [T, m]. Limit 0: none.
+  virtual void SiluMul(Stream& stream, TensorView gate, TensorView up, double limit,
                        TensorView out) = 0;
   // out += x; same shapes.
   virtual void Add(Stream& stream, TensorView x, TensorView out) = 0;
@@ -123,7 +131,7 @@ class KernelBackend {
   // ---- paged caches ----
 
   // cache[slot / block_size, slot % block_size, :] = x[t], slot = slots[t]; x [T, w],
-  // slots [T] i32.
+  // slots [T] i32. A negative slot stores nothing.
   virtual void StorePaged(Stream& stream, TensorView x, TensorView slots,
                           TensorView cache) = 0;
   virtual void IndexerSelect(Stream& stream, const IndexerSelectArgs& args) = 0;
@@ -147,6 +155,10 @@ class KernelBackend {
   // ---- mixture of experts ----
 
   virtual void Route(Stream& stream, const RouterArgs& args) = 0;
+  // out[t] = table[token_ids[t]]; table [V, k] i64, token_ids [T] i32, out [T, k] i32.
+  // The experts of hash layers (model.md 6.7).
+  virtual void LookupExperts(Stream& stream, const int64_t* table, TensorView token_ids,
+                             TensorView out) = 0;
   virtual void GroupedExperts(Stream& stream, const GroupedExpertsArgs& args) = 0;
   // out[t] = sum over slots j, rising, of weights[t, j] * y[row_of_slot[t, j]]; y [n, d],
   // row_of_slot and weights [T, k], out [T, d].

@@ -30,6 +30,12 @@ struct KSplit {
 
 enum class RopePairing { kInterleaved, kHalfSplit };
 
+// The scale of a vector that becomes e2m1, a = max |x| over it, all in float32:
+//   kE8M0: the smallest 2^k >= max(a, 6 2^-126) / 6 (model.md 2.2)
+//   kE4M3: e4m3(max(a, 6 2^-9) / 6), rounded to nearest: it may be too small for a, hence
+//          the limit of 6 (model.md 9.2)
+enum class Fp4Scale { kE8M0, kE4M3 };
+
 // Positions of the cached tokens: token p of sequence s lies in block tables.row(s)[p /
 // block_size], at p % block_size. `sequence_of_row` names the sequence of each query row.
 struct PagedIndex {
@@ -83,14 +89,20 @@ struct HyperCoefficientsArgs {
   TensorView mix;   // out [T, M, M], A[j, k]
 };
 
-// Router (model.md 5.4, 14.3): s = sigmoid(x Wg); picks = top-k of s + bias (with groups:
-// first the top groups by the sum of their two best), ties to the lower index, slots by
-// falling biased score; weight = s / (sum of picked s + 1e-20) * scaling (normalised), or
-// s * scaling.
+// What a router makes of a logit z: sigmoid(z), or sqrt(ln(1 + e^z)) with z itself for
+// the logarithm above 20 (model.md 6.7).
+enum class RouterScore { kSigmoid, kSqrtSoftplus };
+
+// Router (model.md 5.4, 6.7, 14.3): s = score(x Wg); picks = top-k of s + bias (with
+// groups: first the top groups by the sum of their two best), ties to the lower index,
+// slots by falling biased score, or `fixed_ids` as they are; weight = s / (sum of picked
+// s + 1e-20) * scaling (normalised), or s * scaling.
 struct RouterArgs {
-  TensorView x;                 // [T, d]
-  WeightView gate;              // [E, d]
-  const float* bias = nullptr;  // [E]
+  TensorView x;     // [T, d]
+  WeightView gate;  // [E, d]
+  RouterScore score = RouterScore::kSigmoid;
+  TensorView fixed_ids;         // [T, k] i32, each below E; or rank 0: picked by score
+  const float* bias = nullptr;  // [E], or null: zeros
   int64_t num_groups = 1;
   int64_t top_groups = 1;
   bool normalize = true;
@@ -107,14 +119,17 @@ struct ExpertWeights {
 };
 
 // Grouped experts: items sorted by expert; item i takes row row_of_item[i] of x.
-//   out[i] = down( silu(gate x) * (up x) )
+//   out[i] = down( item_weights[i] * (silu(gate x) * (up x)) )
+// with the activations limited as in SiluMul.
 struct GroupedExpertsArgs {
   TensorView x;             // [num_rows, d]
   TensorView row_of_item;   // [num_items] i32
   TensorView item_offsets;  // [num_experts + 1] i32: items of expert e are
                             // offsets[e]..offsets[e+1]-1
   std::span<const ExpertWeights> experts;
-  TensorView out;  // [num_items, d]
+  double swiglu_limit = 0;  // 0: none
+  TensorView item_weights;  // [num_items], or rank 0: ones (model.md 6.7: before W2)
+  TensorView out;           // [num_items, d]
 };
 
 enum class EngramGateSign { kCopysign, kSign };  // contracts v41 and demo (engram.md 15)

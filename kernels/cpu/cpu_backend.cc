@@ -92,11 +92,19 @@ class CpuBackend final : public KernelBackend {
   void FakeQuantizeE4M3(Stream&, TensorView x) override {
     cpu::FakeQuantizeE4M3(*context_, x);
   }
+  void FakeQuantizeFp4(Stream&, TensorView x, Fp4Scale scale) override {
+    cpu::FakeQuantizeFp4(*context_, x, scale);
+  }
+  void AddPositionBias(Stream&, TensorView x, const WeightView& bias,
+                       TensorView positions) override {
+    cpu::AddPositionBias(*context_, x, bias, positions);
+  }
   void Scale(Stream&, TensorView x, double factor) override {
     cpu::Scale(*context_, x, factor);
   }
-  void SiluMul(Stream&, TensorView gate, TensorView up, TensorView out) override {
-    cpu::SiluMul(*context_, gate, up, out);
+  void SiluMul(Stream&, TensorView gate, TensorView up, double limit,
+               TensorView out) override {
+    cpu::SiluMul(*context_, gate, up, limit, out);
   }
   void Add(Stream&, TensorView x, TensorView out) override {
     cpu::Add(*context_, x, out);
@@ -136,6 +144,10 @@ class CpuBackend final : public KernelBackend {
   }
 
   void Route(Stream&, const RouterArgs& args) override { cpu::Route(*context_, args); }
+  void LookupExperts(Stream&, const int64_t* table, TensorView token_ids,
+                     TensorView out) override {
+    cpu::LookupExperts(*context_, table, token_ids, out);
+  }
   void GroupedExperts(Stream&, const GroupedExpertsArgs& args) override {
     cpu::GroupedExperts(*context_, args);
   }

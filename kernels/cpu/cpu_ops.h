@@ -1,11 +1,12 @@
 // The ops of the cpu backend without intrinsics, one file per family: linear.cc, rows.cc,
-// rope.cc, attention.cc, hyper.cc, moe.cc, engram.cc. They cut work over threads and
-// blocks and leave the inner loops to a SimdOps table. What each op computes:
+// quantize.cc, rope.cc, attention.cc, hyper.cc, moe.cc, engram.cc. They cut work over
+// threads and blocks and leave the inner loops to a SimdOps table. What each op computes:
 // kernel_backend.h.
 #ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
 #define TESSERA_KERNELS_CPU_CPU_OPS_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <vector>
@@ -102,6 +103,11 @@ struct RowList {
   int64_t inner_stride;
 };
 
+// The limit of an activation as the tables take it: 0 stands for none.
+inline float ActivationLimit(double limit) {
+  return limit > 0 ? static_cast<float>(limit) : std::numeric_limits<float>::infinity();
+}
+
 // Block table of the sequence of query row t.
 inline const int32_t* BlocksOfRow(const PagedIndex& index, int64_t t) {
   return index.block_tables.row<int32_t>(*index.sequence_of_row.row<int32_t>(t));
@@ -122,13 +128,19 @@ void RmsNorm(CpuContext& context, TensorView x, const WeightView& weight, double
              TensorView out);
 void LayerNorm(CpuContext& context, TensorView x, const float* weight, const float* bias,
                double eps, TensorView out);
-void FakeQuantizeE4M3(CpuContext& context, TensorView x);
+void AddPositionBias(CpuContext& context, TensorView x, const WeightView& bias,
+                     TensorView positions);
 void Scale(CpuContext& context, TensorView x, double factor);
-void SiluMul(CpuContext& context, TensorView gate, TensorView up, TensorView out);
+void SiluMul(CpuContext& context, TensorView gate, TensorView up, double limit,
+             TensorView out);
 void Add(CpuContext& context, TensorView x, TensorView out);
 void Copy(CpuContext& context, TensorView x, TensorView out);
 void GatherRows(CpuContext& context, TensorView x, TensorView rows, TensorView out);
 void StorePaged(CpuContext& context, TensorView x, TensorView slots, TensorView cache);
+
+// ---- quantize.cc ----
+void FakeQuantizeE4M3(CpuContext& context, TensorView x);
+void FakeQuantizeFp4(CpuContext& context, TensorView x, Fp4Scale scale);
 
 // ---- rope.cc ----
 void Rope(CpuContext& context, TensorView x, TensorView positions,
@@ -150,6 +162,8 @@ void HyperHead(CpuContext& context, const HyperCoefficientsArgs& args, TensorVie
 
 // ---- moe.cc ----
 void Route(CpuContext& context, const RouterArgs& args);
+void LookupExperts(CpuContext& context, const int64_t* table, TensorView token_ids,
+                   TensorView out);
 void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args);
 void CombineExperts(CpuContext& context, TensorView y, TensorView row_of_slot,
                     TensorView weights, TensorView out);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -59,7 +60,48 @@ void KeepTopGroups(const RouterArgs& args, float* biased, int64_t experts) {
   }
 }
 
-// `scores` of one token, after the sigmoid; `biased` is scratch of the same size.
+// sqrt(ln(1 + u)), u >= 0. In float64 and by a series, since std::log1p may choose its
+// variant by processor: ln w = k ln 2 + 2 atanh((m - 1) / (m + 1)) for w = 2^k m with m
+// in [0.75, 1.5); |argument| <= 0.2, so that the rest of the series is below 2^-36 of it.
+// The last term gives back what 1 + u lost by rounding: small u keep all their digits.
+float SqrtOfLog1p(float u) {
+  const double w = 1.0 + static_cast<double>(u);
+  const uint64_t bits = std::bit_cast<uint64_t>(w);
+  // Half of the mantissa's range carries into the exponent from 1.5 on.
+  const uint64_t carried = bits + (uint64_t{1} << 51);
+  const auto k = static_cast<int64_t>(carried >> 52) - 1023;
+  const double m = std::bit_cast<double>(bits - (static_cast<uint64_t>(k) << 52));
+  const double s = (m - 1.0) / (m + 1.0);
+  const double square = s * s;
+  double series = 1.0 / 13.0;
+  series = series * square + 1.0 / 11.0;
+  series = series * square + 1.0 / 9.0;
+  series = series * square + 1.0 / 7.0;
+  series = series * square + 1.0 / 5.0;
+  series = series * square + 1.0 / 3.0;
+  series = series * square + 1.0;
+  constexpr double kLn2 = 0x1.62e42fefa39efp-1;
+  const double lost = (static_cast<double>(u) - (w - 1.0)) / w;
+  return static_cast<float>(
+      std::sqrt(static_cast<double>(k) * kLn2 + (2.0 * s * series + lost)));
+}
+
+// Logits to scores, in place; `scratch` holds as many values.
+void ScoreLogits(const SimdOps& simd, RouterScore score, float* logits, int64_t n,
+                 float* scratch) {
+  if (score == RouterScore::kSigmoid) {
+    simd.sigmoid(logits, logits, n);
+    return;
+  }
+  simd.exp(logits, scratch, n);
+  for (int64_t i = 0; i < n; ++i) {
+    const float z = logits[i];
+    // A NaN fails the comparison and passes through the square root.
+    logits[i] = z <= 20.0F ? SqrtOfLog1p(scratch[i]) : std::sqrt(z);
+  }
+}
+
+// `scores` of one token; `biased` is scratch of the same size.
 void PickExperts(const RouterArgs& args, int64_t t, const float* scores, float* biased) {
   const int64_t experts = args.gate.rows;
   const int64_t slots = args.expert_ids.dim(1);
@@ -71,9 +113,14 @@ void PickExperts(const RouterArgs& args, int64_t t, const float* scores, float* 
   }
   int32_t* picks = args.expert_ids.row<int32_t>(t);
   float* weights = args.weights.row<float>(t);
-  TopIndices(biased, experts, slots, picks);
+  if (args.fixed_ids.rank > 0) {
+    std::copy_n(args.fixed_ids.row<int32_t>(t), slots, picks);
+  } else {
+    TopIndices(biased, experts, slots, picks);
+  }
   float total = 0;
   for (int64_t slot = 0; slot < slots; ++slot) {
+    TESSERA_CHECK(picks[slot] >= 0 && picks[slot] < experts);
     weights[slot] = scores[picks[slot]];
     total += weights[slot];
   }
@@ -81,6 +128,15 @@ void PickExperts(const RouterArgs& args, int64_t t, const float* scores, float* 
     const float weight =
         args.normalize ? weights[slot] / (total + 1e-20F) : weights[slot];
     weights[slot] = weight * static_cast<float>(args.scaling);
+  }
+}
+
+// row i *= factors[i]; rows lie close.
+void ScaleRows(const float* factors, int64_t rows, int64_t length, float* values) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < length; ++i) {
+      values[row * length + i] *= factors[row];
+    }
   }
 }
 
@@ -113,7 +169,11 @@ void RunExpert(CpuContext& context, const GroupedExpertsArgs& args, int64_t expe
     task.weights = ToWeightRows(weights.up);
     task.out = up;
     context.simd().linear(task);
-    context.simd().silu_mul(gate, up, gate, task.count * inner);
+    context.simd().silu_mul(gate, up, ActivationLimit(args.swiglu_limit), gate,
+                            task.count * inner);
+    if (args.item_weights.rank > 0) {
+      ScaleRows(args.item_weights.as<float>() + item, task.count, inner, gate);
+    }
     task.x = gate;
     task.x_stride = inner;
     task.x_rows = nullptr;
@@ -143,11 +203,27 @@ void Route(CpuContext& context, const RouterArgs& args) {
         count, count * experts * 16, [&](int64_t begin, int64_t end, int thread) {
           for (int64_t i = begin; i < end; ++i) {
             float* scores = context.shared() + i * experts;
-            context.simd().sigmoid(scores, scores, experts);
-            PickExperts(args, first + i, scores, context.scratch(thread).rows);
+            float* scratch = context.scratch(thread).rows;
+            ScoreLogits(context.simd(), args.score, scores, experts, scratch);
+            PickExperts(args, first + i, scores, scratch);
           }
         });
   }
+}
+
+void LookupExperts(CpuContext& context, const int64_t* table, TensorView token_ids,
+                   TensorView out) {
+  const int64_t slots = out.dim(1);
+  context.ParallelFor(
+      out.dim(0), out.num_elements(), [&](int64_t begin, int64_t end, int) {
+        for (int64_t t = begin; t < end; ++t) {
+          const int64_t token = *token_ids.row<int32_t>(t);
+          TESSERA_CHECK_LE(0, token);
+          for (int64_t slot = 0; slot < slots; ++slot) {
+            out.row<int32_t>(t)[slot] = static_cast<int32_t>(table[token * slots + slot]);
+          }
+        }
+      });
 }
 
 void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args) {

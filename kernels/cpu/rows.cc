@@ -4,54 +4,9 @@
 #include <limits>
 
 #include "kernels/cpu/cpu_ops.h"
-#include "model/formats/number_formats.h"
+#include "kernels/cpu/row_pairs.h"
 
 namespace tessera::kernels::cpu {
-namespace {
-
-// A view of rank 1 to 4 as [a, b, c, last]; missing leading dimensions are 1.
-struct Rows4 {
-  explicit Rows4(const TensorView& x) : data(x.as<float>()), length(x.dim(x.rank - 1)) {
-    for (int axis = 0; axis + 1 < x.rank; ++axis) {
-      const int at = axis + TensorView::kMaxRank - x.rank;
-      dims[at] = x.dim(axis);
-      strides[at] = x.stride(axis);
-    }
-    count = dims[0] * dims[1] * dims[2];
-  }
-  float* row(int64_t i) const {
-    const int64_t c = i % dims[2];
-    const int64_t b = i / dims[2] % dims[1];
-    const int64_t a = i / dims[2] / dims[1];
-    return data + a * strides[0] + b * strides[1] + c * strides[2];
-  }
-
-  float* data;
-  int64_t length;
-  int64_t dims[3] = {1, 1, 1};
-  int64_t strides[3] = {0, 0, 0};
-  int64_t count = 0;
-};
-
-// Calls visit(row of x, row of y, length) for the rows of two views of one shape. `cost`
-// is that of an element, in fused multiply-adds.
-template <typename Visit>
-void ForEachRowPair(CpuContext& context, const TensorView& x, const TensorView& y,
-                    int64_t cost, const Visit& visit) {
-  const Rows4 from(x);
-  const Rows4 to(y);
-  TESSERA_CHECK_EQ(from.count, to.count);
-  TESSERA_CHECK_EQ(from.length, to.length);
-  context.ParallelFor(from.count, from.count * from.length * cost,
-                      [&](int64_t begin, int64_t end, int thread) {
-                        for (int64_t i = begin; i < end; ++i) {
-                          visit(from.row(i), to.row(i), from.length, thread);
-                        }
-                      });
-}
-
-}  // namespace
-
 void Embedding(CpuContext& context, const WeightView& table, TensorView ids,
                TensorView out) {
   TESSERA_CHECK_EQ(out.dim(1), table.cols);
@@ -68,12 +23,18 @@ void Embedding(CpuContext& context, const WeightView& table, TensorView ids,
 
 void RmsNorm(CpuContext& context, TensorView x, const WeightView& weight, double eps,
              TensorView out) {
-  TESSERA_CHECK_EQ(weight.rows * weight.cols, x.dim(x.rank - 1));
+  const int64_t size = x.dim(x.rank - 1);
   if (x.empty()) {
     return;
   }
   float* scale = context.shared();
-  DecodeSmall(context.simd(), weight, scale);
+  if (weight.data == nullptr) {
+    TESSERA_CHECK_LE(size, kScratchFloats);
+    std::fill_n(scale, size, 1.0F);
+  } else {
+    TESSERA_CHECK_EQ(weight.rows * weight.cols, size);
+    DecodeSmall(context.simd(), weight, scale);
+  }
   ForEachRowPair(context, x, out, 2, [&](const float* in, float* to, int64_t n, int) {
     context.simd().rms_norm(in, scale, static_cast<float>(eps), to, n);
   });
@@ -86,21 +47,23 @@ void LayerNorm(CpuContext& context, TensorView x, const float* weight, const flo
   });
 }
 
-void FakeQuantizeE4M3(CpuContext& context, TensorView x) {
-  ForEachRowPair(context, x, x, 8, [](const float*, float* values, int64_t n, int) {
-    float largest = model::kActivationAmaxFloor;
-    bool damaged = false;
-    for (int64_t i = 0; i < n; ++i) {
-      const float size = std::abs(values[i]);
-      damaged = damaged || std::isnan(size);
-      largest = std::max(largest, size);
-    }
-    const float scale = damaged ? std::numeric_limits<float>::quiet_NaN()
-                                : model::PowerOfTwoCeil(largest * (1.0F / 448.0F));
-    for (int64_t i = 0; i < n; ++i) {
-      values[i] = model::E4M3ToFloat(model::FloatToE4M3(values[i] / scale)) * scale;
-    }
-  });
+void AddPositionBias(CpuContext& context, TensorView x, const WeightView& bias,
+                     TensorView positions) {
+  TESSERA_CHECK_EQ(bias.cols, x.dim(1));
+  TESSERA_CHECK_LE(bias.cols, kScratchFloats);
+  const WeightRows rows = ToWeightRows(bias);
+  context.ParallelFor(
+      x.dim(0), x.num_elements() * 2, [&](int64_t begin, int64_t end, int thread) {
+        float* row = context.scratch(thread).rows;
+        for (int64_t t = begin; t < end; ++t) {
+          context.simd().decode_row(rows, *positions.row<int32_t>(t) % bias.rows, 0,
+                                    bias.cols, row);
+          float* values = x.row<float>(t);
+          for (int64_t i = 0; i < bias.cols; ++i) {
+            values[i] += row[i];
+          }
+        }
+      });
 }
 
 void Scale(CpuContext& context, TensorView x, double factor) {
@@ -112,14 +75,16 @@ void Scale(CpuContext& context, TensorView x, double factor) {
   });
 }
 
-void SiluMul(CpuContext& context, TensorView gate, TensorView up, TensorView out) {
+void SiluMul(CpuContext& context, TensorView gate, TensorView up, double limit,
+             TensorView out) {
+  const float most = ActivationLimit(limit);
   TESSERA_CHECK_EQ(up.dim(0), gate.dim(0));
   TESSERA_CHECK_EQ(up.dim(1), gate.dim(1));
   context.ParallelFor(gate.dim(0), gate.dim(0) * gate.dim(1) * 4,
                       [&](int64_t begin, int64_t end, int) {
                         for (int64_t t = begin; t < end; ++t) {
                           context.simd().silu_mul(gate.row<float>(t), up.row<float>(t),
-                                                  out.row<float>(t), gate.dim(1));
+                                                  most, out.row<float>(t), gate.dim(1));
                         }
                       });
 }
@@ -168,7 +133,10 @@ void StorePaged(CpuContext& context, TensorView x, TensorView slots, TensorView 
   context.ParallelFor(x.dim(0), x.num_elements(), [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t slot = *slots.row<int32_t>(t);
-      TESSERA_CHECK(slot >= 0 && slot < cache.dim(0) * block_size);
+      if (slot < 0) {
+        continue;
+      }
+      TESSERA_CHECK_LT(slot, cache.dim(0) * block_size);
       std::copy_n(x.row<float>(t), x.dim(1),
                   cache.row<float>(slot / block_size, slot % block_size));
     }

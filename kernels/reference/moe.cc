@@ -63,6 +63,14 @@ void KeepTopGroups(const RouterArgs& args, std::vector<T>& biased) {
 }
 
 template <typename T>
+T Score(RouterScore score, T z) {
+  if (score == RouterScore::kSigmoid) {
+    return Sigmoid(z);
+  }
+  return std::sqrt(z > T{20} ? z : std::log1p(std::exp(z)));
+}
+
+template <typename T>
 void RouteRow(const RouterArgs& args, int64_t t, const std::vector<T>& scores) {
   const int64_t slots = args.expert_ids.dim(1);
   std::vector<T> biased(scores.size());
@@ -72,9 +80,16 @@ void RouteRow(const RouterArgs& args, int64_t t, const std::vector<T>& scores) {
   if (args.num_groups > 1) {
     KeepTopGroups(args, biased);
   }
-  const std::vector<int32_t> picks = TopIndices(biased, slots);
+  std::vector<int32_t> picks;
+  if (args.fixed_ids.rank > 0) {
+    const int32_t* fixed = args.fixed_ids.row<int32_t>(t);
+    picks.assign(fixed, fixed + slots);
+  } else {
+    picks = TopIndices(biased, slots);
+  }
   T total = 0;
   for (const int32_t pick : picks) {
+    TESSERA_CHECK(pick >= 0 && pick < args.gate.rows);
     total += scores[static_cast<size_t>(pick)];
   }
   for (int64_t slot = 0; slot < slots; ++slot) {
@@ -100,9 +115,20 @@ void Route(const RouterArgs& args) {
   std::vector<T> scores(static_cast<size_t>(experts));
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t e = 0; e < experts; ++e) {
-      scores[static_cast<size_t>(e)] = Sigmoid(all.row<T>(t)[e]);
+      scores[static_cast<size_t>(e)] = Score(args.score, all.row<T>(t)[e]);
     }
     RouteRow(args, t, scores);
+  }
+}
+
+void LookupExperts(const int64_t* table, TensorView token_ids, TensorView out) {
+  const int64_t slots = out.dim(1);
+  for (int64_t t = 0; t < out.dim(0); ++t) {
+    const int64_t token = *token_ids.row<int32_t>(t);
+    TESSERA_CHECK_LE(0, token);
+    for (int64_t slot = 0; slot < slots; ++slot) {
+      out.row<int32_t>(t)[slot] = static_cast<int32_t>(table[token * slots + slot]);
+    }
   }
 }
 
@@ -126,7 +152,11 @@ void GroupedExperts(const GroupedExpertsArgs& args) {
     GatherRows<T>(args.x, args.row_of_item.Slice(0, begin, count), x);
     Linear<T>(x, expert.gate, KSplit::Whole(), gate_view);
     Linear<T>(x, expert.up, KSplit::Whole(), up_view);
-    SiluMul<T>(gate_view, up_view, gate_view);
+    SiluMul<T>(gate_view, up_view, args.swiglu_limit, gate_view);
+    for (int64_t i = 0; args.item_weights.rank > 0 && i < count; ++i) {
+      Scale<T>(gate_view.Rows(i, 1),
+               static_cast<double>(args.item_weights.as<T>()[begin + i]));
+    }
     Linear<T>(gate_view, expert.down, KSplit::Whole(), args.out.Rows(begin, count));
   }
 }

@@ -76,11 +76,19 @@ class ReferenceBackend final : public KernelBackend {
   void FakeQuantizeE4M3(Stream&, TensorView x) override {
     reference::FakeQuantizeE4M3<T>(x);
   }
+  void FakeQuantizeFp4(Stream&, TensorView x, Fp4Scale scale) override {
+    reference::FakeQuantizeFp4<T>(x, scale);
+  }
+  void AddPositionBias(Stream&, TensorView x, const WeightView& bias,
+                       TensorView positions) override {
+    reference::AddPositionBias<T>(x, bias, positions);
+  }
   void Scale(Stream&, TensorView x, double factor) override {
     reference::Scale<T>(x, factor);
   }
-  void SiluMul(Stream&, TensorView gate, TensorView up, TensorView out) override {
-    reference::SiluMul<T>(gate, up, out);
+  void SiluMul(Stream&, TensorView gate, TensorView up, double limit,
+               TensorView out) override {
+    reference::SiluMul<T>(gate, up, limit, out);
   }
   void Add(Stream&, TensorView x, TensorView out) override { reference::Add<T>(x, out); }
   void Copy(Stream&, TensorView x, TensorView out) override {
@@ -118,6 +126,10 @@ class ReferenceBackend final : public KernelBackend {
   }
 
   void Route(Stream&, const RouterArgs& args) override { reference::Route<T>(args); }
+  void LookupExperts(Stream&, const int64_t* table, TensorView token_ids,
+                     TensorView out) override {
+    reference::LookupExperts(table, token_ids, out);
+  }
   void GroupedExperts(Stream&, const GroupedExpertsArgs& args) override {
     reference::GroupedExperts<T>(args);
   }

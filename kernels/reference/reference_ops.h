@@ -1,7 +1,7 @@
 // The ops of KernelBackend as plain functions over activations of type T (float or
-// double), one file per family: linear.cc, rows.cc, rope.cc, attention.cc, hyper.cc,
-// moe.cc, engram.cc. What each op computes is stated in kernel_backend.h; these loops are
-// its definition.
+// double), one file per family: linear.cc, rows.cc, quantize.cc, rope.cc, attention.cc,
+// hyper.cc, moe.cc, engram.cc. What each op computes is stated in kernel_backend.h; these
+// loops are its definition.
 //
 // Unlike the fast backends they allocate scratch. Functions of this header are
 // instantiated for float and double in their own files.
@@ -34,11 +34,11 @@ template <typename T>
 void LayerNorm(TensorView x, const float* weight, const float* bias, double eps,
                TensorView out);
 template <typename T>
-void FakeQuantizeE4M3(TensorView x);
+void AddPositionBias(TensorView x, const WeightView& bias, TensorView positions);
 template <typename T>
 void Scale(TensorView x, double factor);
 template <typename T>
-void SiluMul(TensorView gate, TensorView up, TensorView out);
+void SiluMul(TensorView gate, TensorView up, double limit, TensorView out);
 template <typename T>
 void Add(TensorView x, TensorView out);
 template <typename T>
@@ -47,6 +47,12 @@ template <typename T>
 void GatherRows(TensorView x, TensorView rows, TensorView out);
 template <typename T>
 void StorePaged(TensorView x, TensorView slots, TensorView cache);
+
+// ---- quantize.cc ----
+template <typename T>
+void FakeQuantizeE4M3(TensorView x);
+template <typename T>
+void FakeQuantizeFp4(TensorView x, Fp4Scale scale);
 
 // ---- rope.cc ----
 template <typename T>
@@ -76,6 +82,8 @@ void HyperHead(const HyperCoefficientsArgs& args, TensorView out);
 // ---- moe.cc ----
 template <typename T>
 void Route(const RouterArgs& args);
+// The same for every T.
+void LookupExperts(const int64_t* table, TensorView token_ids, TensorView out);
 template <typename T>
 void GroupedExperts(const GroupedExpertsArgs& args);
 template <typename T>

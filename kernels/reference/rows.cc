@@ -4,49 +4,11 @@
 #include <vector>
 
 #include "kernels/reference/reference_ops.h"
+#include "kernels/reference/row_pairs.h"
 #include "kernels/reference/sums.h"
 #include "kernels/reference/weight_decode.h"
-#include "model/formats/number_formats.h"
 
 namespace tessera::kernels::reference {
-namespace {
-
-// Views of rank 1 to 4 as [a, b, c, last]: missing leading dimensions are 1.
-TensorView AsRank4(TensorView x) {
-  TensorView out = x;
-  out.rank = TensorView::kMaxRank;
-  const int missing = TensorView::kMaxRank - x.rank;
-  for (int i = 0; i < TensorView::kMaxRank; ++i) {
-    const auto at = static_cast<size_t>(i);
-    const auto from = static_cast<size_t>(i - missing);
-    out.shape[at] = i < missing ? 1 : x.shape[from];
-    out.strides[at] = i < missing ? 0 : x.strides[from];
-  }
-  return out;
-}
-
-template <typename T>
-T* RowOf(const TensorView& x, int64_t a, int64_t b, int64_t c) {
-  return x.as<T>() + a * x.stride(0) + b * x.stride(1) + c * x.stride(2);
-}
-
-// Calls visit(row of x, row of y, length) for the rows of two views of the same shape.
-template <typename T, typename Visit>
-void ForEachRowPair(TensorView first, TensorView second, Visit visit) {
-  const TensorView x = AsRank4(first);
-  const TensorView y = AsRank4(second);
-  TESSERA_CHECK(x.shape == y.shape);
-  for (int64_t a = 0; a < x.dim(0); ++a) {
-    for (int64_t b = 0; b < x.dim(1); ++b) {
-      for (int64_t c = 0; c < x.dim(2); ++c) {
-        visit(RowOf<T>(x, a, b, c), RowOf<T>(y, a, b, c), x.dim(3));
-      }
-    }
-  }
-}
-
-}  // namespace
-
 template <typename T>
 void Embedding(const WeightView& table, TensorView ids, TensorView out) {
   for (int64_t t = 0; t < ids.dim(0); ++t) {
@@ -56,8 +18,10 @@ void Embedding(const WeightView& table, TensorView ids, TensorView out) {
 
 template <typename T>
 void RmsNorm(TensorView x, const WeightView& weight, double eps, TensorView out) {
-  const std::vector<T> scale = DecodeAll<T>(weight);
-  TESSERA_CHECK_EQ(weight.rows * weight.cols, x.dim(x.rank - 1));
+  const auto size = static_cast<size_t>(x.dim(x.rank - 1));
+  const std::vector<T> scale =
+      weight.data == nullptr ? std::vector<T>(size, T{1}) : DecodeAll<T>(weight);
+  TESSERA_CHECK_EQ(scale.size(), size);
   ForEachRowPair<T>(x, out, [&](const T* in, T* to, int64_t n) {
     const T mean = Dot(in, in, n) / static_cast<T>(n);
     const T factor = T{1} / std::sqrt(mean + static_cast<T>(eps));
@@ -86,23 +50,15 @@ void LayerNorm(TensorView x, const float* weight, const float* bias, double eps,
 }
 
 template <typename T>
-void FakeQuantizeE4M3(TensorView x) {
-  ForEachRowPair<T>(x, x, [](const T*, T* values, int64_t n) {
-    float largest = model::kActivationAmaxFloor;
-    bool damaged = false;
-    for (int64_t i = 0; i < n; ++i) {
-      const float size = std::abs(static_cast<float>(values[i]));
-      damaged = damaged || std::isnan(size);
-      largest = std::max(largest, size);
+void AddPositionBias(TensorView x, const WeightView& bias, TensorView positions) {
+  TESSERA_CHECK_EQ(bias.cols, x.dim(1));
+  std::vector<T> row(static_cast<size_t>(bias.cols));
+  for (int64_t t = 0; t < x.dim(0); ++t) {
+    DecodeRow(bias, *positions.row<int32_t>(t) % bias.rows, 0, bias.cols, row.data());
+    for (int64_t i = 0; i < bias.cols; ++i) {
+      x.row<T>(t)[i] += row[static_cast<size_t>(i)];
     }
-    const float scale = damaged ? std::numeric_limits<float>::quiet_NaN()
-                                : model::PowerOfTwoCeil(largest * (1.0F / 448.0F));
-    for (int64_t i = 0; i < n; ++i) {
-      const float code_value =
-          model::E4M3ToFloat(model::FloatToE4M3(static_cast<float>(values[i]) / scale));
-      values[i] = static_cast<T>(code_value * scale);
-    }
-  });
+  }
 }
 
 template <typename T>
@@ -115,10 +71,15 @@ void Scale(TensorView x, double factor) {
 }
 
 template <typename T>
-void SiluMul(TensorView gate, TensorView up, TensorView out) {
+void SiluMul(TensorView gate, TensorView up, double limit, TensorView out) {
+  const T most = limit > 0 ? static_cast<T>(limit) : std::numeric_limits<T>::infinity();
   for (int64_t t = 0; t < gate.dim(0); ++t) {
     for (int64_t i = 0; i < gate.dim(1); ++i) {
-      out.row<T>(t)[i] = Silu(gate.row<T>(t)[i]) * up.row<T>(t)[i];
+      // Comparisons that leave a NaN as it is.
+      const T g = gate.row<T>(t)[i];
+      const T u = up.row<T>(t)[i];
+      const T limited = u > most ? most : (u < -most ? -most : u);
+      out.row<T>(t)[i] = Silu(g > most ? most : g) * limited;
     }
   }
 }
@@ -152,7 +113,10 @@ void StorePaged(TensorView x, TensorView slots, TensorView cache) {
   const int64_t block_size = cache.dim(1);
   for (int64_t t = 0; t < x.dim(0); ++t) {
     const int64_t slot = *slots.row<int32_t>(t);
-    TESSERA_CHECK(slot >= 0 && slot < cache.dim(0) * block_size);
+    if (slot < 0) {
+      continue;
+    }
+    TESSERA_CHECK_LT(slot, cache.dim(0) * block_size);
     std::copy_n(x.row<T>(t), x.dim(1),
                 cache.row<T>(slot / block_size, slot % block_size));
   }
@@ -163,9 +127,9 @@ void StorePaged(TensorView x, TensorView slots, TensorView cache) {
   template void RmsNorm<T>(TensorView, const WeightView&, double, TensorView); \
   template void LayerNorm<T>(TensorView, const float*, const float*, double,   \
                              TensorView);                                      \
-  template void FakeQuantizeE4M3<T>(TensorView);                               \
+  template void AddPositionBias<T>(TensorView, const WeightView&, TensorView); \
   template void Scale<T>(TensorView, double);                                  \
-  template void SiluMul<T>(TensorView, TensorView, TensorView);                \
+  template void SiluMul<T>(TensorView, TensorView, double, TensorView);        \
   template void Add<T>(TensorView, TensorView);                                \
   template void Copy<T>(TensorView, TensorView);                               \
   template void GatherRows<T>(TensorView, TensorView, TensorView);             \

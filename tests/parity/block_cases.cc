@@ -19,6 +19,7 @@ using kernels::IndexerSelectArgs;
 using kernels::MlaAttentionArgs;
 using kernels::PagedIndex;
 using kernels::RouterArgs;
+using kernels::RouterScore;
 
 // Two sequences whose blocks lie in mixed order; query row t belongs to sequence t % 2
 // and stands at `first` + 3 t.
@@ -144,7 +145,7 @@ ParityCase StorePagedCase(int64_t rows, int64_t width) {
             const TensorView cache = run.Random({4, 5, width});
             std::vector<int32_t> slots;
             for (int64_t t = 0; t < rows; ++t) {
-              slots.push_back(static_cast<int32_t>((t * 7 + 3) % 20));
+              slots.push_back(t % 3 == 1 ? -1 : static_cast<int32_t>((t * 7 + 3) % 20));
             }
             const TensorView slot_view = run.Ints({rows}, slots);
             run.AlsoOutput("cache", cache);
@@ -203,17 +204,43 @@ struct RouterShape {
   int64_t groups;
   int64_t top_groups;
   bool normalize;
+  RouterScore score = RouterScore::kSigmoid;
+  bool fixed = false;
 };
 
+// Experts of random tokens from a table of 40, by LookupExperts.
+TensorView LookUp(OpRun& run, int64_t rows, int64_t k, int64_t experts) {
+  constexpr int64_t kTokens = 40;
+  const int64_t* table = run.Integers(kTokens * k, experts);
+  std::vector<int32_t> tokens;
+  for (int64_t t = 0; t < rows; ++t) {
+    tokens.push_back(static_cast<int32_t>(run.Integer(kTokens)));
+  }
+  const TensorView token_ids = run.Ints({rows}, tokens);
+  const TensorView ids = run.IntOutput("looked_up", {rows, k});
+  run.ForRows(rows, [&](int64_t begin, int64_t count) {
+    run.backend().LookupExperts(run.stream(), table, token_ids.Rows(begin, count),
+                                ids.Rows(begin, count));
+  });
+  return ids;
+}
+
 ParityCase RouterCase(RouterShape shape) {
-  return {fmt::format("Route_{}x{}_{}of{}_groups{}of{}{}", shape.rows, shape.d, shape.k,
-                      shape.experts, shape.top_groups, shape.groups,
-                      shape.normalize ? "_normalized" : ""),
+  return {fmt::format("Route_{}x{}_{}of{}_groups{}of{}{}{}{}", shape.rows, shape.d,
+                      shape.k, shape.experts, shape.top_groups, shape.groups,
+                      shape.normalize ? "_normalized" : "",
+                      shape.score == RouterScore::kSqrtSoftplus ? "_softplus" : "",
+                      shape.fixed ? "_fixed" : ""),
           [=](OpRun& run) {
             RouterArgs all;
             all.x = run.Random({shape.rows, shape.d});
             all.gate = run.Weight(WeightKind::kBf16, shape.experts, shape.d);
-            all.bias = run.Floats(shape.experts, -0.2F, 0.2F);
+            all.score = shape.score;
+            if (shape.fixed) {
+              all.fixed_ids = LookUp(run, shape.rows, shape.k, shape.experts);
+            } else {
+              all.bias = run.Floats(shape.experts, -0.2F, 0.2F);
+            }
             all.num_groups = shape.groups;
             all.top_groups = shape.top_groups;
             all.normalize = shape.normalize;
@@ -223,6 +250,9 @@ ParityCase RouterCase(RouterShape shape) {
             run.ForRows(shape.rows, [&](int64_t begin, int64_t count) {
               RouterArgs args = all;
               args.x = all.x.Rows(begin, count);
+              if (shape.fixed) {
+                args.fixed_ids = all.fixed_ids.Rows(begin, count);
+              }
               args.expert_ids = all.expert_ids.Rows(begin, count);
               args.weights = all.weights.Rows(begin, count);
               run.backend().Route(run.stream(), args);
@@ -232,9 +262,9 @@ ParityCase RouterCase(RouterShape shape) {
 
 // `items` rows spread over the experts, some of which get none; then combined two by two.
 ParityCase ExpertsCase(WeightKind kind, int64_t experts, int64_t items, int64_t d,
-                       int64_t m) {
-  return {fmt::format("GroupedExperts_{}_{}experts_{}items_{}x{}", WeightKindName(kind),
-                      experts, items, d, m),
+                       int64_t m, bool limited = false) {
+  return {fmt::format("GroupedExperts_{}_{}experts_{}items_{}x{}{}", WeightKindName(kind),
+                      experts, items, d, m, limited ? "_limited" : ""),
           [=](OpRun& run) {
             std::vector<ExpertWeights> weights;
             std::vector<int32_t> offsets = {0};
@@ -255,6 +285,10 @@ ParityCase ExpertsCase(WeightKind kind, int64_t experts, int64_t items, int64_t 
             args.row_of_item = run.Ints({items}, rows);
             args.item_offsets = run.Ints({experts + 1}, offsets);
             args.experts = weights;
+            if (limited) {
+              args.swiglu_limit = 0.25;
+              args.item_weights = run.Random({items});
+            }
             args.out = run.Output("out", {items, d});
             run.backend().GroupedExperts(run.stream(), args);
 
@@ -381,6 +415,7 @@ std::vector<ParityCase> AttentionCases() {
     cases.push_back(AttentionCase(shape));
   }
   cases.push_back(StorePagedCase(0, 3));
+  cases.push_back(StorePagedCase(1, 2));
   cases.push_back(StorePagedCase(7, 19));
   return cases;
 }
@@ -397,13 +432,23 @@ std::vector<ParityCase> MoeCases() {
                                    RouterCase({7, 33, 37, 5, 1, 1, false}),
                                    RouterCase({4, 61, 64, 8, 8, 4, true}),
                                    RouterCase({300, 19, 250, 3, 5, 2, true})};
+  for (const bool fixed : {false, true}) {
+    const auto softplus = RouterScore::kSqrtSoftplus;
+    cases.push_back(RouterCase({0, 16, 8, 2, 1, 1, true, softplus, fixed}));
+    cases.push_back(RouterCase({6, 67, 37, 5, 1, 1, true, softplus, fixed}));
+    // Logits from about -70 to 70: both sides of 20.
+    cases.push_back(RouterCase({3, 5003, 64, 6, 1, 1, false, softplus, fixed}));
+  }
+  cases.push_back(RouterCase({3, 33, 17, 4, 1, 1, true, RouterScore::kSigmoid, true}));
   for (const WeightKind kind : kAllWeightKinds) {
     cases.push_back(ExpertsCase(kind, 1, 1, 3, 2));
     cases.push_back(ExpertsCase(kind, 7, 40, 61, 23));
     cases.push_back(ExpertsCase(kind, 4, 0, 16, 16));
     cases.push_back(ExpertsCase(kind, 6, 12, 192, 32));
+    cases.push_back(ExpertsCase(kind, 5, 23, 48, 37, true));
   }
   cases.push_back(ExpertsCase(WeightKind::kBf16, 2, 19, 9, 4001));
+  cases.push_back(ExpertsCase(WeightKind::kBf16, 2, 21, 9, 4001, true));
   return cases;
 }
 

@@ -8,6 +8,7 @@
 namespace tessera::parity {
 namespace {
 
+using kernels::Fp4Scale;
 using kernels::KSplit;
 using kernels::RopePairing;
 
@@ -73,24 +74,26 @@ ParityCase HeadLinearCase(WeightKind kind, bool transposed, int64_t rows, int64_
       }};
 }
 
-ParityCase NormCase(int64_t rows, int64_t streams, int64_t dim, bool in_place) {
-  return {
-      fmt::format("RmsNorm_{}x{}x{}{}", rows, streams, dim, in_place ? "_inplace" : ""),
-      [=](OpRun& run) {
-        const std::vector<int64_t> shape = streams == 0
-                                               ? std::vector<int64_t>{rows, dim}
-                                               : std::vector<int64_t>{rows, streams, dim};
-        const TensorView x = run.Random(shape);
-        const WeightView w = run.Weight(WeightKind::kBf16, 1, dim);
-        const TensorView out = in_place ? x : run.Output("out", shape);
-        if (in_place) {
-          run.AlsoOutput("x", x);
-        }
-        run.ForRows(rows, [&](int64_t begin, int64_t count) {
-          run.backend().RmsNorm(run.stream(), x.Rows(begin, count), w, 1e-6,
-                                out.Rows(begin, count));
-        });
-      }};
+ParityCase NormCase(int64_t rows, int64_t streams, int64_t dim, bool in_place,
+                    bool weighted = true) {
+  return {fmt::format("RmsNorm_{}x{}x{}{}{}", rows, streams, dim,
+                      in_place ? "_inplace" : "", weighted ? "" : "_ones"),
+          [=](OpRun& run) {
+            const std::vector<int64_t> shape =
+                streams == 0 ? std::vector<int64_t>{rows, dim}
+                             : std::vector<int64_t>{rows, streams, dim};
+            const TensorView x = run.Random(shape);
+            const WeightView w =
+                weighted ? run.Weight(WeightKind::kBf16, 1, dim) : WeightView{};
+            const TensorView out = in_place ? x : run.Output("out", shape);
+            if (in_place) {
+              run.AlsoOutput("x", x);
+            }
+            run.ForRows(rows, [&](int64_t begin, int64_t count) {
+              run.backend().RmsNorm(run.stream(), x.Rows(begin, count), w, 1e-6,
+                                    out.Rows(begin, count));
+            });
+          }};
 }
 
 ParityCase LayerNormCase(int64_t rows, int64_t dim) {
@@ -125,11 +128,23 @@ ParityCase RopeCase(RopePairing pairing, int64_t rows, int64_t heads, int64_t di
 }
 
 // Ops with one or two activations of one shape.
-enum class Elementwise { kHadamard, kFakeQuantizeE4M3, kScale, kSiluMul, kAdd, kCopy };
+enum class Elementwise {
+  kHadamard,
+  kFakeQuantizeE4M3,
+  kFakeQuantizeFp4E8M0,
+  kFakeQuantizeFp4E4M3,
+  kScale,
+  kSiluMul,
+  kSiluMulLimited,
+  kAdd,
+  kCopy
+};
 
 ParityCase ElementwiseCase(Elementwise op, int64_t rows, int64_t dim) {
   static constexpr const char* kNames[] = {
-      "Hadamard", "FakeQuantizeE4M3", "Scale", "SiluMul", "Add", "Copy"};
+      "Hadamard", "FakeQuantizeE4M3", "FakeQuantizeFp4E8M0", "FakeQuantizeFp4E4M3",
+      "Scale",    "SiluMul",          "SiluMulLimited",      "Add",
+      "Copy"};
   return {fmt::format("{}_{}x{}", kNames[static_cast<int>(op)], rows, dim),
           [=](OpRun& run) {
             const TensorView x = run.Random({rows, dim});
@@ -146,16 +161,67 @@ ParityCase ElementwiseCase(Elementwise op, int64_t rows, int64_t dim) {
                   return run.backend().Hadamard(run.stream(), a);
                 case Elementwise::kFakeQuantizeE4M3:
                   return run.backend().FakeQuantizeE4M3(run.stream(), a);
+                case Elementwise::kFakeQuantizeFp4E8M0:
+                  return run.backend().FakeQuantizeFp4(run.stream(), a, Fp4Scale::kE8M0);
+                case Elementwise::kFakeQuantizeFp4E4M3:
+                  return run.backend().FakeQuantizeFp4(run.stream(), a, Fp4Scale::kE4M3);
                 case Elementwise::kScale:
                   return run.backend().Scale(run.stream(), a, 0.37);
                 case Elementwise::kSiluMul:
                   run.backend().Scale(run.stream(), a, 60.0);
-                  return run.backend().SiluMul(run.stream(), a, b, to);
+                  return run.backend().SiluMul(run.stream(), a, b, 0, to);
+                case Elementwise::kSiluMulLimited:
+                  run.backend().Scale(run.stream(), a, 3.0);
+                  return run.backend().SiluMul(run.stream(), a, b, 0.75, to);
                 case Elementwise::kAdd:
                   return run.backend().Add(run.stream(), a, b);
                 case Elementwise::kCopy:
                   return run.backend().Copy(run.stream(), a, to);
               }
+            });
+          }};
+}
+
+// Groups of `group` values of a part of each head's row, beginning at `from`; and the
+// rotation of the rest, backwards.
+ParityCase QuantizeSliceCase(int64_t rows, int64_t heads, int64_t dim, int64_t from,
+                             int64_t count, int64_t group) {
+  return {fmt::format("QuantizeSlice_{}x{}x{}_{}of{}by{}", rows, heads, dim, from, count,
+                      group),
+          [=](OpRun& run) {
+            const TensorView e4m3 = run.Random({rows, heads, dim});
+            const TensorView fp4 = run.Random({rows, heads, dim});
+            const int64_t pairs = (dim - count) / 2;
+            const float* freq = run.Floats(pairs, -1.0F, -0.0001F);
+            const TensorView positions = run.Ints({rows}, Rising(rows, 4711));
+            run.AlsoOutput("e4m3", e4m3);
+            run.AlsoOutput("fp4", fp4);
+            run.ForRows(rows, [&](int64_t begin, int64_t n) {
+              const TensorView a = e4m3.Rows(begin, n);
+              const TensorView b = fp4.Rows(begin, n);
+              run.backend().FakeQuantizeE4M3(run.stream(),
+                                             a.Slice(2, from, count).SplitLast(group));
+              run.backend().FakeQuantizeFp4(run.stream(),
+                                            b.Slice(2, from, count).SplitLast(group),
+                                            Fp4Scale::kE4M3);
+              const int64_t rest = from == 0 ? count : 0;
+              run.backend().Rope(
+                  run.stream(), a.Slice(2, rest, dim - count), positions.Rows(begin, n),
+                  {freq, static_cast<size_t>(pairs)}, RopePairing::kInterleaved);
+            });
+          }};
+}
+
+ParityCase PositionBiasCase(int64_t rows, int64_t ratio, int64_t channels) {
+  return {fmt::format("AddPositionBias_{}x{}_ratio{}", rows, channels, ratio),
+          [=](OpRun& run) {
+            const TensorView x = run.Random({rows, channels});
+            const WeightView bias = run.Weight(WeightKind::kF32, ratio, channels);
+            const TensorView positions = run.Ints({rows}, Rising(rows, 1021));
+            run.AlsoOutput("x", x);
+            run.ForRows(rows, [&](int64_t begin, int64_t count) {
+              run.backend().AddPositionBias(run.stream(), x.Rows(begin, count), bias,
+                                            positions.Rows(begin, count));
             });
           }};
 }
@@ -222,6 +288,17 @@ std::vector<ParityCase> RowCases() {
                                    NormCase(5, 0, 193, false),
                                    NormCase(3, 4, 48, false),
                                    NormCase(3, 2, 17, true),
+                                   NormCase(0, 3, 8, true, false),
+                                   NormCase(5, 3, 33, true, false),
+                                   NormCase(2, 0, 192, false, false),
+                                   PositionBiasCase(0, 4, 8),
+                                   PositionBiasCase(1, 1, 1),
+                                   PositionBiasCase(9, 4, 67),
+                                   PositionBiasCase(131, 128, 48),
+                                   QuantizeSliceCase(0, 1, 24, 0, 16, 8),
+                                   QuantizeSliceCase(3, 1, 64, 0, 48, 16),
+                                   QuantizeSliceCase(2, 3, 70, 0, 60, 5),
+                                   QuantizeSliceCase(5, 2, 44, 8, 36, 18),
                                    LayerNormCase(0, 4),
                                    LayerNormCase(1, 1),
                                    LayerNormCase(4, 32),
@@ -237,8 +314,9 @@ std::vector<ParityCase> RowCases() {
     cases.push_back(RopeCase(pairing, 0, 2, 8, 4, 0));
   }
   for (const Elementwise op :
-       {Elementwise::kFakeQuantizeE4M3, Elementwise::kScale, Elementwise::kSiluMul,
-        Elementwise::kAdd, Elementwise::kCopy}) {
+       {Elementwise::kFakeQuantizeE4M3, Elementwise::kFakeQuantizeFp4E8M0,
+        Elementwise::kFakeQuantizeFp4E4M3, Elementwise::kScale, Elementwise::kSiluMul,
+        Elementwise::kSiluMulLimited, Elementwise::kAdd, Elementwise::kCopy}) {
     cases.push_back(ElementwiseCase(op, 0, 5));
     cases.push_back(ElementwiseCase(op, 1, 1));
     cases.push_back(ElementwiseCase(op, 7, 211));

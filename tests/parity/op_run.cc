@@ -237,6 +237,14 @@ int64_t OpRun::Integer(int64_t below) {
   return std::uniform_int_distribution<int64_t>(0, below - 1)(random_);
 }
 
+const int64_t* OpRun::Integers(int64_t count, int64_t below) {
+  auto* data = reinterpret_cast<int64_t*>(Memory(static_cast<size_t>(count) * 8));
+  for (int64_t i = 0; i < count; ++i) {
+    data[i] = Integer(below);
+  }
+  return data;
+}
+
 void OpRun::ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& op) {
   if (mode_ == RowMode::kTogether) {
     op(0, rows);

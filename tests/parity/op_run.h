@@ -67,6 +67,7 @@ class OpRun {
   WeightView Weight(WeightKind kind, int64_t rows, int64_t cols);
   const float* Floats(int64_t count, float low, float high);
   int64_t Integer(int64_t below);
+  const int64_t* Integers(int64_t count, int64_t below);
 
   // Calls op(begin, count) for [0, rows): once, or row by row.
   void ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& op);

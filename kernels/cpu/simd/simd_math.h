@@ -138,8 +138,13 @@ void SigmoidRow(const float* x, float* out, int64_t n) {
 void SiluRow(const float* x, float* out, int64_t n) {
   Map1(x, out, n, [](V16 v) { return Silu(v); });
 }
-void SiluMul(const float* gate, const float* up, float* out, int64_t n) {
-  Map2(gate, up, out, n, [](V16 g, V16 u) { return Mul(Silu(g), u); });
+void SiluMul(const float* gate, const float* up, float limit, float* out, int64_t n) {
+  const V16 most = Set(limit);
+  const V16 least = Set(-limit);
+  Map2(gate, up, out, n, [=](V16 g, V16 u) {
+    // The bounds come first: Max and Min return their second operand if one is NaN.
+    return Mul(Silu(Min(most, g)), Max(least, Min(most, u)));
+  });
 }
 void AddScaled(float a, const float* x, float* out, int64_t n) {
   const V16 factor = Set(a);

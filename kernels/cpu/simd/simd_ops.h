@@ -143,7 +143,15 @@ struct SimdOps {
   void (*exp)(const float* x, float* out, int64_t n);
   void (*sigmoid)(const float* x, float* out, int64_t n);
   void (*silu)(const float* x, float* out, int64_t n);
-  void (*silu_mul)(const float* gate, const float* up, float* out, int64_t n);
+  // silu(min(gate, limit)) * clamp(up, -limit, limit); limit may be infinite.
+  void (*silu_mul)(const float* gate, const float* up, float limit, float* out,
+                   int64_t n);
+  // max |x|; NaN if a value is not finite.
+  float (*largest_magnitude)(const float* x, int64_t n);
+  // x = round(x / scale) * scale on the grid of e4m3 (up to 448) or e2m1 (up to 6), the
+  // nearest, ties to even, beyond the end the end; the sign stays, of zero too.
+  void (*round_e4m3)(float* x, float scale, int64_t n);
+  void (*round_fp4)(float* x, float scale, int64_t n);
   // out += a * x, and out += a[i] * x[i], fused.
   void (*add_scaled)(float a, const float* x, float* out, int64_t n);
   void (*add_product)(const float* a, const float* x, float* out, int64_t n);

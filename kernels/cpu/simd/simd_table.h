@@ -6,6 +6,7 @@
 // The order is that of use: each of these needs the ones before it.
 // clang-format off
 #include "kernels/cpu/simd/simd_math.h"
+#include "kernels/cpu/simd/simd_quantize.h"
 #include "kernels/cpu/simd/simd_decode.h"
 #include "kernels/cpu/simd/simd_linear.h"
 #include "kernels/cpu/simd/simd_attention.h"
@@ -28,6 +29,9 @@ const SimdOps kOps = {
     .sigmoid = SigmoidRow,
     .silu = SiluRow,
     .silu_mul = SiluMul,
+    .largest_magnitude = LargestMagnitude,
+    .round_e4m3 = RoundE4M3,
+    .round_fp4 = RoundFp4,
     .add_scaled = AddScaled,
     .add_product = AddProduct,
     .weighted_sum = WeightedSum,

@@ -68,6 +68,33 @@ TESSERA_INLINE V16 Min(V16 a, V16 b) {
   return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
 }
 
+TESSERA_INLINE V16 Abs(V16 a) {
+  const __m256 sign = _mm256_set1_ps(-0.0F);
+  return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+}
+TESSERA_INLINE V16 CopySign(V16 a, V16 b) {
+  const __m256 sign = _mm256_set1_ps(-0.0F);
+  return {_mm256_or_ps(a.lo, _mm256_and_ps(b.lo, sign)),
+          _mm256_or_ps(a.hi, _mm256_and_ps(b.hi, sign))};
+}
+TESSERA_INLINE V16 SelectLess(V16 a, V16 b, V16 x, V16 y) {
+  return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
+          _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
+}
+template <int kBits>
+TESSERA_INLINE __m256 RoundHalfMantissa(__m256 a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i odd =
+      _mm256_and_si256(_mm256_srli_epi32(bits, kBits), _mm256_set1_epi32(1));
+  const __m256i half = _mm256_set1_epi32((1 << (kBits - 1)) - 1);
+  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, half), odd);
+  return _mm256_castsi256_ps(_mm256_and_si256(sum, _mm256_set1_epi32(-(1 << kBits))));
+}
+template <int kBits>
+TESSERA_INLINE V16 RoundMantissa(V16 a) {
+  return {RoundHalfMantissa<kBits>(a.lo), RoundHalfMantissa<kBits>(a.hi)};
+}
+
 TESSERA_INLINE __m128 AddQuarters(V16 v) {
   const __m256 half = _mm256_add_ps(v.lo, v.hi);
   return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

@@ -41,6 +41,23 @@ TESSERA_INLINE V16 Fma(V16 a, V16 b, V16 c) { return _mm512_fmadd_ps(a, b, c); }
 TESSERA_INLINE V16 Max(V16 a, V16 b) { return _mm512_max_ps(a, b); }
 TESSERA_INLINE V16 Min(V16 a, V16 b) { return _mm512_min_ps(a, b); }
 
+TESSERA_INLINE V16 Abs(V16 a) { return _mm512_abs_ps(a); }
+TESSERA_INLINE V16 CopySign(V16 a, V16 b) {
+  return _mm512_or_ps(a, _mm512_and_ps(b, Set(-0.0F)));
+}
+TESSERA_INLINE V16 SelectLess(V16 a, V16 b, V16 x, V16 y) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+template <int kBits>
+TESSERA_INLINE V16 RoundMantissa(V16 a) {
+  const __m512i bits = _mm512_castps_si512(a);
+  const __m512i odd =
+      _mm512_and_si512(_mm512_srli_epi32(bits, kBits), _mm512_set1_epi32(1));
+  const __m512i half = _mm512_set1_epi32((1 << (kBits - 1)) - 1);
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, half), odd);
+  return _mm512_castsi512_ps(_mm512_and_si512(sum, _mm512_set1_epi32(-(1 << kBits))));
+}
+
 TESSERA_INLINE __m256 AddHalves(V16 v) {
   return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
 }

@@ -84,6 +84,30 @@ TESSERA_INLINE float FromBits(uint32_t bits) {
   return value;
 }
 
+TESSERA_INLINE V16 Abs(const V16& a) {
+  return Lanes([&](int i) { return FromBits(Bits(a.lane[i]) & 0x7fffffffU); });
+}
+// The magnitude of `a` (which has no sign) with the sign of `b`.
+TESSERA_INLINE V16 CopySign(const V16& a, const V16& b) {
+  return Lanes(
+      [&](int i) { return FromBits(Bits(a.lane[i]) | (Bits(b.lane[i]) & 0x80000000U)); });
+}
+// x where a < b, else y.
+TESSERA_INLINE V16 SelectLess(const V16& a, const V16& b, const V16& x, const V16& y) {
+  return Lanes([&](int i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
+}
+// Positive values without the last kBits of their mantissas: nearest, ties to even.
+// Adding just under half of the last kept bit, and one more if that bit is odd, carries
+// exactly when the value rounds up.
+template <int kBits>
+TESSERA_INLINE V16 RoundMantissa(const V16& a) {
+  return Lanes([&](int i) {
+    const uint32_t bits = Bits(a.lane[i]);
+    const uint32_t odd = (bits >> kBits) & 1U;
+    return FromBits((bits + ((1U << (kBits - 1)) - 1U) + odd) & ~((1U << kBits) - 1U));
+  });
+}
+
 // Adds the lanes as ((l, l+8), (l, l+4), (l, l+2), (l, l+1)).
 TESSERA_INLINE float Reduce(V16 v) {
   for (int distance = 8; distance > 0; distance /= 2) {
