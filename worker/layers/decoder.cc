@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <variant>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,6 +36,8 @@ absl::StatusOr<std::unique_ptr<Residual>> MakeResidual(const model::ModelConfig&
       return std::make_unique<PlainResidual>(config);
     case model::ResidualKind::kHyperConnections:
       return std::make_unique<HyperConnections>(config);
+    case model::ResidualKind::kHyperHandOff:
+      break;
   }
   return absl::UnimplementedError("no layer for this residual");
 }
@@ -46,8 +49,11 @@ absl::StatusOr<std::unique_ptr<Attention>> MakeAttention(const model::ModelConfi
   switch (config.attention) {
     case model::AttentionKind::kMla:
     case model::AttentionKind::kMlaDsa:
-      return std::make_unique<MlaAttention>(config, index, tp_size, weights.attention,
+      return std::make_unique<MlaAttention>(config, index, tp_size,
+                                            std::get<MlaWeights>(weights.attention),
                                             caches.attention[static_cast<size_t>(index)]);
+    case model::AttentionKind::kCompressed:
+      break;
   }
   return absl::UnimplementedError("no layer for this attention");
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <variant>
 #include <vector>
 
 #include "kernels/kernel_backend.h"
@@ -52,6 +53,42 @@ struct MlaWeights {
   std::optional<IndexerWeights> indexer;
 };
 
+// Makes an entry of several tokens (DeepSeek-V4 inference/model.py, Compressor): of keys
+// and values, or of index keys.
+struct CompressorWeights {
+  WeightView kv;                       // [C, d], C = 2 D where entries overlap, else D
+  std::optional<WeightView> gate;      // [C, d]; none at ratio 1
+  std::optional<WeightView> position;  // [ratio, C] F32, added to the gate
+  WeightView norm;                     // [1, D]
+};
+
+// The indexer over entries, whole on every rank. Keys only where the layer makes the
+// entries that it selects from.
+struct EntryIndexerWeights {
+  WeightView q;                                 // [J D, q]
+  WeightView head_weights;                      // [J, d]
+  std::optional<CompressorWeights> compressor;  // V4: keys from the layer's input
+  std::optional<WeightView> k;                  // V4.1: [D, D_h], keys from the entry
+  std::optional<WeightView> k_norm;             // V4.1: [1, D]
+};
+
+// Window and compressed attention. H_local heads of this rank; compressor and indexer are
+// whole, and there only where the layer is a source of entries or of a selection.
+struct CompressedAttentionWeights {
+  WeightView q_a;                // [q, d]
+  WeightView q_a_norm;           // [1, q]
+  WeightView q_b;                // [H_local D_h, q]
+  WeightView kv;                 // [D_h, d]
+  WeightView kv_norm;            // [1, D_h]
+  const float* sinks = nullptr;  // [H_local]
+  // The first output projection. tp <= G: the rows of this rank's groups, [G R / tp,
+  // H D_h / G]; else this rank's share of its group's R rows, over the group's inputs.
+  WeightView o_a;
+  SplitLinear o_b;  // [d, G R / tp]
+  std::optional<CompressorWeights> compressor;
+  std::optional<EntryIndexerWeights> indexer;
+};
+
 // SwiGLU MLP: gate and up rows of this rank, down columns of this rank.
 struct MlpWeights {
   WeightView gate;   // [m_local, d]
@@ -60,8 +97,11 @@ struct MlpWeights {
 };
 
 struct MoeWeights {
-  WeightView router;                   // [E, d]
-  const float* router_bias = nullptr;  // [E]
+  WeightView router;                      // [E, d]
+  const float* router_bias = nullptr;     // [E]; null where no score chooses
+  const float* router_bias_vl = nullptr;  // [E], of image tokens, or null
+  // [V, k]: the experts of each token id, in slot order; null where the score chooses.
+  const int64_t* fixed_experts = nullptr;
   std::vector<kernels::ExpertWeights>
       experts;  // of this rank, in the exchange's local order
   std::optional<MlpWeights> shared;
@@ -81,7 +121,7 @@ struct LayerWeights {
   WeightView post_attention_norm;  // [1, d]
   HyperWeights attention_hyper;
   HyperWeights ffn_hyper;
-  MlaWeights attention;
+  std::variant<MlaWeights, CompressedAttentionWeights> attention;
   std::optional<MlpWeights> dense;  // exactly one of dense and moe
   std::optional<MoeWeights> moe;
   std::optional<EngramWeights> engram;
@@ -92,9 +132,23 @@ struct DraftWeights {
   LayerWeights layer;
   WeightView embedding_norm;  // enorm [1, d]
   WeightView hidden_norm;     // hnorm [1, d]
-  WeightView head_norm;       // shared_head.norm [1, d]
-  WeightView join;            // eh_proj [d, 2d]
+  WeightView head_norm;       // [1, d]
+  WeightView join;            // eh_proj [d, 2d], or instead of it, kMtpStreamsSplit:
+  WeightView e_proj;          // [d, d] of the embedding
+  WeightView h_proj;          // [d, d] of each stream
   HyperWeights head_hyper;
+};
+
+// The block drafter: layers over a window, what feeds them and what reads them.
+struct DsparkWeights {
+  WeightView main_proj;  // [d, d targets]
+  WeightView main_norm;  // [1, d]
+  std::vector<LayerWeights> stages;
+  WeightView norm;              // [1, d]
+  HyperWeights head_hyper;      // empty where `pre` is handed on
+  WeightView markov_embedding;  // [V, rank], whole on every rank
+  WeightView markov_head;       // [V_local, rank]: this rank's rows of the vocabulary
+  WeightView confidence;        // [1, d + rank]
 };
 
 struct ModelWeights {
@@ -103,7 +157,8 @@ struct ModelWeights {
   WeightView final_norm;  // [1, d]
   HyperWeights head_hyper;
   std::vector<LayerWeights> layers;
-  std::vector<DraftWeights> drafts;
+  std::vector<DraftWeights> drafts;  // MTP
+  std::optional<DsparkWeights> dspark;
   // Small vectors that the checkpoint has in another format than the one they are read
   // in; pointers above lead here.
   std::vector<std::unique_ptr<float[]>> decoded;
