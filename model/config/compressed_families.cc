@@ -159,7 +159,6 @@ void ReadDspark(JsonFields& fields, const CompressedFamily& family, ModelConfig&
 
 void ReadDrafts(JsonFields& fields, const CompressedFamily& family, ModelConfig& config) {
   config.draft_moe = config.moe;
-  config.draft_moe.num_hash_layers = 0;
   config.draft_moe.num_experts =
       fields.Int("dspark_n_routed_experts", kExpertRange, config.moe.num_experts);
   config.draft_moe.experts_per_token =
@@ -377,9 +376,9 @@ void ReadMoe(JsonFields& fields, const CompressedFamily& family, ModelConfig& co
   fields.Choice("scoring_func", {"sqrtsoftplus"}, 0);
   fields.Number("gate_temp", {1, 1}, 1.0);
   ReadExperts(fields, config);
-  moe.swiglu_limit = fields.Number("swiglu_limit", {0, 1e6}, 0.0);
+  config.swiglu_limit = fields.Number("swiglu_limit", {0, 1e6}, 0.0);
   if (family.has_hash_layers) {
-    moe.num_hash_layers = fields.Int("num_hash_layers", {0, config.num_layers}, 0);
+    config.num_hash_layers = fields.Int("num_hash_layers", {0, config.num_layers}, 0);
   } else {
     RefuseOfAnotherFamily(fields, {"num_hash_layers"});
   }

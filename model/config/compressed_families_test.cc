@@ -58,11 +58,11 @@ TEST(CompressedFamilies, ReadsV4Flash) {
   EXPECT_TRUE(config->indexer.rotates_tail);
   EXPECT_TRUE(config->indexer.applies_hadamard);
   EXPECT_EQ(config->indexer.quant_group, 32);
-  EXPECT_EQ(config->moe.num_hash_layers, 3);
+  EXPECT_EQ(config->num_hash_layers, 3);
   EXPECT_TRUE(config->is_hash_layer(2));
   EXPECT_FALSE(config->is_hash_layer(3));
   EXPECT_FALSE(config->is_hash_layer(43));
-  EXPECT_EQ(config->moe.swiglu_limit, 10);
+  EXPECT_EQ(config->swiglu_limit, 10);
   EXPECT_TRUE(config->moe.weights_before_down);
   EXPECT_FALSE(config->moe.has_image_bias);
   EXPECT_EQ(config->moe.expert_dtype, DType::kFp4);

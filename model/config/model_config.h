@@ -137,9 +137,6 @@ struct MoeConfig {
   bool normalize_weights = true;
   double scaling_factor = 1;
   DType expert_dtype = DType::kBF16;  // kFp4, kF8E4M3 or kBF16
-  // V4: layers below take their experts from a table by token id.
-  int64_t num_hash_layers = 0;
-  double swiglu_limit = 0;  // gate <= limit, |up| <= limit; 0: no limit
   // The routing weight multiplies what enters the down projection, not what leaves it.
   bool weights_before_down = false;
   // V4.1: a second bias, of image tokens. Loaded and not used: requests have none.
@@ -203,6 +200,9 @@ struct ModelConfig {
   HyperConnectionConfig hyper;
   MoeConfig moe;
   MoeConfig draft_moe;  // of draft layers
+  // V4: layers below take their experts from a table by token id.
+  int64_t num_hash_layers = 0;
+  double swiglu_limit = 0;  // of every MLP: gate <= limit, |up| <= limit; 0: no limit
   std::optional<DsparkConfig> dspark;
   std::optional<EngramConfig> engram;
   std::optional<VisionConfig> vision;
@@ -238,9 +238,7 @@ struct ModelConfig {
     return layer < num_layers ? moe : draft_moe;
   }
   // True where a table by token id says which experts a token takes.
-  bool is_hash_layer(int64_t layer) const {
-    return layer < num_layers && layer < moe.num_hash_layers;
-  }
+  bool is_hash_layer(int64_t layer) const { return layer < num_hash_layers; }
   // Tokens whose block must stay with a sequence although they are no prefix any more:
   // what a token to come can still see of the window and of raw compressor rows.
   int64_t tail_tokens() const;
