@@ -4,6 +4,7 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "common/status_macros.h"
 
 namespace tessera::coordinator {
 
@@ -18,29 +19,48 @@ absl::StatusOr<std::unique_ptr<BlockManager>> BlockManager::Create(
     return InvalidArgumentF("{} kv blocks of {} tokens, expected at most {} tokens",
                             options.num_blocks, options.block_size, kMaxTokens);
   }
+  if (options.num_tail_blocks != 0 || options.tail_tokens != 0) {
+    const int64_t least = MinTailBlocks(options.tail_tokens, options.block_size);
+    if (options.tail_tokens < 1 || options.num_tail_blocks < least ||
+        options.num_tail_blocks > kMaxTokens / options.block_size) {
+      return InvalidArgumentF(
+          "{} tail blocks of {} tokens for {} tail tokens, expected {} to {}",
+          options.num_tail_blocks, options.block_size, options.tail_tokens, least,
+          kMaxTokens / options.block_size);
+    }
+  }
   return std::unique_ptr<BlockManager>(new BlockManager(options));
 }
 
-BlockManager::BlockManager(const BlockManagerOptions& options) : options_(options) {
+BlockManager::BlockManager(const BlockManagerOptions& options)
+    : options_(options),
+      pool_(options.num_blocks),
+      tails_(options.num_tail_blocks, options.num_blocks),
+      blocks_(static_cast<size_t>(options.num_blocks)) {
   if (options.enable_prefix_caching) {
     tokens_.resize(static_cast<size_t>(options.num_blocks * options.block_size));
     index_.reserve(static_cast<size_t>(options.num_blocks));
   }
-  Reset();
 }
 
 void BlockManager::Reset() {
-  const auto count = static_cast<size_t>(options_.num_blocks);
-  blocks_.assign(count, Block());
-  free_.resize(count);
-  // Low ids on top of the stack: small runs touch few pages of the pool.
-  for (size_t i = 0; i < count; ++i) {
-    free_[i] = static_cast<BlockId>(count - 1 - i);
-  }
+  pool_.Reset();
+  tails_.Reset();
+  blocks_.assign(blocks_.size(), Block());
   index_.clear();
-  newest_ = oldest_ = kNone;
-  num_cached_ = 0;
-  ++release_count_;
+}
+
+int64_t BlockManager::MinTailBlocks(int64_t tail_tokens, int64_t block_size) {
+  // A token and the `tail_tokens` before it span no more, wherever they lie.
+  return (tail_tokens + block_size - 1) / block_size + 1;
+}
+
+int64_t BlockManager::num_tails_of_prefix(int64_t num_blocks) const {
+  if (!has_tails()) {
+    return 0;
+  }
+  const int64_t block_size = options_.block_size;
+  return std::min((options_.tail_tokens + block_size - 1) / block_size, num_blocks);
 }
 
 std::span<int32_t> BlockManager::TokensOf(BlockId block) {
@@ -78,66 +98,61 @@ PrefixMatch BlockManager::Match(const PrefixQuery& query) const {
     if (found == index_.end() || !Holds(found->second, query, idx, parent_serial)) {
       break;
     }
-    const Block& block = blocks_[found->second];
-    parent_serial = block.serial;
+    parent_serial = blocks_[found->second].serial;
     match.blocks.push_back(found->second);
-    match.num_unreferenced += block.reference_count == 0 ? 1 : 0;
   }
+  MatchTails(&match);
   return match;
+}
+
+void BlockManager::MatchTails(PrefixMatch* match) const {
+  if (has_tails()) {
+    int64_t longest = 0;
+    int64_t present = 0;  // tail blocks in a row up to here
+    for (int64_t idx = 0; idx < std::ssize(match->blocks); ++idx) {
+      const bool found = tails_.Of(match->blocks[static_cast<size_t>(idx)]) != kNoBlock;
+      present = found ? present + 1 : 0;
+      longest = present >= num_tails_of_prefix(idx + 1) ? idx + 1 : longest;
+    }
+    match->blocks.resize(static_cast<size_t>(longest));
+    for (int64_t idx = longest - num_tails_of_prefix(longest); idx < longest; ++idx) {
+      match->tail_blocks.push_back(tails_.Of(match->blocks[static_cast<size_t>(idx)]));
+    }
+  }
+  for (const BlockId id : match->blocks) {
+    match->num_unreferenced += pool_.reference_count(id) == 0 ? 1 : 0;
+  }
+  for (const BlockId id : match->tail_blocks) {
+    match->num_unreferenced_tails += tail_pool().reference_count(id) == 0 ? 1 : 0;
+  }
 }
 
 PrefixCursor BlockManager::Acquire(const PrefixMatch& match) {
   PrefixCursor cursor;
   for (const BlockId id : match.blocks) {
-    Block& block = blocks_[id];
-    if (block.reference_count == 0) {
-      Unlink(id);
-    }
-    ++block.reference_count;
+    pool_.Reference(id);
     cursor.last_block = id;
-    cursor.last_serial = block.serial;
+    cursor.last_serial = blocks_[id].serial;
     ++cursor.num_blocks;
+  }
+  for (const BlockId id : match.tail_blocks) {
+    tails_.Reference(id);
   }
   return cursor;
 }
 
 bool BlockManager::Allocate(int64_t count, std::vector<BlockId>* blocks) {
-  if (count > num_free()) {
-    return false;
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    if (free_.empty()) {
-      const BlockId victim = oldest_;
-      Unlink(victim);
-      Unregister(victim);
-      ++num_evictions_;
-      free_.push_back(victim);
-    }
-    const BlockId id = free_.back();
-    free_.pop_back();
-    TESSERA_CHECK_EQ(blocks_[id].reference_count, 0);
-    blocks_[id].reference_count = 1;
-    blocks->push_back(id);
-  }
-  return true;
+  return pool_.Allocate(count, blocks, [this](BlockId victim) { Unregister(victim); });
 }
 
-void BlockManager::Release(std::span<const BlockId> blocks) {
-  ++release_count_;
-  // From the end: a block is of no use without those before it, so the last must be the
-  // oldest.
-  for (auto id = blocks.rbegin(); id != blocks.rend(); ++id) {
-    Block& block = blocks_[*id];
-    TESSERA_CHECK_LT(0, block.reference_count);
-    if (--block.reference_count > 0) {
-      continue;
-    }
-    if (block.serial != 0) {
-      LinkNewest(*id);
-    } else {
-      free_.push_back(*id);
-    }
-  }
+bool BlockManager::AllocateTails(int64_t count, std::vector<BlockId>* blocks) {
+  return tails_.Allocate(count, blocks);
+}
+
+void BlockManager::Release(std::span<const BlockId> blocks) { pool_.Release(blocks); }
+
+void BlockManager::ReleaseTails(std::span<const BlockId> blocks) {
+  tails_.Release(blocks);
 }
 
 void BlockManager::Register(const PrefixQuery& query, BlockId id, PrefixCursor* cursor) {
@@ -150,7 +165,7 @@ void BlockManager::Register(const PrefixQuery& query, BlockId id, PrefixCursor* 
     cursor->broken = true;
     return;
   }
-  TESSERA_CHECK_LT(0, blocks_[id].reference_count);
+  TESSERA_CHECK_LT(0, pool_.reference_count(id));
   const int64_t idx = cursor->num_blocks;
   const uint64_t parent_serial = first ? 0 : cursor->last_serial;
   const PrefixKey& key = query.keys[static_cast<size_t>(idx)];
@@ -160,12 +175,7 @@ void BlockManager::Register(const PrefixQuery& query, BlockId id, PrefixCursor* 
   } else {
     if (found != index_.end()) {
       // A true collision, or what is left of a chain whose start was evicted.
-      const BlockId stale = found->second;
-      Unregister(stale);
-      if (blocks_[stale].reference_count == 0) {
-        Unlink(stale);
-        free_.push_back(stale);
-      }
+      Unregister(found->second);
     }
     TESSERA_CHECK_EQ(blocks_[id].serial, 0u);
     Block& block = blocks_[id];
@@ -177,10 +187,19 @@ void BlockManager::Register(const PrefixQuery& query, BlockId id, PrefixCursor* 
     const auto tokens = query.tokens.subspan(static_cast<size_t>(idx) * width, width);
     std::copy(tokens.begin(), tokens.end(), TokensOf(id).begin());
     index_[key] = id;
+    pool_.SetContent(id);
   }
   cursor->last_block = id;
   cursor->last_serial = blocks_[id].serial;
   ++cursor->num_blocks;
+}
+
+void BlockManager::KeepTail(const PrefixCursor& cursor, BlockId tail) {
+  if (!options_.enable_prefix_caching || cursor.broken || cursor.num_blocks == 0 ||
+      blocks_[cursor.last_block].serial != cursor.last_serial) {
+    return;
+  }
+  tails_.Attach(cursor.last_block, tail);
 }
 
 void BlockManager::Unregister(BlockId id) {
@@ -189,58 +208,25 @@ void BlockManager::Unregister(BlockId id) {
   block.serial = 0;
   block.parent_serial = 0;
   block.tenant.clear();
-}
-
-void BlockManager::LinkNewest(BlockId id) {
-  Block& block = blocks_[id];
-  block.older = newest_;
-  block.newer = kNone;
-  if (newest_ != kNone) {
-    blocks_[newest_].newer = id;
-  } else {
-    oldest_ = id;
-  }
-  newest_ = id;
-  ++num_cached_;
-}
-
-void BlockManager::Unlink(BlockId id) {
-  Block& block = blocks_[id];
-  (block.newer != kNone ? blocks_[block.newer].older : newest_) = block.older;
-  (block.older != kNone ? blocks_[block.older].newer : oldest_) = block.newer;
-  block.newer = block.older = kNone;
-  --num_cached_;
+  pool_.ClearContent(id);
+  tails_.Detach(id);
 }
 
 absl::Status BlockManager::CheckInvariants() const {
-  std::vector<int> places(blocks_.size(), 0);
-  for (const BlockId id : free_) {
-    ++places[id];
-    if (blocks_[id].reference_count != 0 || blocks_[id].serial != 0) {
-      return InternalF("free block {} has {} references and serial {}", id,
-                       blocks_[id].reference_count, blocks_[id].serial);
-    }
-  }
-  int64_t cached = 0;
-  for (BlockId id = newest_; id != kNone; id = blocks_[id].older) {
-    ++places[id];
-    ++cached;
-    if (blocks_[id].reference_count != 0 || blocks_[id].serial == 0) {
-      return InternalF("cached block {} has {} references and serial {}", id,
-                       blocks_[id].reference_count, blocks_[id].serial);
-    }
-  }
-  if (cached != num_cached_) {
-    return InternalF("{} blocks in the cached list, expected {}", cached, num_cached_);
-  }
+  TESSERA_RETURN_IF_ERROR(pool_.CheckInvariants());
+  TESSERA_RETURN_IF_ERROR(tails_.CheckInvariants());
   int64_t registered = 0;
-  for (size_t id = 0; id < blocks_.size(); ++id) {
-    const int expected = blocks_[id].reference_count == 0 ? 1 : 0;
-    if (places[id] != expected || blocks_[id].reference_count < 0) {
-      return InternalF("block {} with {} references is in {} lists", id,
-                       blocks_[id].reference_count, places[id]);
+  for (size_t idx = 0; idx < blocks_.size(); ++idx) {
+    const auto id = static_cast<BlockId>(idx);
+    if ((blocks_[idx].serial != 0) != pool_.has_content(id)) {
+      return InternalF("block {} has serial {}, content: {}", id, blocks_[idx].serial,
+                       pool_.has_content(id));
     }
-    registered += blocks_[id].serial != 0 ? 1 : 0;
+    if (blocks_[idx].serial == 0 && tails_.Of(id) != kNoBlock) {
+      return InternalF("block {} is not registered and has tail block {}", id,
+                       tails_.Of(id));
+    }
+    registered += blocks_[idx].serial != 0 ? 1 : 0;
   }
   for (const auto& [key, id] : index_) {
     if (blocks_[id].serial == 0 || blocks_[id].key != key) {

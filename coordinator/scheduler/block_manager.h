@@ -1,17 +1,17 @@
-// BlockManager: the KV blocks of one data-parallel rank: which are free, how many
-// sequences refer to each, and which free ones still hold content worth reusing (the
-// prefix index). It owns no memory and knows nothing of plans: the scheduler calls
-// Release only when no plan in flight names the blocks.
-//
-// States of a block: free (no content) -> used (references > 0) -> free, or cached if it
-// was registered (free, with content; evicted in least-recently-used order when blocks
-// run out). A used block may be registered as well. free + cached + used = num_blocks at
-// all times.
+// BlockManager: the KV blocks of one data-parallel rank and the prefix index over those
+// that hold content worth reusing, and the tail blocks that go with them (tail_blocks.h).
+// It owns no memory and knows nothing of plans: the scheduler releases blocks only when
+// no plan in flight names them. The content of a pool (block_pool.h) is here what is
+// registered in the index.
 //
 // What is shared: full blocks under a chain of keys (prefix_hash.h). A key is only a way
 // to find a block; a match also compares the tokens, the identity of the block before it
 // (its serial, which no later content of the same block has) and, for the first, the
 // tenant. A collision costs a hit and never returns another prefix's content.
+//
+// The token after a prefix of n blocks sees rows of the last `tail_tokens` tokens: a
+// match is shortened to the longest prefix whose last ceil(tail_tokens / block_size)
+// blocks, or all if it has fewer, have their tail blocks.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 
@@ -26,16 +26,18 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "coordinator/scheduler/block_pool.h"
 #include "coordinator/scheduler/prefix_hash.h"
+#include "coordinator/scheduler/tail_blocks.h"
 
 namespace tessera::coordinator {
-
-using BlockId = uint32_t;
 
 struct BlockManagerOptions {
   int64_t num_blocks = 0;
   int64_t block_size = 16;
   bool enable_prefix_caching = true;
+  int64_t num_tail_blocks = 0;  // 0: the model keeps none
+  int64_t tail_tokens = 0;
 };
 
 // A sequence's content as the index sees it. Views; valid during the call.
@@ -48,7 +50,9 @@ struct PrefixQuery {
 
 struct PrefixMatch {
   std::vector<BlockId> blocks;
-  int64_t num_unreferenced = 0;  // of `blocks`: taking them uses up free blocks
+  int64_t num_unreferenced = 0;      // of `blocks`: taking them uses up free blocks
+  std::vector<BlockId> tail_blocks;  // of the last of `blocks`
+  int64_t num_unreferenced_tails = 0;
 };
 
 // How far the blocks of one sequence are registered. A value that the sequence keeps.
@@ -62,63 +66,76 @@ struct PrefixCursor {
 // External synchronisation.
 class BlockManager {
  public:
-  // kInvalidArgument: no blocks, a block size below one, or more than 2^31 tokens.
+  // kInvalidArgument: no blocks, a block size below one, more than 2^31 tokens, or too
+  // few tail blocks for one sequence.
   static absl::StatusOr<std::unique_ptr<BlockManager>> Create(
       const BlockManagerOptions& options);
 
   // Blocks that Allocate could give, cached ones included.
-  int64_t num_free() const { return static_cast<int64_t>(free_.size()) + num_cached_; }
-  int64_t num_cached() const { return num_cached_; }
-  int64_t num_used() const { return options_.num_blocks - num_free(); }
-  int64_t num_blocks() const { return options_.num_blocks; }
-  uint64_t num_evictions() const { return num_evictions_; }
+  int64_t num_free() const { return pool_.num_free(); }
+  int64_t num_cached() const { return pool_.num_cached(); }
+  int64_t num_used() const { return pool_.num_used(); }
+  int64_t num_blocks() const { return pool_.num_blocks(); }
+  uint64_t num_evictions() const { return pool_.num_evictions(); }
+  // The counts of the tail blocks.
+  const BlockPool& tail_pool() const { return tails_.pool(); }
+  bool has_tails() const { return tail_pool().num_blocks() > 0; }
 
-  // Counts calls of Release. What a failed admission needs can only have changed if this
-  // has.
-  uint64_t release_count() const { return release_count_; }
+  // Counts calls of Release and ReleaseTails. What a failed admission needs can only have
+  // changed if this has.
+  uint64_t release_count() const {
+    return pool_.release_count() + tail_pool().release_count();
+  }
+
+  // Tail blocks that a prefix of `num_blocks` blocks needs at its end.
+  int64_t num_tails_of_prefix(int64_t num_blocks) const;
+
+  // Tail blocks with which a sequence that runs alone always advances:
+  // ceil(tail_tokens / block_size) + 1.
+  static int64_t MinTailBlocks(int64_t tail_tokens, int64_t block_size);
 
   // The longest registered prefix. Changes nothing; valid until the next change.
   PrefixMatch Match(const PrefixQuery& query) const;
 
-  // Takes a reference to each block of a match and returns the cursor that continues
-  // after it.
+  // Takes a reference to each block and tail block of a match and returns the cursor that
+  // continues after it.
   PrefixCursor Acquire(const PrefixMatch& match);
 
   // Appends `count` blocks with one reference each; evicts cached ones where needed.
   // False, and nothing changed, if fewer are free.
   bool Allocate(int64_t count, std::vector<BlockId>* blocks);
+  bool AllocateTails(int64_t count, std::vector<BlockId>* blocks);
 
   // Drops one reference to each. Registered blocks become cached, the last of `blocks` to
-  // be evicted first, others free.
+  // be evicted first, others free. Tail blocks likewise if one is kept with a registered
+  // block.
   void Release(std::span<const BlockId> blocks);
+  void ReleaseTails(std::span<const BlockId> blocks);
 
   // Registers the block after `cursor`, which the caller holds, as filled with the tokens
   // that `query` gives for it, and advances. If the index has that content already it
   // stays where it is; other content under the same key is dropped from the index.
   void Register(const PrefixQuery& query, BlockId block, PrefixCursor* cursor);
 
+  // Keeps the full tail block `tail`, which the caller holds, with the content that
+  // Register last advanced `cursor` over, unless that has one or left the index.
+  void KeepTail(const PrefixCursor& cursor, BlockId tail);
+
   // Forgets all references and content.
   void Reset();
 
-  int32_t reference_count(BlockId block) const {
-    return blocks_.at(block).reference_count;
-  }
+  int32_t reference_count(BlockId block) const { return pool_.reference_count(block); }
 
   // Recounts everything; kInternal names the first difference. For tests: linear in the
   // blocks.
   absl::Status CheckInvariants() const;
 
  private:
-  static constexpr BlockId kNone = UINT32_MAX;
-
   struct Block {
-    int32_t reference_count = 0;
     uint64_t serial = 0;  // of its registration; 0: not in the index
     PrefixKey key;
     uint64_t parent_serial = 0;  // 0: first of a chain
     std::string tenant;          // of the first of a chain
-    BlockId newer = kNone;       // links of the list of cached blocks
-    BlockId older = kNone;
   };
 
   explicit BlockManager(const BlockManagerOptions& options);
@@ -128,21 +145,17 @@ class BlockManager {
   // Whether `block` holds block `idx` of `query` after `parent_serial`.
   bool Holds(BlockId block, const PrefixQuery& query, int64_t idx,
              uint64_t parent_serial) const;
+  // Shortens `match` as the file comment says and fills in the rest of it.
+  void MatchTails(PrefixMatch* match) const;
   void Unregister(BlockId block);
-  void LinkNewest(BlockId block);
-  void Unlink(BlockId block);
 
   const BlockManagerOptions options_;
+  BlockPool pool_;
+  TailBlocks tails_;
   std::vector<Block> blocks_;
   std::vector<int32_t> tokens_;  // [num_blocks, block_size]: of registered blocks
-  std::vector<BlockId> free_;    // a stack
   absl::flat_hash_map<PrefixKey, BlockId> index_;
-  BlockId newest_ = kNone;
-  BlockId oldest_ = kNone;
-  int64_t num_cached_ = 0;
   uint64_t next_serial_ = 1;
-  uint64_t num_evictions_ = 0;
-  uint64_t release_count_ = 0;
 };
 
 }  // namespace tessera::coordinator

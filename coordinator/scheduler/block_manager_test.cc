@@ -170,6 +170,125 @@ TEST(BlockManager, ResetForgetsReferencesAndContent) {
   EXPECT_TRUE(manager->CheckInvariants().ok());
 }
 
+// Tails of 6 tokens in blocks of 4: a prefix needs the tail blocks of its last two
+// blocks.
+std::unique_ptr<BlockManager> MakeWithTails(int64_t num_tail_blocks) {
+  return *BlockManager::Create({.num_blocks = 16,
+                                .block_size = kBlockSize,
+                                .enable_prefix_caching = true,
+                                .num_tail_blocks = num_tail_blocks,
+                                .tail_tokens = 6});
+}
+
+// Registers `content` with a tail block for every block; returns the tail blocks, still
+// held.
+std::vector<BlockId> FillWithTails(BlockManager& manager, const Content& content) {
+  std::vector<BlockId> blocks;
+  std::vector<BlockId> tails;
+  EXPECT_TRUE(manager.Allocate(std::ssize(content.keys), &blocks));
+  EXPECT_TRUE(manager.AllocateTails(std::ssize(content.keys), &tails));
+  PrefixCursor cursor;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    manager.Register(content.query(), blocks[i], &cursor);
+    manager.KeepTail(cursor, tails[i]);
+  }
+  manager.Release(blocks);
+  return tails;
+}
+
+Content FourBlocks() {
+  return Content("t", {1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4});
+}
+
+TEST(BlockManagerTails, RefusesTooFewTailBlocksForOneSequence) {
+  BlockManagerOptions options{.num_blocks = 16,
+                              .block_size = kBlockSize,
+                              .enable_prefix_caching = true,
+                              .num_tail_blocks = 3,
+                              .tail_tokens = 6};
+  EXPECT_TRUE(BlockManager::Create(options).ok());
+  options.tail_tokens = 9;
+  EXPECT_FALSE(BlockManager::Create(options).ok());
+  options.tail_tokens = 0;
+  EXPECT_FALSE(BlockManager::Create(options).ok());
+  options = {.num_blocks = 16, .block_size = kBlockSize, .tail_tokens = 6};
+  EXPECT_FALSE(BlockManager::Create(options).ok());
+}
+
+TEST(BlockManagerTails, AMatchBringsTheTailBlocksOfItsEnd) {
+  auto manager = MakeWithTails(6);
+  const Content content = FourBlocks();
+  const std::vector<BlockId> tails = FillWithTails(*manager, content);
+  PrefixMatch match = manager->Match(content.query());
+  EXPECT_EQ(match.blocks.size(), 4u);
+  EXPECT_EQ(match.tail_blocks, (std::vector<BlockId>{tails[2], tails[3]}));
+  EXPECT_EQ(match.num_unreferenced_tails, 0);
+  manager->ReleaseTails(tails);
+  EXPECT_EQ(manager->Match(content.query()).num_unreferenced_tails, 2);
+  PrefixQuery query = content.query();
+  query.max_blocks = 1;
+  EXPECT_EQ(manager->Match(query).tail_blocks, (std::vector<BlockId>{tails[0]}));
+}
+
+TEST(BlockManagerTails, AMatchIsShortenedToTheLongestPrefixWithItsTailBlocks) {
+  auto manager = MakeWithTails(6);
+  const Content content = FourBlocks();
+  const std::vector<BlockId> tails = FillWithTails(*manager, content);
+  // The third goes first, then the first.
+  manager->ReleaseTails(std::vector<BlockId>{tails[2]});
+  manager->ReleaseTails(std::vector<BlockId>{tails[0]});
+  manager->ReleaseTails(std::vector<BlockId>{tails[1], tails[3]});
+  std::vector<BlockId> others;
+  ASSERT_TRUE(manager->AllocateTails(3, &others));  // two were free
+  PrefixMatch match = manager->Match(content.query());
+  EXPECT_EQ(match.blocks.size(), 2u);
+  EXPECT_EQ(match.tail_blocks, (std::vector<BlockId>{tails[0], tails[1]}));
+  ASSERT_TRUE(manager->AllocateTails(1, &others));
+  match = manager->Match(content.query());
+  EXPECT_TRUE(match.blocks.empty()) << "no two neighbours are left";
+  EXPECT_TRUE(match.tail_blocks.empty());
+  EXPECT_EQ(match.num_unreferenced, 0);
+}
+
+TEST(BlockManagerTails, TailBlocksInUseAreNotEvicted) {
+  auto manager = MakeWithTails(4);
+  const Content content = FourBlocks();
+  manager->ReleaseTails(FillWithTails(*manager, content));
+  manager->Acquire(manager->Match(content.query()));
+  std::vector<BlockId> others;
+  EXPECT_FALSE(manager->AllocateTails(3, &others));
+  ASSERT_TRUE(manager->AllocateTails(2, &others));
+  EXPECT_EQ(manager->Match(content.query()).blocks.size(), 4u);
+  EXPECT_TRUE(manager->CheckInvariants().ok());
+}
+
+TEST(BlockManagerTails, AnEvictedBlockTakesItsTailBlockAlong) {
+  auto manager = MakeWithTails(6);
+  const Content content = FourBlocks();
+  manager->ReleaseTails(FillWithTails(*manager, content));
+  EXPECT_EQ(manager->tail_pool().num_cached(), 4);
+  std::vector<BlockId> blocks;
+  ASSERT_TRUE(manager->Allocate(16, &blocks));
+  EXPECT_EQ(manager->tail_pool().num_cached(), 0);
+  EXPECT_EQ(manager->tail_pool().num_free(), 6);
+  EXPECT_TRUE(manager->CheckInvariants().ok());
+}
+
+TEST(BlockManagerTails, ATwinBringsBackATailBlockThatWasEvicted) {
+  auto manager = MakeWithTails(3);
+  const Content content("t", {1, 2, 3, 4});
+  manager->ReleaseTails(FillWithTails(*manager, content));
+  std::vector<BlockId> others;
+  ASSERT_TRUE(manager->AllocateTails(3, &others));
+  EXPECT_TRUE(manager->Match(content.query()).blocks.empty());
+  manager->ReleaseTails(others);
+  const std::vector<BlockId> twin = FillWithTails(*manager, content);
+  const PrefixMatch match = manager->Match(content.query());
+  EXPECT_EQ(match.blocks.size(), 1u);
+  EXPECT_EQ(match.tail_blocks, twin);
+  EXPECT_TRUE(manager->CheckInvariants().ok());
+}
+
 // Hashes cut to a few bits collide all the time; a match must still be the very content.
 // `truth` is what was last written to each block.
 TEST(BlockManager, CollidingKeysNeverReturnOtherContent) {
