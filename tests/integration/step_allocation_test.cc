@@ -61,43 +61,57 @@ proto::StepPlan Prefill() {
   return plan;
 }
 
-proto::StepPlan Decode(uint64_t step) {
+proto::StepPlan Decode(uint64_t step, uint32_t num_drafts) {
   proto::StepPlan plan;
   plan.epoch = 1;
   plan.step = step;
   plan.placement_version = 1;
   for (uint32_t slot = 0; slot < kSequences; ++slot) {
-    plan.work.push_back(
-        {.slot = slot, .from_sample = true, .sample = true, .tokens = {}});
+    plan.work.push_back({.slot = slot,
+                         .from_sample = true,
+                         .sample = true,
+                         .tokens = {},
+                         .num_drafts = num_drafts});
   }
   return plan;
 }
 
-class StepAllocation : public ::testing::TestWithParam<const char*> {};
-
-TEST_P(StepAllocation, ADecodeStepAllocatesItsResultAlone) {
-  const auto model = cli::LoadModel(GetParam());
+// Of several decode steps with `num_drafts` drafts of every sequence.
+void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts) {
+  const auto model = cli::LoadModel(folder);
   ASSERT_TRUE(model.ok()) << model.status();
   const auto engram = cli::ResidentEngram(**model, Clock::Real());
   ASSERT_TRUE(engram.ok()) << engram.status();
   cli::RankOptions options;
   options.num_threads = 2;
   options.runner.num_blocks = 64;
+  options.runner.num_speculative_tokens = num_drafts;
   auto ranks = cli::AssembleLocalGroup(**model, {}, options, *engram, Clock::Real());
   ASSERT_TRUE(ranks.ok()) << ranks.status();
   worker::ModelRunner& runner = *ranks->front().runner;
   ASSERT_TRUE(runner.Execute(Prefill()).ok());
-  ASSERT_TRUE(runner.Execute(Decode(2)).ok());
+  ASSERT_TRUE(runner.Execute(Decode(2, num_drafts)).ok());
   for (uint64_t step = 3; step < 8; ++step) {
-    const proto::StepPlan plan = Decode(step);
+    const proto::StepPlan plan = Decode(step, num_drafts);
     const int64_t before = allocations.load();
     const auto result = runner.Execute(plan);
     const int64_t during = allocations.load() - before;
     ASSERT_TRUE(result.ok()) << result.status();
-    ASSERT_EQ(result->sampled.size(), kSequences);
+    ASSERT_GE(result->sampled.size(), kSequences);
     // The vector of sampled tokens is the caller's; it is reserved in one piece.
     EXPECT_LE(during, 1) << "step " << step;
+    EXPECT_EQ(result->counters.num_draft_tokens, num_drafts * kSequences);
   }
+}
+
+class StepAllocation : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(StepAllocation, ADecodeStepAllocatesItsResultAlone) {
+  ExpectOneAllocationPerStep(GetParam(), 0);
+}
+
+TEST_P(StepAllocation, AStepThatVerifiesAndDraftsAllocatesItsResultAlone) {
+  ExpectOneAllocationPerStep(GetParam(), 3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, StepAllocation,

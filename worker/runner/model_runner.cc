@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <utility>
@@ -22,6 +21,7 @@
 #include "model/formats/dtype.h"
 #include "proto/step_plan.h"
 #include "routing/expert_placement.h"
+#include "worker/runner/verification.h"
 #include "worker/runner/weight_loader.h"
 
 namespace tessera::worker {
@@ -41,11 +41,8 @@ SlotLimits MakeSlotLimits(const model::ModelConfig& config, const RunnerOptions&
           .num_token_ids = parts.hash == nullptr
                                ? config.vocab_size
                                : std::min(config.vocab_size, parts.hash->num_token_ids()),
-          .vocab_size = config.vocab_size};
-}
-
-int64_t ElementBytes(DType dtype) {
-  return static_cast<int64_t>(model::DTypeBytes(dtype, 1));
+          .vocab_size = config.vocab_size,
+          .max_drafts = options.num_speculative_tokens};
 }
 
 }  // namespace
@@ -55,7 +52,8 @@ ModelRunner::ModelRunner(const model::ModelConfig& config, const RunnerOptions& 
     : config_(config),
       options_(options),
       parts_(parts),
-      max_head_rows_(std::min(options.max_tokens, options.max_slots)),
+      max_head_rows_(std::min(options.max_tokens,
+                              options.max_slots * (1 + options.num_speculative_tokens))),
       slots_(MakeSlotLimits(config, options, parts)),
       sampler_(config.vocab_size) {}
 
@@ -104,7 +102,26 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
             parts.hash, parts.engram, backend, parts.clock));
   }
   TESSERA_RETURN_IF_ERROR(runner->AllocateActivations());
+  if (options.num_speculative_tokens > 0) {
+    TESSERA_ASSIGN_OR_RETURN(runner->drafter_,
+                             CreateDrafter(config,
+                                           {.num_drafts = options.num_speculative_tokens,
+                                            .inputs = runner->InputOptions()},
+                                           {.backend = backend,
+                                            .decoder = runner->decoder_.get(),
+                                            .slots = &runner->slots_,
+                                            .logits = &runner->logits_,
+                                            .sampler = &runner->sampler_}));
+  }
   return runner;
+}
+
+StepInputs::Options ModelRunner::InputOptions() const {
+  return {.max_tokens = options_.max_tokens,
+          .max_sequences = options_.max_slots,
+          .max_blocks =
+              (options_.max_model_len + options_.block_size - 1) / options_.block_size,
+          .block_size = options_.block_size};
 }
 
 absl::Status ModelRunner::AllocateActivations() {
@@ -116,26 +133,17 @@ absl::Status ModelRunner::AllocateActivations() {
   };
   TESSERA_ASSIGN_OR_RETURN(scratch_,
                            ScratchArena::Create(backend, decoder_->scratch_bytes()));
-  TESSERA_ASSIGN_OR_RETURN(
-      inputs_, StepInputs::Create(
-                   {.max_tokens = options_.max_tokens,
-                    .max_sequences = options_.max_slots,
-                    .max_blocks = (options_.max_model_len + options_.block_size - 1) /
-                                  options_.block_size,
-                    .block_size = options_.block_size},
-                   backend));
+  TESSERA_ASSIGN_OR_RETURN(inputs_, StepInputs::Create(InputOptions(), backend));
+  runs_.reserve(static_cast<size_t>(options_.max_slots));
   TESSERA_ASSIGN_OR_RETURN(streams_,
                            backend->Allocate(bytes(options_.max_tokens, width)));
   TESSERA_ASSIGN_OR_RETURN(head_streams_,
                            backend->Allocate(bytes(max_head_rows_, width)));
-  TESSERA_ASSIGN_OR_RETURN(
-      shard_logits_, backend->Allocate(bytes(max_head_rows_, decoder_->vocab_shard())));
-  const size_t whole = bytes(max_head_rows_, config_.vocab_size);
-  host_logits_.resize(whole);
-  if (parts_.tp->size() > 1) {
-    gathered_.resize(whole);
-  }
-  gather_counts_.resize(static_cast<size_t>(parts_.tp->size()));
+  TESSERA_ASSIGN_OR_RETURN(logits_,
+                           LogitRows::Create({.max_rows = max_head_rows_,
+                                              .vocab_size = config_.vocab_size,
+                                              .vocab_shard = decoder_->vocab_shard()},
+                                             backend, parts_.tp));
   return absl::OkStatus();
 }
 
@@ -171,40 +179,49 @@ absl::Status ModelRunner::CheckOrder(const proto::StepPlan& plan) {
   return absl::OkStatus();
 }
 
-absl::Status ModelRunner::GatherInputs(const proto::StepPlan& plan) {
-  inputs_.Begin();
-  if (engram_ != nullptr) {
-    engram_->Begin();
-  }
+absl::Status ModelRunner::CheckWork(const proto::StepPlan& plan) {
+  ++plan_serial_;
   if (static_cast<int64_t>(plan.work.size()) > options_.max_slots) {
     return InvalidArgumentF("{} work items, at most {}", plan.work.size(),
                             options_.max_slots);
   }
+  int64_t num_tokens = 0;
   for (const proto::SlotWork& work : plan.work) {
-    const size_t count = work.from_sample ? 1 : work.tokens.size();
-    if (!inputs_.fits(static_cast<int64_t>(count))) {
-      return InvalidArgumentF("more than {} tokens in a step", options_.max_tokens);
+    TESSERA_RETURN_IF_ERROR(slots_.CheckWork(work));
+    if (std::exchange(slots_.slot(work.slot).named_by, plan_serial_) == plan_serial_) {
+      return InvalidArgumentF("two works for slot {}", work.slot);
     }
-    TESSERA_RETURN_IF_ERROR(slots_.Advance(work));
-    const SequenceSlot& slot = slots_.slot(work.slot);
+    num_tokens += std::ssize(work.tokens) + (work.from_sample ? 1 : 0) + work.num_drafts;
+  }
+  if (num_tokens > options_.max_tokens) {
+    return InvalidArgumentF("{} tokens in a step, at most {}", num_tokens,
+                            options_.max_tokens);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::GatherInputs(const proto::StepPlan& plan) {
+  inputs_.Begin();
+  runs_.clear();
+  if (engram_ != nullptr) {
+    engram_->Begin();
+  }
+  for (const proto::SlotWork& work : plan.work) {
+    TESSERA_ASSIGN_OR_RETURN(const StepRun run, slots_.Advance(work));
+    const SequenceSlot& slot = slots_.slot(run.slot);
     const std::span<const int32_t> tokens(slot.tokens);
-    const size_t begin = tokens.size() - count;
-    inputs_.AddRun(tokens.subspan(begin), static_cast<int64_t>(begin),
+    inputs_.AddRun(tokens.subspan(static_cast<size_t>(run.begin)), run.begin,
                    {.blocks = slot.blocks, .tail = slot.tail});
+    inputs_.MarkForHead(run.num_head_rows());
     if (engram_ != nullptr) {
-      engram_->Add(tokens, static_cast<int64_t>(begin));
+      engram_->Add(tokens, run.begin);
     }
-    if (work.sample) {
-      inputs_.MarkLastForHead();
-    }
+    runs_.push_back(run);
   }
   return absl::OkStatus();
 }
 
 StepContext ModelRunner::MakeContext() {
-  collective_ns_ = 0;
-  collective_bytes_ = 0;
-  expert_imbalance_ = 0;
   StepContext context;
   context.backend = parts_.backend;
   context.stream = stream_.get();
@@ -219,54 +236,14 @@ StepContext ModelRunner::MakeContext() {
   return context;
 }
 
-absl::Status ModelRunner::GatherLogits(const StepContext& context, TensorView streams,
-                                       HeadFunction head) {
-  const int64_t rows = streams.dim(0);
-  const DType dtype = context.dtype();
-  const int64_t vocab = config_.vocab_size;
-  const int64_t local = decoder_->vocab_shard();
-  const int64_t element = ElementBytes(dtype);
-  const TensorView shard(shard_logits_.data(), dtype, {rows, local});
-  head(streams, shard);
-  const int tp_size = parts_.tp->size();
-  if (tp_size == 1) {
-    parts_.backend->Download(*stream_, shard, host_logits_.data());
-    return stream_->Synchronize();
-  }
-  int64_t offset = 0;
-  for (int rank = 0; rank < tp_size; ++rank) {
-    const int64_t shard_rows = vocab * (rank + 1) / tp_size - vocab * rank / tp_size;
-    gather_counts_[static_cast<size_t>(rank)] = rows * shard_rows * element;
-  }
-  TESSERA_RETURN_IF_ERROR(TimedCollective(context, rows * vocab * element, [&] {
-    return parts_.tp->AllGather({static_cast<const std::byte*>(shard.data),
-                                 static_cast<size_t>(rows * local * element)},
-                                gather_counts_,
-                                std::span<std::byte>(gathered_).first(
-                                    static_cast<size_t>(rows * vocab * element)));
-  }));
-  // [tp][rows][V_rank] -> [rows][V].
-  for (int rank = 0; rank < tp_size; ++rank) {
-    const int64_t begin = vocab * rank / tp_size;
-    const int64_t piece = (vocab * (rank + 1) / tp_size - begin) * element;
-    for (int64_t row = 0; row < rows; ++row) {
-      std::memcpy(host_logits_.data() + (row * vocab + begin) * element,
-                  gathered_.data() + offset + row * piece, static_cast<size_t>(piece));
-    }
-    offset += gather_counts_[static_cast<size_t>(rank)];
-  }
-  return absl::OkStatus();
-}
-
 absl::Status ModelRunner::TraceAllLogits(const StepContext& context) {
   const TensorView streams = StreamsView(context.num_tokens);
   for (int64_t begin = 0; begin < context.num_tokens; begin += max_head_rows_) {
     const int64_t count = std::min(max_head_rows_, context.num_tokens - begin);
-    TESSERA_RETURN_IF_ERROR(GatherLogits(
+    TESSERA_RETURN_IF_ERROR(logits_.Compute(
         context, streams.Rows(begin, count),
         [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
-    context.Trace("all_logits", -1,
-                  {host_logits_.data(), context.dtype(), {count, config_.vocab_size}});
+    context.Trace("all_logits", -1, logits_.logits());
   }
   return absl::OkStatus();
 }
@@ -285,8 +262,7 @@ void ModelRunner::TraceRows(const StepContext& context) {
   }
 }
 
-absl::Status ModelRunner::SampleAll(const proto::StepPlan& plan,
-                                    const StepContext& context,
+absl::Status ModelRunner::SampleAll(const StepContext& context,
                                     proto::StepResult& result) {
   const TensorView rows = inputs_.head_rows();
   const int64_t count = rows.dim(0);
@@ -296,39 +272,16 @@ absl::Status ModelRunner::SampleAll(const proto::StepPlan& plan,
   const TensorView picked(head_streams_.data(), context.dtype(),
                           {count, config_.num_streams(), config_.hidden_size});
   parts_.backend->GatherRows(*stream_, StreamsView(context.num_tokens), rows, picked);
-  TESSERA_RETURN_IF_ERROR(GatherLogits(
+  TESSERA_RETURN_IF_ERROR(logits_.Compute(
       context, picked,
       [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
-  const auto vocab = static_cast<size_t>(config_.vocab_size);
-  if (parts_.tp->rank() == 0) {
-    result.sampled.reserve(static_cast<size_t>(count));
-  }
-  size_t row = 0;
-  for (const proto::SlotWork& work : plan.work) {
-    if (!work.sample) {
-      continue;
-    }
-    SequenceSlot& slot = slots_.slot(work.slot);
-    const SamplingHistory history{slot.tokens, slot.prompt_length};
-    absl::StatusOr<proto::SampledToken> token = proto::SampledToken{};
-    if (context.dtype() == DType::kF64) {
-      const auto* logits = reinterpret_cast<const double*>(host_logits_.data());
-      token =
-          sampler_.Sample<double>({logits + row * vocab, vocab}, slot.sampling, history);
-    } else {
-      const auto* logits = reinterpret_cast<const float*>(host_logits_.data());
-      token =
-          sampler_.Sample<float>({logits + row * vocab, vocab}, slot.sampling, history);
-    }
-    TESSERA_RETURN_IF_ERROR(token.status());
-    token->slot = work.slot;
-    slot.sampled = token->token;
-    if (parts_.tp->rank() == 0) {
-      result.sampled.push_back(*std::move(token));
-    }
-    ++row;
-  }
-  return absl::OkStatus();
+  result.sampled.reserve(static_cast<size_t>(count));
+  return SampleRuns(
+      runs_, slots_,
+      [&](int64_t row, const SequenceSlot& slot, const SamplingHistory& history) {
+        return logits_.Sample(row, sampler_, slot.sampling, history);
+      },
+      result.sampled, result.counters);
 }
 
 absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& plan) {
@@ -337,6 +290,14 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   // Until the step has succeeded; an error below leaves slots and caches half-way.
   epoch_failed_ = true;
   TESSERA_RETURN_IF_ERROR(slots_.Apply(plan));
+  TESSERA_RETURN_IF_ERROR(CheckWork(plan));
+  collective_ns_ = 0;
+  collective_bytes_ = 0;
+  expert_imbalance_ = 0;
+  if (drafter_ != nullptr) {
+    inputs_.Begin();
+    TESSERA_RETURN_IF_ERROR(drafter_->Propose(MakeContext(), plan));
+  }
   TESSERA_RETURN_IF_ERROR(GatherInputs(plan));
   if (engram_ != nullptr) {
     engram_->Issue();
@@ -356,7 +317,11 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   proto::StepResult result;
   result.epoch = plan.epoch;
   result.step = plan.step;
-  TESSERA_RETURN_IF_ERROR(SampleAll(plan, context, result));
+  TESSERA_RETURN_IF_ERROR(SampleAll(context, result));
+  if (drafter_ != nullptr) {
+    TESSERA_RETURN_IF_ERROR(
+        drafter_->Observe(context, runs_, StreamsView(context.num_tokens)));
+  }
   TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
   proto::StepCounters& counters = result.counters;
   counters.num_tokens = static_cast<uint32_t>(context.num_tokens);
@@ -372,6 +337,9 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   }
   counters.step_ns =
       static_cast<uint64_t>(absl::ToInt64Nanoseconds(parts_.clock->Now() - begin));
+  if (parts_.tp->rank() != 0) {
+    result.sampled.clear();
+  }
   epoch_failed_ = false;
   return result;
 }
@@ -402,16 +370,15 @@ absl::Status ModelRunner::RunDraft(uint32_t slot, int64_t begin,
   logits.resize(next_ids.size() * vocab);
   for (int64_t at = 0; at < count; at += max_head_rows_) {
     const int64_t rows = std::min(max_head_rows_, count - at);
-    TESSERA_RETURN_IF_ERROR(
-        GatherLogits(context, device.Rows(at, rows), [&](TensorView in, TensorView out) {
-          decoder_->DraftHead(context, 0, in, out);
-        }));
+    TESSERA_RETURN_IF_ERROR(logits_.Compute(context, device.Rows(at, rows),
+                                            [&](TensorView in, TensorView out) {
+                                              decoder_->DraftHead(context, 0, in, out);
+                                            }));
+    const TensorView computed = logits_.logits();
     for (size_t i = 0; i < static_cast<size_t>(rows) * vocab; ++i) {
       logits[static_cast<size_t>(at) * vocab + i] =
-          context.dtype() == DType::kF64
-              ? reinterpret_cast<const double*>(host_logits_.data())[i]
-              : static_cast<double>(
-                    reinterpret_cast<const float*>(host_logits_.data())[i]);
+          context.dtype() == DType::kF64 ? computed.row<double>(0)[i]
+                                         : static_cast<double>(computed.row<float>(0)[i]);
     }
   }
   parts_.backend->Download(*stream_, device, streams.data());

@@ -11,7 +11,6 @@
 #include <span>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -30,8 +29,10 @@
 #include "worker/layers/decoder.h"
 #include "worker/layers/scratch_arena.h"
 #include "worker/layers/step_context.h"
+#include "worker/runner/drafter.h"
 #include "worker/runner/engram_prefetch.h"
 #include "worker/runner/kv_pool.h"
+#include "worker/runner/logit_rows.h"
 #include "worker/runner/sampler.h"
 #include "worker/runner/sequence_slots.h"
 #include "worker/runner/step_inputs.h"
@@ -45,6 +46,7 @@ struct RunnerOptions {
   int64_t num_blocks = 0;
   int64_t num_tail_blocks = 0;  // of models that keep tail blocks
   int64_t block_size = 16;
+  int64_t num_speculative_tokens = 0;  // drafts of one sequence and step, at most
   absl::Duration engram_timeout = absl::Seconds(5);
 };
 
@@ -97,17 +99,14 @@ class ModelRunner {
  private:
   ModelRunner(const model::ModelConfig& config, const RunnerOptions& options,
               const RunnerParts& parts);
+  StepInputs::Options InputOptions() const;
   absl::Status AllocateActivations();
   absl::Status CheckOrder(const proto::StepPlan& plan);
+  // Every work by itself, and all together, before any is applied.
+  absl::Status CheckWork(const proto::StepPlan& plan);
   absl::Status GatherInputs(const proto::StepPlan& plan);
   StepContext MakeContext();
-  absl::Status SampleAll(const proto::StepPlan& plan, const StepContext& context,
-                         proto::StepResult& result);
-  // Logits of rows `streams` [n, M, d], n <= max_head_rows_, whole vocabulary, into
-  // host_logits_.
-  using HeadFunction = absl::FunctionRef<void(kernels::TensorView, kernels::TensorView)>;
-  absl::Status GatherLogits(const StepContext& context, kernels::TensorView streams,
-                            HeadFunction head);
+  absl::Status SampleAll(const StepContext& context, proto::StepResult& result);
   absl::Status TraceAllLogits(const StepContext& context);
   void TraceRows(const StepContext& context);
   kernels::TensorView StreamsView(int64_t rows) const;
@@ -127,19 +126,19 @@ class ModelRunner {
   SequenceSlots slots_;
   StepInputs inputs_;
   Sampler sampler_;
+  LogitRows logits_;
+  std::unique_ptr<Drafter> drafter_;  // null without speculation
+  std::vector<StepRun> runs_;         // of this step's work, in its order
 
   kernels::DeviceBuffer streams_;       // [max_tokens, M, d]
   kernels::DeviceBuffer head_streams_;  // [max_head_rows, M, d]
-  kernels::DeviceBuffer shard_logits_;  // [max_head_rows, V_local], then every rank's
-  std::vector<std::byte> gathered_;     // tp > 1: [tp][rows][V_rank]
-  std::vector<std::byte> host_logits_;  // [max_head_rows, V]
-  std::vector<int64_t> gather_counts_;  // [tp] bytes
 
   TraceSink* trace_ = nullptr;
   bool trace_all_logits_ = false;
   bool epoch_failed_ = false;
   uint64_t epoch_ = 0;
   uint64_t last_step_ = 0;
+  uint64_t plan_serial_ = 0;  // of all epochs
   bool epoch_begun_ = false;
   int64_t collective_ns_ = 0;
   int64_t collective_bytes_ = 0;

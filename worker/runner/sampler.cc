@@ -12,6 +12,7 @@
 #include "common/check.h"
 #include "common/counter_rng.h"
 #include "common/status.h"
+#include "common/status_macros.h"
 #include "proto/step_plan.h"
 
 namespace tessera::worker {
@@ -166,9 +167,9 @@ void Sampler::FillLogprobs(int32_t num_logprobs, proto::SampledToken& out) {
 }
 
 template <typename T>
-absl::StatusOr<proto::SampledToken> Sampler::Sample(std::span<const T> logits,
-                                                    const proto::SamplingParams& params,
-                                                    const SamplingHistory& history) {
+absl::StatusOr<int32_t> Sampler::Choose(std::span<const T> logits,
+                                        const proto::SamplingParams& params,
+                                        const SamplingHistory& history) {
   TESSERA_CHECK_EQ(logits.size(), raw_.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     raw_[i] = static_cast<double>(logits[i]);
@@ -179,10 +180,17 @@ absl::StatusOr<proto::SampledToken> Sampler::Sample(std::span<const T> logits,
   }
   std::copy(raw_.begin(), raw_.end(), adjusted_.begin());
   ApplyBiasAndPenalties(params, history);
+  return params.temperature == 0.0f ? static_cast<int32_t>(ArgMax(adjusted_))
+                                    : Draw(params, history.tokens.size());
+}
+
+template <typename T>
+absl::StatusOr<proto::SampledToken> Sampler::Sample(std::span<const T> logits,
+                                                    const proto::SamplingParams& params,
+                                                    const SamplingHistory& history) {
   proto::SampledToken out;
+  TESSERA_ASSIGN_OR_RETURN(out.token, Choose(logits, params, history));
   out.position = static_cast<uint32_t>(history.tokens.size());
-  out.token = params.temperature == 0.0f ? static_cast<int32_t>(ArgMax(adjusted_))
-                                         : Draw(params, history.tokens.size());
   if (params.num_logprobs >= 0) {
     FillLogprobs(params.num_logprobs, out);
   }
@@ -193,5 +201,11 @@ template absl::StatusOr<proto::SampledToken> Sampler::Sample<float>(
     std::span<const float>, const proto::SamplingParams&, const SamplingHistory&);
 template absl::StatusOr<proto::SampledToken> Sampler::Sample<double>(
     std::span<const double>, const proto::SamplingParams&, const SamplingHistory&);
+template absl::StatusOr<int32_t> Sampler::Choose<float>(std::span<const float>,
+                                                        const proto::SamplingParams&,
+                                                        const SamplingHistory&);
+template absl::StatusOr<int32_t> Sampler::Choose<double>(std::span<const double>,
+                                                         const proto::SamplingParams&,
+                                                         const SamplingHistory&);
 
 }  // namespace tessera::worker

@@ -35,6 +35,11 @@ class Sampler {
   absl::StatusOr<proto::SampledToken> Sample(std::span<const T> logits,
                                              const proto::SamplingParams& params,
                                              const SamplingHistory& history);
+  // The token alone, without log-probabilities.
+  template <typename T>
+  absl::StatusOr<int32_t> Choose(std::span<const T> logits,
+                                 const proto::SamplingParams& params,
+                                 const SamplingHistory& history);
 
  private:
   struct Candidate {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -23,6 +24,7 @@ SequenceSlots::SequenceSlots(const SlotLimits& limits)
     if (limits.num_tail_blocks > 0) {
       slot.tail.reserve(static_cast<size_t>(max_blocks_));
     }
+    slot.drafts.reserve(static_cast<size_t>(limits.max_drafts));
   }
 }
 
@@ -44,7 +46,7 @@ absl::Status SequenceSlots::CheckLive(uint32_t index) const {
 }
 
 absl::Status SequenceSlots::CheckToken(int32_t token) const {
-  if (token < 0 || token >= limits_.num_token_ids) {
+  if (!is_input(token)) {
     return InvalidArgumentF("token {}, expected 0 to {}", token,
                             limits_.num_token_ids - 1);
   }
@@ -138,6 +140,7 @@ absl::Status SequenceSlots::Admit(const proto::SlotAdmission& admission) {
   slot.tokens.assign(admission.history.begin(), admission.history.end());
   slot.prompt_length = admission.prompt_length;
   slot.sampled.reset();
+  slot.drafts.clear();
   slot.sampling = admission.sampling;
   slot.active = true;
   return absl::OkStatus();
@@ -159,15 +162,15 @@ absl::Status SequenceSlots::Apply(const proto::StepPlan& plan) {
   return absl::OkStatus();
 }
 
-absl::Status SequenceSlots::Advance(const proto::SlotWork& work) {
+absl::Status SequenceSlots::CheckWork(const proto::SlotWork& work) const {
   TESSERA_RETURN_IF_ERROR(CheckLive(work.slot));
-  SequenceSlot& slot = slots_[work.slot];
+  const SequenceSlot& slot = slots_[work.slot];
   const size_t count = work.from_sample ? 1 : work.tokens.size();
   if (count == 0 || (work.from_sample && !work.tokens.empty())) {
     return InvalidArgumentF("slot {}: {} tokens{}", work.slot, work.tokens.size(),
                             work.from_sample ? " beside the sampled one" : "");
   }
-  const auto length = static_cast<int64_t>(slot.tokens.size() + count);
+  const auto length = static_cast<int64_t>(slot.tokens.size() + count) + work.num_drafts;
   if (length > Capacity(slot)) {
     return InvalidArgumentF("slot {}: {} tokens, room for {}", work.slot, length,
                             Capacity(slot));
@@ -178,14 +181,54 @@ absl::Status SequenceSlots::Advance(const proto::SlotWork& work) {
                      "slot {} has no sampled token", work.slot);
     }
     TESSERA_RETURN_IF_ERROR(CheckToken(*slot.sampled));
-    slot.tokens.push_back(*slot.sampled);
   }
   for (const int32_t token : work.tokens) {
     TESSERA_RETURN_IF_ERROR(CheckToken(token));
-    slot.tokens.push_back(token);
   }
-  slot.sampled.reset();
+  if (work.next_token != -1) {
+    TESSERA_RETURN_IF_ERROR(CheckToken(work.next_token));
+  }
+  return CheckDrafts(work);
+}
+
+absl::Status SequenceSlots::CheckDrafts(const proto::SlotWork& work) const {
+  if (work.num_drafts == 0) {
+    return absl::OkStatus();
+  }
+  if (work.num_drafts > limits_.max_drafts || !work.sample) {
+    return InvalidArgumentF("slot {}: {} drafts, sample {}: at most {}, to be sampled",
+                            work.slot, work.num_drafts, work.sample, limits_.max_drafts);
+  }
+  const SequenceSlot& slot = slots_[work.slot];
+  const bool follows = work.from_sample ||
+                       (work.tokens.size() == 1 && slot.sampled == work.tokens.front());
+  if (!follows) {
+    return InvalidArgumentF("slot {}: drafts after other tokens than the sampled one",
+                            work.slot);
+  }
   return absl::OkStatus();
+}
+
+absl::StatusOr<StepRun> SequenceSlots::Advance(const proto::SlotWork& work) {
+  TESSERA_RETURN_IF_ERROR(CheckWork(work));
+  SequenceSlot& slot = slots_[work.slot];
+  StepRun run;
+  run.slot = work.slot;
+  run.begin = static_cast<int64_t>(slot.tokens.size());
+  run.sample = work.sample;
+  run.next_token = work.next_token;
+  if (work.from_sample) {
+    slot.tokens.push_back(*slot.sampled);
+  }
+  slot.tokens.insert(slot.tokens.end(), work.tokens.begin(), work.tokens.end());
+  const size_t num_drafts = std::min<size_t>(work.num_drafts, slot.drafts.size());
+  slot.tokens.insert(slot.tokens.end(), slot.drafts.begin(),
+                     slot.drafts.begin() + static_cast<std::ptrdiff_t>(num_drafts));
+  run.num_drafts = static_cast<int64_t>(num_drafts);
+  run.count = static_cast<int64_t>(slot.tokens.size()) - run.begin;
+  slot.sampled.reset();
+  slot.drafts.clear();
+  return run;
 }
 
 }  // namespace tessera::worker

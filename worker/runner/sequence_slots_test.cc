@@ -15,7 +15,8 @@ constexpr SlotLimits kLimits = {.num_slots = 2,
                                 .num_blocks = 4,
                                 .block_size = 4,
                                 .num_token_ids = 100,
-                                .vocab_size = 120};
+                                .vocab_size = 120,
+                                .max_drafts = 2};
 
 proto::StepPlan Admit(uint32_t slot, std::vector<uint32_t> blocks,
                       std::vector<int32_t> history = {}) {
@@ -32,7 +33,7 @@ TEST(SequenceSlots, KeepsTokensAcrossChunksAndSampledOnes) {
   slots.slot(1).sampled = 42;
   ASSERT_TRUE(slots.Advance({.slot = 1, .from_sample = true}).ok());
   EXPECT_EQ(slots.slot(1).tokens, (std::vector<int32_t>{5, 6, 7, 42}));
-  EXPECT_EQ(slots.Advance({.slot = 1, .from_sample = true}).code(),
+  EXPECT_EQ(slots.Advance({.slot = 1, .from_sample = true}).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
 
@@ -44,14 +45,14 @@ TEST(SequenceSlots, RefusesFactsThatCannotBe) {
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(slots.Apply(Admit(0, {0}, {100})).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(slots.Apply(Admit(0, {0}, {-1})).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {1}}).code(),
+  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {1}}).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(SequenceSlots, TokensNeverOutgrowTheirBlocks) {
   SequenceSlots slots(kLimits);
   ASSERT_TRUE(slots.Apply(Admit(0, {0})).ok());
-  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {1, 2, 3, 4, 5}}).code(),
+  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {1, 2, 3, 4, 5}}).status().code(),
             absl::StatusCode::kInvalidArgument);
   ASSERT_TRUE(slots.Advance({.slot = 0, .tokens = {1, 2, 3, 4}}).ok());
   proto::StepPlan plan;
@@ -73,7 +74,7 @@ TEST(SequenceSlots, TokensNeverOutgrowTheirTailBlocks) {
   plan.admissions[0].tail_blocks = {2};
   ASSERT_TRUE(slots.Apply(plan).ok());
   ASSERT_TRUE(slots.Advance({.slot = 0, .tokens = {1, 2, 3, 4}}).ok());
-  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {5}}).code(),
+  EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {5}}).status().code(),
             absl::StatusCode::kInvalidArgument);
   plan = {};
   plan.appends.push_back({.slot = 0, .tail_blocks = {0}});
@@ -107,6 +108,66 @@ TEST(SequenceSlots, RefusesTailBlocksThatCannotBe) {
   EXPECT_TRUE(SequenceSlots(TailLimits()).Apply(plan).ok());
   EXPECT_EQ(SequenceSlots(kLimits).Apply(plan).code(), absl::StatusCode::kInvalidArgument)
       << "the model keeps no tail blocks";
+}
+
+// A slot with tokens 5 6 that sampled 7 and drafted 8 9.
+SequenceSlots Drafted() {
+  SequenceSlots slots(kLimits);
+  EXPECT_TRUE(slots.Apply(Admit(0, {0, 1})).ok());
+  EXPECT_TRUE(slots.Advance({.slot = 0, .sample = true, .tokens = {5, 6}}).ok());
+  slots.slot(0).sampled = 7;
+  slots.slot(0).drafts = {8, 9};
+  return slots;
+}
+
+TEST(SequenceSlots, DraftsFollowTheSampledTokenOnceAndAsManyAsTheWorkAllows) {
+  SequenceSlots slots = Drafted();
+  const auto run =
+      slots.Advance({.slot = 0, .from_sample = true, .sample = true, .num_drafts = 1});
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->begin, 2);
+  EXPECT_EQ(run->count, 2);
+  EXPECT_EQ(run->num_head_rows(), 2);
+  EXPECT_EQ(slots.slot(0).tokens, (std::vector<int32_t>{5, 6, 7, 8}));
+  EXPECT_TRUE(slots.slot(0).drafts.empty());
+}
+
+TEST(SequenceSlots, AWorkMayAllowMoreDraftsThanThereAre) {
+  SequenceSlots slots = Drafted();
+  slots.slot(0).drafts = {8};
+  const auto run =
+      slots.Advance({.slot = 0, .sample = true, .tokens = {7}, .num_drafts = 2});
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->num_drafts, 1);
+  EXPECT_EQ(slots.slot(0).tokens, (std::vector<int32_t>{5, 6, 7, 8}));
+}
+
+TEST(SequenceSlots, RefusesDraftsThatCannotBe) {
+  const auto code = [](const proto::SlotWork& work) {
+    return Drafted().CheckWork(work).code();
+  };
+  proto::SlotWork work{.slot = 0, .from_sample = true, .sample = true, .num_drafts = 2};
+  EXPECT_EQ(code(work), absl::StatusCode::kOk);
+  work.num_drafts = 3;  // more than max_drafts
+  EXPECT_EQ(code(work), absl::StatusCode::kInvalidArgument);
+  work.num_drafts = 2;
+  work.sample = false;
+  EXPECT_EQ(code(work), absl::StatusCode::kInvalidArgument);
+  work = {.slot = 0, .sample = true, .tokens = {6}, .num_drafts = 1};  // 7 was sampled
+  EXPECT_EQ(code(work), absl::StatusCode::kInvalidArgument);
+  work = {.slot = 0, .tokens = {7}, .next_token = 100};
+  EXPECT_EQ(code(work), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SequenceSlots, DraftsNeedBlocksForAllThatTheWorkAllows) {
+  SequenceSlots slots(kLimits);
+  ASSERT_TRUE(slots.Apply(Admit(0, {0})).ok());
+  ASSERT_TRUE(slots.Advance({.slot = 0, .sample = true, .tokens = {5, 6}}).ok());
+  slots.slot(0).sampled = 7;
+  proto::SlotWork work{.slot = 0, .from_sample = true, .sample = true, .num_drafts = 2};
+  EXPECT_EQ(slots.CheckWork(work).code(), absl::StatusCode::kInvalidArgument);
+  work.num_drafts = 1;
+  EXPECT_TRUE(slots.CheckWork(work).ok());
 }
 
 TEST(SequenceSlots, ASlotIsReusedOnlyAfterItsRelease) {

@@ -48,8 +48,12 @@ class StepInputs {
   // Tokens at positions begin.. of one sequence. Both tables reach the last token, and
   // the tail table holds every block that one of the tokens sees.
   void AddRun(std::span<const int32_t> tokens, int64_t begin, const Tables& tables);
-  // Marks the last token added as one whose logits are needed.
-  void MarkLastForHead() { Push(kHeadRows, num_tokens() - 1); }
+  // Marks the last `count` tokens added as ones whose logits are needed.
+  void MarkForHead(int64_t count) {
+    for (int64_t row = num_tokens() - count; row < num_tokens(); ++row) {
+      Push(kHeadRows, row);
+    }
+  }
   void Upload(kernels::Stream& stream, kernels::KernelBackend* backend);
 
   int64_t num_tokens() const { return static_cast<int64_t>(arrays_[kTokenIds].size()); }

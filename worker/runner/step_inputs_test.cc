@@ -57,7 +57,7 @@ TEST_F(StepInputsTest, EveryTokenHasItsPositionSequenceAndSlot) {
   const std::vector<uint32_t> blocks = {5, 2};
   inputs_->AddRun(Ints{10, 11}, 7, {.blocks = blocks});
   inputs_->AddRun(Ints{20}, 0, {.blocks = std::span(blocks).subspan(1)});
-  inputs_->MarkLastForHead();
+  inputs_->MarkForHead(1);
   const StepContext context = Upload();
   EXPECT_EQ(context.num_tokens, 3);
   EXPECT_EQ(Read(context.token_ids), (Ints{10, 11, 20}));

@@ -1,0 +1,168 @@
+// One rank, driven by plans written by hand: whatever number of drafts a step may verify,
+// the tokens are those of decoding one at a time. What the scheduler makes of it is in
+// speculation_test.
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "cli/loaded_model.h"
+#include "cli/rank_assembly.h"
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "proto/step_plan.h"
+
+namespace tessera {
+namespace {
+
+constexpr uint32_t kSequences = 6;
+constexpr size_t kTokens = 40;  // generated, of each
+constexpr uint32_t kBlocks = 6;
+constexpr uint32_t kMaxDrafts = 5;
+
+// Sequences of 3 to 8 prompt tokens; greedy, seeded and penalised sampling by turns.
+class Rank {
+ public:
+  Rank(const char* folder, int64_t num_speculative_tokens) {
+    auto model = cli::LoadModel(folder);
+    EXPECT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    const auto engram = cli::ResidentEngram(*model_, Clock::Real());
+    EXPECT_TRUE(engram.ok()) << engram.status();
+    cli::RankOptions options;
+    options.runner.num_blocks = kSequences * kBlocks;
+    options.runner.max_slots = kSequences;
+    options.runner.num_speculative_tokens = num_speculative_tokens;
+    auto ranks = cli::AssembleLocalGroup(*model_, {}, options, *engram, Clock::Real());
+    EXPECT_TRUE(ranks.ok()) << ranks.status();
+    ranks_ = *std::move(ranks);
+  }
+
+  absl::StatusOr<proto::StepResult> Execute(proto::StepPlan plan) {
+    plan.epoch = 1;
+    plan.step = ++step_;
+    plan.placement_version = 1;
+    return ranks_.front().runner->Execute(plan);
+  }
+
+ private:
+  std::unique_ptr<cli::LoadedModel> model_;
+  std::vector<cli::AssembledRank> ranks_;
+  uint64_t step_ = 0;
+};
+
+proto::StepPlan Prefill() {
+  proto::StepPlan plan;
+  for (uint32_t slot = 0; slot < kSequences; ++slot) {
+    proto::SlotAdmission admission;
+    admission.slot = slot;
+    admission.prompt_length = 3 + slot;
+    admission.sampling.seed = 7 + slot;
+    admission.sampling.temperature = slot % 3 == 0 ? 0.0f : 0.8f;
+    admission.sampling.frequency_penalty = slot % 3 == 1 ? 0.5f : 0.0f;
+    admission.sampling.repetition_penalty = slot % 3 == 1 ? 1.2f : 1.0f;
+    for (uint32_t i = 0; i < kBlocks; ++i) {
+      admission.blocks.push_back(slot * kBlocks + i);
+    }
+    plan.admissions.push_back(admission);
+    proto::SlotWork work{.slot = slot, .from_sample = false, .sample = true};
+    for (uint32_t i = 0; i < admission.prompt_length; ++i) {
+      work.tokens.push_back(static_cast<int32_t>((11 * i + 3 * slot) % 61));
+    }
+    plan.work.push_back(work);
+  }
+  return plan;
+}
+
+using Tokens = std::vector<std::vector<int32_t>>;
+
+// `draft_count` says how many drafts a sequence asks for in a step.
+template <typename DraftCount>
+Tokens Generate(Rank& rank, const DraftCount& draft_count, proto::StepCounters* total) {
+  Tokens tokens(kSequences);
+  proto::StepPlan plan = Prefill();
+  while (!plan.work.empty()) {
+    const auto result = rank.Execute(plan);
+    EXPECT_TRUE(result.ok()) << result.status();
+    if (!result.ok()) {
+      return tokens;
+    }
+    for (const proto::SampledToken& token : result->sampled) {
+      EXPECT_EQ(token.position, 3 + token.slot + tokens[token.slot].size());
+      tokens[token.slot].push_back(token.token);
+    }
+    total->num_drafts += result->counters.num_drafts;
+    total->num_draft_tokens += result->counters.num_draft_tokens;
+    for (size_t i = 0; i < proto::kMaxDrafts; ++i) {
+      total->accepted_drafts[i] += result->counters.accepted_drafts[i];
+    }
+    plan = proto::StepPlan();
+    for (uint32_t slot = 0; slot < kSequences; ++slot) {
+      if (tokens[slot].size() < kTokens) {
+        plan.work.push_back({.slot = slot,
+                             .from_sample = true,
+                             .sample = true,
+                             .tokens = {},
+                             .num_drafts = draft_count()});
+      }
+    }
+  }
+  for (std::vector<int32_t>& sequence : tokens) {
+    sequence.resize(kTokens);
+  }
+  return tokens;
+}
+
+class SpeculativeSteps : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SpeculativeSteps, AnyNumberOfDraftsGivesTheTokensOfNone) {
+  Rank plain(GetParam(), 0);
+  proto::StepCounters none;
+  const Tokens expected = Generate(
+      plain, [] { return 0u; }, &none);
+  EXPECT_EQ(none.num_draft_tokens, 0u);
+  for (const uint32_t k : {1u, 3u, 5u}) {
+    Rank rank(GetParam(), k);
+    proto::StepCounters total;
+    EXPECT_EQ(Generate(
+                  rank, [&] { return k; }, &total),
+              expected)
+        << k << " drafts";
+    EXPECT_GT(total.num_draft_tokens, 0u);
+  }
+  const uint64_t seed = 5;
+  std::mt19937_64 random(seed);
+  Rank rank(GetParam(), kMaxDrafts);
+  proto::StepCounters total;
+  const auto any = [&] { return static_cast<uint32_t>(random() % (kMaxDrafts + 1)); };
+  EXPECT_EQ(Generate(rank, any, &total), expected) << "seed " << seed;
+}
+
+// A draft layer that took in another position, another token or other streams than it
+// was trained on would draft by chance: one token of thousands.
+TEST(SpeculativeStepsOfTheDemoModel, OftenVerifyTheirDrafts) {
+  Rank rank("models/demo", 3);
+  proto::StepCounters total;
+  Generate(
+      rank, [] { return 3u; }, &total);
+  EXPECT_GT(total.accepted_drafts[0], total.num_drafts / 3);
+  EXPECT_GT(total.accepted_drafts[1], total.accepted_drafts[0] / 3);
+  EXPECT_GT(total.accepted_drafts[2], 0u);
+}
+
+TEST_P(SpeculativeSteps, RefusesDraftsThatItWasNotMadeFor) {
+  Rank rank(GetParam(), 2);
+  ASSERT_TRUE(rank.Execute(Prefill()).ok());
+  proto::StepPlan plan;
+  plan.work.push_back(
+      {.slot = 0, .from_sample = true, .sample = true, .tokens = {}, .num_drafts = 3});
+  EXPECT_EQ(rank.Execute(plan).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SpeculativeSteps,
+                         ::testing::Values("models/demo", "tests/data/v3",
+                                           "tests/data/v32"));
+
+}  // namespace
+}  // namespace tessera

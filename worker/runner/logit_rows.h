@@ -1,0 +1,77 @@
+// LogitRows: the logits of a few rows of a step over the whole vocabulary, on the host of
+// every rank of a TP group. Each rank computes its shard of the head; the shards are
+// gathered. It knows neither which head it runs nor what is drawn from the rows.
+#ifndef TESSERA_WORKER_RUNNER_LOGIT_ROWS_H_
+#define TESSERA_WORKER_RUNNER_LOGIT_ROWS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "kernels/kernel_backend.h"
+#include "kernels/runtime/device_buffer.h"
+#include "kernels/tensor_view.h"
+#include "proto/step_plan.h"
+#include "worker/comm/communicator.h"
+#include "worker/layers/step_context.h"
+#include "worker/runner/sampler.h"
+
+namespace tessera::worker {
+
+// Step thread only. Allocates at Create only.
+class LogitRows {
+ public:
+  struct Options {
+    int64_t max_rows = 0;
+    int64_t vocab_size = 0;   // V
+    int64_t vocab_shard = 0;  // V_local, of this rank
+  };
+
+  // logits (out) [n, V_local] of streams [n, M, d].
+  using Head =
+      absl::FunctionRef<void(kernels::TensorView streams, kernels::TensorView logits)>;
+
+  // kResourceExhausted: memory. `backend` and `tp` must outlive it.
+  static absl::StatusOr<LogitRows> Create(const Options& options,
+                                          kernels::KernelBackend* backend,
+                                          Communicator* tp);
+
+  // Runs `head` for streams [n, M, d], n <= max_rows, and gathers. Collective over the TP
+  // group, whose ranks give the same rows. Errors are those of the gathering.
+  absl::Status Compute(const StepContext& context, kernels::TensorView streams,
+                       Head head);
+
+  // [n, V] on the host, of the last Compute.
+  kernels::TensorView logits() const;
+
+  // What Sampler::Sample and Sampler::Choose say of row `row` of the last Compute.
+  absl::StatusOr<proto::SampledToken> Sample(int64_t row, Sampler& sampler,
+                                             const proto::SamplingParams& params,
+                                             const SamplingHistory& history) const;
+  absl::StatusOr<int32_t> Choose(int64_t row, Sampler& sampler,
+                                 const proto::SamplingParams& params,
+                                 const SamplingHistory& history) const;
+
+  int64_t max_rows() const { return options_.max_rows; }
+
+ private:
+  absl::Status GatherShards(const StepContext& context, kernels::TensorView shard);
+
+  Options options_;
+  kernels::KernelBackend* backend_ = nullptr;
+  Communicator* tp_ = nullptr;
+  kernels::DType dtype_ = kernels::DType::kF32;
+  int64_t num_rows_ = 0;                // of the last Compute
+  kernels::DeviceBuffer shard_;         // [max_rows, V_local]
+  std::vector<std::byte> gathered_;     // tp > 1: [tp][rows][V_rank]
+  std::vector<std::byte> host_;         // [max_rows, V]
+  std::vector<int64_t> gather_counts_;  // [tp] bytes
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_RUNNER_LOGIT_ROWS_H_
