@@ -101,7 +101,7 @@ struct RouterArgs {
   TensorView x;     // [T, d]
   WeightView gate;  // [E, d]
   RouterScore score = RouterScore::kSigmoid;
-  TensorView fixed_ids;         // [T, k] i32, each below E; or rank 0: picked by score
+  TensorView fixed_ids = {};    // [T, k] i32, each below E; or rank 0: picked by score
   const float* bias = nullptr;  // [E], or null: zeros
   int64_t num_groups = 1;
   int64_t top_groups = 1;
@@ -127,9 +127,9 @@ struct GroupedExpertsArgs {
   TensorView item_offsets;  // [num_experts + 1] i32: items of expert e are
                             // offsets[e]..offsets[e+1]-1
   std::span<const ExpertWeights> experts;
-  double swiglu_limit = 0;  // 0: none
-  TensorView item_weights;  // [num_items], or rank 0: ones (model.md 6.7: before W2)
-  TensorView out;           // [num_items, d]
+  double swiglu_limit = 0;       // 0: none
+  TensorView item_weights = {};  // [num_items], or rank 0: ones (model.md 6.7: before W2)
+  TensorView out;                // [num_items, d]
 };
 
 enum class EngramGateSign { kCopysign, kSign };  // contracts v41 and demo (engram.md 15)
