@@ -136,6 +136,8 @@ class KernelBackend {
                           TensorView cache) = 0;
   virtual void IndexerSelect(Stream& stream, const IndexerSelectArgs& args) = 0;
   virtual void MlaAttention(Stream& stream, const MlaAttentionArgs& args) = 0;
+  virtual void Compress(Stream& stream, const CompressArgs& args) = 0;
+  virtual void SharedKvAttention(Stream& stream, const SharedKvAttentionArgs& args) = 0;
 
   // ---- residual streams ----
 

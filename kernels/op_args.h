@@ -45,17 +45,34 @@ struct PagedIndex {
   int64_t block_size = 0;
 };
 
-// Scores of the lightning indexer and its selection (DeepSeek-V3.2, model.md 5.3):
-//   score(t, s) = sum_h relu(q[t,h] . key[s]) * w[t,h],  s = 0..positions[t]
-// The topk highest are selected; equal scores (+0 equals -0) go to the lower position.
+// Entries of `ratio` tokens each that a query at `position` sees: the complete ones.
+constexpr int64_t VisibleEntries(int64_t position, int64_t ratio) {
+  return (position + 1) / ratio;
+}
+
+// Scores of the lightning indexer and its selection (model.md 5.3, 6.5, 9.2):
+//   score(t, s) = sum_h relu(q[t,h] . key[s]) * w[t,h],
+//   s < VisibleEntries(positions[t], ratio)
+// The topk highest are selected; equal scores (+0 equals -0) go to the lower entry. All
+// that compete are selected where they are no more than topk.
+// Two levels: `candidates_out` takes the n blocks of `candidate_block` entries with the
+// highest best scores, ties to the lower block, the block of the newest visible entry
+// always among them; where `candidates` names blocks, their entries alone compete. One op
+// does not do both.
+// Per query and competing entry J (2 D + 2) FLOPs and 4 D bytes; none where everything is
+// selected.
 struct IndexerSelectArgs {
   TensorView q;        // [T, J, D]
   TensorView weights;  // [T, J], already scaled
   TensorView keys;     // paged cache [num_blocks, block_size, D]
-  PagedIndex index;
+  PagedIndex index;    // its block_size counts entries
+  int64_t ratio = 1;   // tokens per entry
   int64_t topk = 0;
-  TensorView selected;      // out [T, topk] i32: positions in rising order, then -1
-  TensorView num_selected;  // out [T] i32
+  TensorView selected;          // out [T, topk] i32: entries in rising order, then -1
+  TensorView num_selected;      // out [T] i32
+  int64_t candidate_block = 0;  // entries per block; 0: one level
+  TensorView candidates;        // [T, n] i32: rising blocks, then -1; or rank 0: all
+  TensorView candidates_out;    // out [T, n] i32: rising blocks, then -1; or rank 0: none
 };
 
 // Absorbed MLA over the selected positions, in rising order, or over all that the query
@@ -73,6 +90,46 @@ struct MlaAttentionArgs {
   TensorView num_selected;  // [T] i32, or rank 0 with it
   double scale = 1;
   TensorView out;  // [T, H, c]
+};
+
+// Pooled entries of compressed attention (model.md 6.4, 9.2). The token at position p
+// completes an entry if (p + 1) % ratio == 0; its row of out is then, for each channel,
+//   m = max_i g_i;  out = sum_i e^(g_i - m) v_i / sum_i e^(g_i - m)
+// over the slots i in rising position: tokens p - ratio + 1 .. p; with overlap channels
+// [0, D) of tokens p - 2 ratio + 1 .. p - ratio, where p >= 2 ratio - 1, and then
+// channels [D, 2 D) of the former. All other rows are zeros. Per entry of n slots: 5 n D
+// FLOPs, n D exponentials, 8 n D bytes; else 4 D bytes a row.
+struct CompressArgs {
+  TensorView values;     // paged [num_blocks, block_size, C], C = D, or 2 D with overlap
+  TensorView gates;      // the same; with their position bias
+  PagedIndex index;      // of the blocks that hold them
+  int64_t ratio = 1;     // tokens per entry
+  bool overlap = false;  // an entry looks at the tokens of the one before as well
+  TensorView out;        // [T, D]
+};
+
+// Attention over a window of rows and over compressed entries, each row key and value at
+// once and shared by all heads, with a sink per head (model.md 6.3):
+//   a_s = (q . row_s) * scale;  m = max_s a_s
+//   o = sum_s e^(a_s - m) row_s / (sum_s e^(a_s - m) + e^(sink - m))
+// over the window [window_begin, window_end) in rising position, then the visible entries
+// (all, or the selected ones) in rising order. The maximum is of the scores alone. A
+// query without any row gets zeros. Per query, head and row 4 D FLOPs; a tile of heads
+// reads 4 D bytes of each row twice.
+struct SharedKvAttentionArgs {
+  TensorView q;             // [T, H, D]
+  TensorView window_rows;   // paged [num_tail_blocks, block_size, D]
+  PagedIndex window;        // the tail block table
+  TensorView window_begin;  // [T] i32
+  TensorView window_end;    // [T] i32
+  TensorView entries;       // paged [num_blocks, block_size / ratio, D]; or rank 0: none
+  PagedIndex entry_index;   // its block_size counts entries
+  int64_t ratio = 1;    // tokens per entry: VisibleEntries(positions[t], ratio) of them
+  TensorView selected;  // [T, topk] i32, or rank 0: all that are visible
+  TensorView num_selected;       // [T] i32, or rank 0 with it
+  const float* sinks = nullptr;  // [H]
+  double scale = 1;
+  TensorView out;  // [T, H, D]
 };
 
 // mHC coefficients of a sublayer (model.md 6.2): from the streams h [T, M, d].

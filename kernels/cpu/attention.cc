@@ -1,122 +1,9 @@
 #include <algorithm>
-#include <bit>
-#include <cmath>
 
 #include "kernels/cpu/cpu_ops.h"
 
 namespace tessera::kernels::cpu {
 namespace {
-
-// Keys scored between two prunings of the candidates.
-constexpr int64_t kKeysPerChunk = 4096;
-static_assert(kKeysPerChunk + kMaxTopk <= 2 * kMaxTopk);
-
-// One number per (score, position) whose order is the order of selection: higher score
-// first, then lower position. -0 counts as +0; NaN is the highest, so that damage is
-// selected and seen.
-uint64_t CandidateOf(float score, int64_t position) {
-  uint32_t order = 0xffffffffU;
-  if (!std::isnan(score)) {
-    const auto bits = std::bit_cast<uint32_t>(score + 0.0F);  // -0 + 0 is +0
-    order = (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
-  }
-  return (static_cast<uint64_t>(order) << 32) |
-         (0xffffffffU - static_cast<uint32_t>(position));
-}
-
-int32_t PositionOf(uint64_t candidate) {
-  return static_cast<int32_t>(0xffffffffU - static_cast<uint32_t>(candidate));
-}
-
-// Keeps the `topk` best of candidates[0 .. count); returns how many are left.
-int64_t Prune(uint64_t* candidates, int64_t count, int64_t topk) {
-  if (count <= topk) {
-    return count;
-  }
-  std::nth_element(candidates, candidates + topk, candidates + count,
-                   [](uint64_t a, uint64_t b) { return a > b; });
-  return topk;
-}
-
-uint64_t* CandidatesOf(const CpuContext& context, int thread) {
-  return reinterpret_cast<uint64_t*>(context.scratch(thread).offsets);
-}
-
-// Scores positions [begin, end) for query t and leaves the best of them in the thread's
-// candidates.
-int64_t SelectFromRange(CpuContext& context, const IndexerSelectArgs& args, int64_t t,
-                        int64_t begin, int64_t end, int thread) {
-  uint64_t* candidates = CandidatesOf(context, thread);
-  IndexScoreTask task = {};
-  task.q = args.q.row<float>(t);
-  task.q_stride = args.q.stride(1);
-  task.weights = args.weights.row<float>(t);
-  task.heads = args.q.dim(1);
-  task.dim = args.q.dim(2);
-  task.keys = args.keys.as<float>();
-  task.block_stride = args.keys.stride(0);
-  task.row_stride = args.keys.stride(1);
-  task.blocks = BlocksOfRow(args.index, t);
-  task.block_size = args.index.block_size;
-  task.scores = context.scratch(thread).rows;
-  task.scratch = context.scratch(thread).panel;
-  int64_t kept = 0;
-  for (int64_t from = begin; from < end; from += kKeysPerChunk) {
-    task.begin = from;
-    task.end = std::min(from + kKeysPerChunk, end);
-    context.simd().index_scores(task);
-    for (int64_t s = task.begin; s < task.end; ++s) {
-      candidates[kept++] = CandidateOf(task.scores[s - from], s);
-    }
-    kept = Prune(candidates, kept, args.topk);
-  }
-  return kept;
-}
-
-void StoreSelection(const IndexerSelectArgs& args, int64_t t, const uint64_t* candidates,
-                    int64_t count) {
-  int32_t* selected = args.selected.row<int32_t>(t);
-  for (int64_t i = 0; i < count; ++i) {
-    selected[i] = PositionOf(candidates[i]);
-  }
-  std::sort(selected, selected + count);
-  std::fill(selected + count, selected + args.topk, -1);
-  *args.num_selected.row<int32_t>(t) = static_cast<int32_t>(count);
-}
-
-// What is visible, if that is no more than topk: no score needs to be known.
-bool SelectAll(const IndexerSelectArgs& args, int64_t t, int64_t visible) {
-  if (visible > args.topk) {
-    return false;
-  }
-  int32_t* selected = args.selected.row<int32_t>(t);
-  for (int64_t i = 0; i < args.topk; ++i) {
-    selected[i] = i < visible ? static_cast<int32_t>(i) : -1;
-  }
-  *args.num_selected.row<int32_t>(t) = static_cast<int32_t>(visible);
-  return true;
-}
-
-// One query over all threads: each selects from a range of positions, then the ranges are
-// merged. The best topk of the whole are among the best topk of each range, so the cut
-// does not matter.
-void SelectOverThreads(CpuContext& context, const IndexerSelectArgs& args, int64_t t,
-                       int64_t visible) {
-  auto* kept = reinterpret_cast<int64_t*>(context.shared());  // of each thread
-  std::fill_n(kept, ThreadPool::kMaxThreads, 0);
-  context.ParallelFor(visible, visible * args.q.dim(1) * args.q.dim(2),
-                      [&](int64_t begin, int64_t end, int thread) {
-                        kept[thread] =
-                            SelectFromRange(context, args, t, begin, end, thread);
-                      });
-  uint64_t* best = CandidatesOf(context, 0);
-  int64_t count = kept[0];
-  for (int thread = 1; thread < ThreadPool::kMaxThreads && kept[thread] > 0; ++thread) {
-    std::copy_n(CandidatesOf(context, thread), kept[thread], best + count);
-    count = Prune(best, count + kept[thread], args.topk);
-  }
-  StoreSelection(args, t, best, count);
-}
 
 // What a cached row meets while it is in registers.
 constexpr int64_t kHeadsPerItem = 4;
@@ -236,37 +123,117 @@ int64_t CountRows(const MlaAttentionArgs& args) {
   return rows;
 }
 
-}  // namespace
+// Heads that share a pass over rows that are keys and values both: twice as many as meet
+// a row in registers, so that each row is fetched half as often, and few enough for a
+// decode step to occupy many threads.
+constexpr int64_t kSharedKvHeads = 8;
 
-void IndexerSelect(CpuContext& context, const IndexerSelectArgs& args) {
-  const int64_t queries = args.q.dim(0);
-  const int64_t heads = args.q.dim(1);
-  const int64_t dim = args.q.dim(2);
-  TESSERA_CHECK_EQ(args.selected.dim(1), args.topk);
-  TESSERA_CHECK_LE(args.topk, kMaxTopk);
-  TESSERA_CHECK_LE((heads + 4) * (dim + 16), kScratchFloats);
-  if (queries == 1) {
-    const int64_t visible = *args.index.positions.row<int32_t>(0) + 1;
-    if (!SelectAll(args, 0, visible)) {
-      SelectOverThreads(context, args, 0, visible);
+// The rows of a query: `window` of them, then `entries`.
+struct SharedKvRows {
+  const SharedKvAttentionArgs& args;
+  int64_t query;
+  const int32_t* window_blocks;
+  const int32_t* entry_blocks;
+  const int32_t* selected;  // null: entry i is the i-th
+  int64_t window_begin;
+  int64_t window = 0;
+  int64_t entries = 0;
+
+  SharedKvRows(const SharedKvAttentionArgs& arguments, int64_t t)
+      : args(arguments),
+        query(t),
+        window_blocks(BlocksOfRow(args.window, t)),
+        entry_blocks(nullptr),
+        selected(nullptr),
+        window_begin(*args.window_begin.row<int32_t>(t)),
+        window(*args.window_end.row<int32_t>(t) - window_begin) {
+    TESSERA_CHECK(window_begin >= 0 && window >= 0);
+    if (args.entries.rank == 0) {
+      return;
     }
-    return;
+    entry_blocks = BlocksOfRow(args.entry_index, t);
+    entries = VisibleEntries(*args.entry_index.positions.row<int32_t>(t), args.ratio);
+    if (args.selected.rank > 0) {
+      selected = args.selected.row<int32_t>(t);
+      entries = *args.num_selected.row<int32_t>(t);
+      TESSERA_CHECK(entries >= 0 && entries <= args.selected.dim(1));
+    }
   }
-  int64_t keys = 0;
-  for (int64_t t = 0; t < queries; ++t) {
-    keys += *args.index.positions.row<int32_t>(t) + 1;
+  int64_t count() const { return window + entries; }
+
+  // Addresses of rows [first, first + n).
+  void Find(int64_t first, int64_t n, const float** rows) const {
+    for (int64_t i = first; i < first + n; ++i) {
+      if (i < window) {
+        *rows++ = PagedRow(args.window_rows, window_blocks, args.window.block_size,
+                           window_begin + i);
+      } else {
+        const int64_t entry = selected == nullptr ? i - window : selected[i - window];
+        *rows++ =
+            PagedRow(args.entries, entry_blocks, args.entry_index.block_size, entry);
+      }
+    }
   }
-  context.ParallelFor(
-      queries, keys * heads * dim, [&](int64_t begin, int64_t end, int thread) {
-        for (int64_t t = begin; t < end; ++t) {
-          const int64_t visible = *args.index.positions.row<int32_t>(t) + 1;
-          if (!SelectAll(args, t, visible)) {
-            const int64_t count = SelectFromRange(context, args, t, 0, visible, thread);
-            StoreSelection(args, t, CandidatesOf(context, thread), count);
-          }
-        }
-      });
+};
+
+// One query and a few heads. `task` has all but the rows; `found`: the query whose rows,
+// all of them, this thread's pointers name.
+void AttendToSharedKv(CpuContext& context, const SharedKvRows& rows, SharedKvTask task,
+                      const float* sinks, int thread, int64_t* found) {
+  const CpuContext::ThreadScratch& scratch = context.scratch(thread);
+  float* const out = task.out;
+  const int64_t out_stride = task.out_stride;
+  float maxima[kSharedKvHeads] = {};
+  float totals[kSharedKvHeads] = {};
+  float pass_maxima[kSharedKvHeads];
+  float pass_totals[kSharedKvHeads];
+  task.rows = scratch.row_pointers();
+  task.maxima = maxima;
+  task.totals = totals;
+  for (int64_t first = 0; first < rows.count(); first += kRowsPerPass) {
+    task.count = std::min(kRowsPerPass, rows.count() - first);
+    if (*found != rows.query || rows.count() > kRowsPerPass) {
+      rows.Find(first, task.count, scratch.row_pointers());
+      *found = rows.query;
+    }
+    context.simd().shared_kv_attention(task);
+    if (first > 0) {
+      for (int64_t h = 0; h < task.heads; ++h) {
+        MergePass(context.simd(), scratch.rows + h * task.dim, pass_maxima[h],
+                  pass_totals[h], task.dim, out + h * out_stride, &maxima[h], &totals[h]);
+      }
+    }
+    task.out = scratch.rows;
+    task.out_stride = task.dim;
+    task.maxima = pass_maxima;
+    task.totals = pass_totals;
+  }
+  for (int64_t h = 0; h < task.heads; ++h) {
+    float* head = out + h * out_stride;
+    if (rows.count() == 0) {
+      std::fill_n(head, task.dim, 0.0F);
+      continue;
+    }
+    // The sink joins the denominator alone.
+    float sink = sinks[h] - maxima[h];
+    context.simd().exp(&sink, &sink, 1);
+    const float factor = totals[h] / (totals[h] + sink);
+    for (int64_t i = 0; i < task.dim; ++i) {
+      head[i] *= factor;
+    }
+  }
 }
+
+// As above.
+int64_t CountRows(const SharedKvAttentionArgs& args) {
+  int64_t rows = 0;
+  for (int64_t t = 0; t < args.q.dim(0); ++t) {
+    rows += SharedKvRows(args, t).count();
+  }
+  return rows;
+}
+
+}  // namespace
 
 void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
   const bool all = args.selected.rank == 0;
@@ -306,6 +273,33 @@ void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
   const int64_t work =
       CountRows(args) * heads * (2 * common.latent_dim + common.rope_dim);
   context.ParallelFor(queries * groups, work, body);
+}
+
+void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args) {
+  const int64_t queries = args.q.dim(0);
+  const int64_t heads = args.q.dim(1);
+  SharedKvTask common = {};
+  common.q_stride = args.q.stride(1);
+  common.dim = args.q.dim(2);
+  common.scale = static_cast<float>(args.scale);
+  common.out_stride = args.out.stride(1);
+  TESSERA_CHECK_LE(kSharedKvHeads * (common.dim + kRowsPerPass + 32), kScratchFloats);
+  const int64_t tiles = (heads + kSharedKvHeads - 1) / kSharedKvHeads;
+  const int64_t work = CountRows(args) * heads * 2 * common.dim;
+  context.ParallelFor(queries * tiles, work, [&](int64_t begin, int64_t end, int thread) {
+    SharedKvTask task = common;
+    task.scratch = context.scratch(thread).panel;
+    int64_t found = -1;
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t t = item / tiles;
+      const int64_t head = item % tiles * kSharedKvHeads;
+      task.heads = std::min(kSharedKvHeads, heads - head);
+      task.q = args.q.row<float>(t, head);
+      task.out = args.out.row<float>(t, head);
+      AttendToSharedKv(context, SharedKvRows(args, t), task, args.sinks + head, thread,
+                       &found);
+    }
+  });
 }
 
 }  // namespace tessera::kernels::cpu

@@ -124,6 +124,12 @@ class CpuBackend final : public KernelBackend {
   void MlaAttention(Stream&, const MlaAttentionArgs& args) override {
     cpu::MlaAttention(*context_, args);
   }
+  void Compress(Stream&, const CompressArgs& args) override {
+    cpu::Compress(*context_, args);
+  }
+  void SharedKvAttention(Stream&, const SharedKvAttentionArgs& args) override {
+    cpu::SharedKvAttention(*context_, args);
+  }
 
   void ExpandStreams(Stream&, TensorView x, TensorView out) override {
     cpu::ExpandStreams(*context_, x, out);

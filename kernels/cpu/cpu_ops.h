@@ -1,7 +1,7 @@
 // The ops of the cpu backend without intrinsics, one file per family: linear.cc, rows.cc,
-// quantize.cc, rope.cc, attention.cc, hyper.cc, moe.cc, engram.cc. They cut work over
-// threads and blocks and leave the inner loops to a SimdOps table. What each op computes:
-// kernel_backend.h.
+// quantize.cc, rope.cc, indexer.cc, attention.cc, compress.cc, hyper.cc, moe.cc,
+// engram.cc. They cut work over threads and blocks and leave the inner loops to a SimdOps
+// table. What each op computes: kernel_backend.h.
 #ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
 #define TESSERA_KERNELS_CPU_CPU_OPS_H_
 
@@ -32,9 +32,13 @@ inline constexpr int64_t kMaxTopk = int64_t{1} << 13;
 class CpuContext {
  public:
   struct ThreadScratch {
-    float* panel;      // kScratchFloats: decoded weights, scores
-    float* rows;       // kScratchFloats: activations
-    int64_t* offsets;  // 4 * kMaxTopk: places of cached rows, candidates of a top-k
+    float* panel;  // kScratchFloats: decoded weights, scores
+    float* rows;   // kScratchFloats: activations
+    // 4 * kMaxTopk words: places of cached rows, candidates of a top-k.
+    int64_t* offsets;
+    const float** row_pointers() const {
+      return reinterpret_cast<const float**>(offsets);
+    }
   };
 
   // kResourceExhausted, or as ThreadPool::Create.
@@ -108,6 +112,15 @@ inline float ActivationLimit(double limit) {
   return limit > 0 ? static_cast<float>(limit) : std::numeric_limits<float>::infinity();
 }
 
+// Address of the row of a paged cache that holds `position`; `blocks` is the table of its
+// sequence. A position without a block is a bug.
+inline const float* PagedRow(const TensorView& cache, const int32_t* blocks,
+                             int64_t block_size, int64_t position) {
+  const int32_t block = blocks[position / block_size];
+  TESSERA_CHECK(block >= 0 && block < cache.dim(0));
+  return cache.row<float>(block, position % block_size);
+}
+
 // Block table of the sequence of query row t.
 inline const int32_t* BlocksOfRow(const PagedIndex& index, int64_t t) {
   return index.block_tables.row<int32_t>(*index.sequence_of_row.row<int32_t>(t));
@@ -147,9 +160,15 @@ void Rope(CpuContext& context, TensorView x, TensorView positions,
           std::span<const float> inv_freq, RopePairing pairing);
 void Hadamard(CpuContext& context, TensorView x);
 
-// ---- attention.cc ----
+// ---- indexer.cc ----
 void IndexerSelect(CpuContext& context, const IndexerSelectArgs& args);
+
+// ---- attention.cc ----
 void MlaAttention(CpuContext& context, const MlaAttentionArgs& args);
+void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args);
+
+// ---- compress.cc ----
+void Compress(CpuContext& context, const CompressArgs& args);
 
 // ---- hyper.cc ----
 void ExpandStreams(CpuContext& context, TensorView x, TensorView out);

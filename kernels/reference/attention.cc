@@ -3,46 +3,12 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/reference/paged_rows.h"
 #include "kernels/reference/reference_ops.h"
 #include "kernels/reference/sums.h"
 
 namespace tessera::kernels::reference {
 namespace {
-
-// Row of a paged cache that holds `position` of the sequence of query row t.
-template <typename T>
-const T* CachedRow(const TensorView& cache, const PagedIndex& index, int64_t t,
-                   int64_t position) {
-  const int64_t sequence = *index.sequence_of_row.row<int32_t>(t);
-  const int64_t block =
-      index.block_tables.row<int32_t>(sequence)[position / index.block_size];
-  return cache.row<T>(block, position % index.block_size);
-}
-
-template <typename T>
-T IndexerScore(const IndexerSelectArgs& args, int64_t t, int64_t position,
-               std::vector<T>& dots) {
-  const int64_t heads = args.q.dim(1);
-  const int64_t dim = args.q.dim(2);
-  const T* key = CachedRow<T>(args.keys, args.index, t, position);
-  for (int64_t h = 0; h < heads; ++h) {
-    const T dot = Dot(args.q.row<T>(t, h), key, dim);
-    dots[static_cast<size_t>(h)] = dot < 0 ? T{0} : dot;
-  }
-  return Dot(dots.data(), args.weights.row<T>(t), heads);
-}
-
-// Higher scores first, equal scores (+0 equals -0) by lower position. NaN sorts first, so
-// that damage is selected and seen.
-template <typename T>
-bool Before(const std::vector<T>& scores, int32_t a, int32_t b) {
-  const T x = scores[static_cast<size_t>(a)];
-  const T y = scores[static_cast<size_t>(b)];
-  if (std::isnan(x) || std::isnan(y)) {
-    return std::isnan(x) && (!std::isnan(y) || a < b);
-  }
-  return x > y || (x == y && a < b);
-}
 
 // The positions that query row t attends to.
 void AttendedPositions(const MlaAttentionArgs& args, int64_t t,
@@ -58,28 +24,59 @@ void AttendedPositions(const MlaAttentionArgs& args, int64_t t,
   positions.assign(selected, selected + count);
 }
 
+// The rows that query row t attends to, in order: its window, then its entries.
+template <typename T>
+std::vector<const T*> AttendedRows(const SharedKvAttentionArgs& args, int64_t t) {
+  std::vector<const T*> rows;
+  const int64_t end = *args.window_end.row<int32_t>(t);
+  for (int64_t p = *args.window_begin.row<int32_t>(t); p < end; ++p) {
+    rows.push_back(CachedRow<T>(args.window_rows, args.window, t, p));
+  }
+  if (args.entries.rank == 0) {
+    return rows;
+  }
+  const bool all = args.selected.rank == 0;
+  const int64_t count =
+      all ? VisibleEntries(*args.entry_index.positions.row<int32_t>(t), args.ratio)
+          : *args.num_selected.row<int32_t>(t);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t entry = all ? i : args.selected.row<int32_t>(t)[i];
+    rows.push_back(CachedRow<T>(args.entries, args.entry_index, t, entry));
+  }
+  return rows;
+}
+
 }  // namespace
 
 template <typename T>
-void IndexerSelect(const IndexerSelectArgs& args) {
-  TESSERA_CHECK_EQ(args.selected.dim(1), args.topk);
-  std::vector<T> dots(static_cast<size_t>(args.q.dim(1)));
+void SharedKvAttention(const SharedKvAttentionArgs& args) {
+  const int64_t dim = args.q.dim(2);
+  std::vector<T> scores;
   for (int64_t t = 0; t < args.q.dim(0); ++t) {
-    const int64_t visible = *args.index.positions.row<int32_t>(t) + 1;
-    std::vector<T> scores(static_cast<size_t>(visible));
-    for (int64_t s = 0; s < visible; ++s) {
-      scores[static_cast<size_t>(s)] = IndexerScore(args, t, s, dots);
+    const std::vector<const T*> rows = AttendedRows<T>(args, t);
+    scores.resize(rows.size());
+    for (int64_t h = 0; h < args.q.dim(1); ++h) {
+      T* out = args.out.row<T>(t, h);
+      std::fill_n(out, dim, T{0});
+      if (rows.empty()) {
+        continue;
+      }
+      for (size_t i = 0; i < rows.size(); ++i) {
+        scores[i] = Dot(args.q.row<T>(t, h), rows[i], dim) * static_cast<T>(args.scale);
+      }
+      const T maximum = *std::max_element(scores.begin(), scores.end());
+      for (size_t i = 0; i < rows.size(); ++i) {
+        scores[i] = std::exp(scores[i] - maximum);
+        for (int64_t c = 0; c < dim; ++c) {
+          out[c] = MulAdd(scores[i], rows[i][c], out[c]);
+        }
+      }
+      const T total = Sum(scores.data(), static_cast<int64_t>(scores.size())) +
+                      std::exp(static_cast<T>(args.sinks[h]) - maximum);
+      for (int64_t c = 0; c < dim; ++c) {
+        out[c] /= total;
+      }
     }
-    std::vector<int32_t> order(static_cast<size_t>(visible));
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(),
-              [&](int32_t a, int32_t b) { return Before(scores, a, b); });
-    const int64_t count = std::min(visible, args.topk);
-    std::sort(order.begin(), order.begin() + count);
-    int32_t* selected = args.selected.row<int32_t>(t);
-    std::fill_n(selected, args.topk, -1);
-    std::copy_n(order.begin(), count, selected);
-    *args.num_selected.row<int32_t>(t) = static_cast<int32_t>(count);
   }
 }
 
@@ -127,9 +124,9 @@ void MlaAttention(const MlaAttentionArgs& args) {
   }
 }
 
-#define TESSERA_INSTANTIATE(T)                              \
-  template void IndexerSelect<T>(const IndexerSelectArgs&); \
-  template void MlaAttention<T>(const MlaAttentionArgs&);
+#define TESSERA_INSTANTIATE(T)                            \
+  template void MlaAttention<T>(const MlaAttentionArgs&); \
+  template void SharedKvAttention<T>(const SharedKvAttentionArgs&);
 TESSERA_INSTANTIATE(float)
 TESSERA_INSTANTIATE(double)
 #undef TESSERA_INSTANTIATE

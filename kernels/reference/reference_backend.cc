@@ -106,6 +106,12 @@ class ReferenceBackend final : public KernelBackend {
   void MlaAttention(Stream&, const MlaAttentionArgs& args) override {
     reference::MlaAttention<T>(args);
   }
+  void Compress(Stream&, const CompressArgs& args) override {
+    reference::Compress<T>(args);
+  }
+  void SharedKvAttention(Stream&, const SharedKvAttentionArgs& args) override {
+    reference::SharedKvAttention<T>(args);
+  }
 
   void ExpandStreams(Stream&, TensorView x, TensorView out) override {
     reference::ExpandStreams<T>(x, out);

@@ -1,7 +1,7 @@
 // The ops of KernelBackend as plain functions over activations of type T (float or
-// double), one file per family: linear.cc, rows.cc, quantize.cc, rope.cc, attention.cc,
-// hyper.cc, moe.cc, engram.cc. What each op computes is stated in kernel_backend.h; these
-// loops are its definition.
+// double), one file per family: linear.cc, rows.cc, quantize.cc, rope.cc, indexer.cc,
+// attention.cc, compress.cc, hyper.cc, moe.cc, engram.cc. What each op computes is stated
+// in kernel_backend.h; these loops are its definition.
 //
 // Unlike the fast backends they allocate scratch. Functions of this header are
 // instantiated for float and double in their own files.
@@ -61,11 +61,19 @@ void Rope(TensorView x, TensorView positions, std::span<const float> inv_freq,
 template <typename T>
 void Hadamard(TensorView x);
 
-// ---- attention.cc ----
+// ---- indexer.cc ----
 template <typename T>
 void IndexerSelect(const IndexerSelectArgs& args);
+
+// ---- attention.cc ----
 template <typename T>
 void MlaAttention(const MlaAttentionArgs& args);
+template <typename T>
+void SharedKvAttention(const SharedKvAttentionArgs& args);
+
+// ---- compress.cc ----
+template <typename T>
+void Compress(const CompressArgs& args);
 
 // ---- hyper.cc ----
 template <typename T>

@@ -5,6 +5,7 @@
 #include "fmt/format.h"
 
 #include "tests/parity/op_run.h"
+#include "tests/parity/paged_cases.h"
 
 namespace tessera::parity {
 namespace {
@@ -17,44 +18,8 @@ using kernels::GroupedExpertsArgs;
 using kernels::HyperCoefficientsArgs;
 using kernels::IndexerSelectArgs;
 using kernels::MlaAttentionArgs;
-using kernels::PagedIndex;
 using kernels::RouterArgs;
 using kernels::RouterScore;
-
-// Two sequences whose blocks lie in mixed order; query row t belongs to sequence t % 2
-// and stands at `first` + 3 t.
-struct Paged {
-  PagedIndex index;
-  int64_t num_blocks = 0;
-};
-
-Paged MakePaged(OpRun& run, int64_t rows, int64_t first, int64_t block_size) {
-  const int64_t longest = first + 3 * std::max<int64_t>(rows, 1);
-  const int64_t blocks = longest / block_size + 1;
-  std::vector<int32_t> table(static_cast<size_t>(2 * blocks));
-  for (size_t i = 0; i < table.size(); ++i) {
-    table[i] = static_cast<int32_t>(table.size() - 1 - i);
-  }
-  std::vector<int32_t> sequence;
-  std::vector<int32_t> position;
-  for (int64_t t = 0; t < rows; ++t) {
-    sequence.push_back(static_cast<int32_t>(t % 2));
-    position.push_back(static_cast<int32_t>(first + 3 * t));
-  }
-  Paged paged;
-  paged.num_blocks = 2 * blocks;
-  paged.index.block_tables = run.Ints({2, blocks}, table);
-  paged.index.sequence_of_row = run.Ints({rows}, sequence);
-  paged.index.positions = run.Ints({rows}, position);
-  paged.index.block_size = block_size;
-  return paged;
-}
-
-PagedIndex RowsOf(PagedIndex index, int64_t begin, int64_t count) {
-  index.sequence_of_row = index.sequence_of_row.Rows(begin, count);
-  index.positions = index.positions.Rows(begin, count);
-  return index;
-}
 
 struct AttentionShape {
   int64_t rows;

@@ -126,6 +126,12 @@ TensorView OpRun::Random(std::vector<int64_t> shape) {
   return view;
 }
 
+void OpRun::ScaleBy(TensorView view, double factor) {
+  ForEachElement(view, [&](int64_t offset) {
+    WriteAt(view, offset, ReadAt(view, offset) * factor);
+  });
+}
+
 TensorView OpRun::RandomDense(std::vector<int64_t> shape) {
   const TensorView view = Allocate(shape, backend_.activation_dtype(), 0);
   std::uniform_int_distribution<int> steps(-(1 << 16), (1 << 16) - 1);
@@ -269,8 +275,8 @@ std::vector<OutputValues> OpRun::Outputs() const {
 
 std::vector<ParityCase> AllCases() {
   std::vector<ParityCase> all;
-  for (auto family : {LinearCases(), RowCases(), AttentionCases(), HyperCases(),
-                      MoeCases(), EngramCases()}) {
+  for (auto family : {LinearCases(), RowCases(), AttentionCases(), CompressedCases(),
+                      HyperCases(), MoeCases(), EngramCases()}) {
     all.insert(all.end(), family.begin(), family.end());
   }
   return all;

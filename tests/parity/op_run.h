@@ -52,6 +52,8 @@ class OpRun {
 
   // Uniform in [-1, 1). Rows of the last dimension lie further apart than their length.
   TensorView Random(std::vector<int64_t> shape);
+  // Multiplies by a power of two, exactly.
+  void ScaleBy(TensorView view, double factor);
   // As Random, without gaps between the last two dimensions.
   TensorView RandomDense(std::vector<int64_t> shape);
   TensorView Ints(std::vector<int64_t> shape, const std::vector<int32_t>& values);
@@ -97,6 +99,7 @@ struct ParityCase {
 std::vector<ParityCase> LinearCases();
 std::vector<ParityCase> RowCases();
 std::vector<ParityCase> AttentionCases();
+std::vector<ParityCase> CompressedCases();
 std::vector<ParityCase> HyperCases();
 std::vector<ParityCase> MoeCases();
 std::vector<ParityCase> EngramCases();

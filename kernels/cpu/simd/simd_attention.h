@@ -20,7 +20,8 @@ void IndexScores(const IndexScoreTask& task) {
     CopyPadded(task.q + h * task.q_stride, task.dim, task.scratch + h * dim);
   }
   float* dots = task.scratch + task.heads * dim;
-  for (int64_t s = task.begin; s < task.end; ++s) {
+  for (int64_t i = task.begin; i < task.end; ++i) {
+    const int64_t s = task.entries == nullptr ? i : task.entries[i - task.begin];
     const float* key = task.keys + task.blocks[s / task.block_size] * task.block_stride +
                        s % task.block_size * task.row_stride;
     for (int64_t g = 0; g < groups; ++g) {
@@ -34,7 +35,7 @@ void IndexScores(const IndexScoreTask& task) {
         dots[g * kWRows + o] = sums[0][o] < 0.0F ? 0.0F : sums[0][o];
       }
     }
-    task.scores[s - task.begin] = Dot(dots, task.weights, task.heads);
+    task.scores[i - task.begin] = Dot(dots, task.weights, task.heads);
   }
 }
 

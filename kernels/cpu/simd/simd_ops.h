@@ -66,7 +66,8 @@ struct TransposedTask {
   int64_t scratch_floats;  // holds `rows` x 16 at least
 };
 
-// scores[s - begin] of cached keys [begin, end) for one query.
+// scores[i - begin] of cached keys entries[i - begin] (null: i), i in [begin, end), for
+// one query.
 struct IndexScoreTask {
   const float* q;  // [heads, dim], q_stride apart
   int64_t q_stride;
@@ -78,6 +79,7 @@ struct IndexScoreTask {
   int64_t row_stride;
   const int32_t* blocks;
   int64_t block_size;
+  const int32_t* entries;
   int64_t begin;
   int64_t end;
   float* scores;
@@ -108,6 +110,32 @@ struct AttentionTask {
   float* totals;
 };
 
+// As AttentionTask, over `count` rows of `dim` values that are keys and values both.
+struct SharedKvTask {
+  const float* q;  // [heads, dim]
+  int64_t q_stride;
+  int64_t heads;
+  int64_t dim;
+  const float* const* rows;
+  int64_t count;
+  float scale;
+  float* out;  // [heads, dim]
+  int64_t out_stride;
+  float* scratch;  // heads, rounded up to 4, x (dim + count), each padded to 16
+  float* maxima;   // [heads]: the largest score
+  float* totals;   // [heads]: the sum of exponentials of scores minus it
+};
+
+// out[c] = sum_i e^(gates[i][c] - m) values[i][c] / sum_i e^(gates[i][c] - m), where m is
+// the largest gate of the channel; i rising.
+struct PoolTask {
+  const float* const* values;
+  const float* const* gates;
+  int64_t count;
+  int64_t channels;
+  float* out;
+};
+
 // streams[k] = post[k] y + sum_j mix[j, k] streams[j], in place; at most kMaxStreams of
 // them.
 constexpr int64_t kMaxStreams = 8;
@@ -131,6 +159,8 @@ struct SimdOps {
   void (*linear_transposed)(const TransposedTask& task);
   void (*index_scores)(const IndexScoreTask& task);
   void (*attention)(const AttentionTask& task);
+  void (*shared_kv_attention)(const SharedKvTask& task);
+  void (*pool)(const PoolTask& task);
   void (*hyper_expand)(const HyperExpandTask& task);
 
   float (*dot)(const float* a, const float* b, int64_t n);

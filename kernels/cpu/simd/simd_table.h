@@ -10,6 +10,7 @@
 #include "kernels/cpu/simd/simd_decode.h"
 #include "kernels/cpu/simd/simd_linear.h"
 #include "kernels/cpu/simd/simd_attention.h"
+#include "kernels/cpu/simd/simd_compressed.h"
 // clang-format on
 
 namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
@@ -20,6 +21,8 @@ const SimdOps kOps = {
     .linear_transposed = LinearTransposed,
     .index_scores = IndexScores,
     .attention = Attention,
+    .shared_kv_attention = SharedKvAttention,
+    .pool = Pool,
     .hyper_expand = HyperExpand,
     .dot = Dot,
     .dot3 = Dot3,
