@@ -45,9 +45,12 @@ struct CompressedFamily {
   int64_t entry_quant_group;
   bool entry_quant_is_fp4;
   bool applies_hadamard;
+  bool index_keys_from_entries;
   bool has_hash_layers;
   bool has_image_bias;
   bool taps_inputs;
+  std::string_view markov_embedding_name;
+  std::string_view markov_head_name;
   QuantizationRules quantization;
 };
 constexpr CompressedFamily kV4 = {.model_type = "deepseek_v4",
@@ -64,9 +67,12 @@ constexpr CompressedFamily kV4 = {.model_type = "deepseek_v4",
                                   .entry_quant_group = 64,
                                   .entry_quant_is_fp4 = false,
                                   .applies_hadamard = true,
+                                  .index_keys_from_entries = false,
                                   .has_hash_layers = true,
                                   .has_image_bias = false,
                                   .taps_inputs = false,
+                                  .markov_embedding_name = "markov_head.markov_w1",
+                                  .markov_head_name = "markov_head.markov_w2",
                                   .quantization = {.block = 128}};
 constexpr CompressedFamily kV41 = {
     .model_type = "deepseek_v41",
@@ -83,9 +89,12 @@ constexpr CompressedFamily kV41 = {
     .entry_quant_group = 16,
     .entry_quant_is_fp4 = true,
     .applies_hadamard = false,
+    .index_keys_from_entries = true,
     .has_hash_layers = false,
     .has_image_bias = true,
     .taps_inputs = true,
+    .markov_embedding_name = "markov_head.embed",
+    .markov_head_name = "markov_head.head",
     .quantization = {.block = 32, .requires_fmt = false, .names_expert_dtype = true}};
 
 void RefuseOtherFamilies(JsonFields& fields) {
@@ -146,6 +155,8 @@ void ReadDspark(JsonFields& fields, const CompressedFamily& family, ModelConfig&
   dspark.noise_token_id = fields.Int("dspark_noise_token_id", {0, config.vocab_size - 1});
   dspark.markov_rank = fields.Int("dspark_markov_rank", kRankRange);
   dspark.taps_inputs = family.taps_inputs;
+  dspark.markov_embedding_name = family.markov_embedding_name;
+  dspark.markov_head_name = family.markov_head_name;
   dspark.targets =
       fields.Ints("dspark_target_layer_ids",
                   {.values = {0, config.num_layers - 1}, .max_length = kMaxTargets});
@@ -248,6 +259,7 @@ void ReadIndexer(JsonFields& fields, const CompressedFamily& family,
   IndexerConfig& indexer = config.indexer;
   indexer.rotates_tail = true;
   indexer.applies_hadamard = family.applies_hadamard;
+  indexer.keys_from_entries = family.index_keys_from_entries;
   indexer.quant_group = kIndexQuantGroup;
   indexer.num_heads = fields.Int("index_n_heads", kHeadRange);
   indexer.head_dim = fields.Int("index_head_dim", kHeadDimRange);

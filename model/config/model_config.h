@@ -102,6 +102,7 @@ struct IndexerConfig {
   int64_t topk = 0;
   bool rotates_tail = false;  // the last r values, in pairs, rather than the first
   bool applies_hadamard = false;
+  bool keys_from_entries = false;  // V4.1: made of an entry rather than of tokens
   int64_t quant_group = 0;  // of queries and keys in FP4 with E8M0 scales; 0: not FP4
   // True: queries and keys are rounded to e4m3 with one power-of-two scale per vector,
   // in every numeric mode, because the model was trained so.
@@ -125,6 +126,9 @@ struct DsparkConfig {
   int64_t markov_rank = 0;
   std::vector<int64_t> targets;  // rising layers whose streams it taps
   bool taps_inputs = false;      // V4.1: of what enters them, else of what leaves them
+  // Of the two tensors [V, rank] of its Markov head, under the last draft layer.
+  std::string_view markov_embedding_name;
+  std::string_view markov_head_name;
 };
 
 struct MoeConfig {

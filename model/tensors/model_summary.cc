@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -33,10 +34,12 @@ void AddTo(TensorTotals& totals, const ExpectedTensor& tensor) {
   totals.bytes += tensor.num_bytes();
 }
 
-// Parameters of a main tensor that one token reads, routed experts apart.
+// Parameters of a main tensor that one text token reads, routed experts apart.
 int64_t ReadPerToken(const ModelConfig& config, const ExpectedTensor& tensor) {
   switch (tensor.kind) {
     case TensorKind::kRoutedExpert:
+      return 0;
+    case TensorKind::kVision:
       return 0;
     case TensorKind::kEmbedding:
       return config.hidden_size;
@@ -49,8 +52,15 @@ int64_t ReadPerToken(const ModelConfig& config, const ExpectedTensor& tensor) {
   }
 }
 
-std::string_view ExpertFormatName(DType dtype) {
-  return dtype == DType::kFp4 ? "mxfp4" : dtype == DType::kBF16 ? "bf16" : "fp8 128x128";
+std::string LinearFormatName(const ModelConfig& config) {
+  return config.fp8_linears ? fmt::format("fp8 {0}x{0}", config.weight_block) : "bf16";
+}
+
+std::string ExpertFormatName(const ModelConfig& config) {
+  const DType dtype = config.moe.expert_dtype;
+  return dtype == DType::kFp4    ? "mxfp4"
+         : dtype == DType::kBF16 ? "bf16"
+                                 : LinearFormatName(config);
 }
 
 std::string_view RowFormatName(EngramRowFormat format) {
@@ -83,42 +93,112 @@ std::string FormatCount(int64_t count) {
 
 using Out = std::back_insert_iterator<std::string>;
 
-void FormatChoices(Out out, const ModelConfig& config) {
+std::string FormatIndexer(const IndexerConfig& indexer) {
+  return fmt::format("indexer {} heads of {}, top {}", indexer.num_heads,
+                     indexer.head_dim, indexer.topk);
+}
+
+void FormatMla(Out out, const ModelConfig& config) {
   const MlaConfig& mla = config.mla;
+  fmt::format_to(out, "attention   MLA, {} heads of {}+{}, latent {}{}\n", mla.num_heads,
+                 mla.qk_nope_head_dim, mla.qk_rope_head_dim, mla.kv_lora_rank,
+                 config.attention == AttentionKind::kMlaDsa
+                     ? "; " + FormatIndexer(config.indexer)
+                     : "");
+}
+
+// "2 of the window alone, 21 of ratio 4, 20 of ratio 128".
+std::string FormatRatios(const ModelConfig& config) {
+  std::map<int64_t, int64_t> counts;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    ++counts[config.compressed.ratios[static_cast<size_t>(layer)]];
+  }
+  std::vector<std::string> parts;
+  for (const auto& [ratio, count] : counts) {
+    parts.push_back(ratio == 0 ? fmt::format("{} of the window alone", count)
+                               : fmt::format("{} of ratio {}", count, ratio));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+void FormatCompressed(Out out, const ModelConfig& config) {
+  const CompressedAttentionConfig& attention = config.compressed;
+  fmt::format_to(out,
+                 "attention   window of {} and entries, {} heads of {}, {} output groups "
+                 "of rank {}; {}\n",
+                 attention.window, attention.num_heads, attention.head_dim,
+                 attention.num_output_groups, attention.output_rank,
+                 FormatIndexer(config.indexer));
+  fmt::format_to(out, "layers      {}\n", FormatRatios(config));
+}
+
+void FormatRope(Out out, std::string_view name, const RopeConfig& rope) {
+  fmt::format_to(out, "{:<11} theta {}{}\n", name, rope.theta,
+                 rope.yarn.has_value()
+                     ? fmt::format(", yarn x{} from {}", rope.yarn->factor,
+                                   rope.yarn->original_max_positions)
+                     : "");
+}
+
+std::string FormatResidual(const ModelConfig& config) {
+  if (config.residual == ResidualKind::kPlain) {
+    return "plain";
+  }
+  return fmt::format("mHC{}, {} streams, {} Sinkhorn iterations",
+                     config.residual == ResidualKind::kHyperHandOff ? " in one pass" : "",
+                     config.hyper.num_streams, config.hyper.sinkhorn_iters);
+}
+
+std::string FormatDraft(const ModelConfig& config) {
+  switch (config.draft) {
+    case DraftKind::kNone:
+      return "none";
+    case DraftKind::kDspark:
+      return fmt::format("DSpark, {} layers, {} tokens at once", config.num_draft_layers,
+                         config.dspark->block_size);
+    default:
+      return fmt::format("{} MTP layer", config.num_draft_layers);
+  }
+}
+
+void FormatRouter(Out out, const ModelConfig& config) {
   const MoeConfig& moe = config.moe;
+  fmt::format_to(out, "router      {}, top {} of {}{}, {} shared; experts {} wide, {}\n",
+                 config.router == RouterKind::kSigmoid ? "sigmoid" : "sqrt-softplus",
+                 moe.experts_per_token, moe.num_experts,
+                 moe.num_groups > 1
+                     ? fmt::format(" in {} of {} groups", moe.top_groups, moe.num_groups)
+                     : "",
+                 moe.num_shared_experts, moe.expert_width, ExpertFormatName(config));
+  if (config.num_hash_layers > 0) {
+    fmt::format_to(out, "            the first {} layers by token id\n",
+                   config.num_hash_layers);
+  }
+}
+
+void FormatChoices(Out out, const ModelConfig& config) {
   fmt::format_to(out, "family      {} ({})\n", config.family, config.model_type);
   fmt::format_to(
       out, "shape       {} layers ({} dense), hidden {}, vocabulary {}, {} positions\n",
       config.num_layers, config.num_dense_layers, config.hidden_size, config.vocab_size,
       config.max_positions);
-  fmt::format_to(
-      out, "attention   MLA, {} heads of {}+{}, latent {}{}\n", mla.num_heads,
-      mla.qk_nope_head_dim, mla.qk_rope_head_dim, mla.kv_lora_rank,
-      config.attention == AttentionKind::kMlaDsa
-          ? fmt::format("; indexer {} heads of {}, top {}", config.indexer.num_heads,
-                        config.indexer.head_dim, config.indexer.topk)
-          : "");
-  fmt::format_to(out, "rope        theta {}{}\n", config.rope.theta,
-                 config.rope.yarn.has_value()
-                     ? fmt::format(", yarn x{} from {}", config.rope.yarn->factor,
-                                   config.rope.yarn->original_max_positions)
-                     : "");
-  fmt::format_to(
-      out, "residual    {}\n",
-      config.residual == ResidualKind::kPlain
-          ? "plain"
-          : fmt::format("mHC, {} streams, {} Sinkhorn iterations",
-                        config.hyper.num_streams, config.hyper.sinkhorn_iters));
-  fmt::format_to(
-      out, "router      sigmoid, top {} of {}{}, {} shared; experts {} wide, {}\n",
-      moe.experts_per_token, moe.num_experts,
-      moe.num_groups > 1
-          ? fmt::format(" in {} of {} groups", moe.top_groups, moe.num_groups)
-          : "",
-      moe.num_shared_experts, moe.expert_width, ExpertFormatName(moe.expert_dtype));
-  fmt::format_to(out, "linears     {}\n", config.fp8_linears ? "fp8 128x128" : "bf16");
-  fmt::format_to(out, "draft       {}\n",
-                 config.draft == DraftKind::kNone ? "none" : "1 MTP layer");
+  if (config.has_window()) {
+    FormatCompressed(out, config);
+  } else {
+    FormatMla(out, config);
+  }
+  FormatRope(out, "rope", config.rope);
+  if (config.has_window()) {
+    FormatRope(out, "", config.compressed_rope);
+  }
+  fmt::format_to(out, "residual    {}\n", FormatResidual(config));
+  FormatRouter(out, config);
+  fmt::format_to(out, "linears     {}\n", LinearFormatName(config));
+  fmt::format_to(out, "draft       {}\n", FormatDraft(config));
+  if (config.vision.has_value()) {
+    fmt::format_to(out, "vision      {} layers of {}, which are not run: text alone\n",
+                   config.vision->num_layers, config.vision->hidden_size);
+  }
 }
 
 void FormatEngram(Out out, const ModelSummary& summary) {
@@ -158,6 +238,15 @@ void FormatTables(Out out, const ModelSummary& summary) {
   }
 }
 
+// "433 BF16, 417 F32".
+std::string FormatDTypes(const ModelSummary& summary) {
+  std::vector<std::string> parts;
+  for (const auto& [dtype, count] : summary.tensors_by_dtype) {
+    parts.push_back(fmt::format("{} {}", count, DTypeName(dtype)));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 nlohmann::ordered_json ToJson(const TensorTotals& totals) {
   return {{"tensors", totals.num_tensors},
           {"parameters", totals.parameters},
@@ -165,12 +254,17 @@ nlohmann::ordered_json ToJson(const TensorTotals& totals) {
 }
 
 nlohmann::ordered_json ChoicesToJson(const ModelConfig& config) {
+  constexpr std::array<std::string_view, 3> kAttentions = {"mla", "mla_dsa",
+                                                           "compressed"};
+  constexpr std::array<std::string_view, 3> kResiduals = {"plain", "hyper_connections",
+                                                          "hyper_hand_off"};
   return {
-      {"attention", config.attention == AttentionKind::kMlaDsa ? "mla_dsa" : "mla"},
-      {"residual",
-       config.residual == ResidualKind::kPlain ? "plain" : "hyper_connections"},
-      {"router", "sigmoid"},
-      {"draft", config.draft == DraftKind::kNone ? "none" : "mtp"},
+      {"attention", kAttentions[static_cast<size_t>(config.attention)]},
+      {"residual", kResiduals[static_cast<size_t>(config.residual)]},
+      {"router", config.router == RouterKind::kSigmoid ? "sigmoid" : "sqrt_softplus"},
+      {"draft", config.draft == DraftKind::kNone     ? "none"
+                : config.draft == DraftKind::kDspark ? "dspark"
+                                                     : "mtp"},
       {"engram", config.engram.has_value()
                      ? (config.engram->contract == EngramContract::kDemo ? "demo" : "v41")
                      : "none"}};
@@ -227,6 +321,7 @@ ModelSummary SummarizeModel(const ModelConfig& config, EngramRowFormat engram_ro
   for (const ExpectedTensor& tensor : TensorInventory(config, engram_rows)) {
     AddTo(summary.by_kind[static_cast<size_t>(tensor.kind)], tensor);
     AddTo(summary.by_format[static_cast<size_t>(tensor.format)], tensor);
+    ++summary.tensors_by_dtype[tensor.dtype];
     if (tensor.layer >= config.num_layers) {
       AddTo(summary.draft, tensor);
       continue;
@@ -285,6 +380,9 @@ std::string FormatSummary(const ModelSummary& summary) {
   if (summary.draft.num_tensors > 0) {
     line("draft, more", summary.draft);
   }
+  fmt::format_to(out, "tensors     {}: {}\n",
+                 summary.main.num_tensors + summary.draft.num_tensors,
+                 FormatDTypes(summary));
   fmt::format_to(out, "weights     {}\n",
                  summary.digest.empty() ? "none here: sizes are those of the config"
                                         : "checked, digest sha256:" + summary.digest);
@@ -317,6 +415,9 @@ std::string FormatSummaryJson(const ModelSummary& summary) {
       json["formats"][std::string(StorageFormatName(static_cast<StorageFormat>(i)))] =
           ToJson(summary.by_format[i]);
     }
+  }
+  for (const auto& [dtype, count] : summary.tensors_by_dtype) {
+    json["dtypes"][std::string(DTypeName(dtype))] = count;
   }
   json["engram_tables"] = nlohmann::ordered_json::array();
   for (const EngramTableSummary& table : summary.engram_tables) {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -41,8 +42,9 @@ struct ModelSummary {
   // Main and draft together, by TensorKind and by StorageFormat.
   std::array<TensorTotals, kNumTensorKinds> by_kind;
   std::array<TensorTotals, kNumStorageFormats> by_format;
-  // What one token reads in the main model: every tensor in full, except k of E experts,
-  // one row of the embedding and one row per column of each Engram table.
+  std::map<DType, int64_t> tensors_by_dtype;  // how many; those that occur
+  // What one text token reads in the main model: every tensor in full, except k of E
+  // experts, one row of the embedding and one row per column of each Engram table.
   int64_t active_parameters = 0;
   std::vector<EngramTableSummary> engram_tables;
 

@@ -72,6 +72,58 @@ TEST(SummarizeModel, CountsThePublishedModels) {
   EXPECT_EQ(v32.draft.parameters, 11624027648 + 2 * int64_t{129280} * 7168);
 }
 
+// As published: 284 B (13 B active), 1.6 T (49 B active), 763 B with tower and drafter,
+// 196.6 B of them Engram. The exact counts were made independently.
+TEST(SummarizeModel, CountsTheModelsWithEntries) {
+  const ModelSummary flash = SummaryOf("tests/data/configs/deepseek_v4_flash.json");
+  EXPECT_EQ(flash.main.parameters, 284332240471);
+  EXPECT_EQ(flash.active_parameters, 13270105687);
+  EXPECT_EQ(flash.draft.parameters, 6610048891);
+  EXPECT_EQ(flash.main.num_tensors + flash.draft.num_tensors, 69187);
+  EXPECT_EQ(flash.tensors_by_dtype.at(DType::kF8E8M0), 34167);
+  const ModelSummary with_drafter =
+      SummaryOf("tests/data/configs/deepseek_v4_flash_0731.json");
+  EXPECT_EQ(with_drafter.main.parameters, 284332240471);
+  EXPECT_EQ(with_drafter.main.num_tensors, 67612);
+  EXPECT_EQ(with_drafter.draft.num_tensors, 4705);
+  EXPECT_EQ(with_drafter.draft.parameters, 19845850983);
+  const ModelSummary pro = SummaryOf("tests/data/configs/deepseek_v4_pro.json");
+  EXPECT_EQ(pro.main.parameters, 1572997201763);
+  EXPECT_EQ(pro.active_parameters, 48852409187);
+  EXPECT_EQ(pro.draft.parameters, 25840145979);
+  const ModelSummary v41 = SummaryOf("tests/data/configs/deepseek_v4.1_flash.json");
+  EXPECT_EQ(v41.main.parameters, 748494684784 + 485268480);
+  EXPECT_EQ(Parameters(v41, TensorKind::kVision), 485268480);
+  EXPECT_EQ(Parameters(v41, TensorKind::kEngramTable), 196613849600);
+  EXPECT_EQ(v41.active_parameters, 16130606192);
+  EXPECT_EQ(v41.draft.parameters, 14225362530);
+  EXPECT_EQ(v41.main.num_tensors + v41.draft.num_tensors, 96085);
+  EXPECT_THAT(v41.engram_tables, testing::SizeIs(2));
+  EXPECT_EQ(v41.engram_tables.front().row_bytes, 264);
+}
+
+TEST(FormatSummary, ShowsTheChoicesOfModelsWithEntries) {
+  const std::string flash =
+      FormatSummary(SummaryOf("tests/data/configs/deepseek_v4_flash.json"));
+  for (const char* part :
+       {"v4 (deepseek_v4)", "2 of the window alone, 21 of ratio 4, 20 of ratio 128",
+        "indexer 64 heads of 128, top 512", "theta 160000, yarn x16 from 65536",
+        "sqrt-softplus, top 6 of 256", "the first 3 layers by token id",
+        "linears     fp8 128x128", "experts 2048 wide, mxfp4", "1 MTP layer",
+        "tensors     69187: 417 F32, 433 BF16, 375 F8_E4M3, 34167 F8_E8M0, 33792 I8, 3 "
+        "I64"}) {
+    EXPECT_THAT(flash, HasSubstr(part));
+  }
+  const std::string v41 =
+      FormatSummary(SummaryOf("tests/data/configs/deepseek_v4.1_flash.json"));
+  for (const char* part :
+       {"mHC in one pass", "2 of the window alone, 20 of ratio 1, 18 of ratio 2",
+        "DSpark, 3 layers, 5 tokens at once", "linears     fp8 32x32",
+        "vision      32 layers", "384006168 rows x 264 B", "tensors     96085:"}) {
+    EXPECT_THAT(v41, HasSubstr(part));
+  }
+}
+
 TEST(SummarizeModel, EngramRowsAreValuesAndScales) {
   const ModelSummary summary =
       SummaryOf("tests/data/configs/v4_mla_1t_20pct_engram.json");

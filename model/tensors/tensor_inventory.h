@@ -23,8 +23,9 @@ enum class TensorKind {
   kEmbedding,
   kHead,
   kNorm,             // RMS norms outside attention
-  kAttention,        // MLA projections and their norms
-  kIndexer,          // the lightning indexer
+  kAttention,        // projections of attention and their norms
+  kCompressor,       // what makes an entry of several tokens
+  kIndexer,          // the indexer, its compressor too
   kHyperConnection,  // mHC mixes
   kDenseMlp,
   kRouter,
@@ -34,19 +35,21 @@ enum class TensorKind {
   kEngramFusion,  // what turns rows into a change of the streams
   kEngramMap,     // token id -> compressed id
   kDraft,         // what only a draft layer has
+  kVision,        // the vision tower, which is not run
 };
-inline constexpr int kNumTensorKinds = 14;
+inline constexpr int kNumTensorKinds = 16;
 
 // How the values of a tensor are stored; scales have the format of what they scale.
 enum class StorageFormat {
   kF32,
   kBf16,
-  kFp8Blocks,  // F8_E4M3 with F32 scales per 128 x 128
+  kFp8Blocks,  // F8_E4M3 with F32 or E8M0 scales per 128 x 128 or 32 x 32
   kMxfp4,      // two e2m1 codes in an I8, E8M0 scales per row and 32 columns
   kFp8Rows,    // F8_E4M3 with E8M0 scales per row and 32 columns
   kI32,
+  kI64,
 };
-inline constexpr int kNumStorageFormats = 6;
+inline constexpr int kNumStorageFormats = 7;
 
 // "routed expert", "mxfp4"…
 std::string_view TensorKindName(TensorKind kind);
@@ -56,20 +59,25 @@ struct ExpectedTensor {
   std::string name;
   TensorKind kind = TensorKind::kNorm;
   StorageFormat format = StorageFormat::kBf16;
-  int64_t layer = -1;  // -1 for tensors outside layers; num_layers for the draft layer
+  int64_t layer = -1;  // -1 for tensors outside layers; num_layers.. for draft layers
   DType dtype = DType::kBF16;
   std::vector<int64_t> shape;
-  // Values of the model that it holds: 0 for scales and for the Engram map, twice the
-  // elements where two codes share a byte.
+  // Values of the model that it holds: 0 for scales, the Engram map and tables of
+  // experts, twice the elements where two codes share a byte.
   int64_t num_parameters = 0;
   // The first dimension is a limit rather than a size.
   bool rows_are_limit = false;
   // The checkpoint may have it as BF16 instead.
   bool allows_bf16 = false;
+  // False: nobody reads it, and its type and shape may be others.
+  bool is_loaded = true;
 
   // As in the shape; a limit counts in full.
   int64_t num_bytes() const;
 };
+
+// The hashed rows of an Engram layer; scales are beside them, under "….scale".
+std::string EngramTableName(const ModelConfig& config, int64_t layer);
 
 // Engram rows are stored as BF16 or as FP8; config.json does not say which, the
 // checkpoint does.

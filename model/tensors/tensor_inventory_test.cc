@@ -3,83 +3,25 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <fstream>
-#include <functional>
-#include <iterator>
-#include <map>
-#include <set>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "gmock/gmock.h"
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
-#include "nlohmann/json.hpp"
 
-#include "common/status.h"
+#include "model/config/model_config.h"
+#include "model/tensors/checkpoint.h"
+#include "tests/testing/config_documents.h"
+#include "tests/testing/listed_checkpoint.h"
 
 namespace tessera::model {
 namespace {
 
-using nlohmann::json;
-using testing::ElementsAre;
+using tessera::testing::Demo;
+using tessera::testing::ListedCheckpoint;
 
-std::string ReadText(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in.good()) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-// A checkpoint that has names, dtypes and shapes but no bytes.
-class ListedCheckpoint final : public Checkpoint {
- public:
-  explicit ListedCheckpoint(const std::vector<ExpectedTensor>& tensors) {
-    for (const ExpectedTensor& tensor : tensors) {
-      Set(tensor.name, tensor.dtype, tensor.shape);
-    }
-  }
-  void Set(const std::string& name, DType dtype, std::vector<int64_t> shape) {
-    tensors_[name] = {dtype, std::move(shape)};
-    Rename();
-  }
-  void Remove(const std::string& name) {
-    ASSERT_EQ(tensors_.erase(name), 1u) << name;
-    Rename();
-  }
-
-  absl::StatusOr<TensorRef> Find(std::string_view name) const override {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end()) {
-      return StatusF(absl::StatusCode::kNotFound, "no tensor {}", name);
-    }
-    return TensorRef{found->first, found->second.first, found->second.second, {}};
-  }
-  const std::vector<std::string>& names() const override {
-    if (names_.empty()) {
-      for (const auto& [name, tensor] : tensors_) {
-        names_.push_back(name);
-      }
-    }
-    return names_;
-  }
-  uint64_t total_bytes() const override { return 0; }
-  const std::string& digest() const override { return digest_; }
-
- private:
-  void Rename() { names_.clear(); }
-
-  std::map<std::string, std::pair<DType, std::vector<int64_t>>, std::less<>> tensors_;
-  mutable std::vector<std::string> names_;
-  std::string digest_;
-};
-
-ModelConfig DemoConfig(const std::function<void(json&)>& change = [](json&) {}) {
-  json document = json::parse(ReadText("models/demo/config.json"));
-  change(document);
-  return ParseModelConfig(document.dump()).value();
-}
+ModelConfig DemoConfig() { return ParseModelConfig(Demo().dump()).value(); }
 
 TEST(TensorInventory, IsExactlyWhatTheDemoCheckpointHolds) {
   const auto config = LoadModelConfig("models/demo");
@@ -101,7 +43,7 @@ TEST(TensorInventory, IsExactlyWhatTheDemoCheckpointHolds) {
 }
 
 TEST(TensorInventory, IsWhatThePublishedLayoutsHold) {
-  for (const char* family : {"v3", "v3_bf16", "v32"}) {
+  for (const char* family : {"v3", "v3_bf16", "v32", "v4", "v4_0731", "v41"}) {
     const std::string folder = std::string("tests/data/") + family;
     const auto config = LoadModelConfig(folder);
     ASSERT_TRUE(config.ok()) << config.status();
@@ -111,7 +53,7 @@ TEST(TensorInventory, IsWhatThePublishedLayoutsHold) {
         << ValidateCheckpoint(*config, **checkpoint);
     std::vector<std::string> names;
     for (const ExpectedTensor& tensor :
-         TensorInventory(*config, EngramRowFormat::kBf16)) {
+         TensorInventory(*config, DefaultEngramRowFormat(*config))) {
       names.push_back(tensor.name);
     }
     std::sort(names.begin(), names.end());
@@ -119,77 +61,7 @@ TEST(TensorInventory, IsWhatThePublishedLayoutsHold) {
   }
 }
 
-TEST(TensorInventory, TheIndexNormOfV32IsF32OrBf16AndNothingElse) {
-  const auto config = LoadModelConfig("tests/data/v32");
-  ASSERT_TRUE(config.ok()) << config.status();
-  ListedCheckpoint checkpoint(TensorInventory(*config, EngramRowFormat::kBf16));
-  const std::string name = "model.layers.1.self_attn.indexer.k_norm.bias";
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    checkpoint.Set(name, dtype, {128});
-    EXPECT_TRUE(ValidateCheckpoint(*config, checkpoint).ok());
-  }
-  checkpoint.Set(name, DType::kF64, {128});
-  EXPECT_EQ(ValidateCheckpoint(*config, checkpoint).message(),
-            "tensor " + name + ": found F64 [128], expected F32 or BF16 [128]");
-}
-
-TEST(TensorInventory, FormatsFollowTheConfig) {
-  const auto find = [](const ModelConfig& config, const std::string& name) {
-    for (const ExpectedTensor& tensor : TensorInventory(config, EngramRowFormat::kBf16)) {
-      if (tensor.name == name) {
-        return tensor;
-      }
-    }
-    return ExpectedTensor{};
-  };
-  const std::string expert = "model.layers.2.mlp.experts.255.down_proj.";
-  const ModelConfig fp4 = DemoConfig();
-  EXPECT_EQ(find(fp4, expert + "weight").dtype, DType::kI8);
-  EXPECT_THAT(find(fp4, expert + "weight").shape, ElementsAre(192, 16));
-  EXPECT_EQ(find(fp4, expert + "weight").num_parameters, 192 * 32);
-  EXPECT_THAT(find(fp4, expert + "scale").shape, ElementsAre(192, 1));
-  EXPECT_EQ(find(fp4, expert + "scale").num_parameters, 0);
-  const ModelConfig fp8 = DemoConfig([](json& c) { c["expert_dtype"] = "fp8"; });
-  EXPECT_EQ(find(fp8, expert + "weight").dtype, DType::kF8E4M3);
-  EXPECT_THAT(find(fp8, expert + "weight_scale_inv").shape, ElementsAre(2, 1));
-  const ModelConfig bf16 = DemoConfig([](json& c) {
-    c.erase("quantization_config");
-    c.erase("expert_dtype");
-  });
-  EXPECT_EQ(find(bf16, expert + "weight").dtype, DType::kBF16);
-  EXPECT_TRUE(find(bf16, expert + "weight_scale_inv").name.empty());
-  EXPECT_EQ(find(bf16, "model.layers.1.engram.wkv.weight").dtype, DType::kBF16);
-}
-
-TEST(TensorInventory, OptionalPartsComeAndGo) {
-  const auto names = [](const ModelConfig& config) {
-    std::set<std::string> result;
-    for (const ExpectedTensor& tensor : TensorInventory(config, EngramRowFormat::kFp8)) {
-      EXPECT_TRUE(result.insert(tensor.name).second) << tensor.name;
-    }
-    return result;
-  };
-  const std::set<std::string> all = names(DemoConfig());
-  const std::set<std::string> plain = names(DemoConfig([](json& c) {
-    c.erase("engram_layer_ids");
-    c["num_nextn_predict_layers"] = 0;
-    c["n_shared_experts"] = 0;
-  }));
-  EXPECT_TRUE(all.contains("engram.compressed_ids"));
-  EXPECT_TRUE(all.contains("model.layers.5.eh_proj.weight"));
-  EXPECT_FALSE(plain.contains("engram.compressed_ids"));
-  for (const std::string& name : plain) {
-    EXPECT_TRUE(all.contains(name)) << name;
-    EXPECT_EQ(name.find("model.layers.5."), std::string::npos) << name;
-    EXPECT_EQ(name.find("shared_experts"), std::string::npos) << name;
-  }
-  const std::set<std::string> demo =
-      names(DemoConfig([](json& c) { c["engram_contract"] = "demo"; }));
-  EXPECT_EQ(demo.size(), all.size() + 4);
-  EXPECT_TRUE(demo.contains("model.layers.3.engram.conv_norm.weight"));
-}
-
-class ValidateCheckpointTest : public testing::Test {
+class ValidateCheckpointTest : public ::testing::Test {
  protected:
   void ExpectRefused(const std::string& message) const {
     const absl::Status status = ValidateCheckpoint(config_, checkpoint_);
@@ -214,7 +86,8 @@ TEST_F(ValidateCheckpointTest, AcceptsBf16RowsWithoutScales) {
 // shape.
 TEST(ValidateEveryFamily, AnyOneTensorThatIsWrongIsRefusedByName) {
   for (const char* folder :
-       {"models/demo", "tests/data/v3", "tests/data/v3_bf16", "tests/data/v32"}) {
+       {"models/demo", "tests/data/v3", "tests/data/v3_bf16", "tests/data/v32",
+        "tests/data/v4", "tests/data/v4_0731", "tests/data/v41"}) {
     const auto config = LoadModelConfig(folder);
     ASSERT_TRUE(config.ok()) << config.status();
     const std::vector<ExpectedTensor> inventory =
