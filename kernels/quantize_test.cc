@@ -1,51 +1,29 @@
-// The number formats of fake quantisation, value by value, on every backend and
-// instruction set of this machine. That they agree with each other: tests/parity.
+// The number formats of fake quantisation, value by value.
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 
 #include "kernels/kernel_backend.h"
+#include "tests/testing/each_backend.h"
 
 namespace tessera::kernels {
 namespace {
 
-struct Level {
-  std::string backend;
-  std::string isa;
-};
-
-class Quantize : public testing::TestWithParam<Level> {
+class Quantize : public EachBackend {
  protected:
-  void SetUp() override {
-    auto backend = CreateBackend({.name = GetParam().backend, .cpu_isa = GetParam().isa});
-    if (!backend.ok()) {
-      GTEST_SKIP() << backend.status();
-    }
-    backend_ = std::move(*backend);
-    auto stream = backend_->CreateStream();
-    ASSERT_TRUE(stream.ok());
-    stream_ = std::move(*stream);
-  }
-
-  static TensorView ViewOf(std::vector<float>& values) {
-    return {values.data(), DType::kF32, {1, static_cast<int64_t>(values.size())}};
-  }
   std::vector<float> Fp4(std::vector<float> values, Fp4Scale scale) {
-    backend_->FakeQuantizeFp4(*stream_, ViewOf(values), scale);
+    backend_->FakeQuantizeFp4(*stream_, RowOf(values), scale);
     return values;
   }
   std::vector<float> E4M3(std::vector<float> values) {
-    backend_->FakeQuantizeE4M3(*stream_, ViewOf(values));
+    backend_->FakeQuantizeE4M3(*stream_, RowOf(values));
     return values;
   }
-
-  std::unique_ptr<KernelBackend> backend_;
-  std::unique_ptr<Stream> stream_;
+  static TensorView RowOf(std::vector<float>& values) {
+    return Floats(values, {1, static_cast<int64_t>(values.size())});
+  }
 };
 
 using Values = std::vector<float>;
@@ -127,13 +105,7 @@ TEST_P(Quantize, AVectorThatIsNotFiniteBecomesNan) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, Quantize,
-                         testing::Values(Level{"reference", "auto"},
-                                         Level{"cpu", "scalar"}, Level{"cpu", "avx2"},
-                                         Level{"cpu", "avx512"}),
-                         [](const auto& level) {
-                           return level.param.backend + "_" + level.param.isa;
-                         });
+INSTANTIATE_TEST_SUITE_P(Levels, Quantize, EveryLevel(), LevelName);
 
 }  // namespace
 }  // namespace tessera::kernels
