@@ -114,6 +114,7 @@ void BlockManager::MatchTails(PrefixMatch* match) const {
       present = found ? present + 1 : 0;
       longest = present >= num_tails_of_prefix(idx + 1) ? idx + 1 : longest;
     }
+    match->num_shortened = std::ssize(match->blocks) - longest;
     match->blocks.resize(static_cast<size_t>(longest));
     for (int64_t idx = longest - num_tails_of_prefix(longest); idx < longest; ++idx) {
       match->tail_blocks.push_back(tails_.Of(match->blocks[static_cast<size_t>(idx)]));

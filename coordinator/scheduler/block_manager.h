@@ -53,6 +53,7 @@ struct PrefixMatch {
   int64_t num_unreferenced = 0;      // of `blocks`: taking them uses up free blocks
   std::vector<BlockId> tail_blocks;  // of the last of `blocks`
   int64_t num_unreferenced_tails = 0;
+  int64_t num_shortened = 0;  // registered blocks left out for want of tail blocks
 };
 
 // How far the blocks of one sequence are registered. A value that the sequence keeps.

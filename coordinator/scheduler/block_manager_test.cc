@@ -243,6 +243,7 @@ TEST(BlockManagerTails, AMatchIsShortenedToTheLongestPrefixWithItsTailBlocks) {
   PrefixMatch match = manager->Match(content.query());
   EXPECT_EQ(match.blocks.size(), 2u);
   EXPECT_EQ(match.tail_blocks, (std::vector<BlockId>{tails[0], tails[1]}));
+  EXPECT_EQ(match.num_shortened, 2);
   ASSERT_TRUE(manager->AllocateTails(1, &others));
   match = manager->Match(content.query());
   EXPECT_TRUE(match.blocks.empty()) << "no two neighbours are left";
@@ -286,6 +287,24 @@ TEST(BlockManagerTails, ATwinBringsBackATailBlockThatWasEvicted) {
   const PrefixMatch match = manager->Match(content.query());
   EXPECT_EQ(match.blocks.size(), 1u);
   EXPECT_EQ(match.tail_blocks, twin);
+  EXPECT_TRUE(manager->CheckInvariants().ok());
+}
+
+TEST(BlockManagerTails, ATailBlockOfContentThatWasEvictedIsNotKept) {
+  auto manager = MakeWithTails(3);
+  const Content content("t", {1, 2, 3, 4});
+  std::vector<BlockId> blocks;
+  std::vector<BlockId> tails;
+  ASSERT_TRUE(manager->Allocate(1, &blocks));
+  ASSERT_TRUE(manager->AllocateTails(1, &tails));
+  PrefixCursor cursor;
+  manager->Register(content.query(), blocks[0], &cursor);
+  manager->Release(blocks);
+  std::vector<BlockId> others;
+  ASSERT_TRUE(manager->Allocate(16, &others));
+  manager->KeepTail(cursor, tails[0]);
+  manager->ReleaseTails(tails);
+  EXPECT_EQ(manager->tail_pool().num_cached(), 0);
   EXPECT_TRUE(manager->CheckInvariants().ok());
 }
 

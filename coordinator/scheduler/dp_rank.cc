@@ -1,7 +1,11 @@
 #include "coordinator/scheduler/dp_rank.h"
 
 #include <algorithm>
+#include <span>
+#include <string_view>
 #include <utility>
+
+#include "absl/functional/function_ref.h"
 
 #include "common/check.h"
 #include "common/status.h"
@@ -25,6 +29,34 @@ const proto::SampledToken* FindSample(const proto::StepResult& result, uint32_t 
   return found == result.sampled.end() ? nullptr : &*found;
 }
 
+// References that sequences and plans hold, counted anew.
+class ReferenceCounts {
+ public:
+  explicit ReferenceCounts(int64_t num_blocks)
+      : counts_(static_cast<size_t>(num_blocks), 0) {}
+
+  void Add(const std::vector<BlockId>& blocks) {
+    for (const BlockId block : blocks) {
+      ++counts_[block];
+    }
+  }
+
+  absl::Status Compare(std::string_view kind,
+                       absl::FunctionRef<int32_t(BlockId)> held) const {
+    for (size_t block = 0; block < counts_.size(); ++block) {
+      const int32_t count = held(static_cast<BlockId>(block));
+      if (counts_[block] != count) {
+        return InternalF("{} {} has {} references, expected {}", kind, block, count,
+                         counts_[block]);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  std::vector<int32_t> counts_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DpRank>> DpRank::Create(const SchedulerOptions& options,
@@ -33,7 +65,9 @@ absl::StatusOr<std::unique_ptr<DpRank>> DpRank::Create(const SchedulerOptions& o
       std::unique_ptr<BlockManager> blocks,
       BlockManager::Create({.num_blocks = options.num_blocks,
                             .block_size = options.block_size,
-                            .enable_prefix_caching = options.enable_prefix_caching}));
+                            .enable_prefix_caching = options.enable_prefix_caching,
+                            .num_tail_blocks = options.num_tail_blocks,
+                            .tail_tokens = options.tail_tokens}));
   return std::unique_ptr<DpRank>(new DpRank(options, dp_rank, std::move(blocks)));
 }
 
@@ -64,7 +98,7 @@ void DpRank::BeginPlan(proto::StepPlan* plan) {
   TESSERA_CHECK(plan_ == nullptr);
   plan_ = plan;
   budget_ = options_.max_num_batched_tokens;
-  num_awaiting_blocks_ = 0;
+  num_awaited_blocks_ = num_awaited_tails_ = 0;
   totals_ = RankStepTotals();
   in_flight_.push_back({.step = plan->step, .work = {}});
   in_flight_.back().work.reserve(running_.size());
@@ -75,10 +109,10 @@ void DpRank::PlanDecodes(std::vector<Sequence*>* preempted) {
   // Victims leave from the end of `running_`, so indices before `i` stay valid.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* sequence = running_[i];
-    if (sequence->prefilling || !sequence->plannable()) {
+    if (!sequence->prefilling && !sequence->plannable()) {
       continue;
     }
-    if (!EnsureDecodeBlock(sequence, preempted)) {
+    if (!EnsureBlocks(sequence, preempted) || sequence->prefilling) {
       continue;
     }
     const bool from_sample = sequence->num_known() == 0;
@@ -91,13 +125,16 @@ void DpRank::PlanDecodes(std::vector<Sequence*>* preempted) {
   }
 }
 
-bool DpRank::EnsureDecodeBlock(Sequence* sequence, std::vector<Sequence*>* preempted) {
-  if (sequence->planned < std::ssize(sequence->blocks) * options_.block_size) {
-    return true;
-  }
-  while (blocks_->num_free() == 0) {
-    if (num_deferred_blocks() > num_awaiting_blocks_) {
-      ++num_awaiting_blocks_;
+bool DpRank::EnsureBlocks(Sequence* sequence, std::vector<Sequence*>* preempted) {
+  const int64_t block_size = options_.block_size;
+  const int64_t blocks =
+      sequence->planned < std::ssize(sequence->blocks) * block_size ? 0 : 1;
+  const int64_t tails =
+      !blocks_->has_tails() || sequence->planned < sequence->tail.end() * block_size ? 0
+                                                                                     : 1;
+  while (blocks_->num_free() < blocks || blocks_->tail_pool().num_free() < tails) {
+    if (AwaitBlocks(std::max<int64_t>(0, blocks - blocks_->num_free()),
+                    std::max<int64_t>(0, tails - blocks_->tail_pool().num_free()))) {
       return false;
     }
     Sequence* victim = running_.back();
@@ -107,9 +144,38 @@ bool DpRank::EnsureDecodeBlock(Sequence* sequence, std::vector<Sequence*>* preem
       return false;
     }
   }
-  TESSERA_CHECK(blocks_->Allocate(1, &sequence->blocks));
-  plan_->appends.push_back({.slot = sequence->slot, .blocks = {sequence->blocks.back()}});
+  TESSERA_CHECK(blocks_->AllocateTails(tails, &sequence->tail.blocks));
+  if (sequence->prefilling) {
+    return true;  // Its chunk names the tail block.
+  }
+  const auto num_named = std::ssize(sequence->blocks);
+  TESSERA_CHECK(blocks_->Allocate(blocks, &sequence->blocks));
+  proto::BlockAppend append{
+      .slot = sequence->slot,
+      .blocks = {sequence->blocks.begin() + num_named, sequence->blocks.end()},
+      .tail_blocks = TakeUnnamedTail(sequence)};
+  if (!append.blocks.empty() || !append.tail_blocks.empty()) {
+    plan_->appends.push_back(std::move(append));
+  }
   return true;
+}
+
+bool DpRank::AwaitBlocks(int64_t num_blocks, int64_t num_tails) {
+  if (num_awaited_blocks_ + num_blocks > num_deferred_blocks() ||
+      num_awaited_tails_ + num_tails > num_deferred_tails()) {
+    return false;
+  }
+  num_awaited_blocks_ += num_blocks;
+  num_awaited_tails_ += num_tails;
+  return true;
+}
+
+std::vector<BlockId> DpRank::TakeUnnamedTail(Sequence* sequence) {
+  TailTable& tail = sequence->tail;
+  std::vector<BlockId> unnamed(tail.blocks.end() - (tail.end() - tail.num_named),
+                               tail.blocks.end());
+  tail.num_named = tail.end();
+  return unnamed;
 }
 
 void DpRank::PlanPrefills() {
@@ -123,9 +189,31 @@ void DpRank::PlanPrefills() {
   }
 }
 
+int64_t DpRank::ExtendTail(Sequence* sequence, int64_t count) {
+  if (!blocks_->has_tails()) {
+    return count;
+  }
+  TailTable& tail = sequence->tail;
+  const int64_t block_size = options_.block_size;
+  const int64_t wanted = CeilDiv(sequence->planned + count, block_size) - tail.end();
+  // As with admissions, one for each running sequence is kept back.
+  const int64_t spare = blocks_->tail_pool().num_free() - std::ssize(running_);
+  const int64_t given = std::clamp<int64_t>(spare, 0, std::max<int64_t>(0, wanted));
+  TESSERA_CHECK(blocks_->AllocateTails(given, &tail.blocks));
+  return std::min(count, tail.end() * block_size - sequence->planned);
+}
+
 void DpRank::PlanChunk(Sequence* sequence) {
-  const int64_t count = std::min(budget_, sequence->num_known());
+  const int64_t count = ExtendTail(sequence, std::min(budget_, sequence->num_known()));
+  if (count == 0) {
+    return;  // It waits for tail blocks.
+  }
   TESSERA_CHECK_LT(0, count);
+  std::vector<BlockId> tail_blocks = TakeUnnamedTail(sequence);
+  if (!tail_blocks.empty()) {
+    plan_->appends.push_back(
+        {.slot = sequence->slot, .blocks = {}, .tail_blocks = std::move(tail_blocks)});
+  }
   const bool last = count == sequence->num_known();
   proto::SlotWork work{
       .slot = sequence->slot, .from_sample = false, .sample = last, .tokens = {}};
@@ -161,6 +249,13 @@ int64_t DpRank::blocks_for_admission(const PrefixMatch& match) const {
   return blocks_->num_free() - match.num_unreferenced - std::ssize(running_);
 }
 
+bool DpRank::HasTailRoom(const PrefixMatch& match) const {
+  return !blocks_->has_tails() || blocks_->tail_pool().num_free() -
+                                          match.num_unreferenced_tails -
+                                          std::ssize(running_) >
+                                      0;
+}
+
 uint32_t DpRank::TakeSlot() {
   TESSERA_CHECK(!free_slots_.empty());
   const uint32_t slot = free_slots_.back();
@@ -177,6 +272,11 @@ void DpRank::Admit(Sequence* sequence, const PrefixMatch& match) {
   // All known tokens get their blocks at once: chunks never wait for blocks half way.
   const int64_t wanted = CeilDiv(sequence->num_tokens(), options_.block_size);
   TESSERA_CHECK(blocks_->Allocate(wanted - std::ssize(match.blocks), &sequence->blocks));
+  TailTable& tail = sequence->tail;
+  tail.begin = std::ssize(match.blocks) - std::ssize(match.tail_blocks);
+  tail.blocks = match.tail_blocks;
+  TESSERA_CHECK(blocks_->AllocateTails(blocks_->has_tails() ? 1 : 0, &tail.blocks));
+  tail.num_named = tail.end();
   const int64_t start = std::ssize(match.blocks) * options_.block_size;
   sequence->planned = sequence->computed = start;
   sequence->cached_tokens = std::min(start, sequence->prompt_length);
@@ -191,6 +291,8 @@ void DpRank::Admit(Sequence* sequence, const PrefixMatch& match) {
       .history = {sequence->tokens.begin(), sequence->tokens.begin() + start},
       .prompt_length = static_cast<uint32_t>(sequence->prompt_length),
       .blocks = sequence->blocks,
+      .tail_begin = blocks_->has_tails() ? static_cast<uint32_t>(tail.begin) : 0,
+      .tail_blocks = tail.blocks,
       .sampling = sequence->spec.sampling};
   plan_->admissions.push_back(std::move(admission));
   PlanChunk(sequence);
@@ -198,7 +300,9 @@ void DpRank::Admit(Sequence* sequence, const PrefixMatch& match) {
 
 void DpRank::AdmitProbe(int32_t token) {
   std::vector<BlockId> blocks;
+  std::vector<BlockId> tail_blocks;
   TESSERA_CHECK(blocks_->Allocate(1, &blocks));
+  TESSERA_CHECK(blocks_->AllocateTails(blocks_->has_tails() ? 1 : 0, &tail_blocks));
   const uint32_t slot = TakeSlot();
   proto::SamplingParams greedy;
   greedy.temperature = 0;
@@ -206,6 +310,8 @@ void DpRank::AdmitProbe(int32_t token) {
                                .history = {},
                                .prompt_length = 1,
                                .blocks = blocks,
+                               .tail_begin = 0,
+                               .tail_blocks = tail_blocks,
                                .sampling = greedy});
   plan_->work.push_back(
       {.slot = slot, .from_sample = false, .sample = true, .tokens = {token}});
@@ -217,7 +323,9 @@ void DpRank::AdmitProbe(int32_t token) {
   // The next plan names the release before it can name the slot again.
   probe_slots_.push_back(slot);
   free_slots_.push_back(slot);
-  deferred_.push_back({.step = plan_->step, .blocks = std::move(blocks)});
+  deferred_.push_back({.step = plan_->step,
+                       .blocks = std::move(blocks),
+                       .tail_blocks = std::move(tail_blocks)});
   totals_ = {.num_tokens = 1, .num_prefill_tokens = 1, .num_sequences = 1};
 }
 
@@ -236,25 +344,51 @@ void DpRank::Remove(Sequence* sequence) {
   pending_releases_.push_back(sequence->slot);
   free_slots_.push_back(sequence->slot);
   ReleaseBlocks(sequence);
-  sequence->dp_rank = -1;
-  sequence->planned = sequence->computed = 0;
-  sequence->prefilling = false;
+  sequence->LeaveRank();
 }
 
 void DpRank::ReleaseBlocks(Sequence* sequence) {
   if (sequence->steps_in_flight > 0) {
-    deferred_.push_back(
-        {.step = sequence->last_step, .blocks = std::move(sequence->blocks)});
+    deferred_.push_back({.step = sequence->last_step,
+                         .blocks = std::move(sequence->blocks),
+                         .tail_blocks = std::move(sequence->tail.blocks)});
   } else {
     blocks_->Release(sequence->blocks);
+    blocks_->ReleaseTails(sequence->tail.blocks);
   }
-  sequence->blocks.clear();
+}
+
+int64_t DpRank::FirstTail(int64_t position) const {
+  return std::max<int64_t>(0, position - options_.tail_tokens) / options_.block_size;
+}
+
+void DpRank::ReleasePassedTail(Sequence* sequence) {
+  TailTable& tail = sequence->tail;
+  const int64_t count = FirstTail(sequence->computed) - tail.begin;
+  if (!blocks_->has_tails() || count <= 0) {
+    return;
+  }
+  blocks_->ReleaseTails(std::span(tail.blocks).first(static_cast<size_t>(count)));
+  tail.blocks.erase(tail.blocks.begin(), tail.blocks.begin() + count);
+  tail.begin += count;
 }
 
 int64_t DpRank::num_deferred_blocks() const {
   int64_t count = 0;
   for (const DeferredRelease& release : deferred_) {
     count += std::ssize(release.blocks);
+  }
+  return count;
+}
+
+int64_t DpRank::num_deferred_tails() const {
+  int64_t count = 0;
+  for (const DeferredRelease& release : deferred_) {
+    count += std::ssize(release.tail_blocks);
+  }
+  // And those that running sequences leave behind with their steps in flight.
+  for (const Sequence* sequence : running_) {
+    count += std::max<int64_t>(0, FirstTail(sequence->planned) - sequence->tail.begin);
   }
   return count;
 }
@@ -323,6 +457,7 @@ void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
     if (sequence->running()) {
       sequence->computed += work.num_tokens;
       RegisterFilled(hash, sequence);
+      ReleasePassedTail(sequence);
     }
   }
   std::erase_if(deferred_, [&](const DeferredRelease& release) {
@@ -330,6 +465,7 @@ void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
       return false;
     }
     blocks_->Release(release.blocks);
+    blocks_->ReleaseTails(release.tail_blocks);
     return true;
   });
 }
@@ -345,6 +481,12 @@ void DpRank::RegisterFilled(const PrefixHash& hash, Sequence* sequence) {
   while (sequence->cursor.num_blocks < num_full && !sequence->cursor.broken) {
     const auto idx = static_cast<size_t>(sequence->cursor.num_blocks);
     blocks_->Register(query, sequence->blocks[idx], &sequence->cursor);
+    if (blocks_->has_tails()) {
+      // Still there: it holds a token of the step that was just accepted.
+      blocks_->KeepTail(
+          sequence->cursor,
+          sequence->tail.blocks.at(idx - static_cast<size_t>(sequence->tail.begin)));
+    }
   }
 }
 
@@ -361,30 +503,42 @@ bool DpRank::has_work() const {
                      [](const Sequence* sequence) { return sequence->plannable(); });
 }
 
+absl::Status DpRank::CheckTable(const Sequence& sequence) const {
+  if (sequence.planned > std::ssize(sequence.blocks) * options_.block_size) {
+    return InternalF("sequence {} planned {} tokens in {} blocks", sequence.spec.id,
+                     sequence.planned, sequence.blocks.size());
+  }
+  const TailTable& tail = sequence.tail;
+  if (blocks_->has_tails() &&
+      (sequence.planned > tail.num_named * options_.block_size ||
+       tail.num_named > tail.end() || tail.begin != FirstTail(sequence.computed))) {
+    return InternalF(
+        "sequence {} with {} computed and {} planned tokens holds tail blocks {} to {}, "
+        "named up to {}",
+        sequence.spec.id, sequence.computed, sequence.planned, tail.begin, tail.end(),
+        tail.num_named);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status DpRank::CheckInvariants() const {
   TESSERA_RETURN_IF_ERROR(blocks_->CheckInvariants());
-  std::vector<int32_t> references(static_cast<size_t>(options_.num_blocks), 0);
+  ReferenceCounts blocks(blocks_->num_blocks());
+  ReferenceCounts tails(blocks_->tail_pool().num_blocks());
   for (const Sequence* sequence : running_) {
-    if (sequence->planned > std::ssize(sequence->blocks) * options_.block_size) {
-      return InternalF("sequence {} planned {} tokens in {} blocks", sequence->spec.id,
-                       sequence->planned, sequence->blocks.size());
-    }
-    for (const BlockId block : sequence->blocks) {
-      ++references[block];
-    }
+    TESSERA_RETURN_IF_ERROR(CheckTable(*sequence));
+    blocks.Add(sequence->blocks);
+    tails.Add(sequence->tail.blocks);
   }
   for (const DeferredRelease& release : deferred_) {
-    for (const BlockId block : release.blocks) {
-      ++references[block];
-    }
+    blocks.Add(release.blocks);
+    tails.Add(release.tail_blocks);
   }
-  for (size_t block = 0; block < references.size(); ++block) {
-    const int32_t held = blocks_->reference_count(static_cast<BlockId>(block));
-    if (references[block] != held) {
-      return InternalF("block {} has {} references, expected {}", block, held,
-                       references[block]);
-    }
-  }
+  TESSERA_RETURN_IF_ERROR(blocks.Compare(
+      "block", [this](BlockId block) { return blocks_->reference_count(block); }));
+  TESSERA_RETURN_IF_ERROR(tails.Compare("tail block", [this](BlockId block) {
+    return blocks_->tail_pool().reference_count(block);
+  }));
   const int64_t num_slots =
       std::min(options_.max_num_seqs, options_.max_num_batched_tokens);
   if (std::ssize(free_slots_) + std::ssize(running_) != num_slots) {

@@ -1,7 +1,12 @@
-// DpRank: one data-parallel rank as the scheduler sees it: slots, KV blocks, the running
-// sequences in scheduling order, and the plan under construction. The Scheduler decides
-// who enters; DpRank writes the plan, makes room for decodes by preemption, and gives
-// blocks back once no plan in flight names them.
+// DpRank: one data-parallel rank as the scheduler sees it: slots, KV blocks and tail
+// blocks, the running sequences in scheduling order, and the plan under construction. The
+// Scheduler decides who enters; DpRank writes the plan, makes room for decodes by
+// preemption, and gives blocks back once no plan in flight names them.
+//
+// Tail blocks: a step of positions [p, q) sees rows of [p - tail_tokens, q). A sequence
+// therefore holds the tail blocks of [computed - tail_tokens, planned) at least: those
+// before are given back when a step is accepted, since every plan in flight is about
+// positions from `computed` on.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_DP_RANK_H_
 #define TESSERA_COORDINATOR_SCHEDULER_DP_RANK_H_
 
@@ -51,20 +56,25 @@ class DpRank {
   // Opens `plan`, which must stay valid until EndPlan.
   void BeginPlan(proto::StepPlan* plan);
 
-  // One token for every sequence that decodes, best first. Those without a block preempt
-  // the worst sequence, themselves included, unless blocks are about to come free.
-  // Preempted ones have left the rank and are appended to `preempted`.
+  // One token for every sequence that decodes, and the tail block of the next token for
+  // every one that prefills, best first. Those without a block preempt the worst
+  // sequence, themselves included, unless blocks are about to come free. Preempted ones
+  // have left the rank and are appended to `preempted`.
   void PlanDecodes(std::vector<Sequence*>* preempted);
 
-  // The rest of the step's tokens for running sequences that still prefill, best first.
+  // The rest of the step's tokens for running sequences that still prefill, best first;
+  // no more of each than there are tail blocks for.
   void PlanPrefills();
 
   // Admits `sequence` with the match that `Match` gave in this plan, and plans its first
-  // chunk. The caller has checked `has_room` and `blocks_for_admission`.
+  // chunk. The caller has checked `has_room`, `blocks_for_admission` and HasTailRoom.
   void Admit(Sequence* sequence, const PrefixMatch& match);
 
   // Plans a probe of one token; the caller has checked CanProbe.
-  bool CanProbe() const { return has_free_slot() && blocks_->num_free() > 0; }
+  bool CanProbe() const {
+    return has_free_slot() && blocks_->num_free() > 0 &&
+           (!blocks_->has_tails() || blocks_->tail_pool().num_free() > 0);
+  }
   void AdmitProbe(int32_t token);
 
   // Closes the plan.
@@ -81,6 +91,9 @@ class DpRank {
   // each running sequence is kept back, so that an admission is not followed by a
   // preemption at once.
   int64_t blocks_for_admission(const PrefixMatch& match) const;
+
+  // Whether an admission with `match` finds a tail block for its first token, likewise.
+  bool HasTailRoom(const PrefixMatch& match) const;
 
   // Takes a running sequence off: slot and blocks go back.
   void Remove(Sequence* sequence);
@@ -111,20 +124,35 @@ class DpRank {
   struct DeferredRelease {
     uint64_t step = 0;  // the last that names them
     std::vector<BlockId> blocks;
+    std::vector<BlockId> tail_blocks;
   };
 
   DpRank(const SchedulerOptions& options, int dp_rank,
          std::unique_ptr<BlockManager> blocks);
 
   uint32_t TakeSlot();
-  // Plans as many known tokens as the step has left.
+  // Plans as many known tokens as the step and the tail blocks have left.
   void PlanChunk(Sequence* sequence);
+  // Of `count` tokens from `planned` on, how many have tail blocks after giving the
+  // sequence more of the spare ones.
+  int64_t ExtendTail(Sequence* sequence, int64_t count);
   void RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_tokens);
-  // Makes the block for position `planned` exist. False: not in this step.
-  bool EnsureDecodeBlock(Sequence* sequence, std::vector<Sequence*>* preempted);
+  // Makes the block and the tail block for position `planned` exist. False: not in this
+  // step.
+  bool EnsureBlocks(Sequence* sequence, std::vector<Sequence*>* preempted);
+  // Whether what is short comes free with the steps in flight; if so, it is spoken for.
+  bool AwaitBlocks(int64_t num_blocks, int64_t num_tails);
+  // The tail blocks of `sequence` that no plan has named, which now does.
+  std::vector<BlockId> TakeUnnamedTail(Sequence* sequence);
   void RegisterFilled(const PrefixHash& hash, Sequence* sequence);
+  // Gives back the tail blocks that no token from `computed` on sees.
+  void ReleasePassedTail(Sequence* sequence);
   void ReleaseBlocks(Sequence* sequence);
+  // Index of the first tail block that the token at `position` sees.
+  int64_t FirstTail(int64_t position) const;
   int64_t num_deferred_blocks() const;
+  int64_t num_deferred_tails() const;
+  absl::Status CheckTable(const Sequence& sequence) const;
 
   const SchedulerOptions options_;
   const int dp_rank_;
@@ -142,8 +170,9 @@ class DpRank {
   proto::StepPlan* plan_ = nullptr;
   RankStepTotals totals_;
   int64_t budget_ = 0;  // tokens left
-  int64_t num_awaiting_blocks_ =
-      0;  // sequences that sit this step out for blocks to come
+  // Blocks and tail blocks to come for which sequences sit this step out.
+  int64_t num_awaited_blocks_ = 0;
+  int64_t num_awaited_tails_ = 0;
 };
 
 }  // namespace tessera::coordinator

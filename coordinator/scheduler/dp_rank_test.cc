@@ -132,6 +132,115 @@ TEST_F(DpRankTest, ADecodeWithoutABlockPreemptsTheNewestOnlyOnce) {
   EXPECT_EQ(plan->work.size(), 2u);
 }
 
+// A token sees the three before it: the token at 7 is the first that does not see
+// block 0.
+class DpRankTailTest : public DpRankTest {
+ protected:
+  void Create(int64_t num_tail_blocks) {
+    SchedulerOptions options = SmallOptions();
+    options.max_model_len = 64;
+    options.num_blocks = 32;
+    options.num_tail_blocks = num_tail_blocks;
+    options.tail_tokens = 3;
+    rank_ = *DpRank::Create(options, 3);
+  }
+
+  int64_t num_free_tails() const { return rank_->blocks().tail_pool().num_free(); }
+};
+
+TEST_F(DpRankTailTest, ChunksAreCutToTheTailBlocksThatThereAre) {
+  Create(4);
+  auto sequence = MakeSequence(1, 20);
+  proto::StepPlan* plan = Begin();
+  rank_->Admit(sequence.get(), {});
+  rank_->EndPlan();
+  EXPECT_EQ(plan->admissions.at(0).blocks.size(), 5u);
+  EXPECT_EQ(plan->admissions.at(0).tail_blocks.size(), 1u);
+  EXPECT_EQ(plan->appends.at(0).tail_blocks.size(), 1u);
+  EXPECT_EQ(plan->work.at(0).tokens.size(), 8u);
+  // Ahead of the answer: one block is kept back, the chunk ends with the other.
+  plan = Begin();
+  EXPECT_TRUE(PlanDecodes().empty());
+  rank_->PlanPrefills();
+  rank_->EndPlan();
+  EXPECT_EQ(plan->appends.at(0).tail_blocks.size(), 1u);
+  EXPECT_EQ(plan->work.at(0).tokens.size(), 4u);
+}
+
+TEST_F(DpRankTailTest, BlocksThatNoTokenToComeSeesAreGivenBackOnceAccepted) {
+  Create(8);
+  auto sequence = MakeSequence(1, 7);
+  Begin();
+  rank_->Admit(sequence.get(), {});
+  rank_->EndPlan();
+  EXPECT_EQ(num_free_tails(), 6);
+  Begin();
+  EXPECT_TRUE(PlanDecodes().empty());
+  rank_->EndPlan();
+  EXPECT_EQ(num_free_tails(), 6) << "both steps are in flight";
+  Accept();
+  EXPECT_EQ(sequence->tail.begin, 1);
+  EXPECT_EQ(num_free_tails(), 7);
+  rank_->Remove(sequence.get());
+  EXPECT_EQ(num_free_tails(), 7) << "the second step still reads its blocks";
+  Accept();
+  EXPECT_EQ(num_free_tails(), 8);
+}
+
+TEST_F(DpRankTailTest, ADecodeWithoutATailBlockPreemptsTheNewestOnlyOnce) {
+  Create(4);
+  auto older = MakeSequence(1, 4);
+  auto newer = MakeSequence(2, 4);
+  auto newest = MakeSequence(3, 4);
+  Begin();
+  rank_->Admit(older.get(), {});
+  rank_->Admit(newer.get(), {});
+  rank_->EndPlan();
+  Begin();
+  rank_->Admit(newest.get(), {});
+  rank_->EndPlan();
+  Accept();
+  // As above: `newer` waits for the tail block that `newest` leaves behind.
+  proto::StepPlan* plan = Begin();
+  EXPECT_EQ(PlanDecodes(), std::vector<Sequence*>{newest.get()});
+  rank_->EndPlan();
+  EXPECT_EQ(plan->work.size(), 1u);
+  Accept();
+  plan = Begin();
+  EXPECT_TRUE(PlanDecodes().empty());
+  rank_->EndPlan();
+  EXPECT_EQ(plan->work.size(), 2u);
+}
+
+TEST_F(DpRankTailTest, TheBestPromptGetsItsTailBlockBeforeWorseDecodes) {
+  Create(3);
+  auto best = MakeSequence(1, 12);
+  auto worse = MakeSequence(2, 4);
+  Begin();
+  rank_->Admit(worse.get(), {});
+  rank_->Admit(best.get(), {});
+  rank_->EndPlan();
+  Accept();
+  proto::StepPlan* plan = Begin();
+  EXPECT_EQ(PlanDecodes(), std::vector<Sequence*>{worse.get()});
+  rank_->PlanPrefills();
+  rank_->EndPlan();
+  EXPECT_EQ(plan->work.at(0).slot, best->slot);
+  EXPECT_EQ(plan->work.at(0).tokens.size(), 4u);
+}
+
+TEST_F(DpRankTailTest, AnAdmissionLeavesATailBlockToEachRunningSequence) {
+  Create(3);
+  auto sequence = MakeSequence(1, 4);
+  Begin();
+  rank_->Admit(sequence.get(), {});
+  EXPECT_TRUE(rank_->HasTailRoom({}));
+  PrefixMatch match;
+  match.num_unreferenced_tails = 1;
+  EXPECT_FALSE(rank_->HasTailRoom(match));
+  rank_->EndPlan();
+}
+
 TEST_F(DpRankTest, AnswersInAnyOrderOfSlotsAreTakenAndWrongOnesRefused) {
   auto first = MakeSequence(1, 2);
   auto second = MakeSequence(2, 3);

@@ -96,6 +96,7 @@ class GroupScheduler final : public Scheduler {
   mutable absl::Time earliest_deadline_ = absl::InfiniteFuture();
   uint64_t prefix_query_tokens_ = 0;
   uint64_t prefix_hit_tokens_ = 0;
+  uint64_t prefix_shortened_tokens_ = 0;
   uint64_t preemptions_ = 0;
 };
 
@@ -264,6 +265,9 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
       continue;
     }
     matches[i] = ranks_[i]->Match(*sequence);
+    if (!ranks_[i]->HasTailRoom(matches[i])) {
+      continue;
+    }
     loads[i] = {.has_free_slot = true,
                 .pending_tokens = ranks_[i]->pending_tokens(),
                 .num_sequences = std::ssize(ranks_[i]->running()),
@@ -280,6 +284,8 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
   ranks_[idx]->Admit(sequence, matches[idx]);
   prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
   prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
+  prefix_shortened_tokens_ +=
+      static_cast<uint64_t>(matches[idx].num_shortened * options_.block_size);
   return true;
 }
 
@@ -352,10 +358,7 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
   for (const auto& rank : ranks_) {
     const std::vector<Sequence*> running = rank->running();
     for (Sequence* sequence : running) {
-      sequence->dp_rank = -1;
-      sequence->blocks.clear();
-      sequence->prefilling = false;
-      sequence->planned = sequence->computed = 0;
+      sequence->LeaveRank();
       AddWaiting(sequence);
     }
     rank->Reset();
@@ -380,9 +383,13 @@ SchedulerStats GroupScheduler::stats() const {
     stats.blocks_total += rank->blocks().num_blocks();
     stats.blocks_used += rank->blocks().num_used();
     stats.blocks_cached += rank->blocks().num_cached();
+    stats.tail_blocks_total += rank->blocks().tail_pool().num_blocks();
+    stats.tail_blocks_used += rank->blocks().tail_pool().num_used();
+    stats.tail_blocks_cached += rank->blocks().tail_pool().num_cached();
   }
   stats.prefix_query_tokens = prefix_query_tokens_;
   stats.prefix_hit_tokens = prefix_hit_tokens_;
+  stats.prefix_shortened_tokens = prefix_shortened_tokens_;
   stats.preemptions = preemptions_;
   return stats;
 }

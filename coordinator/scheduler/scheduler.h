@@ -4,14 +4,19 @@
 // per DP rank and step; it takes the results back. It does no I/O, starts no thread and
 // reads no clock.
 //
+// Blocks and tail blocks: a sequence has all blocks of its known tokens from its
+// admission on. Tail blocks, which hold rows of the last tokens only, it gets with each
+// chunk, which is cut to those that there are; it gives them back when the steps that
+// could see them were accepted.
+//
 // Run-ahead: Plan(n + 1) may be called before Accept(n). A sequence that sampled in step
 // n is then planned with `from_sample`; if Accept(n) finds that it stopped, the token of
 // step n + 1 is dropped when it arrives and its blocks are freed only after the last plan
 // that names them was accepted.
 //
 // Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished.
-// Preempted (no free block): back to the front of the waiting queue, to be recomputed
-// from prompt + generated tokens.
+// Preempted (no free block or tail block): back to the front of the waiting queue, to be
+// recomputed from prompt + generated tokens.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
@@ -79,8 +84,13 @@ struct SchedulerStats {
   int64_t blocks_total = 0;   // over all DP ranks
   int64_t blocks_used = 0;    // referenced by a sequence
   int64_t blocks_cached = 0;  // free, with reusable content
+  int64_t tail_blocks_total = 0;
+  int64_t tail_blocks_used = 0;
+  int64_t tail_blocks_cached = 0;
   uint64_t prefix_query_tokens = 0;
   uint64_t prefix_hit_tokens = 0;
+  // Cached, yet computed again since their tail blocks were gone.
+  uint64_t prefix_shortened_tokens = 0;
   uint64_t preemptions = 0;
 };
 

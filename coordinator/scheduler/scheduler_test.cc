@@ -63,7 +63,9 @@ class Harness {
           .block_size = options.block_size,
           .max_num_seqs = options.max_num_seqs,
           .max_num_batched_tokens = options.max_num_batched_tokens,
-          .vocab_size = kVocabSize});
+          .vocab_size = kVocabSize,
+          .num_tail_blocks = options.num_tail_blocks,
+          .tail_tokens = options.tail_tokens});
     }
   }
 
@@ -407,6 +409,56 @@ TEST(Scheduler, RefusesResultsThatDoNotAnswerThePlan) {
   bad.sampled.push_back(bad.sampled[0]);
   EXPECT_TRUE(refused(bad));
   EXPECT_FALSE(refused(good));
+}
+
+TEST(SchedulerTails, APrefixHitNeedsTheTailBlocksOfItsEnd) {
+  SchedulerOptions options = SmallOptions();
+  options.num_tail_blocks = 4;
+  options.tail_tokens = 3;
+  Harness harness(options);
+  Scheduler& scheduler = harness.scheduler();
+  ASSERT_THAT(scheduler.Enqueue(MakeSpec(1, Numbers(0, 16), 1)), IsOk());
+  harness.Drain();
+  EXPECT_EQ(scheduler.stats().tail_blocks_cached, 4);
+  const SequenceSpec hit = MakeSpec(2, Numbers(0, 17), 3);
+  ASSERT_THAT(scheduler.Enqueue(hit), IsOk());
+  harness.Plan();
+  EXPECT_EQ(scheduler.cached_tokens(2), 16);
+  harness.Drain();
+  EXPECT_EQ(harness.generated(2), Oracle(hit, 3));
+  // Another prompt takes all tail blocks; the blocks themselves stay.
+  ASSERT_THAT(scheduler.Enqueue(MakeSpec(3, Numbers(100, 20), 1)), IsOk());
+  harness.Drain();
+  const SequenceSpec miss = MakeSpec(4, Numbers(0, 17), 3);
+  ASSERT_THAT(scheduler.Enqueue(miss), IsOk());
+  harness.Plan();
+  EXPECT_EQ(scheduler.cached_tokens(4), 0);
+  EXPECT_EQ(scheduler.stats().prefix_shortened_tokens, 16u);
+  harness.Drain();
+  EXPECT_EQ(harness.generated(4), Oracle(miss, 3));
+}
+
+TEST(SchedulerTails, ANewEpochStartsWithAllTailBlocks) {
+  SchedulerOptions options = SmallOptions();
+  options.num_tail_blocks = 4;
+  options.tail_tokens = 3;
+  Harness harness(options);
+  const SequenceSpec spec = MakeSpec(1, Numbers(0, 20), 4);
+  ASSERT_THAT(harness.scheduler().Enqueue(spec), IsOk());
+  harness.Plan();
+  harness.StartEpoch(2);
+  EXPECT_EQ(harness.scheduler().stats().tail_blocks_used, 0);
+  harness.Drain();
+  EXPECT_EQ(harness.generated(1), Oracle(spec, 4));
+}
+
+TEST(SchedulerTails, RefusesFewerTailBlocksThanOneSequenceNeeds) {
+  SchedulerOptions options = SmallOptions();
+  options.num_tail_blocks = 2;
+  options.tail_tokens = 5;
+  EXPECT_THAT(Scheduler::Create(options), StatusIs(absl::StatusCode::kInvalidArgument));
+  options.num_tail_blocks = 3;
+  EXPECT_THAT(Scheduler::Create(options), IsOk());
 }
 
 }  // namespace

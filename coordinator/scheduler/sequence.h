@@ -17,6 +17,16 @@
 
 namespace tessera::coordinator {
 
+// The part of a sequence's tail block table that it holds: the blocks from the first that
+// a token to compute can see, up to what is planned. Empty for a model without them.
+struct TailTable {
+  int64_t begin = 0;  // index of the first of `blocks`
+  std::vector<BlockId> blocks;
+  int64_t num_named = 0;  // index up to which plans have named them
+
+  int64_t end() const { return begin + static_cast<int64_t>(blocks.size()); }
+};
+
 // External synchronisation.
 struct Sequence {
   SequenceSpec spec;  // its prompt moved into `tokens`
@@ -33,6 +43,7 @@ struct Sequence {
   uint32_t slot = 0;
   bool prefilling = false;  // until a plan reaches the end of the known tokens
   std::vector<BlockId> blocks;
+  TailTable tail;
   PrefixCursor cursor;
   int64_t planned = 0;
   int64_t computed = 0;  // by accepted steps
@@ -48,6 +59,14 @@ struct Sequence {
   bool finished = false;
 
   bool running() const { return dp_rank >= 0; }
+  // Back to waiting; its blocks have been given back.
+  void LeaveRank() {
+    dp_rank = -1;
+    prefilling = false;
+    blocks.clear();
+    tail = TailTable();
+    planned = computed = 0;
+  }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_known() const {
     return num_tokens() - planned;

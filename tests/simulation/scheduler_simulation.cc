@@ -40,6 +40,27 @@ void SchedulerSimulation::ChooseOptions() {
   options_.max_waiting = static_cast<int64_t>(1 + Draw(30));
   options_.enable_prefix_caching = Chance(85);
   options_.prefix_hash_key = {random_(), random_()};
+  if (Chance(60)) {
+    ChooseTail();
+  }
+}
+
+void SchedulerSimulation::ChooseTail() {
+  if (Chance(30)) {
+    // The sizes of V4: 127 tokens in blocks of 128, or of 16 as tests have them.
+    options_.tail_tokens = 127;
+    options_.block_size = Chance(50) ? 128 : 16;
+    options_.max_model_len = static_cast<int64_t>(200 + Draw(300));
+    options_.max_num_batched_tokens = static_cast<int64_t>(8 + Draw(300));
+    const int64_t least = (options_.max_model_len - 1) / options_.block_size + 1;
+    options_.num_blocks = least * static_cast<int64_t>(1 + Draw(12));
+  } else {
+    options_.tail_tokens = static_cast<int64_t>(1 + Draw(12));
+  }
+  const int64_t least =
+      (options_.tail_tokens + options_.block_size - 1) / options_.block_size + 1;
+  options_.num_tail_blocks = least + static_cast<int64_t>(Draw(Chance(50) ? 4 : 160));
+  ++coverage_.tail_runs;
 }
 
 absl::Status SchedulerSimulation::Run(int num_ticks) {
@@ -60,18 +81,23 @@ absl::Status SchedulerSimulation::Run(int num_ticks) {
     TESSERA_RETURN_IF_ERROR(
         WithContext(Tick(/*arrivals=*/false), fmt::format("drain tick {}", tick)));
   }
-  coverage_.preemptions = scheduler_->stats().preemptions;
-  coverage_.prefix_hit_tokens = scheduler_->stats().prefix_hit_tokens;
+  const coordinator::SchedulerStats stats = scheduler_->stats();
+  coverage_.preemptions = stats.preemptions;
+  coverage_.prefix_hit_tokens = stats.prefix_hit_tokens;
+  coverage_.shortened_tokens = stats.prefix_shortened_tokens;
+  coverage_.tail_preemptions = coverage_.tail_runs > 0 ? stats.preemptions : 0;
   return CheckDrained();
 }
 
 absl::Status SchedulerSimulation::CheckDrained() const {
   const coordinator::SchedulerStats stats = scheduler_->stats();
   if (stats.num_waiting != 0 || stats.num_running != 0 || stats.waiting_tokens != 0 ||
-      stats.blocks_used != 0) {
-    return InternalF("after the end {} wait, {} run, {} tokens wait, {} blocks are used",
-                     stats.num_waiting, stats.num_running, stats.waiting_tokens,
-                     stats.blocks_used);
+      stats.blocks_used != 0 || stats.tail_blocks_used != 0) {
+    return InternalF(
+        "after the end {} wait, {} run, {} tokens wait, {} blocks and {} tail blocks are "
+        "used",
+        stats.num_waiting, stats.num_running, stats.waiting_tokens, stats.blocks_used,
+        stats.tail_blocks_used);
   }
   if (static_cast<int64_t>(ended_.size()) !=
       coverage_.finished + coverage_.cancelled + coverage_.expired) {
@@ -91,7 +117,9 @@ void SchedulerSimulation::StartGroup() {
                           .block_size = options_.block_size,
                           .max_num_seqs = options_.max_num_seqs,
                           .max_num_batched_tokens = options_.max_num_batched_tokens,
-                          .vocab_size = kVocabSize});
+                          .vocab_size = kVocabSize,
+                          .num_tail_blocks = options_.num_tail_blocks,
+                          .tail_tokens = options_.tail_tokens});
   }
   views_.assign(static_cast<size_t>(options_.num_dp_ranks), RankView());
 }
@@ -101,7 +129,9 @@ coordinator::SequenceSpec SchedulerSimulation::DrawSpec() {
   spec.id = next_id_++;
   spec.tenant = std::string(1, static_cast<char>('a' + Draw(3)));
   const auto longest = static_cast<uint64_t>(options_.max_model_len - 1);
-  const size_t length = 1 + Draw(Chance(30) ? longest : std::min<uint64_t>(longest, 20));
+  const uint64_t usual =
+      std::min(longest, 20 + static_cast<uint64_t>(options_.tail_tokens));
+  const size_t length = 1 + Draw(Chance(30) ? longest : usual);
   spec.prompt = shared_prompts_[Draw(shared_prompts_.size())];
   spec.prompt.resize(length);
   const size_t shared = Draw(length + 1);
@@ -225,60 +255,125 @@ absl::Status SchedulerSimulation::PlanStep() {
   return absl::OkStatus();
 }
 
+std::span<const uint32_t> SchedulerSimulation::VisibleTail(const SlotView& slot,
+                                                           size_t position) const {
+  const auto reach = static_cast<size_t>(options_.tail_tokens);
+  const size_t first =
+      (position - std::min(position, reach)) / static_cast<size_t>(options_.block_size);
+  const size_t skipped = first - std::min(first, slot.tail_begin);
+  return std::span(slot.tail_blocks).subspan(std::min(skipped, slot.tail_blocks.size()));
+}
+
 absl::Status SchedulerSimulation::CheckNewBlocks(size_t rank,
-                                                 const std::vector<uint32_t>& blocks,
-                                                 size_t begin,
+                                                 std::span<const uint32_t> blocks,
                                                  const std::string& tenant) {
   RankView& view = views_[rank];
-  for (size_t i = begin; i < blocks.size(); ++i) {
+  for (const uint32_t block : blocks) {
     for (const std::set<uint32_t>& in_flight : view.blocks_of_plans_in_flight) {
-      if (in_flight.contains(blocks[i])) {
-        return InternalF("block {} given out while a plan in flight names it", blocks[i]);
+      if (in_flight.contains(block)) {
+        return InternalF("block {} given out while a plan in flight names it", block);
       }
     }
-    for (const auto& [slot, table] : view.tables) {
-      if (std::find(table.begin(), table.end(), blocks[i]) != table.end()) {
-        return InternalF("block {} given out while slot {} holds it", blocks[i], slot);
+    for (const auto& [slot_idx, slot] : view.slots) {
+      if (std::find(slot.blocks.begin(), slot.blocks.end(), block) != slot.blocks.end()) {
+        return InternalF("block {} given out while slot {} holds it", block, slot_idx);
       }
     }
-    view.tenant_of_block[blocks[i]] = tenant;
+    view.tenant_of_block[block] = tenant;
   }
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::CheckNewTails(size_t rank,
+                                                std::span<const uint32_t> blocks,
+                                                const std::string& tenant) {
+  RankView& view = views_[rank];
+  for (const uint32_t block : blocks) {
+    for (const std::set<uint32_t>& in_flight : view.tails_of_plans_in_flight) {
+      if (in_flight.contains(block)) {
+        return InternalF("tail block {} given out while a plan in flight reads it",
+                         block);
+      }
+    }
+    for (const auto& [slot_idx, slot] : view.slots) {
+      const std::span<const uint32_t> visible = VisibleTail(slot, slot.length);
+      if (std::find(visible.begin(), visible.end(), block) != visible.end()) {
+        return InternalF("tail block {} given out while slot {} will read it", block,
+                         slot_idx);
+      }
+    }
+    view.tenant_of_tail[block] = tenant;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::CheckAdmission(size_t rank,
+                                                 const proto::SlotAdmission& admission) {
+  RankView& view = views_[rank];
+  SlotView slot;
+  slot.sequence = admission.sampling.seed;
+  if (slot.sequence != kProbe && !live_.contains(slot.sequence)) {
+    return InternalF("admission of sequence {}, which is not live", slot.sequence);
+  }
+  slot.tenant = slot.sequence == kProbe ? "" : live_[slot.sequence].spec.tenant;
+  const size_t num_hits =
+      admission.history.size() / static_cast<size_t>(options_.block_size);
+  for (size_t i = 0; i < num_hits; ++i) {
+    const uint32_t block = admission.blocks[i];
+    if (view.tenant_of_block[block] != slot.tenant) {
+      return InternalF("tenant {} shares block {} of tenant {}", slot.tenant, block,
+                       view.tenant_of_block[block]);
+    }
+  }
+  const std::span<const uint32_t> blocks(admission.blocks);
+  TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, blocks.subspan(num_hits), slot.tenant));
+  const std::span<const uint32_t> tails(admission.tail_blocks);
+  const size_t num_tail_hits = tails.empty() ? 0 : num_hits - admission.tail_begin;
+  for (const uint32_t block : tails.first(num_tail_hits)) {
+    if (view.tenant_of_tail[block] != slot.tenant) {
+      return InternalF("tenant {} shares tail block {} of tenant {}", slot.tenant, block,
+                       view.tenant_of_tail[block]);
+    }
+  }
+  TESSERA_RETURN_IF_ERROR(CheckNewTails(rank, tails.subspan(num_tail_hits), slot.tenant));
+  slot.blocks = admission.blocks;
+  slot.tail_begin = admission.tail_begin;
+  slot.tail_blocks = admission.tail_blocks;
+  slot.length = admission.history.size();
+  coverage_.tail_hits += slot.tail_begin > 0 ? 1 : 0;
+  view.slots[admission.slot] = std::move(slot);
   return absl::OkStatus();
 }
 
 absl::Status SchedulerSimulation::CheckPlan(size_t rank, const proto::StepPlan& plan) {
   RankView& view = views_[rank];
   for (const uint32_t slot : plan.releases) {
-    view.tables.erase(slot);
+    view.slots.erase(slot);
   }
   for (const proto::SlotAdmission& admission : plan.admissions) {
-    const coordinator::SequenceId id = admission.sampling.seed;
-    if (id != kProbe && !live_.contains(id)) {
-      return InternalF("admission of sequence {}, which is not live", id);
-    }
-    const std::string tenant = id == kProbe ? "" : live_[id].spec.tenant;
-    const size_t num_hits =
-        admission.history.size() / static_cast<size_t>(options_.block_size);
-    for (size_t i = 0; i < num_hits; ++i) {
-      if (view.tenant_of_block[admission.blocks[i]] != tenant) {
-        return InternalF("tenant {} shares block {} of tenant {}", tenant,
-                         admission.blocks[i], view.tenant_of_block[admission.blocks[i]]);
-      }
-    }
-    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, admission.blocks, num_hits, tenant));
-    view.tables[admission.slot] = admission.blocks;
+    TESSERA_RETURN_IF_ERROR(CheckAdmission(rank, admission));
   }
   for (const proto::BlockAppend& append : plan.appends) {
-    std::vector<uint32_t>& table = view.tables[append.slot];
-    const std::string tenant = view.tenant_of_block[table.at(0)];
-    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, append.blocks, 0, tenant));
-    table.insert(table.end(), append.blocks.begin(), append.blocks.end());
+    SlotView& slot = view.slots[append.slot];
+    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, append.blocks, slot.tenant));
+    TESSERA_RETURN_IF_ERROR(CheckNewTails(rank, append.tail_blocks, slot.tenant));
+    slot.blocks.insert(slot.blocks.end(), append.blocks.begin(), append.blocks.end());
+    slot.tail_blocks.insert(slot.tail_blocks.end(), append.tail_blocks.begin(),
+                            append.tail_blocks.end());
   }
-  std::set<uint32_t> named;
+  std::set<uint32_t> blocks;
+  std::set<uint32_t> tails;
   for (const proto::SlotWork& work : plan.work) {
-    named.insert(view.tables[work.slot].begin(), view.tables[work.slot].end());
+    SlotView& slot = view.slots[work.slot];
+    blocks.insert(slot.blocks.begin(), slot.blocks.end());
+    const std::span<const uint32_t> visible = VisibleTail(slot, slot.length);
+    tails.insert(visible.begin(), visible.end());
+    coverage_.tail_chunks +=
+        coverage_.tail_runs > 0 && slot.length > 0 && work.tokens.size() > 1 ? 1 : 0;
+    slot.length += work.from_sample ? 1 : work.tokens.size();
   }
-  view.blocks_of_plans_in_flight.push_back(std::move(named));
+  view.blocks_of_plans_in_flight.push_back(std::move(blocks));
+  view.tails_of_plans_in_flight.push_back(std::move(tails));
   return absl::OkStatus();
 }
 
@@ -293,6 +388,7 @@ absl::Status SchedulerSimulation::AcceptStep() {
   results_.pop_front();
   for (RankView& view : views_) {
     view.blocks_of_plans_in_flight.pop_front();
+    view.tails_of_plans_in_flight.pop_front();
   }
   for (const coordinator::AcceptedToken& token : accepted) {
     TESSERA_RETURN_IF_ERROR(TakeToken(token));

@@ -1,7 +1,7 @@
 // SchedulerSimulation: one seeded run of the real scheduler against stub workers: random
-// options, arrivals, shared prefixes, cancels, stops, deadlines, tiny block pools and new
-// epochs. After every tick it checks the promises of scheduler.h; a run is a pure
-// function of its seed.
+// options, arrivals, shared prefixes, cancels, stops, deadlines, tiny block and tail
+// block pools and new epochs. After every tick it checks the promises of scheduler.h; a
+// run is a pure function of its seed.
 #ifndef TESSERA_TESTS_SIMULATION_SCHEDULER_SIMULATION_H_
 #define TESSERA_TESTS_SIMULATION_SCHEDULER_SIMULATION_H_
 
@@ -11,6 +11,7 @@
 #include <memory>
 #include <random>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,12 @@ struct SimulationCoverage {
   int64_t dropped_tokens = 0;  // sampled for a sequence that had ended
   uint64_t preemptions = 0;
   uint64_t prefix_hit_tokens = 0;
+  // Of models that keep tail blocks:
+  int64_t tail_runs = 0;
+  int64_t tail_hits = 0;    // admissions whose tail table begins after the first block
+  int64_t tail_chunks = 0;  // of prompts, after their first
+  uint64_t tail_preemptions = 0;
+  uint64_t shortened_tokens = 0;
 };
 
 // External synchronisation.
@@ -53,11 +60,23 @@ class SchedulerSimulation {
     std::vector<int32_t> generated;
   };
 
+  // One slot as the plans describe it.
+  struct SlotView {
+    coordinator::SequenceId sequence = 0;
+    std::string tenant;
+    std::vector<uint32_t> blocks;
+    size_t tail_begin = 0;
+    std::vector<uint32_t> tail_blocks;  // from index tail_begin on
+    size_t length = 0;                  // tokens planned
+  };
+
   // One rank as its plans describe it, independent of the scheduler's own books.
   struct RankView {
-    std::map<uint32_t, std::vector<uint32_t>> tables;  // slot -> blocks
-    std::map<uint32_t, std::string> tenant_of_block;   // of its last writer
+    std::map<uint32_t, SlotView> slots;
+    std::map<uint32_t, std::string> tenant_of_block;  // of its last writer
+    std::map<uint32_t, std::string> tenant_of_tail;
     std::deque<std::set<uint32_t>> blocks_of_plans_in_flight;
+    std::deque<std::set<uint32_t>> tails_of_plans_in_flight;
   };
 
   uint64_t Draw(uint64_t bound) { return random_() % bound; }
@@ -71,8 +90,14 @@ class SchedulerSimulation {
   absl::Status Tick(bool arrivals);
   absl::Status PlanStep();
   absl::Status CheckPlan(size_t rank, const proto::StepPlan& plan);
-  absl::Status CheckNewBlocks(size_t rank, const std::vector<uint32_t>& blocks,
-                              size_t begin, const std::string& tenant);
+  absl::Status CheckAdmission(size_t rank, const proto::SlotAdmission& admission);
+  absl::Status CheckNewBlocks(size_t rank, std::span<const uint32_t> blocks,
+                              const std::string& tenant);
+  absl::Status CheckNewTails(size_t rank, std::span<const uint32_t> blocks,
+                             const std::string& tenant);
+  // The tail blocks that tokens from `position` on can see.
+  std::span<const uint32_t> VisibleTail(const SlotView& slot, size_t position) const;
+  void ChooseTail();
   absl::Status AcceptStep();
   absl::Status TakeToken(const coordinator::AcceptedToken& token);
   absl::Status CheckDrained() const;

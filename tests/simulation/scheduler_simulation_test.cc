@@ -35,13 +35,21 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     total.dropped_tokens += coverage.dropped_tokens;
     total.preemptions += coverage.preemptions;
     total.prefix_hit_tokens += coverage.prefix_hit_tokens;
+    total.tail_runs += coverage.tail_runs;
+    total.tail_hits += coverage.tail_hits;
+    total.tail_chunks += coverage.tail_chunks;
+    total.tail_preemptions += coverage.tail_preemptions;
+    total.shortened_tokens += coverage.shortened_tokens;
   }
   std::cout << num_seeds << " seeds: " << total.tokens << " tokens, " << total.finished
             << " finished, " << total.cancelled << " cancelled, " << total.expired
             << " expired, " << total.epochs << " epochs, " << total.probes << " probes, "
             << total.steps_ahead << " steps ahead, " << total.dropped_tokens
             << " dropped tokens, " << total.preemptions << " preemptions, "
-            << total.prefix_hit_tokens << " prefix hit tokens\n";
+            << total.prefix_hit_tokens << " prefix hit tokens; " << total.tail_runs
+            << " runs with tail blocks: " << total.tail_hits << " hits, "
+            << total.tail_chunks << " later chunks, " << total.tail_preemptions
+            << " preemptions, " << total.shortened_tokens << " shortened tokens\n";
   if (num_seeds >= 50) {
     // A simulation in which nothing happens proves nothing.
     EXPECT_GT(total.finished, 10 * static_cast<int64_t>(num_seeds));
@@ -52,6 +60,11 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     EXPECT_GT(total.dropped_tokens, 0);
     EXPECT_GT(total.preemptions, num_seeds);
     EXPECT_GT(total.prefix_hit_tokens, num_seeds);
+    EXPECT_GT(total.tail_runs, 0);
+    EXPECT_GT(total.tail_hits, total.tail_runs);
+    EXPECT_GT(total.tail_chunks, total.tail_runs);
+    EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
+    EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "tests/testing/stub_worker.h"
 
+#include <algorithm>
 #include <set>
 
 #include "common/status.h"
@@ -48,7 +49,9 @@ int32_t StubToken(std::span<const int32_t> history, uint32_t prompt_length,
 StubWorker::StubWorker(const StubWorkerOptions& options)
     : options_(options),
       slots_(static_cast<size_t>(options.max_num_seqs)),
-      memory_(static_cast<size_t>(options.num_blocks * options.block_size), 0) {}
+      memory_(static_cast<size_t>(options.num_blocks * options.block_size), 0),
+      tail_memory_(static_cast<size_t>(options.num_tail_blocks * options.block_size), 0) {
+}
 
 int64_t StubWorker::num_live_slots() const {
   int64_t count = 0;
@@ -85,6 +88,8 @@ absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& pla
   // After all writes: one sequence's write into another's block must not go unseen.
   for (const proto::SlotWork& work : plan.work) {
     TESSERA_RETURN_IF_ERROR(CheckMemory(work.slot));
+    TESSERA_RETURN_IF_ERROR(
+        CheckTail(work.slot, work.from_sample ? 1 : work.tokens.size()));
   }
   if (result.counters.num_tokens > options_.max_num_batched_tokens) {
     return BadPlan("{} tokens in a step, expected at most {}", result.counters.num_tokens,
@@ -100,6 +105,7 @@ absl::Status StubWorker::Begin(const proto::StepPlan& plan) {
   if (plan.epoch > epoch_) {
     slots_.assign(slots_.size(), Slot());
     memory_.assign(memory_.size(), 0);
+    tail_memory_.assign(tail_memory_.size(), 0);
     epoch_ = plan.epoch;
     step_ = 0;
   }
@@ -114,10 +120,13 @@ absl::Status StubWorker::Admit(const proto::SlotAdmission& admission) {
   if (admission.slot >= slots_.size() || slots_[admission.slot].live) {
     return BadPlan("admission to slot {}, expected a free one", admission.slot);
   }
-  TESSERA_RETURN_IF_ERROR(CheckBlocks(admission.blocks));
+  TESSERA_RETURN_IF_ERROR(CheckBlocks(admission.blocks, options_.num_blocks));
+  TESSERA_RETURN_IF_ERROR(CheckBlocks(admission.tail_blocks, options_.num_tail_blocks));
   Slot& slot = slots_[admission.slot];
   slot.live = true;
   slot.blocks = admission.blocks;
+  slot.tail_begin = admission.tail_begin;
+  slot.tail_blocks = admission.tail_blocks;
   slot.prompt_length = admission.prompt_length;
   slot.sampling = admission.sampling;
   if (std::ssize(admission.history) > std::ssize(slot.blocks) * options_.block_size) {
@@ -130,10 +139,11 @@ absl::Status StubWorker::Admit(const proto::SlotAdmission& admission) {
   return absl::OkStatus();
 }
 
-absl::Status StubWorker::CheckBlocks(std::span<const uint32_t> blocks) const {
+absl::Status StubWorker::CheckBlocks(std::span<const uint32_t> blocks,
+                                     int64_t num_blocks) const {
   for (const uint32_t block : blocks) {
-    if (block >= options_.num_blocks) {
-      return BadPlan("block {}, expected less than {}", block, options_.num_blocks);
+    if (block >= num_blocks) {
+      return BadPlan("block {}, expected less than {}", block, num_blocks);
     }
   }
   return absl::OkStatus();
@@ -149,9 +159,12 @@ absl::Status StubWorker::Append(const proto::BlockAppend& append) {
   if (!IsLive(append.slot)) {
     return BadPlan("blocks for slot {}, which is free", append.slot);
   }
-  TESSERA_RETURN_IF_ERROR(CheckBlocks(append.blocks));
+  TESSERA_RETURN_IF_ERROR(CheckBlocks(append.blocks, options_.num_blocks));
+  TESSERA_RETURN_IF_ERROR(CheckBlocks(append.tail_blocks, options_.num_tail_blocks));
   Slot& slot = slots_[append.slot];
   slot.blocks.insert(slot.blocks.end(), append.blocks.begin(), append.blocks.end());
+  slot.tail_blocks.insert(slot.tail_blocks.end(), append.tail_blocks.begin(),
+                          append.tail_blocks.end());
   return absl::OkStatus();
 }
 
@@ -173,18 +186,7 @@ absl::Status StubWorker::Work(const proto::SlotWork& work, uint64_t step,
     return BadPlan("work without tokens for slot {}", work.slot);
   }
   for (const int32_t token : tokens) {
-    if (token < 0 || token >= options_.vocab_size) {
-      return BadPlan("token {} for slot {}", token, work.slot);
-    }
-    const size_t position = slot.tokens.size();
-    const auto width = static_cast<size_t>(options_.block_size);
-    if (position / width >= slot.blocks.size()) {
-      return BadPlan("slot {} computes position {} with {} blocks", work.slot, position,
-                     slot.blocks.size());
-    }
-    PushToken(&slot, token);
-    memory_[slot.blocks[position / width] * width + position % width] =
-        slot.hashes.back();
+    TESSERA_RETURN_IF_ERROR(Compute(work.slot, token));
   }
   result->counters.num_tokens += static_cast<uint32_t>(tokens.size());
   if (work.sample) {
@@ -196,6 +198,59 @@ absl::Status StubWorker::Work(const proto::SlotWork& work, uint64_t step,
                                .position = static_cast<uint32_t>(slot.tokens.size()),
                                .logprob = -1.0f,
                                .top = {}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StubWorker::Compute(uint32_t slot_idx, int32_t token) {
+  Slot& slot = slots_[slot_idx];
+  if (token < 0 || token >= options_.vocab_size) {
+    return BadPlan("token {} for slot {}", token, slot_idx);
+  }
+  const size_t position = slot.tokens.size();
+  const auto width = static_cast<size_t>(options_.block_size);
+  if (position / width >= slot.blocks.size()) {
+    return BadPlan("slot {} computes position {} with {} blocks", slot_idx, position,
+                   slot.blocks.size());
+  }
+  PushToken(&slot, token);
+  memory_[slot.blocks[position / width] * width + position % width] = slot.hashes.back();
+  if (options_.num_tail_blocks == 0) {
+    return absl::OkStatus();
+  }
+  const std::optional<size_t> row = TailRow(slot, position);
+  if (!row.has_value()) {
+    return BadPlan("slot {} computes position {} with tail blocks {} to {}", slot_idx,
+                   position, slot.tail_begin, slot.tail_begin + slot.tail_blocks.size());
+  }
+  tail_memory_[*row] = slot.hashes.back();
+  return absl::OkStatus();
+}
+
+std::optional<size_t> StubWorker::TailRow(const Slot& slot, size_t position) const {
+  const auto width = static_cast<size_t>(options_.block_size);
+  const size_t idx = position / width;
+  if (idx < slot.tail_begin || idx - slot.tail_begin >= slot.tail_blocks.size()) {
+    return std::nullopt;
+  }
+  return slot.tail_blocks[idx - slot.tail_begin] * width + position % width;
+}
+
+absl::Status StubWorker::CheckTail(uint32_t slot_idx, size_t count) const {
+  if (options_.num_tail_blocks == 0) {
+    return absl::OkStatus();
+  }
+  const Slot& slot = slots_[slot_idx];
+  const auto reach = static_cast<size_t>(options_.tail_tokens) + count;
+  const size_t length = slot.hashes.size();
+  for (size_t position = length - std::min(length, reach); position < length;
+       ++position) {
+    const std::optional<size_t> row = TailRow(slot, position);
+    if (!row.has_value() || tail_memory_[*row] != slot.hashes[position]) {
+      return DataLossF("slot {} sees position {} of {}: its tail row {}", slot_idx,
+                       position, length,
+                       row.has_value() ? "holds other content" : "is in no block");
+    }
   }
   return absl::OkStatus();
 }

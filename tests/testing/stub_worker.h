@@ -2,8 +2,9 @@
 // its slots purely from StepPlans, as a worker does, and refuses a plan that a worker
 // could not execute. Its KV memory holds, for every position, a hash of all tokens up to
 // it, so that it notices a block that was reused too early, shared wrongly or never
-// filled. The token it samples is a function of the sequence's own history and sampling
-// parameters alone: a test computes the same function and compares.
+// filled; its tail memory likewise, of which each token sees the last `tail_tokens`
+// positions and itself. The token it samples is a function of the sequence's own history
+// and sampling parameters alone: a test computes the same function and compares.
 #ifndef TESSERA_TESTS_TESTING_STUB_WORKER_H_
 #define TESSERA_TESTS_TESTING_STUB_WORKER_H_
 
@@ -33,6 +34,8 @@ struct StubWorkerOptions {
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
   int32_t vocab_size = 1000;
+  int64_t num_tail_blocks = 0;  // 0: a model that keeps none
+  int64_t tail_tokens = 0;
 };
 
 // External synchronisation.
@@ -52,6 +55,8 @@ class StubWorker {
     std::vector<int32_t> tokens;   // computed ones
     std::vector<uint64_t> hashes;  // of the history up to each
     std::vector<uint32_t> blocks;
+    size_t tail_begin = 0;
+    std::vector<uint32_t> tail_blocks;  // from index tail_begin on
     uint32_t prompt_length = 0;
     proto::SamplingParams sampling;
     int32_t sample = 0;
@@ -64,13 +69,20 @@ class StubWorker {
   absl::Status Work(const proto::SlotWork& work, uint64_t step,
                     proto::StepResult* result);
   absl::Status CheckMemory(uint32_t slot) const;
-  absl::Status CheckBlocks(std::span<const uint32_t> blocks) const;
+  // Every tail row that the last `count` tokens see is there.
+  absl::Status CheckTail(uint32_t slot, size_t count) const;
+  absl::Status CheckBlocks(std::span<const uint32_t> blocks, int64_t num_blocks) const;
   void PushToken(Slot* slot, int32_t token);
+  // Appends a token that is computed, and stores its rows.
+  absl::Status Compute(uint32_t slot, int32_t token);
+  // Index of a position's row in tail_memory_; absent where no block is named.
+  std::optional<size_t> TailRow(const Slot& slot, size_t position) const;
   bool IsLive(uint32_t slot) const { return slot < slots_.size() && slots_[slot].live; }
 
   const StubWorkerOptions options_;
   std::vector<Slot> slots_;
-  std::vector<uint64_t> memory_;  // [num_blocks, block_size]
+  std::vector<uint64_t> memory_;       // [num_blocks, block_size]
+  std::vector<uint64_t> tail_memory_;  // [num_tail_blocks, block_size]
   uint64_t epoch_ = 0;
   uint64_t step_ = 0;
 };
