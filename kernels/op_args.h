@@ -68,11 +68,11 @@ struct IndexerSelectArgs {
   PagedIndex index;    // its block_size counts entries
   int64_t ratio = 1;   // tokens per entry
   int64_t topk = 0;
-  TensorView selected;          // out [T, topk] i32: entries in rising order, then -1
-  TensorView num_selected;      // out [T] i32
-  int64_t candidate_block = 0;  // entries per block; 0: one level
-  TensorView candidates;        // [T, n] i32: rising blocks, then -1; or rank 0: all
-  TensorView candidates_out;    // out [T, n] i32: rising blocks, then -1; or rank 0: none
+  TensorView selected;             // out [T, topk] i32: entries in rising order, then -1
+  TensorView num_selected;         // out [T] i32
+  int64_t candidate_block = 0;     // entries per block; 0: one level
+  TensorView candidates = {};      // [T, n] i32: rising blocks, then -1; or rank 0: all
+  TensorView candidates_out = {};  // out [T, n] i32: rising blocks, then -1; rank 0: none
 };
 
 // Absorbed MLA over the selected positions, in rising order, or over all that the query
