@@ -49,7 +49,8 @@ double ReadBandwidth() {
   return bandwidth;
 }
 
-enum WeightKind { kBf16, kF32, kF8, kFp4 };
+// kF8 has scales of 128 x 128 values, kF8Small of 32 x 32.
+enum WeightKind { kBf16, kF32, kF8, kFp4, kF8Small };
 
 // A backend with one thread, and memory that lives as long as the benchmark.
 class Bench {
@@ -91,7 +92,7 @@ class Bench {
   // Adds what the weights hold to the bytes of an iteration, `reads` times.
   WeightView Weight(WeightKind kind, int64_t rows, int64_t cols) {
     static constexpr DType kTypes[] = {DType::kBF16, DType::kF32, DType::kF8E4M3,
-                                       DType::kFp4};
+                                       DType::kFp4, DType::kF8E4M3};
     WeightView w;
     w.dtype = kTypes[kind];
     w.rows = rows;
@@ -103,9 +104,9 @@ class Bench {
       data[i] = static_cast<std::byte>(i * 7 % 64);  // finite in every format
     }
     w.data = data;
-    if (kind == kF8 || kind == kFp4) {
-      w.block_rows = kind == kFp4 ? 1 : 128;
-      w.block_cols = kind == kFp4 ? 32 : 128;
+    if (kind == kF8 || kind == kFp4 || kind == kF8Small) {
+      w.block_rows = kind == kFp4 ? 1 : (kind == kF8Small ? 32 : 128);
+      w.block_cols = kind == kF8 ? 128 : 32;
       w.scale_dtype = DType::kF8E8M0;
       w.scale_stride = (cols + w.block_cols - 1) / w.block_cols;
       const int64_t count = (rows + w.block_rows - 1) / w.block_rows * w.scale_stride;
@@ -171,6 +172,27 @@ BENCHMARK(BM_Linear)
     ->Args({kFp4, 1, 7168, 2048})
     ->Args({kF8, 16, 7168, 2048})
     ->Args({kF8, 256, 7168, 2048});
+
+// Arguments: format, tokens, heads, inputs and outputs of a head.
+void BM_HeadLinear(benchmark::State& state) {
+  Bench bench(state);
+  const int64_t tokens = state.range(1);
+  const int64_t heads = state.range(2);
+  const int64_t inputs = state.range(3);
+  const int64_t outputs = state.range(4);
+  const WeightView w =
+      bench.Weight(static_cast<WeightKind>(state.range(0)), heads * outputs, inputs);
+  const TensorView x = bench.Floats({tokens, heads, inputs});
+  const TensorView out = bench.Floats({tokens, heads, outputs});
+  bench.Run([&] { bench.backend().HeadLinear(bench.stream(), x, w, outputs, 0, out); },
+            static_cast<double>(tokens * heads * inputs * outputs));
+}
+BENCHMARK(BM_HeadLinear)
+    ->ArgNames({"format", "tokens", "heads", "in", "out"})
+    ->Args({kBf16, 1, 8, 4096, 1024})
+    ->Args({kF8, 1, 8, 4096, 1024})
+    ->Args({kF8Small, 1, 8, 4096, 1024})
+    ->Args({kF8, 64, 8, 4096, 1024});
 
 // Arguments: tokens, experts per token, experts, d, m. MXFP4.
 void BM_GroupedExperts(benchmark::State& state) {
@@ -255,6 +277,166 @@ BENCHMARK(BM_MlaAttention)
     ->ArgNames({"queries", "heads", "c", "r", "rows"})
     ->Args({1, 8, 64, 16, 128})
     ->Args({1, 128, 512, 64, 2048});
+
+// One sequence of `positions` tokens whose blocks lie in falling order, and queries that
+// all stand at its end.
+PagedIndex IndexAtEnd(Bench& bench, int64_t queries, int64_t positions,
+                      int64_t block_size) {
+  const int64_t blocks = positions / block_size + 1;
+  std::vector<int32_t> table;
+  for (int64_t i = 0; i < blocks; ++i) {
+    table.push_back(static_cast<int32_t>(blocks - 1 - i));
+  }
+  const auto tokens = static_cast<size_t>(queries);
+  PagedIndex index;
+  index.block_tables = bench.Ints({1, blocks}, table);
+  index.sequence_of_row = bench.Ints({queries}, std::vector<int32_t>(tokens, 0));
+  index.positions = bench.Ints(
+      {queries}, std::vector<int32_t>(tokens, static_cast<int32_t>(positions) - 1));
+  index.block_size = block_size;
+  return index;
+}
+
+// Arguments: queries, heads, D, rows of the window, entries. Bytes are those of the rows,
+// once per query.
+void BM_SharedKvAttention(benchmark::State& state) {
+  Bench bench(state);
+  const int64_t queries = state.range(0);
+  const int64_t heads = state.range(1);
+  const int64_t dim = state.range(2);
+  const int64_t window = state.range(3);
+  const int64_t entries = state.range(4);
+  constexpr int64_t kRatio = 4;
+  constexpr int64_t kBlock = 128;
+  const auto tokens = static_cast<size_t>(queries);
+  const int64_t positions = std::max(window, entries * kRatio);
+  SharedKvAttentionArgs args;
+  args.q = bench.Floats({queries, heads, dim});
+  args.window = IndexAtEnd(bench, queries, positions, kBlock);
+  args.window_rows = bench.Floats({args.window.block_tables.dim(1), kBlock, dim});
+  args.window_begin = bench.Ints(
+      {queries}, std::vector<int32_t>(tokens, static_cast<int32_t>(positions - window)));
+  args.window_end = bench.Ints(
+      {queries}, std::vector<int32_t>(tokens, static_cast<int32_t>(positions)));
+  args.entry_index = args.window;
+  args.entry_index.block_size = kBlock / kRatio;
+  args.ratio = kRatio;
+  args.entries = bench.Floats({args.window.block_tables.dim(1), kBlock / kRatio, dim});
+  args.sinks = bench.Floats({heads}).as<float>();
+  args.scale = 0.044;
+  args.out = bench.Floats({queries, heads, dim});
+  bench.AddBytes(queries * (window + entries) * dim * 4);
+  bench.Run([&] { bench.backend().SharedKvAttention(bench.stream(), args); },
+            static_cast<double>(queries * heads * (window + entries) * dim * 2));
+}
+BENCHMARK(BM_SharedKvAttention)
+    ->ArgNames({"queries", "heads", "D", "window", "entries"})
+    ->Args({1, 64, 512, 128, 0})
+    ->Args({1, 64, 512, 128, 512})
+    ->Args({1, 8, 512, 128, 512})
+    ->Args({1, 64, 512, 128, 8192})
+    ->Args({16, 64, 512, 128, 512});
+
+// Arguments: tokens, D, ratio, overlap. One entry per `ratio` tokens.
+void BM_Compress(benchmark::State& state) {
+  Bench bench(state);
+  const int64_t tokens = state.range(0);
+  const int64_t dim = state.range(1);
+  const int64_t ratio = state.range(2);
+  const bool overlap = state.range(3) != 0;
+  constexpr int64_t kBlock = 128;
+  const int64_t channels = overlap ? 2 * dim : dim;
+  CompressArgs args;
+  args.index = IndexAtEnd(bench, tokens, 2 * ratio + tokens, kBlock);
+  auto* positions = args.index.positions.as<int32_t>();
+  for (int64_t t = 0; t < tokens; ++t) {
+    positions[t] = static_cast<int32_t>(2 * ratio + t);
+  }
+  args.values = bench.Floats({args.index.block_tables.dim(1), kBlock, channels});
+  args.gates = bench.Floats({args.index.block_tables.dim(1), kBlock, channels});
+  args.ratio = ratio;
+  args.overlap = overlap;
+  args.out = bench.Floats({tokens, dim});
+  const int64_t slots = tokens / ratio * ratio * (overlap ? 2 : 1);
+  bench.AddBytes(slots * dim * 8);
+  // An exponential is 13 multiply-adds or the like.
+  bench.Run([&] { bench.backend().Compress(bench.stream(), args); },
+            static_cast<double>(slots * dim * 16));
+}
+BENCHMARK(BM_Compress)
+    ->ArgNames({"tokens", "D", "ratio", "overlap"})
+    ->Args({4, 512, 4, 1})
+    ->Args({128, 512, 4, 1})
+    ->Args({128, 512, 128, 0});
+
+// Arguments: format (0: FP4 with E8M0, 1: FP4 with E4M3, 2: E4M3), rows, D, group.
+void BM_FakeQuantize(benchmark::State& state) {
+  Bench bench(state);
+  const int64_t rows = state.range(1);
+  const int64_t dim = state.range(2);
+  const TensorView x = bench.Floats({rows, dim}).SplitLast(state.range(3));
+  bench.AddBytes(rows * dim * 4);
+  bench.Run(
+      [&] {
+        if (state.range(0) == 2) {
+          bench.backend().FakeQuantizeE4M3(bench.stream(), x);
+        } else {
+          bench.backend().FakeQuantizeFp4(
+              bench.stream(), x, state.range(0) == 0 ? Fp4Scale::kE8M0 : Fp4Scale::kE4M3);
+        }
+      },
+      static_cast<double>(rows * dim));
+}
+BENCHMARK(BM_FakeQuantize)
+    ->ArgNames({"format", "rows", "D", "group"})
+    ->Args({0, 64, 128, 32})
+    ->Args({1, 16, 512, 16})
+    ->Args({2, 16, 448, 64})
+    ->Args({2, 64, 128, 128});
+
+// Arguments: queries, heads, D, ratio, entries, topk, candidate blocks of 8 (0: none; the
+// entries of every other block compete).
+void BM_IndexerSelect(benchmark::State& state) {
+  Bench bench(state);
+  const int64_t queries = state.range(0);
+  const int64_t heads = state.range(1);
+  const int64_t dim = state.range(2);
+  const int64_t ratio = state.range(3);
+  const int64_t entries = state.range(4);
+  const int64_t topk = state.range(5);
+  const int64_t candidates = state.range(6);
+  constexpr int64_t kBlock = 128;
+  const auto tokens = static_cast<size_t>(queries);
+  IndexerSelectArgs args;
+  args.index = IndexAtEnd(bench, queries, entries * ratio, kBlock);
+  args.keys = bench.Floats({args.index.block_tables.dim(1), kBlock / ratio, dim});
+  args.index.block_size = kBlock / ratio;
+  args.q = bench.Floats({queries, heads, dim});
+  args.weights = bench.Floats({queries, heads});
+  args.ratio = ratio;
+  args.topk = topk;
+  args.selected = bench.Ints({queries, topk},
+                             std::vector<int32_t>(tokens * static_cast<size_t>(topk), 0));
+  args.num_selected = bench.Ints({queries}, std::vector<int32_t>(tokens, 0));
+  int64_t competing = entries;
+  if (candidates > 0) {
+    std::vector<int32_t> blocks;
+    for (int64_t i = 0; i < queries * candidates; ++i) {
+      blocks.push_back(static_cast<int32_t>(i % candidates * 2));
+    }
+    args.candidates = bench.Ints({queries, candidates}, blocks);
+    args.candidate_block = 8;
+    competing = 8 * candidates;
+  }
+  bench.AddBytes(queries * competing * dim * 4);
+  bench.Run([&] { bench.backend().IndexerSelect(bench.stream(), args); },
+            static_cast<double>(queries * competing * heads * (dim + 1)));
+}
+BENCHMARK(BM_IndexerSelect)
+    ->ArgNames({"queries", "heads", "D", "ratio", "entries", "topk", "blocks"})
+    ->Args({1, 64, 128, 4, 16384, 512, 0})
+    ->Args({4, 64, 128, 4, 4096, 512, 0})
+    ->Args({1, 32, 128, 1, 32768, 512, 2048});
 
 // Arguments: tokens, d. Four streams.
 void BM_HyperCoefficients(benchmark::State& state) {

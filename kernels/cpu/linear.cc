@@ -77,20 +77,26 @@ void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t 
   task.count = x.dim(0);
   task.out_stride = out.stride(0);
   task.scratch_floats = kScratchFloats;
-  task.row_end = rows;
   if (task.count == 0) {
     return;
   }
-  context.ParallelFor(heads, (task.count + 1) * heads * rows * w.cols,
+  // Heads are cut too: a rank may hold one group of heads with a thousand rows.
+  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  context.ParallelFor(heads * blocks, (task.count + 1) * heads * rows * w.cols,
                       [&](int64_t begin, int64_t end, int thread) {
                         LinearTask part = task;
                         part.scratch = context.scratch(thread).panel;
-                        for (int64_t h = begin; h < end; ++h) {
+                        while (begin < end) {
+                          const int64_t h = begin / blocks;
+                          const int64_t stop = std::min(end, (h + 1) * blocks);
                           part.weights =
                               ToWeightRows(w.RowSlice(h * head_rows + row_begin, rows));
+                          part.row_begin = (begin - h * blocks) * kBlockRows;
+                          part.row_end = std::min((stop - h * blocks) * kBlockRows, rows);
                           part.x = x.row<float>(0, h);
                           part.out = out.row<float>(0, h);
                           context.simd().linear(part);
+                          begin = stop;
                         }
                       });
 }

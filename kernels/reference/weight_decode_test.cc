@@ -78,5 +78,23 @@ TEST(WeightDecode, ASliceKeepsTheScaleGridOfTheWhole) {
   EXPECT_EQ(out, (std::vector<float>{1, 2, 3, 4}));
 }
 
+TEST(WeightDecode, AnE8M0ScaleCoversABlockOfAnySize) {
+  const std::vector<uint8_t> codes(40 * 40, 0x38);  // all ones
+  const std::array<uint8_t, 4> scales = {127, 128, 126, 0};
+  WeightView w;
+  w.data = reinterpret_cast<const std::byte*>(codes.data());
+  w.dtype = DType::kF8E4M3;
+  w.rows = 40;
+  w.cols = 40;
+  w.row_bytes = 40;
+  w.scales = reinterpret_cast<const std::byte*>(scales.data());
+  w.scale_dtype = DType::kF8E8M0;
+  w.scale_stride = 2;
+  w.block_rows = 32;
+  w.block_cols = 32;
+  const std::vector<float> out = DecodeAll<float>(w.RowSlice(31, 2).ColSlice(31, 2));
+  EXPECT_EQ(out, (std::vector<float>{1, 2, 0.5F, 0x1p-127F}));
+}
+
 }  // namespace
 }  // namespace tessera::kernels::reference

@@ -279,6 +279,17 @@ std::vector<ParityCase> LinearCases() {
     }
     cases.push_back(HeadLinearCase(kind, true, 2, 1, 300, 7, 290, 519));
   }
+  for (const WeightKind kind : kPublishedBlocks) {
+    cases.push_back(LinearCase(kind, {3, 517, 141}, KSplit::Whole()));
+    cases.push_back(LinearCase(kind, {9, 256, 33}, KSplit::Whole()));
+    for (const int64_t total : {320, 1000, 2048}) {  // leaves cut blocks, or do not
+      cases.push_back(SplitCase(kind, total, 0, 8));
+      cases.push_back(SplitCase(kind, total, 2, 2));
+    }
+    cases.push_back(HeadLinearCase(kind, false, 5, 2, 130, 0, 130, 384));
+    cases.push_back(HeadLinearCase(kind, false, 1, 1, 301, 0, 301, 1030));
+    cases.push_back(HeadLinearCase(kind, true, 2, 2, 140, 5, 131, 257));
+  }
   return cases;
 }
 

@@ -1,6 +1,7 @@
 #include "tests/parity/op_run.h"
 
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 namespace tessera::parity {
@@ -75,6 +76,20 @@ DType StoredType(WeightKind kind) {
   }
 }
 
+// Rows and columns of a scale.
+std::pair<int64_t, int64_t> ScaleBlock(WeightKind kind) {
+  switch (kind) {
+    case WeightKind::kFp4:
+      return {1, 32};
+    case WeightKind::kF8Block32:
+      return {32, 32};
+    case WeightKind::kF8Block128:
+      return {128, 128};
+    default:
+      return {24, 48};
+  }
+}
+
 }  // namespace
 
 std::string WeightKindName(WeightKind kind) {
@@ -89,6 +104,10 @@ std::string WeightKindName(WeightKind kind) {
       return "F8E8M0";
     case WeightKind::kFp4:
       return "FP4";
+    case WeightKind::kF8Block32:
+      return "F8Block32";
+    case WeightKind::kF8Block128:
+      return "F8Block128";
   }
   return "";
 }
@@ -211,8 +230,7 @@ WeightView OpRun::Weight(WeightKind kind, int64_t rows, int64_t cols) {
     }
   }
   if (w.dtype == DType::kF8E4M3 || w.dtype == DType::kFp4) {
-    w.block_rows = kind == WeightKind::kFp4 ? 1 : 24;
-    w.block_cols = kind == WeightKind::kFp4 ? 32 : 48;
+    std::tie(w.block_rows, w.block_cols) = ScaleBlock(kind);
     w.scale_stride = (w.cols + w.block_cols - 1) / w.block_cols;
     w.scale_dtype = kind == WeightKind::kF8F32 ? DType::kF32 : DType::kF8E8M0;
     const int64_t count = (w.rows + w.block_rows - 1) / w.block_rows * w.scale_stride;

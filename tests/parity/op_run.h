@@ -22,11 +22,15 @@ using kernels::KernelBackend;
 using kernels::TensorView;
 using kernels::WeightView;
 
-enum class WeightKind { kF32, kBf16, kF8F32, kF8E8M0, kFp4 };
+// FP8 has scales of 24 x 48 values, which no vector length divides, or those of the
+// published checkpoints.
+enum class WeightKind { kF32, kBf16, kF8F32, kF8E8M0, kFp4, kF8Block32, kF8Block128 };
 std::string WeightKindName(WeightKind kind);
 inline constexpr WeightKind kAllWeightKinds[] = {WeightKind::kF32, WeightKind::kBf16,
                                                  WeightKind::kF8F32, WeightKind::kF8E8M0,
                                                  WeightKind::kFp4};
+inline constexpr WeightKind kPublishedBlocks[] = {WeightKind::kF8Block32,
+                                                  WeightKind::kF8Block128};
 
 // How a case with several rows calls its op.
 enum class RowMode {
