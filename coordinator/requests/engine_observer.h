@@ -23,11 +23,16 @@ struct EngineGauges {
   int64_t num_running = 0;     // sequences that hold a slot
   int64_t waiting_tokens = 0;  // tokens that the waiting ones have to compute
   int64_t blocks_total = 0;
-  int64_t blocks_used = 0;           // referenced by a sequence or by a plan in flight
-  int64_t blocks_cached = 0;         // free, with reusable content
+  int64_t blocks_used = 0;        // referenced by a sequence or by a plan in flight
+  int64_t blocks_cached = 0;      // free, with reusable content
+  int64_t tail_blocks_total = 0;  // 0 for a model that keeps none
+  int64_t tail_blocks_used = 0;
+  int64_t tail_blocks_cached = 0;
   uint64_t prefix_query_tokens = 0;  // monotonic
   uint64_t prefix_hit_tokens = 0;    // monotonic
-  uint64_t preemptions = 0;          // monotonic
+  // Monotonic: cached tokens that were no hit since their tail blocks were gone.
+  uint64_t prefix_shortened_tokens = 0;
+  uint64_t preemptions = 0;  // monotonic
 };
 
 // One finished step.

@@ -229,8 +229,12 @@ void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
                  .blocks_total = stats.blocks_total,
                  .blocks_used = stats.blocks_used,
                  .blocks_cached = stats.blocks_cached,
+                 .tail_blocks_total = stats.tail_blocks_total,
+                 .tail_blocks_used = stats.tail_blocks_used,
+                 .tail_blocks_cached = stats.tail_blocks_cached,
                  .prefix_query_tokens = stats.prefix_query_tokens,
                  .prefix_hit_tokens = stats.prefix_hit_tokens,
+                 .prefix_shortened_tokens = stats.prefix_shortened_tokens,
                  .preemptions = stats.preemptions};
   observer_->OnStep(seen);
   if (stats.preemptions > preemptions_seen_) {

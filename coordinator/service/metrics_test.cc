@@ -35,6 +35,10 @@ StepObservation Step() {
   step.gauges.blocks_total = 100;
   step.gauges.blocks_used = 25;
   step.gauges.blocks_cached = 5;
+  step.gauges.tail_blocks_total = 12;
+  step.gauges.tail_blocks_used = 4;
+  step.gauges.tail_blocks_cached = 6;
+  step.gauges.prefix_shortened_tokens = 8;
   step.gauges.prefix_query_tokens = 40;
   step.gauges.prefix_hit_tokens = 16;
   return step;
@@ -97,6 +101,9 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         std::string("tessera_ready_workers 2"),
         std::string("tessera_queue_size{priority=\"default\"} 4"),
         std::string("tessera_kv_blocks{state=\"free\"} 70"),
+        std::string("tessera_tail_blocks{state=\"free\"} 2"),
+        std::string("tessera_tail_blocks{state=\"cached\"} 6"),
+        std::string("tessera_prefix_shortened_tokens_total 8"),
         std::string("tessera_pool_saturation_ratio 0.25"),
         std::string("tessera_prefix_hit_tokens_total 16"),
         std::string("tessera_step_seconds_count{phase=\"mixed\"} 1"),

@@ -32,6 +32,13 @@ Buckets RequestBuckets() {
   return {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800};
 }
 
+void SetBlocks(int64_t total, int64_t used, int64_t cached,
+               prometheus::Family<prometheus::Gauge>& family) {
+  family.Add({{"state", "used"}}).Set(static_cast<double>(used));
+  family.Add({{"state", "cached"}}).Set(static_cast<double>(cached));
+  family.Add({{"state", "free"}}).Set(static_cast<double>(total - used - cached));
+}
+
 Buckets CountBuckets() {
   return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 }
@@ -115,11 +122,19 @@ NativeMetrics::NativeMetrics(const MetricsOptions& options)
       saturation_(
           Gauges("tessera_pool_saturation_ratio", "KV blocks in use, 0 to 1.").Add({})),
       kv_blocks_(Gauges("tessera_kv_blocks", "KV blocks by state.")),
+      tail_blocks_(Gauges("tessera_tail_blocks",
+                          "Blocks of the last tokens' rows, by state; none for models "
+                          "that keep everything.")),
       prefix_queries_(Counters("tessera_prefix_query_tokens_total",
                                "Tokens looked up in the prefix cache.")
                           .Add({})),
       prefix_hits_(
           Counters("tessera_prefix_hit_tokens_total", "Tokens found there.").Add({})),
+      prefix_shortened_(
+          Counters(
+              "tessera_prefix_shortened_tokens_total",
+              "Cached prompt tokens computed again since their tail blocks were gone.")
+              .Add({})),
       preemptions_(
           Counters("tessera_preemptions_total", "Sequences that lost their blocks.")
               .Add({})),
@@ -185,6 +200,7 @@ void NativeMetrics::InitialiseLabels(const MetricsOptions& options) {
   }
   for (const char* state : {"free", "used", "cached"}) {
     kv_blocks_.Add({{"state", state}});
+    tail_blocks_.Add({{"state", state}});
   }
   for (const char* phase : {"prefill", "decode", "mixed"}) {
     step_time_.Add({{"phase", phase}}, TimeBuckets());
@@ -202,13 +218,12 @@ void NativeMetrics::InitialiseLabels(const MetricsOptions& options) {
 
 void NativeMetrics::OnStep(const StepObservation& step) {
   const EngineGauges& gauges = step.gauges;
-  const int64_t free = gauges.blocks_total - gauges.blocks_used - gauges.blocks_cached;
   queue_size_.Set(static_cast<double>(gauges.num_waiting));
   queue_tokens_.Set(static_cast<double>(gauges.waiting_tokens));
   running_.Set(static_cast<double>(gauges.num_running));
-  kv_blocks_.Add({{"state", "used"}}).Set(static_cast<double>(gauges.blocks_used));
-  kv_blocks_.Add({{"state", "cached"}}).Set(static_cast<double>(gauges.blocks_cached));
-  kv_blocks_.Add({{"state", "free"}}).Set(static_cast<double>(free));
+  SetBlocks(gauges.blocks_total, gauges.blocks_used, gauges.blocks_cached, kv_blocks_);
+  SetBlocks(gauges.tail_blocks_total, gauges.tail_blocks_used, gauges.tail_blocks_cached,
+            tail_blocks_);
   if (gauges.blocks_total > 0) {
     saturation_.Set(static_cast<double>(gauges.blocks_used) /
                     static_cast<double>(gauges.blocks_total));
@@ -216,14 +231,18 @@ void NativeMetrics::OnStep(const StepObservation& step) {
   // Totals of the scheduler become increments; a smaller total means that it was
   // replaced.
   if (gauges.prefix_query_tokens >= query_tokens_seen_ &&
-      gauges.prefix_hit_tokens >= hit_tokens_seen_) {
+      gauges.prefix_hit_tokens >= hit_tokens_seen_ &&
+      gauges.prefix_shortened_tokens >= shortened_tokens_seen_) {
     prefix_queries_.Increment(
         static_cast<double>(gauges.prefix_query_tokens - query_tokens_seen_));
     prefix_hits_.Increment(
         static_cast<double>(gauges.prefix_hit_tokens - hit_tokens_seen_));
+    prefix_shortened_.Increment(
+        static_cast<double>(gauges.prefix_shortened_tokens - shortened_tokens_seen_));
   }
   query_tokens_seen_ = gauges.prefix_query_tokens;
   hit_tokens_seen_ = gauges.prefix_hit_tokens;
+  shortened_tokens_seen_ = gauges.prefix_shortened_tokens;
   ready_workers_.Set(static_cast<double>(step.rank_counters.size()));
   if (!step.probe) {
     const bool decodes = step.num_tokens > step.num_prefill_tokens;

@@ -53,6 +53,7 @@ class NativeMetrics {
   prometheus::Registry registry_;
   uint64_t query_tokens_seen_ = 0;
   uint64_t hit_tokens_seen_ = 0;
+  uint64_t shortened_tokens_seen_ = 0;
 
   prometheus::Family<prometheus::Counter>& http_requests_;
   prometheus::Family<prometheus::Histogram>& http_duration_;
@@ -71,8 +72,10 @@ class NativeMetrics {
   prometheus::Gauge& running_;
   prometheus::Gauge& saturation_;
   prometheus::Family<prometheus::Gauge>& kv_blocks_;
+  prometheus::Family<prometheus::Gauge>& tail_blocks_;
   prometheus::Counter& prefix_queries_;
   prometheus::Counter& prefix_hits_;
+  prometheus::Counter& prefix_shortened_;
   prometheus::Counter& preemptions_;
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generation_tokens_;
