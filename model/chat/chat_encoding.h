@@ -1,7 +1,7 @@
 // ChatEncoding: messages to prompt ids and generated text back to a message, as the
-// checkpoint's generation was trained (DeepSeek encoding_dsv4.py is the definition). Text
-// that a user typed is tokenised without added tokens, so it can never become a control
-// token.
+// checkpoint's generation was trained (the encoders and templates that DeepSeek publishes
+// with each release are the definition). Text that a user typed is tokenised without
+// added tokens, so it can never become a control token.
 #ifndef TESSERA_MODEL_CHAT_CHAT_ENCODING_H_
 #define TESSERA_MODEL_CHAT_CHAT_ENCODING_H_
 
@@ -39,18 +39,28 @@ struct ChatMessage {
   bool without_eos = false;  // assistant: continued by the generation
 };
 
+// kNone: what the generation does where nothing is said.
 enum class ReasoningEffort { kNone, kLow, kHigh, kMax };
+inline constexpr size_t kNumEfforts = 4;
 
 struct ChatOptions {
   bool thinking = false;
   bool drop_thinking = true;
   ReasoningEffort effort = ReasoningEffort::kNone;
+  int32_t effort_number = 0;  // 1..100 instead of `effort` (ChatTraits); 0: none
   bool add_generation_prompt = true;
 };
 
+// What requests may say to some generations only.
+struct ChatTraits {
+  bool has_effort_numbers = false;   // ChatOptions::effort_number
+  bool has_tool_namespaces = false;  // tools with names like `files::read`
+};
+
 struct EncodedChat {
-  std::string text;          // the prompt as one string, for display and for the goldens
-  std::vector<int32_t> ids;  // BOS included
+  std::string text;           // the prompt as one string, for display and for the goldens
+  std::vector<int32_t> ids;   // BOS included
+  bool in_reasoning = false;  // the prompt ends inside <think>
 };
 
 // A finished or growing assistant turn, split into its parts.
@@ -88,17 +98,22 @@ class ChatEncoding {
                                                               const Tokenizer* tokenizer);
   virtual ~ChatEncoding() = default;
 
+  virtual ChatTraits traits() const { return {}; }
+
   // kInvalidArgument: no messages, an unknown role or task, a tool message without its
-  // call, tools or a response format that are not JSON. Blocks for the time of
+  // call, tools or a response format that are not JSON, an effort number that the
+  // generation does not know, for V3.2 in thinking mode an assistant message after the
+  // last user message with neither reasoning nor calls. Blocks for the time of
   // tokenisation.
   virtual absl::StatusOr<EncodedChat> Encode(const std::vector<ChatMessage>& messages,
                                              const ChatOptions& options) const = 0;
 
-  // `thinking`: the prompt ended inside <think>, so the turn starts with reasoning.
+  // `thinking`: the turn starts with reasoning (EncodedChat::in_reasoning).
   virtual std::unique_ptr<TurnParser> NewTurnParser(bool thinking) const = 0;
 
-  // Strict parse of a whole completed turn (with or without the end-of-sentence token).
-  // kInvalidArgument says which rule was broken; TurnParser is the tolerant reader.
+  // Strict parse of a whole completed turn, with or without the end-of-sentence token
+  // (V3.2: with it), as the published parser does. kInvalidArgument says which rule was
+  // broken; TurnParser is the tolerant reader.
   virtual absl::StatusOr<ParsedTurn> ParseTurn(std::string_view text,
                                                bool thinking) const = 0;
 };

@@ -9,7 +9,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "model/chat/encoding_generation.h"
+#include "model/chat/control_tokens.h"
 
 namespace tessera::model {
 namespace {
@@ -104,6 +104,23 @@ void SortToolResults(const CallOrder& calls, Turn* turn) {
   }
 }
 
+bool IsUsers(const Turn& turn, size_t idx, const TurnRules& rules) {
+  switch (turn.role) {
+    case TurnRole::kDeveloper:
+      return true;
+    case TurnRole::kUser:
+      return !rules.results_continue_turn ||
+             std::any_of(turn.blocks.begin(), turn.blocks.end(),
+                         [](const TurnBlock& block) { return !block.is_tool_result; });
+    case TurnRole::kSystem:
+      return rules.late_system_opens_turn && idx > 0;
+    case TurnRole::kAssistant:
+    case TurnRole::kLatestReminder:
+      return false;
+  }
+  return false;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Turn>> MakeTurns(const std::vector<ChatMessage>& messages) {
@@ -145,18 +162,17 @@ absl::StatusOr<std::vector<Turn>> MakeTurns(const std::vector<ChatMessage>& mess
   return turns;
 }
 
-int LastUserTurn(const std::vector<Turn>& turns) {
+int LastUserTurn(const std::vector<Turn>& turns, const TurnRules& rules) {
   for (size_t i = turns.size(); i > 0; --i) {
-    const TurnRole role = turns[i - 1].role;
-    if (role == TurnRole::kUser || role == TurnRole::kDeveloper) {
+    if (IsUsers(turns[i - 1], i - 1, rules)) {
       return static_cast<int>(i) - 1;
     }
   }
   return -1;
 }
 
-void DropOldDeveloperTurns(std::vector<Turn>* turns) {
-  const int last_user = LastUserTurn(*turns);
+void DropOldDeveloperTurns(const TurnRules& rules, std::vector<Turn>* turns) {
+  const int last_user = LastUserTurn(*turns, rules);
   std::vector<Turn> kept;
   for (size_t i = 0; i < turns->size(); ++i) {
     const bool is_old = static_cast<int>(i) < last_user;

@@ -1,4 +1,4 @@
-// Conversation: the messages of a request in the shape that the V4 encodings render.
+// Conversation: the messages of a request in the shape that V4 and V4.1 render.
 // There is no tool role in V4: results are blocks of a user turn, beside its texts.
 #ifndef TESSERA_MODEL_CHAT_CONVERSATION_H_
 #define TESSERA_MODEL_CHAT_CONVERSATION_H_
@@ -36,12 +36,18 @@ struct Turn {
 // message before it.
 absl::StatusOr<std::vector<Turn>> MakeTurns(const std::vector<ChatMessage>& messages);
 
+// Which turns count as the user's.
+struct TurnRules {
+  bool late_system_opens_turn = false;  // V4.1: a system turn that is not the first does
+  bool results_continue_turn = false;   // V4.1: one of tool results alone does not
+};
+
 // Index of the last user or developer turn; -1 if there is none.
-int LastUserTurn(const std::vector<Turn>& turns);
+int LastUserTurn(const std::vector<Turn>& turns, const TurnRules& rules);
 
 // Removes the developer turns before the last user or developer turn. (The reasoning that
 // is dropped with them is left out when an assistant turn is rendered.)
-void DropOldDeveloperTurns(std::vector<Turn>* turns);
+void DropOldDeveloperTurns(const TurnRules& rules, std::vector<Turn>* turns);
 
 }  // namespace tessera::model
 

@@ -75,12 +75,27 @@ TEST(Conversation, OnlyDeveloperTurnsBeforeTheLastUserTurnAreDropped) {
       {.role = "developer"}, User("a"), {.role = "assistant"}, {.role = "developer"}};
   auto turns = MakeTurns(messages);
   ASSERT_TRUE(turns.ok());
-  EXPECT_EQ(LastUserTurn(*turns), 3);
-  DropOldDeveloperTurns(&*turns);
+  EXPECT_EQ(LastUserTurn(*turns, {}), 3);
+  DropOldDeveloperTurns({}, &*turns);
   ASSERT_EQ(turns->size(), 3U);
   EXPECT_EQ(turns->front().role, TurnRole::kUser);
-  EXPECT_EQ(LastUserTurn(*turns), 2);
-  EXPECT_EQ(LastUserTurn({}), -1);
+  EXPECT_EQ(LastUserTurn(*turns, {}), 2);
+  EXPECT_EQ(LastUserTurn({}, {}), -1);
+}
+
+TEST(Conversation, TheRulesSayWhatCountsAsTheUsers) {
+  const std::vector<ChatMessage> messages = {User("a"), Calls({"x"}), Result("x", "r")};
+  const auto turns = MakeTurns(messages);
+  ASSERT_TRUE(turns.ok());
+  EXPECT_EQ(LastUserTurn(*turns, {}), 2);
+  EXPECT_EQ(LastUserTurn(*turns, {.results_continue_turn = true}), 0);
+  const std::vector<ChatMessage> late = {
+      {.role = "system"}, {.role = "assistant"}, {.role = "system"}};
+  const auto systems = MakeTurns(late);
+  ASSERT_TRUE(systems.ok());
+  EXPECT_EQ(LastUserTurn(*systems, {}), -1);
+  EXPECT_EQ(LastUserTurn(*systems, {.late_system_opens_turn = true}), 2);
+  EXPECT_EQ(LastUserTurn({systems->front()}, {.late_system_opens_turn = true}), -1);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "model/chat/control_tokens.h"
 #include "model/chat/python_json.h"
 
 namespace tessera::model {
@@ -47,7 +48,8 @@ void WriteArguments(const DsmlTags& tags, std::string_view json, PromptWriter* w
 // A cursor over the text of a block.
 class StrictReader {
  public:
-  StrictReader(const DsmlTags& tags, std::string_view text) : tags_(tags), rest_(text) {}
+  StrictReader(const DsmlTags& tags, bool is_lenient, std::string_view text)
+      : tags_(tags), is_lenient_(is_lenient), rest_(text) {}
 
   std::string_view rest() const { return rest_; }
 
@@ -58,6 +60,9 @@ class StrictReader {
     while (Take(tags_.invoke_open)) {
       TESSERA_ASSIGN_OR_RETURN(ToolCall call, Call());
       calls.push_back(std::move(call));
+      if (is_cut_) {
+        return calls;
+      }
     }
     TESSERA_RETURN_IF_ERROR(Expect(tags_.calls_close));
     if (calls.empty()) {
@@ -78,6 +83,10 @@ class StrictReader {
       TESSERA_RETURN_IF_ERROR(Parameter(&keys, &call.arguments));
     }
     call.arguments += "}";
+    is_cut_ = is_lenient_ && rest_.empty() && !keys.empty();
+    if (is_cut_) {
+      return call;
+    }
     TESSERA_RETURN_IF_ERROR(Expect(tags_.invoke_close));
     TESSERA_RETURN_IF_ERROR(Expect("\n"));
     return call;
@@ -99,7 +108,7 @@ class StrictReader {
     if (!keys->insert(key).second) {
       return InvalidArgumentF("parameter `{}` twice", key);
     }
-    if (!is_string && !PythonJson::Parse(value).ok()) {
+    if (!is_string && !is_lenient_ && !PythonJson::Parse(value).ok()) {
       return InvalidArgumentF("value of parameter `{}` is no json", key);
     }
     AppendArgument(key, value, is_string, /*is_open=*/false, arguments);
@@ -135,6 +144,8 @@ class StrictReader {
   }
 
   const DsmlTags& tags_;
+  const bool is_lenient_;
+  bool is_cut_ = false;  // the text ended after the line of a parameter
   std::string_view rest_;
 };
 
@@ -151,16 +162,6 @@ DsmlTags::DsmlTags(const EncodingGeneration& generation) {
   invoke_close = tag("</", generation.invoke_tag, ">");
   parameter_open = tag("<", generation.parameter_tag, " name=\"");
   parameter_close = tag("</", generation.parameter_tag, ">");
-}
-
-// excepted.
-size_t OverlapWith(std::string_view text, std::string_view tag) {
-  for (size_t length = std::min(text.size(), tag.size() - 1); length > 0; --length) {
-    if (text.ends_with(tag.substr(0, length))) {
-      return length;
-    }
-  }
-  return 0;
 }
 
 void WriteToolCalls(const DsmlTags& tags, const std::vector<ToolCall>& calls,
@@ -197,9 +198,9 @@ void AppendArgument(std::string_view key, std::string_view value, bool is_string
   }
 }
 
-absl::StatusOr<std::vector<ToolCall>> ReadToolCalls(const DsmlTags& tags,
+absl::StatusOr<std::vector<ToolCall>> ReadToolCalls(const DsmlTags& tags, bool is_lenient,
                                                     std::string_view* text) {
-  StrictReader reader(tags, *text);
+  StrictReader reader(tags, is_lenient, *text);
   TESSERA_ASSIGN_OR_RETURN(std::vector<ToolCall> calls, reader.Block());
   *text = reader.rest();
   return calls;

@@ -1,4 +1,4 @@
-// DSML, the tool markup of the V4 encodings: written into prompts and read from generated
+// DSML, the tool markup of V3.2 and later: written into prompts and read from generated
 // text.
 //
 //   <|DSML|tool_calls>
@@ -42,10 +42,6 @@ inline constexpr std::string_view kNameEnd = "\">";
 inline constexpr std::string_view kStringTrueEnd = "\" string=\"true\">";
 inline constexpr std::string_view kStringFalseEnd = "\" string=\"false\">";
 
-// Length of the longest end of `text` that is the beginning of `tag`, the whole tag
-// excepted.
-size_t OverlapWith(std::string_view text, std::string_view tag);
-
 // Writes the block of an assistant message, without the blank line in front of it.
 // Arguments that are no JSON object become one parameter `arguments`; empty ones become
 // none.
@@ -60,8 +56,9 @@ void AppendArgument(std::string_view key, std::string_view value, bool is_string
 
 // Reads a whole block from the start of `text` and cuts it off `text`, strictly: line
 // breaks, one `string` attribute each, JSON values that parse, no key twice.
-// kInvalidArgument says what was expected. The ids of the calls are empty.
-absl::StatusOr<std::vector<ToolCall>> ReadToolCalls(const DsmlTags& tags,
+// `is_lenient` takes values that are no JSON, and a text that ends after the line of a
+// parameter. kInvalidArgument says what was expected. The ids of the calls are empty.
+absl::StatusOr<std::vector<ToolCall>> ReadToolCalls(const DsmlTags& tags, bool is_lenient,
                                                     std::string_view* text);
 
 }  // namespace tessera::model

@@ -24,7 +24,7 @@ constexpr std::string_view kBlock =
 TEST(Dsml, ReadsABlockAndLeavesTheRest) {
   const std::string text = std::string(kBlock) + "rest";
   std::string_view rest = text;
-  const auto calls = ReadToolCalls(Tags(), &rest);
+  const auto calls = ReadToolCalls(Tags(), /*is_lenient=*/false, &rest);
   ASSERT_TRUE(calls.ok()) << calls.status();
   ASSERT_EQ(calls->size(), 2U);
   EXPECT_EQ((*calls)[0].name, "f");
@@ -36,7 +36,7 @@ TEST(Dsml, ReadsABlockAndLeavesTheRest) {
 TEST(Dsml, EveryTruncatedBlockIsRefused) {
   for (size_t length = 0; length < kBlock.size(); ++length) {
     std::string_view text = kBlock.substr(0, length);
-    EXPECT_EQ(ReadToolCalls(Tags(), &text).status().code(),
+    EXPECT_EQ(ReadToolCalls(Tags(), /*is_lenient=*/false, &text).status().code(),
               absl::StatusCode::kInvalidArgument)
         << length;
   }
@@ -46,7 +46,7 @@ void ExpectRefused(std::string_view from, std::string_view to) {
   std::string text(kBlock);
   text.replace(text.find(from), from.size(), to);
   std::string_view rest = text;
-  EXPECT_EQ(ReadToolCalls(Tags(), &rest).status().code(),
+  EXPECT_EQ(ReadToolCalls(Tags(), /*is_lenient=*/false, &rest).status().code(),
             absl::StatusCode::kInvalidArgument)
       << text;
 }
@@ -62,8 +62,26 @@ TEST(Dsml, EachBrokenRuleIsRefused) {
 
 TEST(Dsml, ABlockWithoutCallsIsRefused) {
   std::string_view text = "<｜DSML｜tool_calls>\n</｜DSML｜tool_calls>";
-  EXPECT_EQ(ReadToolCalls(Tags(), &text).status().code(),
+  EXPECT_EQ(ReadToolCalls(Tags(), /*is_lenient=*/false, &text).status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Dsml, ALenientReaderTakesACutAfterAParameterAndAnyValue) {
+  const auto read = [](std::string_view text) {
+    return ReadToolCalls(Tags(), /*is_lenient=*/true, &text);
+  };
+  const std::string_view line_end = "[1, 2]</｜DSML｜parameter>\n";
+  const std::string cut(kBlock.substr(0, kBlock.find(line_end) + line_end.size()));
+  const auto calls = read(cut);
+  ASSERT_TRUE(calls.ok()) << calls.status();
+  ASSERT_EQ(calls->size(), 1U);
+  EXPECT_EQ((*calls)[0].arguments, R"({"a": "x\"\ny", "b": [1, 2]})");
+  EXPECT_FALSE(read(cut.substr(0, cut.size() - 1)).ok());
+  std::string no_json = cut;
+  no_json.replace(no_json.find("[1, 2]"), 6, "[1, ");
+  const auto as_is = read(no_json);
+  ASSERT_TRUE(as_is.ok()) << as_is.status();
+  EXPECT_EQ((*as_is)[0].arguments, R"({"a": "x\"\ny", "b": [1, })");
 }
 
 TEST(Dsml, AnOpenValueKeepsItsStringOpen) {

@@ -1,9 +1,10 @@
 #include "model/chat/encoding_generation.h"
 
-#include <array>
-#include <utility>
-
 #include "fmt/format.h"
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "model/chat/control_tokens.h"
 
 namespace tessera::model {
 namespace {
@@ -28,7 +29,7 @@ constexpr std::string_view kRelentlessText =
     "multiple angles and are certain that no assumption remains unchecked and no "
     "error remains undiscovered.\n\n";
 
-// {calls}, {invoke} and {parameter} are a DSML token and the tag name.
+// V4 and later.
 constexpr std::string_view kToolsBefore =
     "## Tools\n\n"
     "You have access to a set of tools to help answer the user's question. You "
@@ -58,55 +59,120 @@ constexpr std::string_view kToolsAfter =
     "invoke "
     "tool calls.\n";
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kTaskTokens = {{
-    {"action", "<｜action｜>"},
-    {"query", "<｜query｜>"},
-    {"authority", "<｜authority｜>"},
-    {"domain", "<｜domain｜>"},
-    {"title", "<｜title｜>"},
-    {"read_url", "<｜read_url｜>"},
-}};
+// V3.2.
+constexpr std::string_view kFunctionsBefore =
+    "## Tools\n"
+    "You have access to a set of tools you can use to answer the user's question.\n"
+    "You can invoke functions by writing a \"<{calls}>\" block like the following as "
+    "part "
+    "of your reply to the user:\n"
+    "<{calls}>\n"
+    "<{invoke} name=\"$FUNCTION_NAME\">\n"
+    "<{parameter} name=\"$PARAMETER_NAME\" "
+    "string=\"true|false\">$PARAMETER_VALUE</{parameter}>\n"
+    "...\n"
+    "</{invoke}>\n"
+    "<{invoke} name=\"$FUNCTION_NAME2\">\n"
+    "...\n"
+    "</{invoke}>\n"
+    "</{calls}>\n"
+    "String and scalar parameters should be specified as is without any escaping or "
+    "quotes, while lists and objects should use JSON format. The \"string\" attribute "
+    "should be set to \"true\" for string type parameters and \"false\" for other types "
+    "(numbers, booleans, arrays, objects).\n"
+    "If the thinking_mode is enabled, then after function results you should strongly "
+    "consider outputting a thinking block. Here is an example:\n"
+    "<{calls}>\n"
+    "...\n"
+    "</{calls}>\n"
+    "<function_results>\n"
+    "...\n"
+    "</function_results>\n"
+    "<think>...thinking about results</think>\n"
+    "Here are the functions available in JSONSchema format:\n"
+    "<functions>\n";
+
+constexpr std::string_view kFunctionsAfter = "\n</functions>\n";
 
 }  // namespace
 
+constexpr EncodingGeneration kV32 = {
+    .name = "v32",
+    .calls_tag = "function_calls",
+    .invoke_tag = "invoke",
+    .parameter_tag = "parameter",
+    .tools_before_schemas = kFunctionsBefore,
+    .tools_after_schemas = kFunctionsAfter,
+    .keeps_line_breaks = true,
+    .requires_eos = true,
+    .is_lenient_in_calls = true,
+};
+
 constexpr EncodingGeneration kV4Preview = {
     .name = "v4",
-    .low_effort_text = "",
-    .high_effort_text = "",
-    .max_effort_text = kThoroughText,
+    .effort_texts = {"", "", "", kThoroughText},
     .calls_tag = "tool_calls",
     .invoke_tag = "invoke",
     .parameter_tag = "parameter",
+    .tools_before_schemas = kToolsBefore,
+    .tools_after_schemas = kToolsAfter,
 };
 
 constexpr EncodingGeneration kV4July = {
     .name = "v4_0731",
-    .low_effort_text = "",
-    .high_effort_text = kThoroughText,
-    .max_effort_text = kRelentlessText,
+    .effort_texts = {"", "", kThoroughText, kRelentlessText},
     .calls_tag = "tool_calls",
     .invoke_tag = "invoke",
     .parameter_tag = "parameter",
+    .tools_before_schemas = kToolsBefore,
+    .tools_after_schemas = kToolsAfter,
 };
+
+constexpr EncodingGeneration kV41 = {
+    .name = "v41",
+    .effort_number_before = "Reasoning Effort: ",
+    .effort_number_after =
+        " (range 1-100, the higher the value, the more thorough the reasoning)\n\n",
+    .effort_numbers = {75, 50, 75, 100},
+    .system_token = kSystemToken,
+    .turn_rules = {.late_system_opens_turn = true, .results_continue_turn = true},
+    .has_tool_namespaces = true,
+    .calls_tag = " calls",
+    .invoke_tag = " invoke",
+    .parameter_tag = " parameter",
+    .tools_before_schemas = kToolsBefore,
+    .tools_after_schemas = kToolsAfter,
+};
+
+absl::StatusOr<std::string> EffortText(const EncodingGeneration& generation,
+                                       ReasoningEffort effort, int32_t number) {
+  constexpr int32_t kMaxNumber = 100;
+  const auto idx = static_cast<size_t>(effort);
+  if (generation.effort_number_before.empty()) {
+    if (number != 0) {
+      return InvalidArgumentF(
+          "reasoning effort {}, expected a name: this model knows no numbers", number);
+    }
+    return std::string(generation.effort_texts[idx]);
+  }
+  if (number < 0 || number > kMaxNumber) {
+    return InvalidArgumentF("reasoning effort {}, expected 1 to {}", number, kMaxNumber);
+  }
+  return fmt::format("{}{}{}", generation.effort_number_before,
+                     number != 0 ? number : generation.effort_numbers[idx],
+                     generation.effort_number_after);
+}
 
 ToolsText MakeToolsText(const EncodingGeneration& generation) {
   const auto tag = [](std::string_view name) {
     return fmt::format("{}{}", kDsmlToken, name);
   };
-  return {.before_schemas =
-              fmt::format(kToolsBefore, fmt::arg("calls", tag(generation.calls_tag)),
-                          fmt::arg("invoke", tag(generation.invoke_tag)),
-                          fmt::arg("parameter", tag(generation.parameter_tag))),
-          .after_schemas = std::string(kToolsAfter)};
-}
-
-std::string_view TaskToken(std::string_view task) {
-  for (const auto& [name, token] : kTaskTokens) {
-    if (name == task) {
-      return token;
-    }
-  }
-  return {};
+  return {
+      .before_schemas = fmt::format(fmt::runtime(generation.tools_before_schemas),
+                                    fmt::arg("calls", tag(generation.calls_tag)),
+                                    fmt::arg("invoke", tag(generation.invoke_tag)),
+                                    fmt::arg("parameter", tag(generation.parameter_tag))),
+      .after_schemas = std::string(generation.tools_after_schemas)};
 }
 
 }  // namespace tessera::model

@@ -15,15 +15,33 @@ TEST(EncodingGeneration, TheToolsTextNamesTheTagsOfItsGeneration) {
   EXPECT_THAT(text, testing::Not(testing::HasSubstr("tool_calls>")));
 }
 
-TEST(EncodingGeneration, TasksAreNamedByTheirTokens) {
-  EXPECT_EQ(TaskToken("read_url"), "<｜read_url｜>");
-  EXPECT_EQ(TaskToken("<｜title｜>"), "");
+TEST(EncodingGeneration, TheMaximumOfThePreviewIsTheHighOfJuly) {
+  const auto text = [](const EncodingGeneration& generation, ReasoningEffort effort) {
+    return *EffortText(generation, effort, 0);
+  };
+  EXPECT_EQ(text(kV4Preview, ReasoningEffort::kMax),
+            text(kV4July, ReasoningEffort::kHigh));
+  EXPECT_NE(text(kV4July, ReasoningEffort::kMax), text(kV4July, ReasoningEffort::kHigh));
+  EXPECT_EQ(text(kV4Preview, ReasoningEffort::kHigh), "");
+  EXPECT_EQ(text(kV4July, ReasoningEffort::kLow), "");
 }
 
-TEST(EncodingGeneration, TheMaximumOfThePreviewIsTheHighOfJuly) {
-  EXPECT_EQ(kV4Preview.max_effort_text, kV4July.high_effort_text);
-  EXPECT_NE(kV4July.max_effort_text, kV4July.high_effort_text);
-  EXPECT_TRUE(kV4Preview.high_effort_text.empty());
+TEST(EncodingGeneration, EffortsOfV41AreNumbers) {
+  const auto number = [](ReasoningEffort effort, int32_t own) {
+    const std::string text = *EffortText(kV41, effort, own);
+    return text.substr(0, text.find(" (range 1-100"));
+  };
+  EXPECT_EQ(number(ReasoningEffort::kLow, 0), "Reasoning Effort: 50");
+  EXPECT_EQ(number(ReasoningEffort::kNone, 0), "Reasoning Effort: 75");
+  EXPECT_EQ(number(ReasoningEffort::kMax, 0), "Reasoning Effort: 100");
+  EXPECT_EQ(number(ReasoningEffort::kMax, 7), "Reasoning Effort: 7");
+}
+
+TEST(EncodingGeneration, NumbersOutOfPlaceAreRefused) {
+  const auto refused = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(EffortText(kV41, ReasoningEffort::kNone, 101).status().code(), refused);
+  EXPECT_EQ(EffortText(kV41, ReasoningEffort::kNone, -1).status().code(), refused);
+  EXPECT_EQ(EffortText(kV4July, ReasoningEffort::kNone, 50).status().code(), refused);
 }
 
 }  // namespace

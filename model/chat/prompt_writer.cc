@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "model/chat/control_tokens.h"
 #include "model/tokenizer/utf8.h"
 
 namespace tessera::model {
@@ -24,6 +25,17 @@ void PromptWriter::Untrusted(std::string_view text) {
   }
 }
 
+bool PromptWriter::EndsInReasoning() const {
+  for (auto control = controls_.rbegin(); control != controls_.rend(); ++control) {
+    const std::string_view token =
+        std::string_view(text_).substr(control->begin, control->end - control->begin);
+    if (token == kThinkToken || token == kEndThinkToken) {
+      return token == kThinkToken;
+    }
+  }
+  return false;
+}
+
 EncodedChat PromptWriter::Finish() {
   EncodedChat chat;
   const auto append_run = [&](size_t begin, size_t end) {
@@ -40,6 +52,7 @@ EncodedChat PromptWriter::Finish() {
     done = control.end;
   }
   append_run(done, text_.size());
+  chat.in_reasoning = EndsInReasoning();
   chat.text = std::move(text_);
   return chat;
 }

@@ -38,6 +38,9 @@ class PromptWriter {
     int32_t id;
   };
 
+  // Whether <think> is the last of its tokens that the encoding wrote.
+  bool EndsInReasoning() const;
+
   const Tokenizer* tokenizer_;
   const AddedTokenTrie* control_tokens_;
   std::string text_;

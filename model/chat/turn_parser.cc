@@ -15,25 +15,22 @@ constexpr size_t kMaxNameBytes = 1024;
 
 TurnParser::Delta DsmlTurnParser::Push(std::string_view text) {
   Delta delta;
-  pending_ += text;
+  pending_.Append(text);
   while (Step(&delta)) {
   }
-  // Once per call, not per tag, so that a long text in one piece costs linear time.
-  pending_.erase(0, position_);
-  position_ = 0;
+  pending_.Compact();
   return delta;
 }
 
 TurnParser::Delta DsmlTurnParser::Finish() {
   Delta delta;
   switch (state_) {
-    case State::kReasoning:
-    case State::kContent:
-      EmitProse(rest(), &delta);
+    case State::kProse:
+      prose_.Emit(rest(), &delta);
       break;
     case State::kBetween:
       // A block that was only about to close lost nothing but its closing tag.
-      if (!any_call_ || !std::string_view(tags_->calls_close).starts_with(rest())) {
+      if (!any_call_ || !pending_.MayBecome(tags_->calls_close)) {
         GiveUp(&delta);
       }
       break;
@@ -48,16 +45,14 @@ TurnParser::Delta DsmlTurnParser::Finish() {
     case State::kVerbatim:
       break;
   }
-  pending_.clear();
-  position_ = 0;
+  pending_ = {};
   state_ = State::kAfterCalls;
   return delta;
 }
 
 bool DsmlTurnParser::Step(Delta* delta) {
   switch (state_) {
-    case State::kReasoning:
-    case State::kContent:
+    case State::kProse:
       return StepProse(delta);
     case State::kBetween:
       return StepBetween(delta);
@@ -66,50 +61,31 @@ bool DsmlTurnParser::Step(Delta* delta) {
     case State::kInValue:
       return StepInValue();
     case State::kAfterCalls:
-      position_ = pending_.size();
+      pending_.Drop(rest().size());
       return false;
     case State::kVerbatim:
-      EmitProse(rest(), delta);
-      position_ = pending_.size();
+      prose_.Emit(rest(), delta);
+      pending_.Drop(rest().size());
       return false;
   }
   return false;
 }
 
 bool DsmlTurnParser::StepProse(Delta* delta) {
-  constexpr std::string_view kBlankLine = "\n\n";
-  const std::string_view text = rest();
-  const size_t think_end = text.find(kEndThinkToken);
-  const size_t block = text.find(tags_->calls_open);
-  if (think_end == std::string_view::npos && block == std::string_view::npos) {
-    const std::string block_with_blank_line = std::string(kBlankLine) + tags_->calls_open;
-    const size_t held_back =
-        std::max({OverlapWith(text, kEndThinkToken), OverlapWith(text, tags_->calls_open),
-                  OverlapWith(text, block_with_blank_line)});
-    EmitProse(text.substr(0, text.size() - held_back), delta);
-    position_ = pending_.size() - held_back;
+  const ProseReader::Step step = prose_.Read(rest(), delta);
+  pending_.Drop(step.num_bytes);
+  if (!step.found_block) {
     return false;
   }
-  if (think_end < block) {
-    EmitProse(text.substr(0, think_end), delta);
-    position_ += think_end + kEndThinkToken.size();
-    at_start_ = at_start_ || state_ == State::kReasoning;
-    state_ = State::kContent;
-    return true;
-  }
-  // The blank line belongs to the block, and is missing at times.
-  const size_t prose_end =
-      text.substr(0, block).ends_with(kBlankLine) ? block - kBlankLine.size() : block;
-  EmitProse(text.substr(0, prose_end), delta);
-  position_ += prose_end;
-  Consume(block - prose_end + tags_->calls_open.size());
+  pending_.SkipWhitespace();  // the blank line before the block
+  pending_.Consume(tags_->calls_open.size());
   state_ = State::kBetween;
   return true;
 }
 
 bool DsmlTurnParser::StepBetween(Delta* delta) {
-  SkipWhitespace();
-  if (TakeTag(tags_->calls_close)) {
+  pending_.SkipWhitespace();
+  if (pending_.Take(tags_->calls_close)) {
     if (!any_call_) {
       GiveUp(delta);
       return false;
@@ -128,7 +104,7 @@ bool DsmlTurnParser::StepBetween(Delta* delta) {
     case TagResult::kMalformed:
       break;
   }
-  if (std::string_view(tags_->calls_close).starts_with(rest())) {
+  if (pending_.MayBecome(tags_->calls_close)) {
     return false;
   }
   GiveUp(delta);
@@ -136,8 +112,8 @@ bool DsmlTurnParser::StepBetween(Delta* delta) {
 }
 
 bool DsmlTurnParser::StepInCall(Delta* delta) {
-  SkipWhitespace();
-  if (TakeTag(tags_->invoke_close)) {
+  pending_.SkipWhitespace();
+  if (pending_.Take(tags_->invoke_close)) {
     call_.arguments += "}";
     EmitCall(delta);
     return true;
@@ -156,7 +132,7 @@ bool DsmlTurnParser::StepInCall(Delta* delta) {
     case TagResult::kMalformed:
       break;
   }
-  if (std::string_view(tags_->invoke_close).starts_with(rest())) {
+  if (pending_.MayBecome(tags_->invoke_close)) {
     return false;
   }
   GiveUp(delta);
@@ -173,7 +149,7 @@ bool DsmlTurnParser::StepInValue() {
   }
   AppendArgument(key_, text.substr(0, end), is_string_, /*is_open=*/false,
                  &call_.arguments);
-  Consume(end + close.size());
+  pending_.Consume(end + close.size());
   state_ = State::kInCall;
   return true;
 }
@@ -200,7 +176,7 @@ DsmlTurnParser::TagResult DsmlTurnParser::ReadOpeningTag(
   }
   if (name_end <= kMaxNameBytes) {
     tag->name = line.substr(0, name_end);
-    Consume(open.size() + name_end + ends[tag->end_idx].size());
+    pending_.Consume(open.size() + name_end + ends[tag->end_idx].size());
     return TagResult::kRead;
   }
   const bool may_go_on = name_end == std::string_view::npos &&
@@ -209,40 +185,10 @@ DsmlTurnParser::TagResult DsmlTurnParser::ReadOpeningTag(
   return may_go_on ? TagResult::kWait : TagResult::kMalformed;
 }
 
-void DsmlTurnParser::EmitProse(std::string_view text, Delta* delta) {
-  if (state_ == State::kReasoning) {
-    delta->reasoning += text;
-    return;
-  }
-  if (at_start_) {
-    text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
-    at_start_ = text.empty();
-  }
-  delta->content += text;
-}
-
-// Steps over part of a block, which can still be given back.
-void DsmlTurnParser::Consume(size_t num_bytes) {
-  raw_ += rest().substr(0, num_bytes);
-  position_ += num_bytes;
-}
-
-void DsmlTurnParser::SkipWhitespace() {
-  Consume(std::min(rest().find_first_not_of(" \t\r\n"), rest().size()));
-}
-
-bool DsmlTurnParser::TakeTag(std::string_view tag) {
-  if (!rest().starts_with(tag)) {
-    return false;
-  }
-  Consume(tag.size());
-  return true;
-}
-
 void DsmlTurnParser::EmitCall(Delta* delta) {
   delta->tool_calls.push_back(std::move(call_));
   call_ = {};
-  raw_.clear();
+  pending_.Keep();
   any_call_ = true;
   state_ = State::kBetween;
 }
@@ -251,10 +197,7 @@ void DsmlTurnParser::EmitCall(Delta* delta) {
 // so does all that follows.
 void DsmlTurnParser::GiveUp(Delta* delta) {
   state_ = State::kVerbatim;
-  raw_ += rest();
-  EmitProse(raw_, delta);
-  raw_.clear();
-  position_ = pending_.size();
+  prose_.Emit(pending_.GiveBack(), delta);
 }
 
 }  // namespace tessera::model

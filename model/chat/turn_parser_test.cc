@@ -10,6 +10,12 @@ const DsmlTags& Tags() {
   return tags;
 }
 
+const ProseRules& Prose() {
+  static const ProseRules prose = {.block_open = Tags().calls_open,
+                                   .blank_line_before_block = true};
+  return prose;
+}
+
 struct Parsed {
   std::string reasoning;
   std::string content;
@@ -17,7 +23,7 @@ struct Parsed {
 };
 
 Parsed Parse(std::string_view text, bool thinking, size_t piece_bytes) {
-  DsmlTurnParser parser(&Tags(), thinking);
+  DsmlTurnParser parser(&Tags(), &Prose(), thinking);
   Parsed parsed;
   const auto add = [&parsed](const TurnParser::Delta& delta) {
     parsed.reasoning += delta.reasoning;
@@ -47,7 +53,7 @@ const std::string kOpen = "\n\n<｜DSML｜tool_calls>\n";
 const std::string kCall = "<｜DSML｜invoke name=\"f\">\n</｜DSML｜invoke>\n";
 
 TEST(DsmlTurnParser, TextThatMayBeATagIsHeldBackUntilItIsNone) {
-  DsmlTurnParser parser(&Tags(), /*thinking=*/true);
+  DsmlTurnParser parser(&Tags(), &Prose(), /*thinking=*/true);
   EXPECT_EQ(parser.Push("because </th").reasoning, "because ");
   EXPECT_EQ(parser.Push("e").reasoning, "</the");
   EXPECT_EQ(parser.Push("\n\n<｜DSML｜tool").reasoning, "");
@@ -56,7 +62,7 @@ TEST(DsmlTurnParser, TextThatMayBeATagIsHeldBackUntilItIsNone) {
 }
 
 TEST(DsmlTurnParser, ACallIsGivenAsSoonAsItIsClosed) {
-  DsmlTurnParser parser(&Tags(), /*thinking=*/false);
+  DsmlTurnParser parser(&Tags(), &Prose(), /*thinking=*/false);
   EXPECT_TRUE(parser.Push(kOpen + "<｜DSML｜invoke name=\"f\">\n").tool_calls.empty());
   const TurnParser::Delta delta = parser.Push("</｜DSML｜invoke>");
   ASSERT_EQ(delta.tool_calls.size(), 1U);

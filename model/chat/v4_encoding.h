@@ -1,4 +1,5 @@
-// The V4 family of chat encodings: one encoder for all its generations.
+// The chat encodings of V4 and V4.1: one encoder for the generations V4, V4-0731 and V4.1
+// (encoding_generation.h), as DeepSeek's encoding_dsv4.py and its successors.
 #ifndef TESSERA_MODEL_CHAT_V4_ENCODING_H_
 #define TESSERA_MODEL_CHAT_V4_ENCODING_H_
 

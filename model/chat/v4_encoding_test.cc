@@ -10,6 +10,7 @@ namespace {
 
 using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 
 class V4EncodingTest : public testing::Test {
  protected:
@@ -17,9 +18,10 @@ class V4EncodingTest : public testing::Test {
     auto tokenizer = Tokenizer::Load("models/demo");
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
     tokenizer_ = std::move(*tokenizer);
-    ModelConfig config;
-    config.family = "v4_mla";
-    auto encoding = ChatEncoding::Create(config, tokenizer_.get());
+    Use(kV4Preview);
+  }
+  void Use(const EncodingGeneration& generation) {
+    auto encoding = CreateV4Encoding(generation, tokenizer_.get());
     ASSERT_TRUE(encoding.ok()) << encoding.status();
     encoding_ = std::move(*encoding);
   }
@@ -101,6 +103,50 @@ TEST_F(V4EncodingTest, WithoutAGenerationPromptTheLastTurnStaysClosed) {
 TEST_F(V4EncodingTest, ASystemMessageAloneOpensTheAnswer) {
   EXPECT_THAT(Encode({{.role = "system", .content = "S"}}).text,
               EndsWith("S<｜Assistant｜></think>"));
+}
+
+TEST_F(V4EncodingTest, InV41ALateSystemMessageOpensATurn) {
+  Use(kV41);
+  const ChatMessage user = {.role = "user", .content = "a"};
+  const ChatMessage answer = {
+      .role = "assistant", .content = "b", .reasoning_content = "why"};
+  const ChatMessage system = {.role = "system", .content = "S"};
+  // It counts as the user's: the reasoning before it is dropped.
+  EXPECT_THAT(
+      Encode({user, answer, system}, {.thinking = true}).text,
+      EndsWith("<｜User｜>a<｜Assistant｜></think>b<｜end▁of▁sentence｜><｜System｜>S"
+               "<｜Assistant｜><think>"));
+  EXPECT_THAT(Encode({user, system, {.role = "latest_reminder", .content = "R"}}).text,
+              EndsWith("<｜System｜>S<｜Assistant｜></think><｜latest_reminder｜>R"));
+  EXPECT_THAT(Encode({system}).text, EndsWith("sentence｜><｜System｜>S"));
+}
+
+TEST_F(V4EncodingTest, InV41ToolResultsKeepTheReasoningBeforeThem) {
+  const std::vector<ChatMessage> messages = {
+      {.role = "user", .content = "a"},
+      {.role = "assistant",
+       .reasoning_content = "why",
+       .tool_calls = {{.id = "x", .name = "f", .arguments = "{}"}}},
+      {.role = "tool", .content = "r", .tool_call_id = "x"}};
+  EXPECT_THAT(Encode(messages, {.thinking = true}).text, Not(HasSubstr("why")));
+  Use(kV41);
+  EXPECT_THAT(Encode(messages, {.thinking = true}).text, HasSubstr("<think>why</think>"));
+  std::vector<ChatMessage> with_text = messages;
+  with_text.push_back({.role = "user", .content = "b"});
+  EXPECT_THAT(Encode(with_text, {.thinking = true}).text, Not(HasSubstr("why")));
+}
+
+TEST_F(V4EncodingTest, APromptSaysWhetherItEndsInsideTheReasoning) {
+  const ChatMessage user = {.role = "user", .content = "a"};
+  const ChatMessage begun = {.role = "assistant",
+                             .content = "b",
+                             .reasoning_content = "why",
+                             .without_eos = true};
+  EXPECT_TRUE(Encode({user}, {.thinking = true}).in_reasoning);
+  EXPECT_FALSE(Encode({user}).in_reasoning);
+  EXPECT_FALSE(Encode({user, begun}, {.thinking = true, .add_generation_prompt = false})
+                   .in_reasoning);
+  EXPECT_FALSE(Encode({{.role = "user", .content = "<think>"}}).in_reasoning);
 }
 
 TEST_F(V4EncodingTest, EmptyToolsAndFormatsAddNothing) {
