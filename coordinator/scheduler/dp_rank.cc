@@ -16,19 +16,6 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The sample for `slot`, null if there is none. Workers answer in the order of the plan,
-// so `hint`, the number of samples asked for before, nearly always finds it.
-const proto::SampledToken* FindSample(const proto::StepResult& result, uint32_t slot,
-                                      size_t hint) {
-  if (hint < result.sampled.size() && result.sampled[hint].slot == slot) {
-    return &result.sampled[hint];
-  }
-  const auto found = std::find_if(
-      result.sampled.begin(), result.sampled.end(),
-      [&](const proto::SampledToken& sampled) { return sampled.slot == slot; });
-  return found == result.sampled.end() ? nullptr : &*found;
-}
-
 // References that sequences and plans hold, counted anew.
 class ReferenceCounts {
  public:
@@ -106,22 +93,29 @@ void DpRank::BeginPlan(proto::StepPlan* plan) {
 }
 
 void DpRank::PlanDecodes(std::vector<Sequence*>* preempted) {
+  // Every running sequence keeps a token; drafts share half of the others with prompts.
+  draft_budget_ = std::max<int64_t>(0, budget_ - std::ssize(running_)) / 2;
   // Victims leave from the end of `running_`, so indices before `i` stay valid.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* sequence = running_[i];
     if (!sequence->prefilling && !sequence->plannable()) {
       continue;
     }
+    const auto num_named = std::ssize(sequence->blocks);
     if (!EnsureBlocks(sequence, preempted) || sequence->prefilling) {
       continue;
     }
-    const bool from_sample = sequence->num_known() == 0;
-    proto::SlotWork work{
-        .slot = sequence->slot, .from_sample = from_sample, .sample = true, .tokens = {}};
-    if (!from_sample) {
+    const int64_t num_drafts = TakeDrafts(sequence);
+    NameBlocks(sequence, num_named);
+    proto::SlotWork work{.slot = sequence->slot,
+                         .from_sample = sequence->unaccepted_samples > 0,
+                         .sample = true,
+                         .tokens = {},
+                         .num_drafts = static_cast<uint32_t>(num_drafts)};
+    if (!work.from_sample) {
       work.tokens.push_back(sequence->tokens.back());
     }
-    RecordWork(sequence, std::move(work), 1);
+    RecordWork(sequence, std::move(work), 1 + num_drafts);
   }
 }
 
@@ -144,12 +138,42 @@ bool DpRank::EnsureBlocks(Sequence* sequence, std::vector<Sequence*>* preempted)
       return false;
     }
   }
+  // Of a sequence that prefills, `blocks` is 0 and its chunk names the tail block.
   TESSERA_CHECK(blocks_->AllocateTails(tails, &sequence->tail.blocks));
-  if (sequence->prefilling) {
-    return true;  // Its chunk names the tail block.
-  }
-  const auto num_named = std::ssize(sequence->blocks);
   TESSERA_CHECK(blocks_->Allocate(blocks, &sequence->blocks));
+  return true;
+}
+
+int64_t DpRank::TakeDrafts(Sequence* sequence) {
+  // A draft at the last position that the length allows could only be followed by a token
+  // too many.
+  const int64_t begin = sequence->planned + 1;
+  int64_t count = std::min(
+      {options_.num_speculative_tokens, draft_budget_, sequence->max_length - begin - 1});
+  if (count <= 0) {
+    return 0;
+  }
+  // As with admissions, a block for each running sequence is kept back.
+  const auto room = [&](int64_t num_held, int64_t num_free) {
+    const int64_t spare = std::max<int64_t>(0, num_free - std::ssize(running_));
+    return (num_held + spare) * options_.block_size - begin;
+  };
+  count = std::min(count, room(std::ssize(sequence->blocks), blocks_->num_free()));
+  if (blocks_->has_tails()) {
+    count = std::min(count, room(sequence->tail.end(), blocks_->tail_pool().num_free()));
+  }
+  const int64_t wanted = CeilDiv(begin + count, options_.block_size);
+  TESSERA_CHECK(blocks_->Allocate(
+      std::max<int64_t>(0, wanted - std::ssize(sequence->blocks)), &sequence->blocks));
+  if (blocks_->has_tails()) {
+    TESSERA_CHECK(blocks_->AllocateTails(
+        std::max<int64_t>(0, wanted - sequence->tail.end()), &sequence->tail.blocks));
+  }
+  draft_budget_ -= count;
+  return count;
+}
+
+void DpRank::NameBlocks(Sequence* sequence, int64_t num_named) {
   proto::BlockAppend append{
       .slot = sequence->slot,
       .blocks = {sequence->blocks.begin() + num_named, sequence->blocks.end()},
@@ -157,7 +181,6 @@ bool DpRank::EnsureBlocks(Sequence* sequence, std::vector<Sequence*>* preempted)
   if (!append.blocks.empty() || !append.tail_blocks.empty()) {
     plan_->appends.push_back(std::move(append));
   }
-  return true;
 }
 
 bool DpRank::AwaitBlocks(int64_t num_blocks, int64_t num_tails) {
@@ -219,6 +242,9 @@ void DpRank::PlanChunk(Sequence* sequence) {
       .slot = sequence->slot, .from_sample = false, .sample = last, .tokens = {}};
   const auto begin = sequence->tokens.begin() + sequence->planned;
   work.tokens.assign(begin, begin + count);
+  if (!last && options_.num_speculative_tokens > 0) {
+    work.next_token = *(begin + count);
+  }
   sequence->prefilling = !last;
   totals_.num_prefill_tokens += count;
   RecordWork(sequence, std::move(work), count);
@@ -235,8 +261,9 @@ void DpRank::RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_to
   in_flight_.back().work.push_back({.sequence = sequence,
                                     .slot = work.slot,
                                     .num_tokens = num_tokens,
+                                    .num_drafts = work.num_drafts,
                                     .sample = work.sample,
-                                    .sample_position = sequence->planned});
+                                    .last_sample_position = sequence->planned});
   plan_->work.push_back(std::move(work));
 }
 
@@ -318,8 +345,9 @@ void DpRank::AdmitProbe(int32_t token) {
   in_flight_.back().work.push_back({.sequence = nullptr,
                                     .slot = slot,
                                     .num_tokens = 1,
+                                    .num_drafts = 0,
                                     .sample = true,
-                                    .sample_position = 1});
+                                    .last_sample_position = 1});
   // The next plan names the release before it can name the slot again.
   probe_slots_.push_back(slot);
   free_slots_.push_back(slot);
@@ -402,37 +430,18 @@ absl::Status DpRank::CheckResult(uint64_t epoch, const proto::StepResult& result
     return InternalF("result of epoch {} step {}, expected epoch {} step {}",
                      result.epoch, result.step, epoch, planned.step);
   }
-  size_t num_samples = 0;
-  for (const PlannedWork& work : planned.work) {
-    if (!work.sample) {
-      continue;
-    }
-    const proto::SampledToken* sampled = FindSample(result, work.slot, num_samples++);
-    if (sampled == nullptr) {
-      return InternalF("step {} sampled nothing for slot {}", result.step, work.slot);
-    }
-    if (sampled->position != work.sample_position || sampled->token < 0) {
-      return InternalF(
-          "step {} sampled token {} at position {} of slot {}, expected position {}",
-          result.step, sampled->token, sampled->position, work.slot,
-          work.sample_position);
-    }
-  }
-  if (num_samples != result.sampled.size()) {
-    return InternalF("step {} sampled {} tokens, expected {}", result.step,
-                     result.sampled.size(), num_samples);
-  }
-  return absl::OkStatus();
+  return CheckSamples(planned, result);
 }
 
 void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
                     std::vector<AcceptedToken>* accepted) {
   const PlannedRankStep planned = std::move(in_flight_.front());
   in_flight_.pop_front();
-  size_t next_sample = 0;
+  size_t num_samples = 0;
   for (const PlannedWork& work : planned.work) {
-    const proto::SampledToken* sampled =
-        work.sample ? FindSample(result, work.slot, next_sample++) : nullptr;
+    const Samples samples =
+        work.sample ? FindSamples(result, work.slot, num_samples) : Samples();
+    num_samples += samples.size();
     Sequence* sequence = work.sequence;
     if (sequence == nullptr) {
       continue;
@@ -442,20 +451,14 @@ void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
     if (sequence->finished) {
       continue;
     }
-    if (sampled != nullptr) {
-      TESSERA_CHECK_EQ(static_cast<int64_t>(sampled->position), sequence->num_tokens());
-      sequence->tokens.push_back(sampled->token);
-      accepted->push_back(
-          {.sequence = sequence->spec.id,
-           .index =
-               static_cast<int32_t>(sequence->num_tokens() - sequence->prompt_length - 1),
-           .sampled = *sampled,
-           .length_reached = sequence->num_tokens() >= sequence->max_length});
-    }
-    // A sequence preempted in the meantime has no blocks to register, but its token
-    // stands.
+    TakeSamples(sequence, samples, accepted);
+    // A sequence preempted in the meantime has no blocks to register, but its tokens
+    // stand.
     if (sequence->running()) {
-      sequence->computed += work.num_tokens;
+      // What the plan reserved for drafts that were refused, or never made.
+      const int64_t refused = work.sample ? 1 + work.num_drafts - std::ssize(samples) : 0;
+      sequence->planned -= refused;
+      sequence->computed += work.num_tokens - refused;
       RegisterFilled(hash, sequence);
       ReleasePassedTail(sequence);
     }
@@ -468,6 +471,21 @@ void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
     blocks_->ReleaseTails(release.tail_blocks);
     return true;
   });
+}
+
+void DpRank::TakeSamples(Sequence* sequence, Samples samples,
+                         std::vector<AcceptedToken>* accepted) {
+  for (const proto::SampledToken& sampled : samples) {
+    if (!sequence->takes_tokens()) {
+      return;
+    }
+    sequence->tokens.push_back(sampled.token);
+    accepted->push_back({.sequence = sequence->spec.id,
+                         .index = static_cast<int32_t>(sequence->num_tokens() -
+                                                       sequence->prompt_length - 1),
+                         .sampled = sampled,
+                         .length_reached = !sequence->takes_tokens()});
+  }
 }
 
 void DpRank::RegisterFilled(const PrefixHash& hash, Sequence* sequence) {

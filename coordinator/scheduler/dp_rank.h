@@ -19,25 +19,12 @@
 #include "absl/status/statusor.h"
 
 #include "coordinator/scheduler/block_manager.h"
+#include "coordinator/scheduler/planned_work.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/scheduler/sequence.h"
 #include "proto/step_plan.h"
 
 namespace tessera::coordinator {
-
-// What one unaccepted plan asked of one slot.
-struct PlannedWork {
-  Sequence* sequence = nullptr;  // null: a probe
-  uint32_t slot = 0;
-  int64_t num_tokens = 0;
-  bool sample = false;
-  int64_t sample_position = 0;  // of the sampled token in its sequence
-};
-
-struct PlannedRankStep {
-  uint64_t step = 0;
-  std::vector<PlannedWork> work;
-};
 
 struct RankStepTotals {
   int64_t num_tokens = 0;
@@ -56,10 +43,10 @@ class DpRank {
   // Opens `plan`, which must stay valid until EndPlan.
   void BeginPlan(proto::StepPlan* plan);
 
-  // One token for every sequence that decodes, and the tail block of the next token for
-  // every one that prefills, best first. Those without a block preempt the worst
-  // sequence, themselves included, unless blocks are about to come free. Preempted ones
-  // have left the rank and are appended to `preempted`.
+  // One token for every sequence that decodes, with its drafts, and the tail block of the
+  // next token for every one that prefills, best first. Those without a block preempt the
+  // worst sequence, themselves included, unless blocks are about to come free. Preempted
+  // ones have left the rank and are appended to `preempted`.
   void PlanDecodes(std::vector<Sequence*>* preempted);
 
   // The rest of the step's tokens for running sequences that still prefill, best first;
@@ -137,13 +124,20 @@ class DpRank {
   // sequence more of the spare ones.
   int64_t ExtendTail(Sequence* sequence, int64_t count);
   void RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_tokens);
-  // Makes the block and the tail block for position `planned` exist. False: not in this
-  // step.
+  // Makes the block and the tail block for position `planned` exist; no plan has named
+  // them. False: not in this step.
   bool EnsureBlocks(Sequence* sequence, std::vector<Sequence*>* preempted);
+  // How many drafts the work at `planned` may have; makes blocks for them exist likewise.
+  int64_t TakeDrafts(Sequence* sequence);
+  // Names the blocks after the first `num_named`, and the tail blocks that no plan has.
+  void NameBlocks(Sequence* sequence, int64_t num_named);
   // Whether what is short comes free with the steps in flight; if so, it is spoken for.
   bool AwaitBlocks(int64_t num_blocks, int64_t num_tails);
   // The tail blocks of `sequence` that no plan has named, which now does.
   std::vector<BlockId> TakeUnnamedTail(Sequence* sequence);
+  // Appends what is still wanted of sampled tokens to the sequence.
+  static void TakeSamples(Sequence* sequence, Samples samples,
+                          std::vector<AcceptedToken>* accepted);
   void RegisterFilled(const PrefixHash& hash, Sequence* sequence);
   // Gives back the tail blocks that no token from `computed` on sees.
   void ReleasePassedTail(Sequence* sequence);
@@ -169,7 +163,8 @@ class DpRank {
   // Of the plan under construction.
   proto::StepPlan* plan_ = nullptr;
   RankStepTotals totals_;
-  int64_t budget_ = 0;  // tokens left
+  int64_t budget_ = 0;        // tokens left
+  int64_t draft_budget_ = 0;  // of them, for drafts
   // Blocks and tail blocks to come for which sequences sit this step out.
   int64_t num_awaited_blocks_ = 0;
   int64_t num_awaited_tails_ = 0;

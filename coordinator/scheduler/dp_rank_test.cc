@@ -59,11 +59,12 @@ class DpRankTest : public ::testing::Test {
                              .counters = {}};
     for (const PlannedWork& work : rank_->in_flight().front().work) {
       if (work.sample) {
-        result.sampled.push_back({.slot = work.slot,
-                                  .token = 9,
-                                  .position = static_cast<uint32_t>(work.sample_position),
-                                  .logprob = 0,
-                                  .top = {}});
+        result.sampled.push_back(
+            {.slot = work.slot,
+             .token = 9,
+             .position = static_cast<uint32_t>(work.last_sample_position),
+             .logprob = 0,
+             .top = {}});
       }
     }
     return result;

@@ -29,6 +29,11 @@ absl::Status ValidateOptions(const SchedulerOptions& options) {
         options.num_dp_ranks, options.max_num_seqs, options.max_num_batched_tokens,
         options.max_waiting);
   }
+  if (options.num_speculative_tokens < 0 ||
+      options.num_speculative_tokens > static_cast<int64_t>(proto::kMaxDrafts)) {
+    return InvalidArgumentF("{} speculative tokens, expected 0 to {}",
+                            options.num_speculative_tokens, proto::kMaxDrafts);
+  }
   if (options.max_model_len < 2) {
     return InvalidArgumentF("max_model_len {}, expected at least 2",
                             options.max_model_len);

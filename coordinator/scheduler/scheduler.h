@@ -14,6 +14,12 @@
 // step n + 1 is dropped when it arrives and its blocks are freed only after the last plan
 // that names them was accepted.
 //
+// Speculation: a decoding sequence is planned with up to num_speculative_tokens drafts,
+// never more than its length and the step's tokens and blocks allow. How many of them
+// stood is known only from Accept, so that positions of a plan sent ahead are upper
+// bounds, blocks are there for all of them, and Accept takes the difference back. A stop
+// among several tokens of one step is the caller's to find: it drops those after it.
+//
 // Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished.
 // Preempted (no free block or tail block): back to the front of the waiting queue, to be
 // recomputed from prompt + generated tokens.
@@ -50,6 +56,7 @@ struct SchedulerOptions {
   int64_t tail_tokens = 0;
   int64_t max_waiting = 256;
   bool enable_prefix_caching = true;
+  int64_t num_speculative_tokens = 0;  // drafts per sequence and step, at most
   // Keys of prefix blocks cover the model digest and numerics id through this.
   std::string cache_key_prefix;
   // Random per process: nobody outside can then build colliding prefixes.

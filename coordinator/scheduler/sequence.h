@@ -2,10 +2,11 @@
 // Plain state; DpRank and the Scheduler change it. Not seen outside of this folder.
 //
 // Lengths, with `tokens` = prompt + accepted generated tokens:
-//   computed <= planned <= tokens.size() + unaccepted_samples
-// planned < tokens.size(): the tokens from there on are known and can be planned. planned
-// == tokens.size() while a sample is unaccepted: the next token is the one that the last
-// step samples.
+//   computed <= planned <= max_length
+// planned < tokens.size(): the tokens from there on are known and can be planned. While a
+// sample is unaccepted, the next token is the one that the last step samples, and
+// `planned` is where it stands at most: if every draft of the steps in flight does. Each
+// accepted step takes back what it did not reach.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
 #define TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
 
@@ -71,8 +72,9 @@ struct Sequence {
   int64_t num_known() const {
     return num_tokens() - planned;
   }  // plannable as explicit tokens
+  bool takes_tokens() const { return !finished && num_tokens() < max_length; }
   // Whether something can be planned: the length limit counts samples that are still in
-  // flight.
+  // flight, one token of each.
   bool plannable() const { return num_tokens() + unaccepted_samples < max_length; }
 
   PrefixQuery query(int64_t max_blocks) const {

@@ -43,6 +43,9 @@ void SchedulerSimulation::ChooseOptions() {
   if (Chance(60)) {
     ChooseTail();
   }
+  if (Chance(50)) {
+    options_.num_speculative_tokens = static_cast<int64_t>(1 + Draw(6));
+  }
 }
 
 void SchedulerSimulation::ChooseTail() {
@@ -117,9 +120,12 @@ void SchedulerSimulation::StartGroup() {
                           .block_size = options_.block_size,
                           .max_num_seqs = options_.max_num_seqs,
                           .max_num_batched_tokens = options_.max_num_batched_tokens,
+                          .max_model_len = options_.max_model_len,
                           .vocab_size = kVocabSize,
                           .num_tail_blocks = options_.num_tail_blocks,
-                          .tail_tokens = options_.tail_tokens});
+                          .tail_tokens = options_.tail_tokens,
+                          .num_speculative_tokens = options_.num_speculative_tokens,
+                          .right_drafts_percent = 30 + Draw(60)});
   }
   views_.assign(static_cast<size_t>(options_.num_dp_ranks), RankView());
 }
@@ -241,16 +247,23 @@ absl::Status SchedulerSimulation::PlanStep() {
   }
   std::vector<proto::StepResult> results;
   int64_t num_tokens = 0;
+  int64_t num_drafts = 0;
   for (size_t rank = 0; rank < workers_.size(); ++rank) {
     TESSERA_RETURN_IF_ERROR(CheckPlan(rank, step.plans[rank]));
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
                              workers_[rank].Execute(step.plans[rank]));
     num_tokens += result.counters.num_tokens;
+    for (const proto::SlotWork& work : step.plans[rank].work) {
+      num_drafts += work.num_drafts;
+    }
     results.push_back(std::move(result));
   }
-  if (num_tokens != step.num_tokens) {
-    return InternalF("{} tokens planned, {} reported", num_tokens, step.num_tokens);
+  // A worker may have fewer drafts than it is allowed.
+  if (num_tokens > step.num_tokens || num_tokens < step.num_tokens - num_drafts) {
+    return InternalF("{} tokens planned, {} of them drafts, and {} reported",
+                     step.num_tokens, num_drafts, num_tokens);
   }
+  coverage_.planned_drafts += num_drafts;
   results_.push_back(std::move(results));
   return absl::OkStatus();
 }
@@ -289,10 +302,13 @@ absl::Status SchedulerSimulation::CheckNewTails(size_t rank,
                                                 const std::string& tenant) {
   RankView& view = views_[rank];
   for (const uint32_t block : blocks) {
-    for (const std::set<uint32_t>& in_flight : view.tails_of_plans_in_flight) {
-      if (in_flight.contains(block)) {
-        return InternalF("tail block {} given out while a plan in flight reads it",
-                         block);
+    for (const std::map<uint32_t, SlotView>& in_flight : view.slots_of_plans_in_flight) {
+      for (const auto& [slot_idx, slot] : in_flight) {
+        const std::span<const uint32_t> visible = VisibleTail(slot, slot.length);
+        if (std::find(visible.begin(), visible.end(), block) != visible.end()) {
+          return InternalF("tail block {} given out while a plan in flight reads it",
+                           block);
+        }
       }
     }
     for (const auto& [slot_idx, slot] : view.slots) {
@@ -362,19 +378,49 @@ absl::Status SchedulerSimulation::CheckPlan(size_t rank, const proto::StepPlan& 
                             append.tail_blocks.end());
   }
   std::set<uint32_t> blocks;
-  std::set<uint32_t> tails;
+  std::map<uint32_t, SlotView> slots;
+  int64_t num_tokens = 0;
   for (const proto::SlotWork& work : plan.work) {
     SlotView& slot = view.slots[work.slot];
     blocks.insert(slot.blocks.begin(), slot.blocks.end());
-    const std::span<const uint32_t> visible = VisibleTail(slot, slot.length);
-    tails.insert(visible.begin(), visible.end());
+    slots[work.slot] = slot;
     coverage_.tail_chunks +=
         coverage_.tail_runs > 0 && slot.length > 0 && work.tokens.size() > 1 ? 1 : 0;
-    slot.length += work.from_sample ? 1 : work.tokens.size();
+    const size_t count = work.from_sample ? 1 : work.tokens.size();
+    slot.length += count;
+    num_tokens += static_cast<int64_t>(count) + work.num_drafts;
+  }
+  if (num_tokens > options_.max_num_batched_tokens) {
+    return InternalF("{} tokens in a plan, expected at most {}", num_tokens,
+                     options_.max_num_batched_tokens);
   }
   view.blocks_of_plans_in_flight.push_back(std::move(blocks));
-  view.tails_of_plans_in_flight.push_back(std::move(tails));
+  view.slots_of_plans_in_flight.push_back(std::move(slots));
   return absl::OkStatus();
+}
+
+void SchedulerSimulation::TakeAcceptedDrafts(size_t rank,
+                                             const std::map<uint32_t, SlotView>& slots,
+                                             const proto::StepResult& result) {
+  RankView& view = views_[rank];
+  const auto extend = [&](std::map<uint32_t, SlotView>& later, uint32_t slot,
+                          size_t count) {
+    const auto found = later.find(slot);
+    if (found != later.end() && found->second.sequence == slots.at(slot).sequence) {
+      found->second.length += count;
+    }
+  };
+  std::map<uint32_t, size_t> num_sampled;
+  for (const proto::SampledToken& sampled : result.sampled) {
+    ++num_sampled[sampled.slot];
+  }
+  for (const auto& [slot_idx, count] : num_sampled) {
+    coverage_.accepted_drafts += static_cast<int64_t>(count) - 1;
+    extend(view.slots, slot_idx, count - 1);
+    for (std::map<uint32_t, SlotView>& later : view.slots_of_plans_in_flight) {
+      extend(later, slot_idx, count - 1);
+    }
+  }
 }
 
 absl::Status SchedulerSimulation::AcceptStep() {
@@ -385,12 +431,20 @@ absl::Status SchedulerSimulation::AcceptStep() {
     num_sampled += result.sampled.size();
   }
   coverage_.dropped_tokens += static_cast<int64_t>(num_sampled - accepted.size());
-  results_.pop_front();
-  for (RankView& view : views_) {
-    view.blocks_of_plans_in_flight.pop_front();
-    view.tails_of_plans_in_flight.pop_front();
+  for (size_t rank = 0; rank < views_.size(); ++rank) {
+    const std::map<uint32_t, SlotView> slots =
+        std::move(views_[rank].slots_of_plans_in_flight.front());
+    views_[rank].slots_of_plans_in_flight.pop_front();
+    TakeAcceptedDrafts(rank, slots, results_.front()[rank]);
+    views_[rank].blocks_of_plans_in_flight.pop_front();
   }
+  results_.pop_front();
+  const std::set<coordinator::SequenceId> ended_before = ended_;
   for (const coordinator::AcceptedToken& token : accepted) {
+    if (ended_.contains(token.sequence) && !ended_before.contains(token.sequence)) {
+      ++coverage_.tokens_after_a_stop;
+      continue;
+    }
     TESSERA_RETURN_IF_ERROR(TakeToken(token));
   }
   return absl::OkStatus();

@@ -41,6 +41,10 @@ struct SimulationCoverage {
   int64_t tail_chunks = 0;  // of prompts, after their first
   uint64_t tail_preemptions = 0;
   uint64_t shortened_tokens = 0;
+  // Of speculation:
+  int64_t planned_drafts = 0;
+  int64_t accepted_drafts = 0;
+  int64_t tokens_after_a_stop = 0;  // of the same step
 };
 
 // External synchronisation.
@@ -67,7 +71,7 @@ class SchedulerSimulation {
     std::vector<uint32_t> blocks;
     size_t tail_begin = 0;
     std::vector<uint32_t> tail_blocks;  // from index tail_begin on
-    size_t length = 0;                  // tokens planned
+    size_t length = 0;  // tokens planned that are no drafts, and drafts that stood
   };
 
   // One rank as its plans describe it, independent of the scheduler's own books.
@@ -76,7 +80,8 @@ class SchedulerSimulation {
     std::map<uint32_t, std::string> tenant_of_block;  // of its last writer
     std::map<uint32_t, std::string> tenant_of_tail;
     std::deque<std::set<uint32_t>> blocks_of_plans_in_flight;
-    std::deque<std::set<uint32_t>> tails_of_plans_in_flight;
+    // By slot, as each plan found them; lengths grow with drafts of the plan before.
+    std::deque<std::map<uint32_t, SlotView>> slots_of_plans_in_flight;
   };
 
   uint64_t Draw(uint64_t bound) { return random_() % bound; }
@@ -98,6 +103,9 @@ class SchedulerSimulation {
   // The tail blocks that tokens from `position` on can see.
   std::span<const uint32_t> VisibleTail(const SlotView& slot, size_t position) const;
   void ChooseTail();
+  // Takes the drafts that stood into the lengths of the slots that still have them.
+  void TakeAcceptedDrafts(size_t rank, const std::map<uint32_t, SlotView>& slots,
+                          const proto::StepResult& result);
   absl::Status AcceptStep();
   absl::Status TakeToken(const coordinator::AcceptedToken& token);
   absl::Status CheckDrained() const;

@@ -40,6 +40,9 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     total.tail_chunks += coverage.tail_chunks;
     total.tail_preemptions += coverage.tail_preemptions;
     total.shortened_tokens += coverage.shortened_tokens;
+    total.planned_drafts += coverage.planned_drafts;
+    total.accepted_drafts += coverage.accepted_drafts;
+    total.tokens_after_a_stop += coverage.tokens_after_a_stop;
   }
   std::cout << num_seeds << " seeds: " << total.tokens << " tokens, " << total.finished
             << " finished, " << total.cancelled << " cancelled, " << total.expired
@@ -49,7 +52,9 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
             << total.prefix_hit_tokens << " prefix hit tokens; " << total.tail_runs
             << " runs with tail blocks: " << total.tail_hits << " hits, "
             << total.tail_chunks << " later chunks, " << total.tail_preemptions
-            << " preemptions, " << total.shortened_tokens << " shortened tokens\n";
+            << " preemptions, " << total.shortened_tokens << " shortened tokens; "
+            << total.planned_drafts << " drafts planned, " << total.accepted_drafts
+            << " accepted, " << total.tokens_after_a_stop << " tokens after a stop\n";
   if (num_seeds >= 50) {
     // A simulation in which nothing happens proves nothing.
     EXPECT_GT(total.finished, 10 * static_cast<int64_t>(num_seeds));
@@ -65,6 +70,9 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     EXPECT_GT(total.tail_chunks, total.tail_runs);
     EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
     EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
+    EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(num_seeds));
+    EXPECT_GT(total.planned_drafts, 2 * total.accepted_drafts);
+    EXPECT_GT(total.tokens_after_a_stop, 0);
   }
 }
 

@@ -88,8 +88,7 @@ absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& pla
   // After all writes: one sequence's write into another's block must not go unseen.
   for (const proto::SlotWork& work : plan.work) {
     TESSERA_RETURN_IF_ERROR(CheckMemory(work.slot));
-    TESSERA_RETURN_IF_ERROR(
-        CheckTail(work.slot, work.from_sample ? 1 : work.tokens.size()));
+    TESSERA_RETURN_IF_ERROR(CheckTail(work.slot, slots_[work.slot].last_count));
   }
   if (result.counters.num_tokens > options_.max_num_batched_tokens) {
     return BadPlan("{} tokens in a step, expected at most {}", result.counters.num_tokens,
@@ -185,21 +184,70 @@ absl::Status StubWorker::Work(const proto::SlotWork& work, uint64_t step,
   if (tokens.empty()) {
     return BadPlan("work without tokens for slot {}", work.slot);
   }
+  if (work.num_drafts > options_.num_speculative_tokens ||
+      (work.num_drafts > 0 && (!work.sample || tokens.size() != 1 ||
+                               slot.sample_step == 0 || tokens[0] != slot.sample))) {
+    return BadPlan("{} drafts after {} tokens of slot {}, of which {} was sampled",
+                   work.num_drafts, tokens.size(), work.slot, slot.sample);
+  }
+  const auto width = static_cast<size_t>(options_.block_size);
+  const size_t end = slot.tokens.size() + tokens.size() + work.num_drafts;
+  if (end > slot.blocks.size() * width ||
+      end > static_cast<size_t>(options_.max_model_len)) {
+    return BadPlan("slot {} plans {} tokens and {} drafts after {}: {} blocks, {} tokens",
+                   work.slot, tokens.size(), work.num_drafts, slot.tokens.size(),
+                   slot.blocks.size(), options_.max_model_len);
+  }
+  const std::vector<int32_t> drafts = Drafts(slot, tokens.front(), work.num_drafts);
+  slot.last_count = tokens.size();
+  tokens.insert(tokens.end(), drafts.begin(), drafts.end());
   for (const int32_t token : tokens) {
     TESSERA_RETURN_IF_ERROR(Compute(work.slot, token));
   }
   result->counters.num_tokens += static_cast<uint32_t>(tokens.size());
   if (work.sample) {
-    slot.sample = TokenOf(slot.hashes.back(), slot.tokens.size(), slot.prompt_length,
-                          slot.sampling, options_.vocab_size);
+    Verify(work, drafts.size(), result);
     slot.sample_step = step;
-    result->sampled.push_back({.slot = work.slot,
-                               .token = slot.sample,
-                               .position = static_cast<uint32_t>(slot.tokens.size()),
-                               .logprob = -1.0f,
-                               .top = {}});
   }
   return absl::OkStatus();
+}
+
+std::vector<int32_t> StubWorker::Drafts(const Slot& slot, int32_t sampled,
+                                        uint32_t num_drafts) const {
+  std::vector<int32_t> drafts;
+  uint64_t hash = StubHistoryHash(slot.hashes.empty() ? 0 : slot.hashes.back(), sampled);
+  const uint64_t chance = Mix(hash ^ step_);
+  const uint64_t count = num_drafts == 0 ? 0 : chance % (num_drafts + 1);
+  for (uint64_t i = 0; i < count; ++i) {
+    int32_t draft = TokenOf(hash, slot.tokens.size() + 1 + i, slot.prompt_length,
+                            slot.sampling, options_.vocab_size);
+    if (Mix(chance + i) % 100 >= options_.right_drafts_percent) {
+      draft = (draft + 1) % options_.vocab_size;
+    }
+    drafts.push_back(draft);
+    hash = StubHistoryHash(hash, draft);
+  }
+  return drafts;
+}
+
+void StubWorker::Verify(const proto::SlotWork& work, size_t num_drafts,
+                        proto::StepResult* result) {
+  Slot& slot = slots_[work.slot];
+  for (size_t length = slot.tokens.size() - num_drafts;; ++length) {
+    slot.sample = TokenOf(slot.hashes[length - 1], length, slot.prompt_length,
+                          slot.sampling, options_.vocab_size);
+    result->sampled.push_back({.slot = work.slot,
+                               .token = slot.sample,
+                               .position = static_cast<uint32_t>(length),
+                               .logprob = -1.0f,
+                               .top = {}});
+    if (length == slot.tokens.size() || slot.tokens[length] != slot.sample) {
+      slot.tokens.resize(length);
+      slot.hashes.resize(length);
+      return;
+    }
+    ++slot.last_count;
+  }
 }
 
 absl::Status StubWorker::Compute(uint32_t slot_idx, int32_t token) {

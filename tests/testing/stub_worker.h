@@ -4,7 +4,8 @@
 // it, so that it notices a block that was reused too early, shared wrongly or never
 // filled; its tail memory likewise, of which each token sees the last `tail_tokens`
 // positions and itself. The token it samples is a function of the sequence's own history
-// and sampling parameters alone: a test computes the same function and compares.
+// and sampling parameters alone: a test computes the same function and compares. Its
+// drafts are right or wrong by chance, and often fewer than the plan allows.
 #ifndef TESSERA_TESTS_TESTING_STUB_WORKER_H_
 #define TESSERA_TESTS_TESTING_STUB_WORKER_H_
 
@@ -33,9 +34,12 @@ struct StubWorkerOptions {
   int64_t block_size = 16;
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
+  int64_t max_model_len = int64_t{1} << 20;
   int32_t vocab_size = 1000;
   int64_t num_tail_blocks = 0;  // 0: a model that keeps none
   int64_t tail_tokens = 0;
+  int64_t num_speculative_tokens = 0;
+  uint64_t right_drafts_percent = 60;
 };
 
 // External synchronisation.
@@ -61,6 +65,7 @@ class StubWorker {
     proto::SamplingParams sampling;
     int32_t sample = 0;
     uint64_t sample_step = 0;  // 0: none
+    size_t last_count = 0;     // tokens of the last work that stand
   };
 
   absl::Status Begin(const proto::StepPlan& plan);
@@ -68,6 +73,12 @@ class StubWorker {
   absl::Status Append(const proto::BlockAppend& append);
   absl::Status Work(const proto::SlotWork& work, uint64_t step,
                     proto::StepResult* result);
+  // The drafts that a slot has after its sampled token, at most `num_drafts`.
+  std::vector<int32_t> Drafts(const Slot& slot, int32_t sampled,
+                              uint32_t num_drafts) const;
+  // Samples after the last of the slot's tokens before its `num_drafts` drafts, and after
+  // each that stands; forgets the others.
+  void Verify(const proto::SlotWork& work, size_t num_drafts, proto::StepResult* result);
   absl::Status CheckMemory(uint32_t slot) const;
   // Every tail row that the last `count` tokens see is there.
   absl::Status CheckTail(uint32_t slot, size_t count) const;
