@@ -109,9 +109,9 @@ absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> OpenEngramSource(
   for (const std::string& shard : options.shard_addresses) {
     endpoints.replicas.push_back(Split(shard, '|'));
   }
-  TESSERA_ASSIGN_OR_RETURN(endpoints.expected,
-                           engram_store::LoadExpectedManifest(
-                               *model.config.engram, *model.hash, *model.checkpoint));
+  TESSERA_ASSIGN_OR_RETURN(
+      endpoints.expected,
+      engram_store::LoadExpectedManifest(model.config, *model.hash, *model.checkpoint));
   while (true) {
     absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> source =
         OpenOnce(options, endpoints, clock);

@@ -56,8 +56,7 @@ absl::StatusOr<std::unique_ptr<engram_store::EngramServer>> StartShard(
   pack.prefix_bytes = engram_store::kSegmentHeaderBytes;
   TESSERA_ASSIGN_OR_RETURN(
       engram_store::LoadedTables loaded,
-      engram_store::LoadEngramTables(*model.config.engram, *model.hash, *model.checkpoint,
-                                     pack));
+      engram_store::LoadEngramTables(model.config, *model.hash, *model.checkpoint, pack));
   TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const engram_store::EngramShard> shard,
                            engram_store::EngramShard::Create(
                                {}, std::move(loaded.manifest), std::move(loaded.tables)));

@@ -1,6 +1,6 @@
 // tessera inspect: what a checkpoint folder holds, after checking that it holds all of
 // it.
-#include <cstring>
+#include <cstdint>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -14,6 +14,7 @@
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "engram_store/hashing/token_compression.h"
+#include "engram_store/table/token_map.h"
 #include "model/tensors/checkpoint.h"
 #include "model/tensors/model_summary.h"
 #include "model/tokenizer/tokenizer.h"
@@ -24,7 +25,8 @@ namespace {
 // Whether the Engram map that the checkpoint ships is the one its tokenizer gives. A
 // difference is a warning, not an error: the shipped map is what serving uses, and it may
 // have been made with another version of Unicode.
-absl::Status CheckEngramMap(const std::string& directory) {
+absl::Status CheckEngramMap(const model::ModelConfig& config,
+                            const std::string& directory) {
   absl::StatusOr<std::unique_ptr<model::Tokenizer>> tokenizer =
       model::Tokenizer::Load(directory);
   if (absl::IsNotFound(tokenizer.status())) {
@@ -33,12 +35,8 @@ absl::Status CheckEngramMap(const std::string& directory) {
   TESSERA_RETURN_IF_ERROR(tokenizer.status());
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                            model::Checkpoint::Open(directory));
-  TESSERA_ASSIGN_OR_RETURN(const model::TensorRef map,
-                           checkpoint->Find("engram.compressed_ids"));
-  // The summary has checked dtype and shape; the mapping need not be aligned.
-  std::vector<int32_t> compressed_ids(map.data.size() / sizeof(int32_t));
-  std::memcpy(compressed_ids.data(), map.data.data(),
-              compressed_ids.size() * sizeof(int32_t));
+  TESSERA_ASSIGN_OR_RETURN(const std::vector<int32_t> compressed_ids,
+                           engram_store::LoadTokenMap(config, *checkpoint, directory));
   const absl::Status verified =
       engram_store::VerifyCompressedIds(**tokenizer, compressed_ids);
   if (!verified.ok()) {
@@ -71,7 +69,7 @@ absl::Status RunInspect(Arguments arguments) {
   std::cout << (json ? model::FormatSummaryJson(summary) : model::FormatSummary(summary))
             << std::flush;
   if (summary.config.engram.has_value() && !summary.digest.empty()) {
-    return CheckEngramMap(model);
+    return CheckEngramMap(summary.config, model);
   }
   return absl::OkStatus();
 }

@@ -21,7 +21,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const std::string& direct
   if (loaded->config.engram.has_value()) {
     TESSERA_ASSIGN_OR_RETURN(
         loaded->hash,
-        engram_store::LoadEngramHash(*loaded->config.engram, *loaded->checkpoint));
+        engram_store::LoadEngramHash(loaded->config, *loaded->checkpoint, directory));
   }
   return loaded;
 }

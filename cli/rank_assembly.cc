@@ -30,9 +30,9 @@ absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
     return EngramSourceFactory(
         [](int) { return std::unique_ptr<engram_store::EngramSource>(); });
   }
-  TESSERA_ASSIGN_OR_RETURN(engram_store::LoadedTables loaded,
-                           engram_store::LoadEngramTables(
-                               *model.config.engram, *model.hash, *model.checkpoint, {}));
+  TESSERA_ASSIGN_OR_RETURN(
+      engram_store::LoadedTables loaded,
+      engram_store::LoadEngramTables(model.config, *model.hash, *model.checkpoint, {}));
   std::vector<std::shared_ptr<const engram_store::EngramTable>> tables;
   for (std::unique_ptr<engram_store::EngramTable>& table : loaded.tables) {
     tables.push_back(std::move(table));

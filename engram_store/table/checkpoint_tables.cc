@@ -1,34 +1,33 @@
 #include "engram_store/table/checkpoint_tables.h"
 
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "engram_store/table/token_map.h"
+#include "model/tensors/tensor_inventory.h"
 
 namespace tessera::engram_store {
 namespace {
 
-std::string EmbedName(int64_t layer_id, std::string_view suffix) {
-  return fmt::format("model.layers.{}.engram.embed.{}", layer_id, suffix);
-}
-
-absl::StatusOr<TableTensors> FindTensors(const ManifestTable& table,
+absl::StatusOr<TableTensors> FindTensors(const model::ModelConfig& config,
+                                         const ManifestTable& table,
                                          const model::Checkpoint& checkpoint) {
   const TableLayout& layout = table.layout;
   const int64_t rows = static_cast<int64_t>(layout.num_rows());
   const std::vector<int64_t> shape = {rows, layout.width};
-  TESSERA_ASSIGN_OR_RETURN(
-      const model::TensorRef weights,
-      checkpoint.Require(EmbedName(layout.layer_id, "weight"), layout.format, shape));
+  const std::string name = model::EngramTableName(config, layout.layer_id);
+  TESSERA_ASSIGN_OR_RETURN(const model::TensorRef weights,
+                           checkpoint.Require(name, layout.format, shape));
   TableTensors tensors{.weights = weights.data, .scales = {}};
   if (layout.format == model::DType::kF8E4M3) {
     const std::vector<int64_t> scale_shape = {rows, layout.width / kScaleBlock};
-    TESSERA_ASSIGN_OR_RETURN(const model::TensorRef scales,
-                             checkpoint.Require(EmbedName(layout.layer_id, "scale"),
-                                                model::DType::kF8E8M0, scale_shape));
+    TESSERA_ASSIGN_OR_RETURN(
+        const model::TensorRef scales,
+        checkpoint.Require(model::ScaleName(name), model::DType::kF8E8M0, scale_shape));
     tensors.scales = scales.data;
   }
   return tensors;
@@ -36,29 +35,20 @@ absl::StatusOr<TableTensors> FindTensors(const ManifestTable& table,
 
 }  // namespace
 
-absl::StatusOr<EngramHash> LoadEngramHash(const model::EngramConfig& config,
-                                          const model::Checkpoint& checkpoint) {
-  TESSERA_ASSIGN_OR_RETURN(const model::TensorRef map,
-                           checkpoint.Find("engram.compressed_ids"));
-  if (map.dtype != model::DType::kI32 || map.shape.size() != 1) {
-    return DataLossF(
-        "engram.compressed_ids is {} with {} dimensions, expected I32 with 1",
-        model::DTypeName(map.dtype), map.shape.size());
-  }
-  // Tensors of a file need not be aligned.
-  std::vector<int32_t> ids(map.data.size() / sizeof(int32_t));
-  if (!ids.empty()) {
-    std::memcpy(ids.data(), map.data.data(), ids.size() * sizeof(int32_t));
-  }
-  return EngramHash::Create(config, ids);
+absl::StatusOr<EngramHash> LoadEngramHash(const model::ModelConfig& config,
+                                          const model::Checkpoint& checkpoint,
+                                          const std::string& directory) {
+  TESSERA_ASSIGN_OR_RETURN(const std::vector<int32_t> map,
+                           LoadTokenMap(config, checkpoint, directory));
+  return EngramHash::Create(*config.engram, map);
 }
 
-absl::StatusOr<EngramManifest> LoadExpectedManifest(const model::EngramConfig& config,
+absl::StatusOr<EngramManifest> LoadExpectedManifest(const model::ModelConfig& config,
                                                     const EngramHash& hash,
                                                     const model::Checkpoint& checkpoint) {
   model::DType format = model::DType::kF8E4M3;
-  for (size_t i = 0; i < config.layer_ids.size(); ++i) {
-    const std::string name = EmbedName(config.layer_ids[i], "weight");
+  for (size_t i = 0; i < config.engram->layer_ids.size(); ++i) {
+    const std::string name = model::EngramTableName(config, config.engram->layer_ids[i]);
     TESSERA_ASSIGN_OR_RETURN(const model::TensorRef weights, checkpoint.Find(name));
     if (i > 0 && weights.dtype != format) {
       return DataLossF("{} is {}, the table before it {}", name,
@@ -66,10 +56,10 @@ absl::StatusOr<EngramManifest> LoadExpectedManifest(const model::EngramConfig& c
     }
     format = weights.dtype;
   }
-  return MakeManifest(config, hash, format, {});
+  return MakeManifest(*config.engram, hash, format, {});
 }
 
-absl::StatusOr<LoadedTables> LoadEngramTables(const model::EngramConfig& config,
+absl::StatusOr<LoadedTables> LoadEngramTables(const model::ModelConfig& config,
                                               const EngramHash& hash,
                                               const model::Checkpoint& checkpoint,
                                               const PackOptions& options) {
@@ -77,7 +67,8 @@ absl::StatusOr<LoadedTables> LoadEngramTables(const model::EngramConfig& config,
   TESSERA_ASSIGN_OR_RETURN(loaded.manifest,
                            LoadExpectedManifest(config, hash, checkpoint));
   for (ManifestTable& table : loaded.manifest.tables) {
-    TESSERA_ASSIGN_OR_RETURN(const TableTensors tensors, FindTensors(table, checkpoint));
+    TESSERA_ASSIGN_OR_RETURN(const TableTensors tensors,
+                             FindTensors(config, table, checkpoint));
     PackOptions pack = options;
     pack.digest.clear();
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<EngramTable> packed,

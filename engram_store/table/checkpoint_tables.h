@@ -1,11 +1,11 @@
 // From a checkpoint to what the memory service needs: the hash, the manifest and packed
-// tables. The names and shapes of the tensors are those of the V4-MLA family:
-// `engram.compressed_ids` and, per layer, `model.layers.I.engram.embed.weight` with
-// `.scale` where it is F8.
+// tables. A table is `….engram.embed.weight` of its layer, with `.scale` where it is F8;
+// where the token map comes from is token_map.h.
 #ifndef TESSERA_ENGRAM_STORE_TABLE_CHECKPOINT_TABLES_H_
 #define TESSERA_ENGRAM_STORE_TABLE_CHECKPOINT_TABLES_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,15 +18,16 @@
 
 namespace tessera::engram_store {
 
-// The hash of the checkpoint's token map. kNotFound or kDataLoss for the tensor, else as
-// EngramHash::Create.
-absl::StatusOr<EngramHash> LoadEngramHash(const model::EngramConfig& config,
-                                          const model::Checkpoint& checkpoint);
+// The hash of the token map of the checkpoint in `directory`; the config must have an
+// Engram. Errors of LoadTokenMap and EngramHash::Create.
+absl::StatusOr<EngramHash> LoadEngramHash(const model::ModelConfig& config,
+                                          const model::Checkpoint& checkpoint,
+                                          const std::string& directory);
 
 // The manifest without digests: what a worker expects of shards whose rows it has not
 // read. Only the dtype of the tables is looked at. kNotFound, and kDataLoss for tables of
 // different formats.
-absl::StatusOr<EngramManifest> LoadExpectedManifest(const model::EngramConfig& config,
+absl::StatusOr<EngramManifest> LoadExpectedManifest(const model::ModelConfig& config,
                                                     const EngramHash& hash,
                                                     const model::Checkpoint& checkpoint);
 
@@ -38,7 +39,7 @@ struct LoadedTables {
 // Packs one shard of every layer's table; `options.digest` is not used. It reads all
 // rows, to know the digests. For an EngramShard set shared_memory and prefix_bytes =
 // kSegmentHeaderBytes. Errors of the calls above and of EngramTable::Pack.
-absl::StatusOr<LoadedTables> LoadEngramTables(const model::EngramConfig& config,
+absl::StatusOr<LoadedTables> LoadEngramTables(const model::ModelConfig& config,
                                               const EngramHash& hash,
                                               const model::Checkpoint& checkpoint,
                                               const PackOptions& options);

@@ -23,11 +23,11 @@ std::vector<T> Values(const model::Checkpoint& checkpoint, const std::string& na
 class CheckpointTablesTest : public ::testing::Test {
  protected:
   CheckpointTablesTest()
-      : config_(*model::LoadModelConfig(kDemoModel).value().engram),
+      : config_(model::LoadModelConfig(kDemoModel).value()),
         checkpoint_(model::Checkpoint::Open(kDemoModel).value()),
-        hash_(LoadEngramHash(config_, *checkpoint_).value()) {}
+        hash_(LoadEngramHash(config_, *checkpoint_, kDemoModel).value()) {}
 
-  model::EngramConfig config_;
+  model::ModelConfig config_;
   std::unique_ptr<model::Checkpoint> checkpoint_;
   EngramHash hash_;
 };
@@ -43,7 +43,7 @@ TEST_F(CheckpointTablesTest, RowIdsOfTheDemoModelAreThoseOfItsGoldens) {
       hash_.RowIds(layer, ids, 0, true, {}, rows);
       const std::string name =
           std::string(prompt) + ".engram." +
-          std::to_string(config_.layer_ids[static_cast<size_t>(layer)]) + ".rows";
+          std::to_string(config_.engram->layer_ids[static_cast<size_t>(layer)]) + ".rows";
       const std::vector<int64_t> expected = Values<int64_t>(*goldens, name);
       EXPECT_TRUE(std::equal(rows.begin(), rows.end(), expected.begin(), expected.end()))
           << name;
@@ -80,19 +80,47 @@ TEST_F(CheckpointTablesTest, TheExpectedManifestFitsTheLoadedOneOfEveryShard) {
 }
 
 TEST_F(CheckpointTablesTest, AConfigOfOtherTablesIsRefused) {
-  model::EngramConfig other = config_;
-  other.layer_ids = {1, 2};
-  other.num_embeddings.clear();
-  const EngramHash hash = LoadEngramHash(other, *checkpoint_).value();
+  model::ModelConfig other = config_;
+  other.engram->layer_ids = {1, 2};
+  other.engram->num_embeddings.clear();
+  const EngramHash hash = LoadEngramHash(other, *checkpoint_, kDemoModel).value();
   EXPECT_EQ(LoadEngramTables(other, hash, *checkpoint_, {}).status().code(),
             absl::StatusCode::kNotFound);
   other = config_;
-  other.head_dim = 64;
+  other.engram->head_dim = 64;
   EXPECT_EQ(LoadEngramTables(other, hash_, *checkpoint_, {}).status().code(),
             absl::StatusCode::kDataLoss);
-  other.compressed_vocab_size = 3077;
-  EXPECT_EQ(LoadEngramHash(other, *checkpoint_).status().code(),
+  other.engram->compressed_vocab_size = 3077;
+  EXPECT_EQ(LoadEngramHash(other, *checkpoint_, kDemoModel).status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+// The tables of V4.1 have the names of its layout.
+TEST(CheckpointTables, RowIdsAndRowsOfV41AreThoseOfItsGoldens) {
+  const std::string folder = "tests/data/v41";
+  const model::ModelConfig config = model::LoadModelConfig(folder).value();
+  const auto checkpoint = model::Checkpoint::Open(folder).value();
+  const EngramHash hash = LoadEngramHash(config, *checkpoint, folder).value();
+  const LoadedTables loaded = LoadEngramTables(config, hash, *checkpoint, {}).value();
+  ASSERT_EQ(loaded.tables.size(), 2u);
+  const auto goldens =
+      model::Checkpoint::OpenFile(folder + "/golden.safetensors").value();
+  const std::vector<int32_t> ids = Values<int32_t>(*goldens, "prompt130.ids");
+  for (int64_t layer = 0; layer < 2; ++layer) {
+    std::vector<uint32_t> rows(ids.size() * static_cast<size_t>(hash.num_columns()));
+    hash.RowIds(layer, ids, 0, true, {}, rows);
+    const std::vector<int64_t> expected = Values<int64_t>(
+        *goldens,
+        "prompt130.engram." +
+            std::to_string(config.engram->layer_ids[static_cast<size_t>(layer)]) +
+            ".rows");
+    EXPECT_TRUE(std::equal(rows.begin(), rows.end(), expected.begin(), expected.end()));
+  }
+  const std::span<const std::byte> weights =
+      checkpoint->Find("layers.4.engram.embed.weight")->data;
+  EXPECT_EQ(
+      std::memcmp(loaded.tables[1]->rows().data() + 66 * 5, weights.data() + 64 * 5, 64),
+      0);
 }
 
 }  // namespace

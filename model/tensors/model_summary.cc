@@ -294,14 +294,21 @@ void AppendIgnoredMembers(const std::string& directory,
   }
 }
 
-std::vector<std::string> FindIgnored(const std::string& directory,
+// Beside a checkpoint whose token map is no tensor of its own.
+bool IsTokenMap(const ModelConfig& config, std::string_view name) {
+  return config.engram.has_value() && config.names == TensorNames::kNative &&
+         name == "compressed_ids.safetensors";
+}
+
+std::vector<std::string> FindIgnored(const ModelConfig& config,
+                                     const std::string& directory,
                                      const std::vector<std::string>& shards) {
   std::vector<std::string> ignored;
   std::error_code error;
   for (std::filesystem::directory_iterator entry(directory, error), end;
        !error && entry != end && ignored.size() < kMaxIgnored; entry.increment(error)) {
     std::string name = entry->path().filename().string();
-    if (!IsReadFile(name) &&
+    if (!IsReadFile(name) && !IsTokenMap(config, name) &&
         std::find(shards.begin(), shards.end(), name) == shards.end()) {
       ignored.push_back(std::move(name));
     }
@@ -349,7 +356,7 @@ absl::StatusOr<ModelSummary> SummarizeDirectory(const std::string& directory) {
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(directory);
   if (checkpoint.status().code() == absl::StatusCode::kNotFound) {
     ModelSummary summary = SummarizeModel(config, DefaultEngramRowFormat(config));
-    summary.ignored = FindIgnored(directory, {});
+    summary.ignored = FindIgnored(config, directory, {});
     return summary;
   }
   TESSERA_RETURN_IF_ERROR(checkpoint.status());
@@ -357,7 +364,7 @@ absl::StatusOr<ModelSummary> SummarizeDirectory(const std::string& directory) {
   ModelSummary summary =
       SummarizeModel(config, FindEngramRowFormat(config, **checkpoint));
   summary.digest = (*checkpoint)->digest();
-  summary.ignored = FindIgnored(directory, (*checkpoint)->files());
+  summary.ignored = FindIgnored(config, directory, (*checkpoint)->files());
   return summary;
 }
 

@@ -78,6 +78,13 @@ std::string EngramTableName(const ModelConfig& config, int64_t layer) {
                      config.names == TensorNames::kNative ? "" : "model.", layer);
 }
 
+std::string ScaleName(std::string_view weight_name) {
+  constexpr std::string_view kWeight = "weight";
+  TESSERA_CHECK(weight_name.ends_with(kWeight));
+  weight_name.remove_suffix(kWeight.size());
+  return fmt::format("{}scale", weight_name);
+}
+
 EngramRowFormat DefaultEngramRowFormat(const ModelConfig& config) {
   const bool fits =
       config.engram.has_value() && config.engram->head_dim % kScaleGroup == 0;

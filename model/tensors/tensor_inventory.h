@@ -76,8 +76,10 @@ struct ExpectedTensor {
   int64_t num_bytes() const;
 };
 
-// The hashed rows of an Engram layer; scales are beside them, under "….scale".
+// The hashed rows of an Engram layer.
 std::string EngramTableName(const ModelConfig& config, int64_t layer);
+// The E8M0 scales of "….weight": "….scale".
+std::string ScaleName(std::string_view weight_name);
 
 // Engram rows are stored as BF16 or as FP8; config.json does not say which, the
 // checkpoint does.

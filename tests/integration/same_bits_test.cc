@@ -180,7 +180,7 @@ std::vector<std::unique_ptr<engram_store::EngramServer>> StartShards(
     pack.shard = {shard, kNumShards};
     pack.shared_memory = true;
     pack.prefix_bytes = engram_store::kSegmentHeaderBytes;
-    auto tables = engram_store::LoadEngramTables(*model.config.engram, *model.hash,
+    auto tables = engram_store::LoadEngramTables(model.config, *model.hash,
                                                  *model.checkpoint, pack);
     EXPECT_TRUE(tables.ok()) << tables.status();
     auto parts = engram_store::EngramShard::Create({}, std::move(tables->manifest),

@@ -4,6 +4,7 @@
 #ifndef TESSERA_WORKER_LAYERS_WEIGHTS_H_
 #define TESSERA_WORKER_LAYERS_WEIGHTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -81,8 +82,10 @@ struct CompressedAttentionWeights {
   WeightView kv;                 // [D_h, d]
   WeightView kv_norm;            // [1, D_h]
   const float* sinks = nullptr;  // [H_local]
-  // The first output projection. tp <= G: the rows of this rank's groups, [G R / tp,
-  // H D_h / G]; else this rank's share of its group's R rows, over the group's inputs.
+  // The first output projection: the rows [G R rank / tp, G R (rank + 1) / tp), which
+  // feed this rank's columns of o_b. Row i of the whole (row_offset says where this part
+  // begins) belongs to group i / R and takes in that group's heads, H D_h / G values,
+  // which are this rank's own where tp divides G.
   WeightView o_a;
   SplitLinear o_b;  // [d, G R / tp]
   std::optional<CompressorWeights> compressor;
@@ -159,9 +162,9 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;
   std::vector<DraftWeights> drafts;  // MTP
   std::optional<DsparkWeights> dspark;
-  // Small vectors that the checkpoint has in another format than the one they are read
-  // in; pointers above lead here.
-  std::vector<std::unique_ptr<float[]>> decoded;
+  // Small tensors that the checkpoint has in another format than the one they are read
+  // in, or at an address that does not fit their type; pointers above lead here.
+  std::vector<std::unique_ptr<std::byte[]>> owned;
 };
 
 }  // namespace tessera::worker
