@@ -325,11 +325,11 @@ class Service final : public wire::ApiService::CallbackService {
   grpc::ServerWriteReactor<wire::ChatEvent>* Chat(
       grpc::CallbackServerContext* call, const wire::ChatRequest* request) override {
     auto reactor = std::make_shared<ChatCall>(api_, "Chat", max_queued_);
-    const model::ChatOptions options = ReadChatOptions(context(), *request);
-    auto validated = ValidateChat(call, *request, options);
+    bool in_reasoning = false;
+    auto validated = ValidateChat(call, *request, &in_reasoning);
     auto* released = ChatCall::Release(reactor);
     if (validated.ok()) {
-      reactor->SetUp(options.thinking, validated->num_choices());
+      reactor->SetUp(in_reasoning, validated->num_choices());
       reactor->Submit(*std::move(validated));
     } else {
       reactor->End(validated.status());
@@ -438,7 +438,7 @@ class Service final : public wire::ApiService::CallbackService {
 
   absl::StatusOr<ValidatedRequest> ValidateChat(grpc::CallbackServerContext* call,
                                                 const wire::ChatRequest& request,
-                                                const model::ChatOptions& options) const {
+                                                bool* in_reasoning) const {
     const absl::Status status = Admit(*call, request.model());
     if (!status.ok()) {
       return status;
@@ -450,10 +450,12 @@ class Service final : public wire::ApiService::CallbackService {
     if (request.ByteSizeLong() > context().max_prompt_bytes + (1 << 20)) {
       return absl::InvalidArgumentError("the messages can't fit the context");
     }
-    auto encoded = context().chat->Encode(ReadChatMessages(request), options);
+    auto encoded = context().chat->Encode(ReadChatMessages(request),
+                                          ReadChatOptions(context(), request));
     if (!encoded.ok()) {
       return PublicStatus(encoded.status());
     }
+    *in_reasoning = encoded->in_reasoning;
     RequestSpec spec;
     ReadSamplingOptions(request.sampling(), &spec);
     spec.prompt_ids = std::move(encoded->ids);

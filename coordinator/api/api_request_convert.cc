@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "coordinator/api/chat_messages.h"
+
 namespace tessera::coordinator {
 
 void ReadSamplingOptions(const api::v1::SamplingOptions& options, RequestSpec* spec) {
@@ -41,7 +43,7 @@ std::vector<model::ChatMessage> ReadChatMessages(const api::v1::ChatRequest& req
   messages.reserve(static_cast<size_t>(request.messages_size()));
   for (const api::v1::ChatMessage& in : request.messages()) {
     model::ChatMessage out;
-    out.role = in.role();
+    out.role = EncodingRole(in.role());
     out.content = in.content();
     out.reasoning_content = in.reasoning_content();
     out.tool_call_id = in.tool_call_id();
@@ -57,7 +59,8 @@ model::ChatOptions ReadChatOptions(const ApiContext& context,
                                    const api::v1::ChatRequest& request) {
   model::ChatOptions options;
   const bool effort_given =
-      request.reasoning_effort() != api::v1::REASONING_EFFORT_UNSPECIFIED;
+      request.reasoning_effort() != api::v1::REASONING_EFFORT_UNSPECIFIED ||
+      request.reasoning_effort_number() != 0;
   options.thinking = request.has_thinking()
                          ? request.thinking()
                          : effort_given || context.options.default_thinking;
@@ -74,6 +77,7 @@ model::ChatOptions ReadChatOptions(const ApiContext& context,
     default:
       options.effort = model::ReasoningEffort::kHigh;
   }
+  options.effort_number = request.reasoning_effort_number();
   return options;
 }
 

@@ -208,6 +208,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadBody{"image",
                 WithMessages(R"([{"role":"user","content":[{"type":"image_url"}]}])"),
                 400, "messages[0].content", "unsupported_parameter"},
+        BadBody{"video",
+                WithMessages(R"([{"role":"user","content":[{"type":"video_url"}]}])"),
+                400, "messages[0].content", "unsupported_parameter"},
         BadBody{"part_text",
                 WithMessages(R"([{"role":"user","content":[{"type":"text","text":1}]}])"),
                 400, "messages[0].content"},
@@ -233,6 +236,12 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Options, BadChats,
     testing::Values(
+        BadBody{"effort_name", WithMessages(kHi, R"(,"reasoning_effort":"some")"), 400,
+                "reasoning_effort"},
+        BadBody{"effort_type", WithMessages(kHi, R"(,"reasoning_effort":[1])"), 400,
+                "reasoning_effort"},
+        BadBody{"effort_number", WithMessages(kHi, R"(,"reasoning_effort":50)"), 400,
+                "reasoning_effort", "unsupported_parameter"},
         BadBody{"max_completion_tokens",
                 WithMessages(kHi, R"(,"max_completion_tokens":0)"), 400,
                 "max_completion_tokens"},

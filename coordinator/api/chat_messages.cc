@@ -15,21 +15,48 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kRoles[] = {"system",    "developer", "user",
-                                  "assistant", "tool",      "latest_reminder"};
+constexpr const char* kRoles[] = {"system", "user", "assistant", "tool",
+                                  "latest_reminder"};
 constexpr size_t kMaxToolNameBytes = 64;
+constexpr std::string_view kNamespaceSeparator = "::";
 
-bool IsToolName(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxToolNameBytes &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                  (c >= '0' && c <= '9') || c == '_' || c == '-';
-         });
+bool IsWord(std::string_view name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c == '_' || c == '-';
+  });
+}
+
+// A word, or where the model knows namespaces, two of them as `namespace::name`.
+bool IsToolName(std::string_view name, bool has_namespaces) {
+  if (name.size() > kMaxToolNameBytes) {
+    return false;
+  }
+  const size_t separator =
+      has_namespaces ? name.find(kNamespaceSeparator) : std::string_view::npos;
+  if (separator == std::string_view::npos) {
+    return IsWord(name);
+  }
+  return IsWord(name.substr(0, separator)) &&
+         IsWord(name.substr(separator + kNamespaceSeparator.size()));
+}
+
+// A part that is no text.
+ApiError PartTypeError(const std::string& param, std::string_view type,
+                       const MessageRules& rules) {
+  const bool is_image = type.find("image") != std::string_view::npos;
+  return UnsupportedError(
+      param,
+      is_image ? fmt::format("this server does not run a vision tower: model `{}` takes "
+                             "text alone, not content parts of type {}",
+                             rules.model_name, type)
+               : fmt::format("model `{}` takes content parts of type text only",
+                             rules.model_name));
 }
 
 // `content`: null, a string, or parts of type text.
 std::optional<ApiError> ReadContent(const json& message, const std::string& where,
-                                    std::string* out) {
+                                    const MessageRules& rules, std::string* out) {
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
     return std::nullopt;
@@ -49,8 +76,8 @@ std::optional<ApiError> ReadContent(const json& message, const std::string& wher
                              "a content part must be an object with a type");
     }
     if (part["type"] != "text") {
-      return UnsupportedError(where + "content",
-                              "only content parts of type text are supported");
+      return PartTypeError(where + "content", part["type"].get_ref<const std::string&>(),
+                           rules);
     }
     if (!part.contains("text") || !part["text"].is_string()) {
       return BadRequestError(where + "content",
@@ -93,7 +120,7 @@ std::optional<ApiError> ReadToolCalls(const json& calls, const std::string& wher
 }
 
 std::optional<ApiError> ReadMessage(const json& message, size_t index,
-                                    model::ChatMessage* out) {
+                                    const MessageRules& rules, model::ChatMessage* out) {
   const std::string where = fmt::format("messages[{}].", index);
   if (!message.is_object()) {
     return BadRequestError(fmt::format("messages[{}]", index),
@@ -112,7 +139,7 @@ std::optional<ApiError> ReadMessage(const json& message, size_t index,
   if (!role.has_value()) {
     return BadRequestError(where + "role", "a message must have a role");
   }
-  out->role = *role == "function" ? "tool" : *role;
+  out->role = EncodingRole(*role);
   if (std::find(std::begin(kRoles), std::end(kRoles), out->role) == std::end(kRoles)) {
     return BadRequestError(where + "role",
                            "role must be system, developer, user, assistant or tool");
@@ -122,10 +149,11 @@ std::optional<ApiError> ReadMessage(const json& message, size_t index,
       return bad;
     }
   }
-  return ReadContent(message, where, &out->content);
+  return ReadContent(message, where, rules, &out->content);
 }
 
-std::optional<ApiError> CheckTool(const json& tool, size_t index) {
+std::optional<ApiError> CheckTool(const json& tool, size_t index,
+                                  const MessageRules& rules) {
   const std::string where = fmt::format("tools[{}]", index);
   const bool shaped = tool.is_object() && tool.value("type", json()) == "function" &&
                       tool.contains("function") && tool["function"].is_object();
@@ -134,9 +162,13 @@ std::optional<ApiError> CheckTool(const json& tool, size_t index) {
   }
   const json& function = tool["function"];
   if (!function.contains("name") || !function["name"].is_string() ||
-      !IsToolName(function["name"].get_ref<const std::string&>())) {
+      !IsToolName(function["name"].get_ref<const std::string&>(),
+                  rules.has_tool_namespaces)) {
     return BadRequestError(where + ".function.name",
-                           "a function name has 1 to 64 letters, digits, _ and -");
+                           rules.has_tool_namespaces
+                               ? "a function name has 1 to 64 letters, digits, _ and -, "
+                                 "and may be namespace::name"
+                               : "a function name has 1 to 64 letters, digits, _ and -");
   }
   if (function.contains("parameters") && !function["parameters"].is_object()) {
     return BadRequestError(where + ".function.parameters",
@@ -170,7 +202,14 @@ std::optional<ApiError> ReadToolChoice(const json& body, bool* use_tools) {
 
 }  // namespace
 
-std::optional<ApiError> ReadMessages(const json& body, const MessageLimits& limits,
+std::string EncodingRole(std::string role) {
+  if (role == "function") {
+    return "tool";
+  }
+  return role == "developer" ? "system" : role;
+}
+
+std::optional<ApiError> ReadMessages(const json& body, const MessageRules& rules,
                                      std::vector<model::ChatMessage>* out) {
   FieldError error;
   JsonFields fields(body, &error);
@@ -181,28 +220,27 @@ std::optional<ApiError> ReadMessages(const json& body, const MessageLimits& limi
   if (messages == nullptr || messages->empty()) {
     return BadRequestError("messages", "messages must hold at least one message");
   }
-  if (messages->size() > static_cast<size_t>(limits.max_messages)) {
-    return BadRequestError(
-        "messages", fmt::format("{} messages, expected at most {}", messages->size(),
-                                limits.max_messages));
+  if (messages->size() > static_cast<size_t>(rules.max_messages)) {
+    return BadRequestError("messages", fmt::format("{} messages, expected at most {}",
+                                                   messages->size(), rules.max_messages));
   }
   size_t text_bytes = 0;
   for (size_t i = 0; i < messages->size(); ++i) {
     model::ChatMessage message;
-    if (auto bad = ReadMessage((*messages)[i], i, &message)) {
+    if (auto bad = ReadMessage((*messages)[i], i, rules, &message)) {
       return bad;
     }
     text_bytes += message.content.size();
     out->push_back(std::move(message));
   }
-  if (text_bytes > limits.max_text_bytes) {
+  if (text_bytes > rules.max_text_bytes) {
     return BadRequestError("messages", "the messages are longer than the context",
                            "context_length_exceeded");
   }
   return std::nullopt;
 }
 
-std::optional<ApiError> ReadTools(const json& body, const MessageLimits& limits,
+std::optional<ApiError> ReadTools(const json& body, const MessageRules& rules,
                                   std::vector<model::ChatMessage>* messages) {
   FieldError error;
   JsonFields fields(body, &error);
@@ -217,12 +255,12 @@ std::optional<ApiError> ReadTools(const json& body, const MessageLimits& limits,
   if (tools == nullptr || tools->empty()) {
     return std::nullopt;
   }
-  if (tools->size() > static_cast<size_t>(limits.max_tools)) {
+  if (tools->size() > static_cast<size_t>(rules.max_tools)) {
     return BadRequestError("tools", fmt::format("{} tools, expected at most {}",
-                                                tools->size(), limits.max_tools));
+                                                tools->size(), rules.max_tools));
   }
   for (size_t i = 0; i < tools->size(); ++i) {
-    if (auto bad = CheckTool((*tools)[i], i)) {
+    if (auto bad = CheckTool((*tools)[i], i, rules)) {
       return bad;
     }
   }
@@ -230,9 +268,8 @@ std::optional<ApiError> ReadTools(const json& body, const MessageLimits& limits,
     return std::nullopt;
   }
   const auto system = std::find_if(
-      messages->begin(), messages->end(), [](const model::ChatMessage& message) {
-        return message.role == "system" || message.role == "developer";
-      });
+      messages->begin(), messages->end(),
+      [](const model::ChatMessage& message) { return message.role == "system"; });
   if (system == messages->end()) {
     model::ChatMessage made;
     made.role = "system";

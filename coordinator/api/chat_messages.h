@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "nlohmann/json_fwd.hpp"
@@ -14,24 +16,32 @@
 
 namespace tessera::coordinator {
 
-struct MessageLimits {
+struct MessageRules {
   int32_t max_messages = 1000;
   int32_t max_tools = 128;
   // Text of all messages together; more can't fit the context.
   size_t max_text_bytes = 0;
+  // Named where something is refused that another model may take.
+  std::string_view model_name{};
+  // Whether tools may be called `namespace::name`.
+  bool has_tool_namespaces = false;
 };
 
+// A role in the words of the encodings: a function's answer is a tool's, and a developer
+// message is a system message, as in DeepSeek's API. Unknown ones stay as they are.
+std::string EncodingRole(std::string role);
+
 // Reads `messages` of `body`. Content is a string or text parts, which become blocks of
-// one message. Errors: none or too many messages, a wrong type, a part that is no text,
-// text beyond the limit.
+// one message. Errors: none or too many messages, a wrong type, a part that is no text
+// (images too: there is no vision tower here), text beyond the limit.
 std::optional<ApiError> ReadMessages(const nlohmann::json& body,
-                                     const MessageLimits& limits,
+                                     const MessageRules& rules,
                                      std::vector<model::ChatMessage>* out);
 
 // Reads `tools` and `tool_choice` and hands the tools to the first system message, which
 // it makes where there is none. tool_choice "none" drops them; "required" and a named
 // function are refused: nothing here can force a call.
-std::optional<ApiError> ReadTools(const nlohmann::json& body, const MessageLimits& limits,
+std::optional<ApiError> ReadTools(const nlohmann::json& body, const MessageRules& rules,
                                   std::vector<model::ChatMessage>* messages);
 
 }  // namespace tessera::coordinator

@@ -85,11 +85,11 @@ HttpResponse HandleTokenize(const ApiContext& context, const HttpRequest& reques
   const bool with_strings = fields.Bool("return_token_strs").value_or(false);
   std::vector<int32_t> ids;
   if (fields.Has("messages")) {
-    ChatPrompt prompt;
+    model::EncodedChat prompt;
     if (auto refused = ReadChatPrompt(context, body, &prompt)) {
       return ErrorResponse(*refused);
     }
-    ids = std::move(prompt.encoded.ids);
+    ids = std::move(prompt.ids);
   } else if (auto refused = TokenizeText(context, &fields, error, &ids)) {
     return ErrorResponse(*refused);
   }

@@ -25,11 +25,29 @@ using nlohmann::json;
 struct ThinkingRequest {
   std::optional<bool> thinking;
   std::optional<ReasoningEffort> effort;
+  int32_t effort_number = 0;  // beside an effort that is not kNone; 0: none
 };
 
+// A number, for models that are trained with numbers.
+std::optional<ApiError> ParseEffortNumber(std::string_view field, int64_t number,
+                                          const model::ChatTraits& traits,
+                                          ThinkingRequest* out) {
+  constexpr int64_t kMaxNumber = 100;
+  if (!traits.has_effort_numbers) {
+    return UnsupportedError(
+        field, "this model knows efforts by name only: none, low, high and max");
+  }
+  if (number < 1 || number > kMaxNumber) {
+    return BadRequestError(field, "reasoning_effort must be a name or 1 to 100");
+  }
+  out->effort = ReasoningEffort::kHigh;
+  out->effort_number = static_cast<int32_t>(number);
+  return std::nullopt;
+}
+
 // The efforts of OpenAI and of DeepSeek on the three that models are trained with.
-std::optional<ApiError> ParseEffort(std::string_view field, const std::string& name,
-                                    ThinkingRequest* out) {
+std::optional<ApiError> ParseEffortName(std::string_view field, std::string_view name,
+                                        ThinkingRequest* out) {
   struct Row {
     std::string_view name;
     ReasoningEffort effort;
@@ -49,11 +67,30 @@ std::optional<ApiError> ParseEffort(std::string_view field, const std::string& n
         "max or ultra");
   }
   out->effort = row->effort;
+  out->effort_number = 0;
   return std::nullopt;
+}
+
+// A name or a number; null is as if it were absent.
+std::optional<ApiError> ReadEffort(std::string_view field, const json& value,
+                                   const model::ChatTraits& traits,
+                                   ThinkingRequest* out) {
+  if (value.is_null()) {
+    return std::nullopt;
+  }
+  if (value.is_string()) {
+    return ParseEffortName(field, value.get_ref<const std::string&>(), out);
+  }
+  const std::optional<int64_t> number = JsonInteger(value);
+  if (!number.has_value()) {
+    return BadRequestError(field, "reasoning_effort must be a name or a whole number");
+  }
+  return ParseEffortNumber(field, *number, traits, out);
 }
 
 // chat_template_kwargs: the scalar keys of the encoding, nothing else.
 std::optional<ApiError> ReadTemplateArguments(const json& arguments,
+                                              const model::ChatTraits& traits,
                                               ThinkingRequest* out) {
   FieldError error;
   JsonFields fields(arguments, &error, "chat_template_kwargs.");
@@ -61,11 +98,9 @@ std::optional<ApiError> ReadTemplateArguments(const json& arguments,
     if (key == "thinking" || key == "enable_thinking") {
       out->thinking = fields.Bool(key);
     } else if (key == "reasoning_effort") {
-      const auto name = fields.String(key);
-      if (name.has_value()) {
-        if (auto bad = ParseEffort("chat_template_kwargs.reasoning_effort", *name, out)) {
-          return bad;
-        }
+      if (auto bad =
+              ReadEffort("chat_template_kwargs.reasoning_effort", value, traits, out)) {
+        return bad;
       }
     } else {
       return UnsupportedError(
@@ -97,17 +132,17 @@ std::optional<ApiError> ReadThinking(const ApiContext& context, const json& body
   ThinkingRequest read;
   const json* arguments = fields.Object("chat_template_kwargs");
   const json* thinking = fields.Object("thinking");
-  const auto effort = fields.String("reasoning_effort");
   if (!fields.ok()) {
     return FromFieldError(error);
   }
+  const model::ChatTraits traits = context.chat->traits();
   if (arguments != nullptr) {
-    if (auto bad = ReadTemplateArguments(*arguments, &read)) {
+    if (auto bad = ReadTemplateArguments(*arguments, traits, &read)) {
       return bad;
     }
   }
-  if (effort.has_value()) {
-    if (auto bad = ParseEffort("reasoning_effort", *effort, &read)) {
+  if (const auto effort = body.find("reasoning_effort"); effort != body.end()) {
+    if (auto bad = ReadEffort("reasoning_effort", *effort, traits, &read)) {
       return bad;
     }
   }
@@ -124,6 +159,7 @@ std::optional<ApiError> ReadThinking(const ApiContext& context, const json& body
   options->effort = !options->thinking ? ReasoningEffort::kNone
                     : effort_asks      ? *read.effort
                                        : ReasoningEffort::kHigh;
+  options->effort_number = options->thinking ? read.effort_number : 0;
   return std::nullopt;
 }
 
@@ -209,17 +245,17 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
   if (auto bad = ReadLogprobs(&fields, error, &spec)) {
     return bad;
   }
-  ChatPrompt prompt;
+  model::EncodedChat prompt;
   if (auto bad = ReadChatPrompt(context, body, &prompt)) {
     return bad;
   }
   answer.id = context.ids->NextId("chatcmpl-");
   answer.created = absl::ToUnixSeconds(context.clock->Now());
   answer.logprobs = spec.logprobs.has_value();
-  answer.thinking = prompt.thinking;
-  answer.prompt_ids = prompt.encoded.ids;
+  answer.thinking = prompt.in_reasoning;
+  answer.prompt_ids = prompt.ids;
   spec.request_id = answer.id;
-  spec.prompt_ids = std::move(prompt.encoded.ids);
+  spec.prompt_ids = std::move(prompt.ids);
   // The parser must see the tags of reasoning and tool calls, which a checkpoint may mark
   // special.
   spec.skip_special_tokens = false;
@@ -237,15 +273,19 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
 }  // namespace
 
 std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& body,
-                                       ChatPrompt* out) {
-  const MessageLimits limits = {context.options.max_messages, context.options.max_tools,
-                                context.max_prompt_bytes};
+                                       model::EncodedChat* out) {
+  const MessageRules rules = {
+      .max_messages = context.options.max_messages,
+      .max_tools = context.options.max_tools,
+      .max_text_bytes = context.max_prompt_bytes,
+      .model_name = context.model_name(),
+      .has_tool_namespaces = context.chat->traits().has_tool_namespaces};
   std::vector<model::ChatMessage> messages;
   model::ChatOptions options;
-  if (auto error = ReadMessages(body, limits, &messages)) {
+  if (auto error = ReadMessages(body, rules, &messages)) {
     return error;
   }
-  if (auto error = ReadTools(body, limits, &messages)) {
+  if (auto error = ReadTools(body, rules, &messages)) {
     return error;
   }
   if (auto error = ReadThinking(context, body, &options)) {
@@ -263,8 +303,7 @@ std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& bo
     }
     return FromEngineStatus(encoded.status());
   }
-  out->encoded = *std::move(encoded);
-  out->thinking = options.thinking;
+  *out = *std::move(encoded);
   return std::nullopt;
 }
 

@@ -20,16 +20,11 @@ namespace tessera::coordinator {
 void HandleChat(const ApiContext& context, const HttpRequest& request,
                 std::shared_ptr<ResponseWriter> writer);
 
-// What a body with `messages` becomes: also /tokenize's chat form.
-struct ChatPrompt {
-  model::EncodedChat encoded;
-  bool thinking = false;  // the prompt ends inside <think>
-};
-
-// Reads messages, tools and thinking options and encodes them. Every error names its
-// field.
+// Reads messages, tools and thinking options of a body and encodes them: also for
+// /tokenize's chat form. Every error names its field.
 std::optional<ApiError> ReadChatPrompt(const ApiContext& context,
-                                       const nlohmann::json& body, ChatPrompt* out);
+                                       const nlohmann::json& body,
+                                       model::EncodedChat* out);
 
 }  // namespace tessera::coordinator
 

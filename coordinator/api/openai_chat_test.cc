@@ -113,6 +113,70 @@ TEST_F(Chat, ThinkingIsOffUntilAskedFor) {
   }
 }
 
+TEST_F(Chat, EffortsMayBeNumbersWhereTheModelKnowsThem) {
+  chat_.set_traits({.has_effort_numbers = true});
+  Ask(R"(,"reasoning_effort":42)");
+  Ask(R"(,"chat_template_kwargs":{"reasoning_effort":1})");
+  Ask(R"(,"reasoning_effort":42,"thinking":{"type":"disabled"})");
+  Ask(R"(,"chat_template_kwargs":{"reasoning_effort":7},"reasoning_effort":"max")");
+  EXPECT_EQ(Prompt(0), "user=hi;[think 42]");
+  EXPECT_EQ(Prompt(1), "user=hi;[think 1]");
+  EXPECT_EQ(Prompt(2), "user=hi;");
+  EXPECT_EQ(Prompt(3), "user=hi;[think max]");
+  for (const char* number : {"0", "101", "-1", "1.5"}) {
+    const auto writer = Ask(std::string(R"(,"reasoning_effort":)") + number);
+    EXPECT_EQ(writer->answer->status, 400) << number;
+    EXPECT_EQ(json::parse(writer->answer->body)["error"]["param"], "reasoning_effort");
+  }
+}
+
+TEST_F(Chat, DeveloperMessagesAreSystemMessages) {
+  Post(kRoute,
+       R"({"messages":[{"role":"developer","content":"be"},)"
+       R"({"role":"user","content":"hi"}])" +
+           std::string(R"(,"tools":[{"type":"function","function":{"name":"f"}}]})"));
+  EXPECT_EQ(Prompt(0), "system=be[tools];user=hi;");
+}
+
+TEST_F(Chat, ToolNamespacesAreForModelsThatKnowThem) {
+  const auto status = [&](const std::string& name) {
+    return Ask(R"(,"tools":[{"type":"function","function":{"name":")" + name + R"("}}])")
+        ->answer.has_value();
+  };
+  EXPECT_TRUE(status("files::read"));  // refused at once
+  chat_.set_traits({.has_tool_namespaces = true});
+  EXPECT_FALSE(status("files::read"));
+  for (const char* bad : {"::read", "files::", "a::b::c", "files:read"}) {
+    EXPECT_TRUE(status(bad)) << bad;
+  }
+}
+
+TEST_F(Chat, AnImageIsRefusedWithTheModelsName) {
+  const auto writer = Post(
+      kRoute,
+      R"({"messages":[{"role":"user","content":[{"type":"text","text":"What is this?"},)"
+      R"({"type":"image_url","image_url":{"url":"x"}}]}]})");
+  EXPECT_EQ(writer->answer->status, 400);
+  const json error = json::parse(writer->answer->body)["error"];
+  EXPECT_EQ(error["code"], "unsupported_parameter");
+  EXPECT_EQ(error["param"], "messages[0].content");
+  const std::string message = error["message"];
+  EXPECT_THAT(message, testing::HasSubstr("does not run a vision tower"));
+  EXPECT_THAT(message, testing::HasSubstr("`demo`"));
+}
+
+TEST_F(Chat, AContinuedAnswerIsPastItsReasoning) {
+  const auto writer =
+      Post(kRoute, R"({"messages":[{"role":"user","content":"hi"},)"
+                   R"({"role":"assistant","content":"we","reasoning_content":"why"}],)"
+                   R"("continue_final_message":true,"thinking":{"type":"enabled"}})");
+  engine_.Token(0, 0, "ll");
+  engine_.Finish(0, 1);
+  writer->Run();
+  const json message = json::parse(writer->answer->body)["choices"][0]["message"];
+  EXPECT_EQ(message["content"], "ll");
+}
+
 TEST_F(Chat, TheServerMayThinkByDefault) {
   auto options = tessera::tests::SmallApiOptions();
   options.default_thinking = true;

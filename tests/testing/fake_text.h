@@ -82,11 +82,15 @@ class ByteTokenizer final : public model::Tokenizer {
 };
 
 // Prompt: "role=content;" per message, with "[tools]" where tools are and "[think]" at
-// the end when thinking. Output: reasoning up to "</think>", and "<call>" is a tool call
-// of get_time with {}.
+// the end when thinking, with the effort's number where there is one. An answer that is
+// continued is past its reasoning. Output: reasoning up to "</think>", and "<call>" is a
+// tool call of get_time with {}.
 class PlainChat final : public model::ChatEncoding {
  public:
   explicit PlainChat(const model::Tokenizer* tokenizer) : tokenizer_(tokenizer) {}
+
+  model::ChatTraits traits() const override { return traits_; }
+  void set_traits(const model::ChatTraits& traits) { traits_ = traits; }
 
   absl::StatusOr<model::EncodedChat> Encode(
       const std::vector<model::ChatMessage>& messages,
@@ -98,9 +102,12 @@ class PlainChat final : public model::ChatEncoding {
       out.text += message.without_eos ? "" : ";";
     }
     if (options.thinking) {
-      out.text +=
-          options.effort == model::ReasoningEffort::kMax ? "[think max]" : "[think]";
+      out.text += options.effort_number != 0
+                      ? "[think " + std::to_string(options.effort_number) + "]"
+                  : options.effort == model::ReasoningEffort::kMax ? "[think max]"
+                                                                   : "[think]";
     }
+    out.in_reasoning = options.thinking && !messages.back().without_eos;
     out.ids = tokenizer_->Encode(out.text, model::AddedTokens::kPlain);
     return out;
   }
@@ -139,6 +146,7 @@ class PlainChat final : public model::ChatEncoding {
   };
 
   const model::Tokenizer* tokenizer_;
+  model::ChatTraits traits_;
 };
 
 }  // namespace tessera::tests
