@@ -282,6 +282,8 @@ std::vector<ParityCase> LinearCases() {
   for (const WeightKind kind : kPublishedBlocks) {
     cases.push_back(LinearCase(kind, {3, 517, 141}, KSplit::Whole()));
     cases.push_back(LinearCase(kind, {9, 256, 33}, KSplit::Whole()));
+    cases.push_back(LinearCase(kind, {7, 85, 14}, KSplit::Whole()));
+    cases.push_back(LinearCase(kind, {1, 7, 3}, KSplit::Whole()));
     for (const int64_t total : {320, 1000, 2048}) {  // leaves cut blocks, or do not
       cases.push_back(SplitCase(kind, total, 0, 8));
       cases.push_back(SplitCase(kind, total, 2, 2));

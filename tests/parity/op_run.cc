@@ -70,6 +70,7 @@ DType StoredType(WeightKind kind) {
     case WeightKind::kBf16:
       return DType::kBF16;
     case WeightKind::kFp4:
+    case WeightKind::kFp4Aligned:
       return DType::kFp4;
     default:
       return DType::kF8E4M3;
@@ -80,6 +81,7 @@ DType StoredType(WeightKind kind) {
 std::pair<int64_t, int64_t> ScaleBlock(WeightKind kind) {
   switch (kind) {
     case WeightKind::kFp4:
+    case WeightKind::kFp4Aligned:
       return {1, 32};
     case WeightKind::kF8Block32:
       return {32, 32};
@@ -108,6 +110,8 @@ std::string WeightKindName(WeightKind kind) {
       return "F8Block32";
     case WeightKind::kF8Block128:
       return "F8Block128";
+    case WeightKind::kFp4Aligned:
+      return "FP4Aligned";
   }
   return "";
 }
@@ -203,11 +207,11 @@ void OpRun::AlsoOutput(std::string name, TensorView view) {
 
 WeightView OpRun::Weight(WeightKind kind, int64_t rows, int64_t cols) {
   constexpr int64_t kRowsBefore = 3;
-  constexpr int64_t kColsBefore = 6;
+  const int64_t cols_before = kind > WeightKind::kFp4 ? 48 : 6;
   WeightView w;
   w.dtype = StoredType(kind);
   w.rows = rows + kRowsBefore + 1;
-  w.cols = (cols + kColsBefore + 33) / 32 * 32;
+  w.cols = (cols + cols_before + 33) / 32 * 32;
   w.row_bytes =
       static_cast<int64_t>(model::DTypeBytes(w.dtype, static_cast<size_t>(w.cols)));
   std::byte* data = Memory(static_cast<size_t>(w.rows * w.row_bytes));
@@ -221,12 +225,12 @@ WeightView OpRun::Weight(WeightKind kind, int64_t rows, int64_t cols) {
     } else if (kind == WeightKind::kBf16) {
       const float number = value(random_);
       std::memcpy(data + i * 2, reinterpret_cast<const std::byte*>(&number) + 2, 2);
-    } else if (kind != WeightKind::kFp4 || i % 2 == 0) {
+    } else if (w.dtype != DType::kFp4 || i % 2 == 0) {
       auto code = static_cast<uint8_t>(byte(random_));
-      if (kind != WeightKind::kFp4 && (code & 0x7f) == 0x7f) {
+      if (w.dtype != DType::kFp4 && (code & 0x7f) == 0x7f) {
         code ^= 1;  // not NaN
       }
-      data[kind == WeightKind::kFp4 ? i / 2 : i] = static_cast<std::byte>(code);
+      data[w.dtype == DType::kFp4 ? i / 2 : i] = static_cast<std::byte>(code);
     }
   }
   if (w.dtype == DType::kF8E4M3 || w.dtype == DType::kFp4) {
@@ -245,7 +249,7 @@ WeightView OpRun::Weight(WeightKind kind, int64_t rows, int64_t cols) {
       }
     }
   }
-  return w.RowSlice(kRowsBefore, rows).ColSlice(kColsBefore, cols);
+  return w.RowSlice(kRowsBefore, rows).ColSlice(cols_before, cols);
 }
 
 const float* OpRun::Floats(int64_t count, float low, float high) {

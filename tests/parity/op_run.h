@@ -23,14 +23,24 @@ using kernels::TensorView;
 using kernels::WeightView;
 
 // FP8 has scales of 24 x 48 values, which no vector length divides, or those of the
-// published checkpoints.
-enum class WeightKind { kF32, kBf16, kF8F32, kF8E8M0, kFp4, kF8Block32, kF8Block128 };
+// published checkpoints. Slices begin at column 6 of the scale grid; those of the
+// published blocks and of kFp4Aligned at a multiple of 16.
+enum class WeightKind {
+  kF32,
+  kBf16,
+  kF8F32,
+  kF8E8M0,
+  kFp4,
+  kF8Block32,
+  kF8Block128,
+  kFp4Aligned
+};
 std::string WeightKindName(WeightKind kind);
 inline constexpr WeightKind kAllWeightKinds[] = {WeightKind::kF32, WeightKind::kBf16,
                                                  WeightKind::kF8F32, WeightKind::kF8E8M0,
                                                  WeightKind::kFp4};
-inline constexpr WeightKind kPublishedBlocks[] = {WeightKind::kF8Block32,
-                                                  WeightKind::kF8Block128};
+inline constexpr WeightKind kPublishedBlocks[] = {
+    WeightKind::kF8Block32, WeightKind::kF8Block128, WeightKind::kFp4Aligned};
 
 // How a case with several rows calls its op.
 enum class RowMode {

@@ -1,6 +1,6 @@
-// Weights against rows of x, written once for all instruction sets: decode a panel of
-// weight rows into scratch, then run every row of x over it. Included through
-// simd_table.h only.
+// Weights against many rows of x, written once for all instruction sets: decode a panel
+// of weight rows into scratch, then run every row of x over it. Few rows:
+// simd_few_rows.h. Included through simd_table.h only.
 //
 // Bits do not depend on the blocking: each output element is its own chain of fused
 // multiply-adds.
@@ -78,29 +78,17 @@ LeafLayout LayoutOf(const LinearTask& task) {
   return layout;
 }
 
-// kX rows of x, from `t` on, against weight rows w[0..3] (fewer are repeated): all
-// leaves, then their tree, then the `count` results that exist.
+TESSERA_INLINE const float* RowOfX(const LinearTask& task, int64_t t) {
+  return task.x + (task.x_rows == nullptr ? t : task.x_rows[t]) * task.x_stride;
+}
+
+// Adds the leaves as a tree, and stores the `count` results that exist of each of kX
+// rows from `t` on.
 template <int kX>
-void LinearBlock(const LinearTask& task, const LeafLayout& layout, const float* const* w,
-                 int64_t t, int64_t row, int64_t count) {
-  float sums[kMaxLeaves][kX][kWRows];
-  const float* x[kX];
-  for (int j = 0; j < kX; ++j) {
-    x[j] = task.x + (task.x_rows == nullptr ? t + j : task.x_rows[t + j]) * task.x_stride;
-  }
-  for (int32_t leaf = 0; leaf < layout.count; ++leaf) {
-    const float* leaf_w[kWRows];
-    const float* leaf_x[kX];
-    for (int o = 0; o < kWRows; ++o) {
-      leaf_w[o] = w[o] + layout.padded[leaf];
-    }
-    for (int j = 0; j < kX; ++j) {
-      leaf_x[j] = x[j] + layout.begin[leaf];
-    }
-    DotBlock<kX>(leaf_w, leaf_x, layout.length[leaf], sums[leaf]);
-  }
-  for (int32_t distance = 1; distance < layout.count; distance *= 2) {
-    for (int32_t leaf = 0; leaf < layout.count; leaf += 2 * distance) {
+void StoreTree(const LinearTask& task, float (*sums)[kX][kWRows], int64_t t, int64_t row,
+               int64_t count) {
+  for (int32_t distance = 1; distance < task.num_leaves; distance *= 2) {
+    for (int32_t leaf = 0; leaf < task.num_leaves; leaf += 2 * distance) {
       for (int j = 0; j < kX; ++j) {
         for (int o = 0; o < kWRows; ++o) {
           sums[leaf][j][o] += sums[leaf + distance][j][o];
@@ -116,7 +104,32 @@ void LinearBlock(const LinearTask& task, const LeafLayout& layout, const float* 
   }
 }
 
-void Linear(const LinearTask& task) {
+// kX rows of x, from `t` on, against weight rows w[0..3] (fewer are repeated): all
+// leaves, then their tree, then the `count` results that exist.
+template <int kX>
+void LinearBlock(const LinearTask& task, const LeafLayout& layout, const float* const* w,
+                 int64_t t, int64_t row, int64_t count) {
+  float sums[kMaxLeaves][kX][kWRows];
+  const float* x[kX];
+  for (int j = 0; j < kX; ++j) {
+    x[j] = RowOfX(task, t + j);
+  }
+  for (int32_t leaf = 0; leaf < layout.count; ++leaf) {
+    const float* leaf_w[kWRows];
+    const float* leaf_x[kX];
+    for (int o = 0; o < kWRows; ++o) {
+      leaf_w[o] = w[o] + layout.padded[leaf];
+    }
+    for (int j = 0; j < kX; ++j) {
+      leaf_x[j] = x[j] + layout.begin[leaf];
+    }
+    DotBlock<kX>(leaf_w, leaf_x, layout.length[leaf], sums[leaf]);
+  }
+  StoreTree<kX>(task, sums, t, row, count);
+}
+
+// Any task, through a panel of decoded weights.
+void LinearOfMany(const LinearTask& task) {
   const LeafLayout layout = LayoutOf(task);
   // Few rows of x: a small panel stays in L1 between decoding and use. Many: a large one
   // saves reading x again for each panel.

@@ -157,6 +157,41 @@ TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
   half = _mm256_blendv_epi8(half, _mm256_set1_epi16(0x7e00), nan);
   return Mul(HalvesToFloat(half), Set(256.0F));
 }
+// The bits of e4m3 moved into a half: the sign-extended code carries its sign along.
+TESSERA_INLINE V16 DecodeFiniteF8(const uint8_t* at) {
+  const __m256i wide =
+      _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  return HalvesToFloat(
+      _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(-0x4080)));
+}
+TESSERA_INLINE bool HasNanF8(const uint8_t* at, int64_t n) {
+  const __m128i magnitude = _mm_set1_epi8(0x7f);
+  __m128i found = _mm_setzero_si128();
+  for (int64_t i = 0; i < n; i += 16) {
+    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + i));
+    found =
+        _mm_or_si128(found, _mm_cmpeq_epi8(_mm_and_si128(codes, magnitude), magnitude));
+  }
+  return _mm_movemask_epi8(found) != 0;
+}
+TESSERA_INLINE __m256 HalfE8M0(__m128i bytes) {
+  const __m256i codes = _mm256_cvtepu8_epi32(bytes);
+  const __m256i zero = _mm256_cmpeq_epi32(codes, _mm256_setzero_si256());
+  const __m256i nan = _mm256_cmpeq_epi32(codes, _mm256_set1_epi32(255));
+  __m256i bits = _mm256_slli_epi32(codes, 23);
+  bits = _mm256_blendv_epi8(bits, _mm256_set1_epi32(0x00400000), zero);
+  bits = _mm256_blendv_epi8(bits, _mm256_set1_epi32(0x7fc00000), nan);
+  return _mm256_castsi256_ps(bits);
+}
+TESSERA_INLINE V16 DecodeFirstE8M0(const uint8_t* at, int64_t n) {
+  uint8_t first[16] = {};
+  __builtin_memcpy(first, at, static_cast<uint64_t>(n));
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(first));
+  const __m256 zero = _mm256_setzero_ps();
+  return {_mm256_blendv_ps(zero, HalfE8M0(codes), _mm256_castsi256_ps(FirstLanes(n))),
+          _mm256_blendv_ps(zero, HalfE8M0(_mm_srli_si128(codes, 8)),
+                           _mm256_castsi256_ps(FirstLanes(n - 8)))};
+}
 // The halves that e2m1 codes stand for have a low byte of zero: look the high byte up.
 TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
   const __m128i pairs = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));

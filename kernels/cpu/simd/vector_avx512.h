@@ -112,16 +112,53 @@ TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
   half = _mm256_mask_mov_epi16(half, nan, _mm256_set1_epi16(0x7e00));
   return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0F));
 }
-// The halves that e2m1 codes stand for have a low byte of zero: look the high byte up.
+// The bits of e4m3 moved into a half: the sign-extended code carries its sign along.
+TESSERA_INLINE V16 DecodeFiniteF8(const uint8_t* at) {
+  const __m256i wide =
+      _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  const __m256i half =
+      _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(-0x4080));
+  return _mm512_cvtph_ps(half);
+}
+TESSERA_INLINE bool HasNanF8(const uint8_t* at, int64_t n) {
+  const __m512i magnitude = _mm512_set1_epi8(0x7f);
+  __mmask64 found = 0;
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    const __m512i codes = _mm512_loadu_si512(at + i);
+    found |= _mm512_cmpeq_epi8_mask(_mm512_and_si512(codes, magnitude), magnitude);
+  }
+  for (; i < n; i += 16) {
+    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + i));
+    found |= _mm_cmpeq_epi8_mask(_mm_and_si128(codes, _mm512_castsi512_si128(magnitude)),
+                                 _mm512_castsi512_si128(magnitude));
+  }
+  return found != 0;
+}
+TESSERA_INLINE V16 DecodeFirstE8M0(const uint8_t* at, int64_t n) {
+  const __mmask16 lanes = FirstLanes(n);
+  const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, at));
+  __m512i bits = _mm512_slli_epi32(codes, 23);
+  bits = _mm512_mask_mov_epi32(
+      bits, _mm512_mask_cmpeq_epi32_mask(lanes, codes, _mm512_setzero_si512()),
+      _mm512_set1_epi32(0x00400000));
+  bits =
+      _mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(codes, _mm512_set1_epi32(255)),
+                            _mm512_set1_epi32(0x7fc00000));
+  return _mm512_castsi512_ps(bits);
+}
+// Lane i gets the 32 bits that hold its nibble, moved down; the permutation looks at the
+// low four bits alone.
 TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
   const __m128i pairs = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
-  const __m128i nibble = _mm_set1_epi8(15);
-  const __m128i low = _mm_and_si128(pairs, nibble);
-  const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), nibble);
-  const __m128i table = _mm_setr_epi8(0, 0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x46, -128,
-                                      -72, -68, -66, -64, -62, -60, -58);
-  const __m128i bytes = _mm_shuffle_epi8(table, _mm_unpacklo_epi8(low, high));
-  return _mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 8));
+  const __m512i half = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+  const __m512i shift =
+      _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+  const __m512 values =
+      _mm512_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F, -0.0F, -0.5F, -1.0F,
+                     -1.5F, -2.0F, -3.0F, -4.0F, -6.0F);
+  const __m512i words = _mm512_permutexvar_epi32(half, _mm512_castsi128_si512(pairs));
+  return _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shift), values);
 }
 
 }  // namespace

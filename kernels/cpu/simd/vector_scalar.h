@@ -160,6 +160,29 @@ TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
     return FromBits(((magnitude << 20) + (120U << 23)) | sign);
   });
 }
+// 2^-8 of values of which none is NaN, and whether one of n is (n a multiple of 16):
+// where the instruction set has a short way for finite values.
+TESSERA_INLINE V16 DecodeFiniteF8(const uint8_t* at) {
+  return Mul(DecodeF8(at), Set(0x1p-8F));
+}
+TESSERA_INLINE bool HasNanF8(const uint8_t* at, int64_t n) {
+  bool found = false;
+  for (int64_t i = 0; i < n; ++i) {
+    found |= (at[i] & 0x7f) == 0x7f;
+  }
+  return found;
+}
+TESSERA_INLINE V16 DecodeFirstE8M0(const uint8_t* at, int64_t n) {  // then zeros
+  return Lanes([&](int i) {
+    if (i >= n) {
+      return 0.0F;
+    }
+    if (at[i] == 0 || at[i] == 255) {  // 2^-127 is below the smallest normal
+      return FromBits(at[i] == 0 ? 0x00400000U : 0x7fc00000U);
+    }
+    return FromBits(static_cast<uint32_t>(at[i]) << 23);
+  });
+}
 TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
   return Lanes([&](int i) {
     const float magnitudes[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};

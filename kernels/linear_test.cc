@@ -1,0 +1,98 @@
+// Linear at the ends of its formats: damaged weights, and scales beyond what the short
+// ways of decoding hold. Everything else: tests/parity.
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "kernels/kernel_backend.h"
+#include "tests/testing/each_backend.h"
+
+namespace tessera::kernels {
+namespace {
+
+constexpr int64_t kOutputs = 6;
+constexpr int64_t kInputs = 71;  // four vectors of 16 and a rest
+constexpr int64_t kBlocks = 3;   // of 32 columns
+
+class LinearEnds : public EachBackend {
+ protected:
+  // The weights are all ones.
+  void SetUp() override {
+    EachBackend::SetUp();
+    codes_.assign(kOutputs * kInputs, 0x38);
+    scales_.assign(kOutputs * kBlocks, 127);
+  }
+  // Outputs of `rows` rows of ones.
+  std::vector<float> Run(int64_t rows) {
+    WeightView w;
+    w.data = reinterpret_cast<const std::byte*>(codes_.data());
+    w.dtype = DType::kF8E4M3;
+    w.rows = kOutputs;
+    w.cols = kInputs;
+    w.row_bytes = kInputs;
+    w.scales = reinterpret_cast<const std::byte*>(scales_.data());
+    w.scale_dtype = DType::kF8E8M0;
+    w.scale_stride = kBlocks;
+    w.block_rows = 1;
+    w.block_cols = 32;
+    std::vector<float> x(static_cast<size_t>(rows * kInputs), 1);
+    std::vector<float> out(static_cast<size_t>(rows * kOutputs), -1);
+    backend_->Linear(*stream_, Floats(x, {rows, kInputs}), w, KSplit::Whole(),
+                     Floats(out, {rows, kOutputs}));
+    return out;
+  }
+
+  std::vector<uint8_t> codes_;
+  std::vector<uint8_t> scales_;
+};
+
+TEST_P(LinearEnds, ADamagedWeightIsSeenInItsOutputAlone) {
+  for (const int64_t column : {0, 17, 63, 70}) {
+    SetUp();
+    codes_[static_cast<size_t>(2 * kInputs + column)] = 0xff;
+    for (const int64_t rows : {1, 3, 4, 9}) {
+      const std::vector<float> out = Run(rows);
+      for (size_t i = 0; i < out.size(); ++i) {
+        if (i % kOutputs == 2) {
+          EXPECT_TRUE(std::isnan(out[i])) << column << " of " << rows << " rows";
+        } else {
+          EXPECT_EQ(out[i], kInputs);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LinearEnds, ADamagedScaleIsSeenInItsOutputAlone) {
+  scales_[4 * kBlocks + 2] = 255;
+  for (const int64_t rows : {1, 3, 9}) {
+    const std::vector<float> out = Run(rows);
+    for (size_t i = 0; i < out.size(); ++i) {
+      EXPECT_EQ(std::isnan(out[i]), i % kOutputs == 4);
+    }
+  }
+}
+
+TEST_P(LinearEnds, TheLargestAndTheSmallestScaleCount) {
+  for (uint8_t& code : codes_) {
+    code = 0x08;  // 2^-6
+  }
+  for (size_t block = 0; block < kBlocks; ++block) {
+    scales_[1 * kBlocks + block] = 254;  // 2^127
+    scales_[2 * kBlocks + block] = 0;    // 2^-127
+  }
+  for (const int64_t rows : {1, 3, 9}) {
+    const std::vector<float> out = Run(rows);
+    for (size_t i = 0; i < out.size(); ++i) {
+      const int exponent = i % kOutputs == 1 ? 121 : (i % kOutputs == 2 ? -133 : -6);
+      EXPECT_EQ(out[i], std::ldexp(static_cast<float>(kInputs), exponent));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, LinearEnds, EveryLevel(), LevelName);
+
+}  // namespace
+}  // namespace tessera::kernels
