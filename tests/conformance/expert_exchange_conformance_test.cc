@@ -87,12 +87,13 @@ std::unique_ptr<kernels::KernelBackend> MakeBackend(DType dtype) {
   return std::move(backend).value();
 }
 
-ExpertExchangeOptions Options(std::vector<int> owner) {
+ExpertExchangeOptions Options(std::vector<int> owner, bool weights_travel = false) {
   ExpertExchangeOptions options;
   options.max_tokens = kMaxTokens;
   options.hidden_size = kHidden;
   options.experts_per_token = kSlots;
   options.expert_owner = std::move(owner);
+  options.weights_travel = weights_travel;
   return options;
 }
 
@@ -117,7 +118,8 @@ std::vector<T> RunTokens(const Problem& problem, int64_t begin, int64_t count,
   std::vector<T> out(size(kHidden), T{-1});
   constexpr DType kType = kernels::kDTypeOf<T>;
   auto batch = exchange.Dispatch(**stream, TensorView(x.data(), kType, {count, kHidden}),
-                                 TensorView(ids.data(), DType::kI32, {count, kSlots}));
+                                 TensorView(ids.data(), DType::kI32, {count, kSlots}),
+                                 TensorView(weights.data(), kType, {count, kSlots}));
   EXPECT_THAT(batch, IsOk());
   if (!batch.ok()) {
     return {};
@@ -126,23 +128,27 @@ std::vector<T> RunTokens(const Problem& problem, int64_t begin, int64_t count,
   for (const int expert : exchange.local_experts()) {
     experts.push_back(problem.Expert(expert));
   }
-  backend.GroupedExperts(**stream, {batch->rows, batch->row_of_item, batch->item_offsets,
-                                    experts, batch->out});
-  EXPECT_THAT(
-      exchange.Combine(**stream, TensorView(weights.data(), kType, {count, kSlots}),
-                       TensorView(out.data(), kType, {count, kHidden})),
-      IsOk());
+  backend.GroupedExperts(**stream, {.x = batch->rows,
+                                    .row_of_item = batch->row_of_item,
+                                    .item_offsets = batch->item_offsets,
+                                    .experts = experts,
+                                    .item_weights = batch->item_weights,
+                                    .out = batch->out});
+  EXPECT_THAT(exchange.Combine(**stream, TensorView(out.data(), kType, {count, kHidden})),
+              IsOk());
   EXPECT_THAT((*stream)->Synchronize(), IsOk());
   return out;
 }
 
 // All tokens on a group of one rank.
 template <typename T>
-std::vector<T> RunAlone(const Problem& problem, kernels::KernelBackend& backend) {
+std::vector<T> RunAlone(const Problem& problem, bool weights_travel,
+                        kernels::KernelBackend& backend) {
   auto group = CreateInProcessGroup("one", 1, kGenerous, Clock::Real());
   EXPECT_THAT(group, IsOk());
-  auto exchange = ExpertExchange::Create(Options(std::vector<int>(kExperts, 0)), &backend,
-                                         group->front().get());
+  auto exchange =
+      ExpertExchange::Create(Options(std::vector<int>(kExperts, 0), weights_travel),
+                             &backend, group->front().get());
   EXPECT_THAT(exchange, IsOk());
   std::vector<T> all;
   for (int64_t begin = 0; begin < problem.tokens; begin += kMaxTokens) {
@@ -196,14 +202,15 @@ std::vector<int64_t> Spread(int num_ranks, int round) {
 class ExpertExchangeConformance : public ::testing::TestWithParam<int> {};
 
 template <typename T>
-void ExpectBitsOfOneRank(int num_ranks) {
+void ExpectBitsOfOneRank(int num_ranks, bool weights_travel) {
   const Problem problem(kernels::kDTypeOf<T>, kMaxTokens * num_ranks);
   const std::vector<T> expected =
-      RunAlone<T>(problem, *MakeBackend(kernels::kDTypeOf<T>));
+      RunAlone<T>(problem, weights_travel, *MakeBackend(kernels::kDTypeOf<T>));
   testing::Harness().Run(num_ranks, kGenerous, [&](Communicator& comm) {
     const auto backend = MakeBackend(kernels::kDTypeOf<T>);
     for (const std::vector<int>& owner : Placements(num_ranks)) {
-      auto exchange = ExpertExchange::Create(Options(owner), backend.get(), &comm);
+      auto exchange =
+          ExpertExchange::Create(Options(owner, weights_travel), backend.get(), &comm);
       ASSERT_THAT(exchange, IsOk());
       for (int round = 0; round < 4; ++round) {
         const auto counts = Spread(num_ranks, round);
@@ -223,11 +230,29 @@ void ExpectBitsOfOneRank(int num_ranks) {
 }
 
 TEST_P(ExpertExchangeConformance, AnyPlacementAndSpreadGivesTheBitsOfOneRankInFloat32) {
-  ExpectBitsOfOneRank<float>(GetParam());
+  ExpectBitsOfOneRank<float>(GetParam(), false);
 }
 
 TEST_P(ExpertExchangeConformance, AnyPlacementAndSpreadGivesTheBitsOfOneRankInFloat64) {
-  ExpectBitsOfOneRank<double>(GetParam());
+  ExpectBitsOfOneRank<double>(GetParam(), false);
+}
+
+TEST_P(ExpertExchangeConformance, WeightsThatTravelGiveTheBitsOfOneRank) {
+  ExpectBitsOfOneRank<float>(GetParam(), true);
+  ExpectBitsOfOneRank<double>(GetParam(), true);
+}
+
+// The down projection is linear: both orders agree but for rounding.
+TEST(ExpertExchange, WeightsThatTravelScaleBeforeTheDownProjection) {
+  const Problem problem(DType::kF64, kMaxTokens);
+  const auto backend = MakeBackend(DType::kF64);
+  const std::vector<double> home = RunAlone<double>(problem, false, *backend);
+  const std::vector<double> travelled = RunAlone<double>(problem, true, *backend);
+  ASSERT_EQ(home.size(), travelled.size());
+  EXPECT_NE(home, travelled);
+  for (size_t i = 0; i < home.size(); ++i) {
+    ASSERT_NEAR(home[i], travelled[i], 1e-14) << i;
+  }
 }
 
 TEST_P(ExpertExchangeConformance, ItemsAreGroupedByExpertAndKeepTheSourceOrder) {
@@ -245,9 +270,12 @@ TEST_P(ExpertExchangeConformance, ItemsAreGroupedByExpertAndKeepTheSourceOrder) 
     constexpr int64_t kTokens = 6;
     std::vector<float> x(kTokens * kHidden, static_cast<float>(comm.rank()));
     std::vector<int32_t> ids(problem.ids.begin(), problem.ids.begin() + kTokens * kSlots);
+    std::vector<float> weights(kTokens * kSlots, 1);
     auto batch = (*exchange)->Dispatch(
         **stream, TensorView(x.data(), DType::kF32, {kTokens, kHidden}),
-        TensorView(ids.data(), DType::kI32, {kTokens, kSlots}));
+        TensorView(ids.data(), DType::kI32, {kTokens, kSlots}),
+        TensorView(weights.data(), DType::kF32, {kTokens, kSlots}));
+    EXPECT_EQ(batch->item_weights.rank, 0);
     ASSERT_THAT(batch, IsOk());
     ASSERT_EQ(batch->item_offsets.dim(0), static_cast<int64_t>(local.size()) + 1);
     const auto* offsets = batch->item_offsets.as<int32_t>();
@@ -282,9 +310,11 @@ TEST_P(ExpertExchangeConformance, AnExpertThatDoesNotExistEndsTheGroup) {
     ASSERT_THAT(exchange, IsOk());
     std::vector<float> x(kHidden);
     std::vector<int32_t> ids = {0, 1, 2, comm.rank() == 1 ? kExperts : 3};
+    std::vector<float> weights(kSlots, 1);
     const auto batch =
         (*exchange)->Dispatch(**stream, TensorView(x.data(), DType::kF32, {1, kHidden}),
-                              TensorView(ids.data(), DType::kI32, {1, kSlots}));
+                              TensorView(ids.data(), DType::kI32, {1, kSlots}),
+                              TensorView(weights.data(), DType::kF32, {1, kSlots}));
     EXPECT_THAT(batch, StatusIs(comm.rank() == 1 ? absl::StatusCode::kInternal
                                                  : absl::StatusCode::kAborted));
   });
@@ -304,9 +334,11 @@ TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {
     ASSERT_THAT(exchange, IsOk());
     std::vector<float> x(kHidden);
     std::vector<int32_t> ids = {0, 1, 2, 3};
+    std::vector<float> weights(kSlots, 1);
     const auto batch =
         (*exchange)->Dispatch(**stream, TensorView(x.data(), DType::kF32, {1, kHidden}),
-                              TensorView(ids.data(), DType::kI32, {1, kSlots}));
+                              TensorView(ids.data(), DType::kI32, {1, kSlots}),
+                              TensorView(weights.data(), DType::kF32, {1, kSlots}));
     if (comm.rank() == 0) {
       EXPECT_THAT(batch, StatusIs(absl::StatusCode::kFailedPrecondition));
     }

@@ -21,9 +21,13 @@ constexpr int64_t kWordBytes = sizeof(int32_t);
 
 int64_t RoundUp(int64_t bytes) { return (bytes + 7) / 8 * 8; }
 
-int64_t RowsOffset(int64_t num_rows, int64_t num_items) {
+int64_t WeightsOffset(int64_t num_rows, int64_t num_items) {
   return RoundUp(static_cast<int64_t>(sizeof(Header)) +
                  (num_rows + num_items) * kWordBytes);
+}
+
+int64_t RowsOffset(const ExchangeShape& shape, int64_t num_rows, int64_t num_items) {
+  return WeightsOffset(num_rows, num_items) + RoundUp(num_items * shape.weight_bytes);
 }
 
 absl::Status CheckHeader(const ExchangeShape& shape, uint32_t exchange_number,
@@ -79,7 +83,8 @@ absl::Status CheckItems(const ExchangeShape& shape, int rank,
 }  // namespace
 
 uint64_t PlacementDigest(std::span<const int> expert_owner, int64_t hidden_size,
-                         int64_t experts_per_token, int64_t element_bytes) {
+                         int64_t experts_per_token, int64_t element_bytes,
+                         int64_t weight_bytes) {
   uint64_t digest = 0xcbf29ce484222325;
   const auto add = [&digest](uint64_t value) {
     for (int shift = 0; shift < 64; shift += 8) {
@@ -89,6 +94,7 @@ uint64_t PlacementDigest(std::span<const int> expert_owner, int64_t hidden_size,
   add(static_cast<uint64_t>(hidden_size));
   add(static_cast<uint64_t>(experts_per_token));
   add(static_cast<uint64_t>(element_bytes));
+  add(static_cast<uint64_t>(weight_bytes));
   for (const int owner : expert_owner) {
     add(static_cast<uint64_t>(owner));
   }
@@ -96,7 +102,7 @@ uint64_t PlacementDigest(std::span<const int> expert_owner, int64_t hidden_size,
 }
 
 int64_t MessageBytes(const ExchangeShape& shape, int64_t num_rows, int64_t num_items) {
-  return RowsOffset(num_rows, num_items) + RoundUp(num_rows * shape.row_bytes);
+  return RowsOffset(shape, num_rows, num_items) + RoundUp(num_rows * shape.row_bytes);
 }
 
 MessageDraft DraftMessage(const ExchangeShape& shape, uint32_t exchange_number,
@@ -104,16 +110,19 @@ MessageDraft DraftMessage(const ExchangeShape& shape, uint32_t exchange_number,
   const Header header = {shape.placement_digest, exchange_number,
                          static_cast<int32_t>(num_rows), static_cast<int32_t>(num_items),
                          0};
-  const int64_t rows_offset = RowsOffset(num_rows, num_items);
+  const int64_t weights_offset = WeightsOffset(num_rows, num_items);
+  const int64_t rows_offset = RowsOffset(shape, num_rows, num_items);
   MessageDraft draft;
   draft.bytes = MessageBytes(shape, num_rows, num_items);
-  // Both paddings, so that no byte of an earlier message leaves the rank.
+  // Every padding, so that no byte of an earlier message leaves the rank.
+  std::memset(at + weights_offset - 8, 0, 8);
   std::memset(at + rows_offset - 8, 0, 8);
   std::memset(at + draft.bytes - 8, 0, 8);
   std::memcpy(at, &header, sizeof(header));
   auto* words = reinterpret_cast<int32_t*>(at + sizeof(header));
   draft.items_of_row = {words, static_cast<size_t>(num_rows)};
   draft.expert_of_item = {words + num_rows, static_cast<size_t>(num_items)};
+  draft.weight_of_item = at + weights_offset;
   draft.rows = at + rows_offset;
   return draft;
 }
@@ -136,7 +145,9 @@ absl::StatusOr<DispatchMessage> ParseMessage(const ExchangeShape& shape,
   message.items_of_row = {words, static_cast<size_t>(header.num_rows)};
   message.expert_of_item = {words + header.num_rows,
                             static_cast<size_t>(header.num_items)};
-  message.rows = bytes.data() + RowsOffset(header.num_rows, header.num_items);
+  message.weight_of_item =
+      bytes.data() + WeightsOffset(header.num_rows, header.num_items);
+  message.rows = bytes.data() + RowsOffset(shape, header.num_rows, header.num_items);
   status = CheckItems(shape, rank, message);
   if (!status.ok()) {
     return status;

@@ -2,7 +2,7 @@
 // validation. A peer's bytes are checked in full before any of them is used as an index.
 //
 //   offset  size              field
-//   0       8                 placement digest: of expert_owner, hidden size, k and type
+//   0       8                 placement digest: of expert_owner, hidden size, k and types
 //   8       4                 exchange number: counts the Dispatch calls of the group
 //   12      4                 n = number of rows
 //   16      4                 m = number of items, n <= m <= n k
@@ -10,6 +10,9 @@
 //   24      4 n               items of each row, 1 to k; they add up to m
 //   24+4n   4 m               logical expert of each item, row by row in router-slot
 //   order
+//           0 or 4            zero, up to a multiple of 8
+//           w m               routing weight of each item, in the type of the rows; w = 0
+//                             where weights stay at home
 //           0 or 4            zero, up to a multiple of 8
 //           n row_bytes       the rows
 //           0 to 7            zero, up to a multiple of 8
@@ -34,12 +37,14 @@ struct ExchangeShape {
   int64_t max_rows = 0;
   int64_t experts_per_token = 0;
   int64_t row_bytes = 0;
+  int64_t weight_bytes = 0;  // w, of one item
   std::span<const int> expert_owner;
 };
 
 // FNV-1a over the numbers that must be equal on all ranks.
 uint64_t PlacementDigest(std::span<const int> expert_owner, int64_t hidden_size,
-                         int64_t experts_per_token, int64_t element_bytes);
+                         int64_t experts_per_token, int64_t element_bytes,
+                         int64_t weight_bytes);
 
 // Bytes of a message of so many rows and items.
 int64_t MessageBytes(const ExchangeShape& shape, int64_t num_rows, int64_t num_items);
@@ -48,6 +53,7 @@ int64_t MessageBytes(const ExchangeShape& shape, int64_t num_rows, int64_t num_i
 struct MessageDraft {
   std::span<int32_t> items_of_row;
   std::span<int32_t> expert_of_item;
+  std::byte* weight_of_item = nullptr;
   std::byte* rows = nullptr;
   int64_t bytes = 0;
 };
@@ -60,6 +66,7 @@ MessageDraft DraftMessage(const ExchangeShape& shape, uint32_t exchange_number,
 struct DispatchMessage {
   std::span<const int32_t> items_of_row;
   std::span<const int32_t> expert_of_item;
+  const std::byte* weight_of_item = nullptr;
   const std::byte* rows = nullptr;
 };
 

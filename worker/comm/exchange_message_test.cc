@@ -21,7 +21,7 @@ constexpr uint32_t kExchange = 7;
 class ExchangeMessage : public ::testing::Test {
  protected:
   ExchangeMessage() {
-    shape_.placement_digest = PlacementDigest(owner_, 3, 2, 4);
+    shape_.placement_digest = PlacementDigest(owner_, 3, 2, 4, 0);
     shape_.max_rows = 2;
     shape_.experts_per_token = 2;
     shape_.row_bytes = 12;
@@ -60,6 +60,35 @@ TEST_F(ExchangeMessage, ComesBackAsItWasDrafted) {
   ASSERT_EQ(parsed->expert_of_item.size(), 3u);
   EXPECT_EQ(parsed->expert_of_item[1], 1);
   EXPECT_EQ(parsed->rows[23], std::byte{0x11});
+}
+
+TEST_F(ExchangeMessage, CarriesAWeightPerItem) {
+  for (const int64_t weight_bytes : {4, 8}) {
+    shape_.weight_bytes = weight_bytes;
+    words_.assign(static_cast<size_t>(MessageBytes(shape_, 2, 3)) / 8, ~uint64_t{0});
+    MessageDraft draft = DraftMessage(shape_, kExchange, 2, 3, bytes());
+    draft.items_of_row[0] = 2;
+    draft.items_of_row[1] = 1;
+    for (int32_t& expert : draft.expert_of_item) {
+      expert = 1;
+    }
+    const auto size = static_cast<size_t>(3 * weight_bytes);
+    std::memset(draft.weight_of_item, 0x22, size);
+    std::memset(draft.rows, 0x11, 24);
+    absl::StatusOr<DispatchMessage> parsed = Parse();
+    ASSERT_THAT(parsed, IsOk());
+    EXPECT_EQ(parsed->expert_of_item[2], 1);
+    EXPECT_EQ(parsed->weight_of_item[0], std::byte{0x22});
+    EXPECT_EQ(parsed->weight_of_item[size - 1], std::byte{0x22});
+    // Three floats are padded; three doubles end where the rows begin.
+    if (weight_bytes == 4) {
+      EXPECT_EQ(parsed->weight_of_item[size], std::byte{0});
+    }
+    EXPECT_EQ(parsed->rows[0], std::byte{0x11});
+    EXPECT_EQ(parsed->rows[23], std::byte{0x11});
+    ASSERT_THAT(ParseMessage(shape_, kExchange, kRank, message().first(size)),
+                StatusIs(absl::StatusCode::kDataLoss));
+  }
 }
 
 TEST_F(ExchangeMessage, RefusesEveryTruncation) {
@@ -109,8 +138,9 @@ TEST(PlacementDigest, DependsOnEveryOwner) {
   const std::vector<int> a = {0, 1, 0, 1};
   std::vector<int> b = a;
   std::swap(b[2], b[3]);
-  EXPECT_NE(PlacementDigest(a, 3, 2, 4), PlacementDigest(b, 3, 2, 4));
-  EXPECT_NE(PlacementDigest(a, 3, 2, 4), PlacementDigest(a, 3, 2, 8));
+  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0), PlacementDigest(b, 3, 2, 4, 0));
+  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0), PlacementDigest(a, 3, 2, 8, 0));
+  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0), PlacementDigest(a, 3, 2, 4, 4));
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 #include "worker/comm/exchange_routing.h"
 
+#include <algorithm>
+
 #include "common/status.h"
 
 namespace tessera::worker {
 
 absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorView x,
-                          kernels::TensorView expert_ids) {
+                          kernels::TensorView expert_ids, kernels::TensorView weights) {
   const int64_t num_tokens = x.dim(0);
   const int64_t k = options.experts_per_token;
   if (num_tokens > options.max_tokens) {
@@ -22,6 +24,12 @@ absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorV
                      expert_ids.dim(0), expert_ids.dim(1),
                      model::DTypeName(expert_ids.dtype), num_tokens, k);
   }
+  if (weights.rank != 2 || weights.dtype != x.dtype || weights.dim(0) != num_tokens ||
+      weights.dim(1) != k || !weights.is_contiguous()) {
+    return InternalF("routing weights [{}, {}] of {}, expected [{}, {}] of {}",
+                     weights.dim(0), weights.dim(1), model::DTypeName(weights.dtype),
+                     num_tokens, k, model::DTypeName(x.dtype));
+  }
   const auto num_experts = static_cast<int32_t>(options.expert_owner.size());
   for (int64_t t = 0; t < num_tokens; ++t) {
     for (int64_t j = 0; j < k; ++j) {
@@ -33,6 +41,25 @@ absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorV
     }
   }
   return absl::OkStatus();
+}
+
+std::optional<kernels::DType> TravellingWeights(const ExpertExchangeOptions& options,
+                                                kernels::DType rows) {
+  return options.weights_travel ? std::optional(rows) : std::nullopt;
+}
+
+std::vector<std::byte> UnitWeights(const ExpertExchangeOptions& options,
+                                   kernels::DType dtype) {
+  if (!options.weights_travel) {
+    return {};
+  }
+  const auto count = static_cast<size_t>(options.max_tokens * options.experts_per_token);
+  std::vector<std::byte> ones(model::DTypeBytes(dtype, count));
+  const auto fill = [&]<typename T>(T one) {
+    std::fill_n(reinterpret_cast<T*>(ones.data()), count, one);
+  };
+  dtype == kernels::DType::kF64 ? fill(1.0) : fill(1.0F);
+  return ones;
 }
 
 }  // namespace tessera::worker

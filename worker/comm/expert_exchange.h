@@ -4,8 +4,9 @@
 // at Create for `max_tokens`.
 //
 // Messages per layer and rank: one AllToAllV of rows (each row once per destination rank,
-// whatever the number of its experts there: d * sizeof + the slot list), one AllToAllV
-// back (one row of d values per token and slot). A row that stays on its rank is not
+// whatever the number of its experts there: d * sizeof + the slot list, and one weight
+// per slot where weights travel), one AllToAllV back (one row of d values per token and
+// slot). A row that stays on its rank is not
 // copied over the wire, yet rounded to the wire type alike. Combine adds in router-slot
 // order in float32, so neither placement nor group size changes a bit.
 #ifndef TESSERA_WORKER_COMM_EXPERT_EXCHANGE_H_
@@ -31,6 +32,7 @@ struct ExpertBatch {
   kernels::TensorView rows;         // [num_rows, d]: received rows, sorted by source rank
   kernels::TensorView row_of_item;  // [num_items] i32
   kernels::TensorView item_offsets;  // [num_local_experts + 1] i32
+  kernels::TensorView item_weights;  // [num_items]; rank 0 unless weights travel
   kernels::TensorView out;           // [num_items, d]: the experts write here
 };
 
@@ -38,6 +40,10 @@ struct ExpertExchangeOptions {
   int64_t max_tokens = 0;         // of one rank's Dispatch; every rank has the same bound
   int64_t hidden_size = 0;        // d
   int64_t experts_per_token = 0;  // k
+  // True: the expert applies the routing weight, which goes with the row, and Combine
+  // adds what comes back as it is. False: the weight stays at home and Combine applies
+  // it.
+  bool weights_travel = false;
   // owner[e] = rank of logical expert e; local order is rising e.
   std::vector<int> expert_owner;
 };
@@ -51,15 +57,16 @@ class ExpertExchange {
       Communicator* ep);
   virtual ~ExpertExchange() = default;
 
-  // Collective. x [T, d], expert_ids [T, k] i32 (logical ids); T may be 0.
+  // Collective. x [T, d], expert_ids [T, k] i32 (logical ids), weights [T, k]; T may be
+  // 0. The memory of `weights` must stay as it is until Combine.
   virtual absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream,
                                                kernels::TensorView x,
-                                               kernels::TensorView expert_ids) = 0;
+                                               kernels::TensorView expert_ids,
+                                               kernels::TensorView weights) = 0;
 
-  // Collective. The batch's `out` is filled; out[t] = sum over slots of weights[t, j] *
-  // y[t, j].
-  virtual absl::Status Combine(kernels::Stream& stream, kernels::TensorView weights,
-                               kernels::TensorView out) = 0;
+  // Collective. The batch's `out` is filled; out[t] = sum over slots of y[t, j], times
+  // weights[t, j] unless the experts have applied them.
+  virtual absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) = 0;
 
   // Experts of this rank, rising.
   virtual std::span<const int> local_experts() const = 0;

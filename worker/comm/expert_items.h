@@ -1,10 +1,13 @@
 // ExpertItems: the expert-major item list of one rank, built by a counting sort. Items
 // come in the order (source rank, row, router slot) and keep it inside each expert, so
-// the list is a function of the routing alone.
+// the list is a function of the routing alone. It also keeps the items' routing weights
+// where those travel.
 #ifndef TESSERA_WORKER_COMM_EXPERT_ITEMS_H_
 #define TESSERA_WORKER_COMM_EXPERT_ITEMS_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,8 +20,9 @@ namespace tessera::worker {
 class ExpertItems {
  public:
   // `expert_owner[e]` is the rank of expert e; the experts of `rank` get local indices in
-  // rising order.
-  ExpertItems(std::span<const int> expert_owner, int rank, int64_t max_items);
+  // rising order. `weights` is the type of the items' weights, if they have any.
+  ExpertItems(std::span<const int> expert_owner, int rank, int64_t max_items,
+              std::optional<kernels::DType> weights);
 
   std::span<const int> local_experts() const { return local_experts_; }
 
@@ -34,9 +38,13 @@ class ExpertItems {
     return item;
   }
 
+  // Copies the weight of an item that was placed; a no-op where items have none.
+  void SetWeight(int32_t item, const std::byte* weight);
+
   int64_t num_items() const { return offsets_.back(); }
   kernels::TensorView row_of_item();   // [num_items] i32
   kernels::TensorView item_offsets();  // [num_local_experts + 1] i32
+  kernels::TensorView item_weights();  // [num_items], or rank 0
 
  private:
   int32_t local_index(int32_t expert) const {
@@ -48,6 +56,9 @@ class ExpertItems {
   std::vector<int32_t> offsets_;
   std::vector<int32_t> cursors_;
   std::vector<int32_t> row_of_item_;
+  const std::optional<kernels::DType> weight_dtype_;
+  const size_t weight_bytes_;  // of one; 0: none
+  std::vector<std::byte> item_weights_;
 };
 
 }  // namespace tessera::worker

@@ -16,9 +16,11 @@ LocalExchange::LocalExchange(const ExpertExchangeOptions& options,
                              kernels::DeviceBuffer outputs)
     : options_(options),
       backend_(backend),
-      items_(options_.expert_owner, 0, options.max_tokens * options.experts_per_token),
+      items_(options_.expert_owner, 0, options.max_tokens * options.experts_per_token,
+             TravellingWeights(options_, backend->activation_dtype())),
       row_of_slot_(static_cast<size_t>(options.max_tokens * options.experts_per_token)),
-      outputs_(std::move(outputs)) {}
+      outputs_(std::move(outputs)),
+      ones_(UnitWeights(options_, backend->activation_dtype())) {}
 
 absl::StatusOr<std::unique_ptr<ExpertExchange>> LocalExchange::Create(
     const ExpertExchangeOptions& options, kernels::KernelBackend* backend) {
@@ -32,11 +34,14 @@ absl::StatusOr<std::unique_ptr<ExpertExchange>> LocalExchange::Create(
 }
 
 absl::StatusOr<ExpertBatch> LocalExchange::Dispatch(kernels::Stream& stream, TensorView x,
-                                                    TensorView expert_ids) {
+                                                    TensorView expert_ids,
+                                                    TensorView weights) {
   TESSERA_RETURN_IF_ERROR(stream.Synchronize());
-  TESSERA_RETURN_IF_ERROR(CheckRouting(options_, x, expert_ids));
+  TESSERA_RETURN_IF_ERROR(CheckRouting(options_, x, expert_ids, weights));
   num_tokens_ = x.dim(0);
   const int64_t k = options_.experts_per_token;
+  const auto weight_bytes = static_cast<int64_t>(model::DTypeBytes(weights.dtype, 1));
+  const auto* const weight_of_slot = static_cast<const std::byte*>(weights.data);
   items_.Begin();
   for (int64_t t = 0; t < num_tokens_; ++t) {
     for (int64_t j = 0; j < k; ++j) {
@@ -46,22 +51,29 @@ absl::StatusOr<ExpertBatch> LocalExchange::Dispatch(kernels::Stream& stream, Ten
   items_.Offset();
   for (int64_t t = 0; t < num_tokens_; ++t) {
     for (int64_t j = 0; j < k; ++j) {
-      row_of_slot_[static_cast<size_t>(t * k + j)] =
+      const int32_t item =
           items_.Place(expert_ids.row<int32_t>(t)[j], static_cast<int32_t>(t));
+      items_.SetWeight(item, weight_of_slot + (t * k + j) * weight_bytes);
+      row_of_slot_[static_cast<size_t>(t * k + j)] = item;
     }
   }
+  weights_ = options_.weights_travel
+                 ? TensorView(ones_.data(), weights.dtype, {num_tokens_, k})
+                 : weights;
   return ExpertBatch{
-      x, items_.row_of_item(), items_.item_offsets(),
-      TensorView(outputs_.data(), x.dtype, {items_.num_items(), options_.hidden_size})};
+      .rows = x,
+      .row_of_item = items_.row_of_item(),
+      .item_offsets = items_.item_offsets(),
+      .item_weights = items_.item_weights(),
+      .out = {outputs_.data(), x.dtype, {items_.num_items(), options_.hidden_size}}};
 }
 
-absl::Status LocalExchange::Combine(kernels::Stream& stream, TensorView weights,
-                                    TensorView out) {
+absl::Status LocalExchange::Combine(kernels::Stream& stream, TensorView out) {
   const TensorView y(outputs_.data(), out.dtype,
                      {items_.num_items(), options_.hidden_size});
   const TensorView row_of_slot(row_of_slot_.data(), DType::kI32,
                                {num_tokens_, options_.experts_per_token});
-  backend_->CombineExperts(stream, y, row_of_slot, weights, out);
+  backend_->CombineExperts(stream, y, row_of_slot, weights_, out);
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #ifndef TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
 
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <vector>
@@ -24,9 +25,9 @@ class LocalExchange final : public ExpertExchange {
 
   // kInternal for an expert out of range or more tokens than max_tokens.
   absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream, kernels::TensorView x,
-                                       kernels::TensorView expert_ids) override;
-  absl::Status Combine(kernels::Stream& stream, kernels::TensorView weights,
-                       kernels::TensorView out) override;
+                                       kernels::TensorView expert_ids,
+                                       kernels::TensorView weights) override;
+  absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
   std::span<const int> local_experts() const override { return items_.local_experts(); }
 
  private:
@@ -38,6 +39,8 @@ class LocalExchange final : public ExpertExchange {
   ExpertItems items_;
   std::vector<int32_t> row_of_slot_;  // [max_tokens, k]
   kernels::DeviceBuffer outputs_;     // [max_tokens k, d]
+  std::vector<std::byte> ones_;       // [max_tokens, k] where weights travel
+  kernels::TensorView weights_;       // [T, k] of the exchange in progress
   int64_t num_tokens_ = 0;            // of the exchange in progress
 };
 

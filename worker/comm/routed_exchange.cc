@@ -24,8 +24,10 @@ std::unique_ptr<std::byte[]> HostBuffer(int64_t bytes) {
 ExchangeShape ShapeOf(const ExpertExchangeOptions& options, DType dtype) {
   const auto element_bytes = static_cast<int64_t>(model::DTypeBits(dtype) / 8);
   ExchangeShape shape;
-  shape.placement_digest = PlacementDigest(options.expert_owner, options.hidden_size,
-                                           options.experts_per_token, element_bytes);
+  shape.weight_bytes = options.weights_travel ? element_bytes : 0;
+  shape.placement_digest =
+      PlacementDigest(options.expert_owner, options.hidden_size,
+                      options.experts_per_token, element_bytes, shape.weight_bytes);
   shape.max_rows = options.max_tokens;
   shape.experts_per_token = options.experts_per_token;
   shape.row_bytes = options.hidden_size * element_bytes;
@@ -67,14 +69,16 @@ RoutedExchange::RoutedExchange(const ExpertExchangeOptions& options,
       capacity_(options, ep->size()),
       dtype_(backend->activation_dtype()),
       shape_(ShapeOf(options_, dtype_)),
-      items_(options_.expert_owner, ep->rank(), capacity_.items),
+      items_(options_.expert_owner, ep->rank(), capacity_.items,
+             TravellingWeights(options_, dtype_)),
       destinations_(static_cast<size_t>(ep->size())),
       sources_(static_cast<size_t>(ep->size())),
       send_counts_(static_cast<size_t>(ep->size())),
       recv_counts_(static_cast<size_t>(ep->size())),
       row_of_slot_(static_cast<size_t>(capacity_.own_items)),
       place_of_arrival_(static_cast<size_t>(capacity_.items)),
-      memory_(std::move(memory)) {
+      memory_(std::move(memory)),
+      ones_(UnitWeights(options_, dtype_)) {
   const int64_t others = ep->size() - 1;
   const int64_t largest = MessageBytes(shape_, options.max_tokens, capacity_.own_items);
   // The messages of one rank share its items; each has a header and paddings of its own.
@@ -97,16 +101,16 @@ absl::Status RoutedExchange::Fail(absl::Status status, std::string_view during) 
 }
 
 absl::StatusOr<ExpertBatch> RoutedExchange::Dispatch(kernels::Stream& stream,
-                                                     TensorView x,
-                                                     TensorView expert_ids) {
+                                                     TensorView x, TensorView expert_ids,
+                                                     TensorView weights) {
   absl::Status status = stream.Synchronize();
   if (status.ok()) {
-    status = CheckRouting(options_, x, expert_ids);
+    status = CheckRouting(options_, x, expert_ids, weights);
   }
   if (!status.ok()) {
     return Fail(std::move(status), "expert dispatch");
   }
-  absl::StatusOr<ExpertBatch> batch = DispatchRows(x, expert_ids);
+  absl::StatusOr<ExpertBatch> batch = DispatchRows(x, expert_ids, weights);
   if (!batch.ok()) {
     return Fail(batch.status(), "expert dispatch");
   }
@@ -114,13 +118,18 @@ absl::StatusOr<ExpertBatch> RoutedExchange::Dispatch(kernels::Stream& stream,
 }
 
 absl::StatusOr<ExpertBatch> RoutedExchange::DispatchRows(TensorView x,
-                                                         TensorView expert_ids) {
+                                                         TensorView expert_ids,
+                                                         TensorView weights) {
   TESSERA_CHECK(x.dtype == dtype_);
   num_tokens_ = x.dim(0);
+  weights_ =
+      options_.weights_travel
+          ? TensorView(ones_.data(), dtype_, {num_tokens_, options_.experts_per_token})
+          : weights;
   ++exchange_number_;
   CountDestinations(expert_ids);
   LayOutMessages();
-  FillMessages(x, expert_ids);
+  FillMessages(x, expert_ids, weights);
   int64_t sent = 0;
   for (const int64_t count : send_counts_) {
     sent += count;
@@ -172,7 +181,10 @@ void RoutedExchange::LayOutMessages() {
   destinations_[own].first_return_row = return_row;
 }
 
-void RoutedExchange::FillMessages(TensorView x, TensorView expert_ids) {
+void RoutedExchange::FillMessages(TensorView x, TensorView expert_ids,
+                                  TensorView weights) {
+  const auto weight_bytes = static_cast<size_t>(shape_.weight_bytes);
+  const auto* const weight_of_slot = static_cast<const std::byte*>(weights.data);
   const int64_t k = options_.experts_per_token;
   const auto row_bytes = static_cast<size_t>(shape_.row_bytes);
   for (int64_t t = 0; t < num_tokens_; ++t) {
@@ -188,6 +200,11 @@ void RoutedExchange::FillMessages(TensorView x, TensorView expert_ids) {
       ++to.draft.items_of_row[static_cast<size_t>(to.next_row - 1)];
       row_of_slot_[static_cast<size_t>(t * k + j)] =
           static_cast<int32_t>(to.first_return_row + to.next_item);
+      if (weight_bytes != 0) {
+        std::memcpy(
+            to.draft.weight_of_item + static_cast<size_t>(to.next_item) * weight_bytes,
+            weight_of_slot + static_cast<size_t>(t * k + j) * weight_bytes, weight_bytes);
+      }
       to.draft.expert_of_item[static_cast<size_t>(to.next_item++)] = expert;
     }
   }
@@ -244,16 +261,21 @@ ExpertBatch RoutedExchange::PlaceItems() {
     size_t item = 0;
     for (const int32_t items_of_row : from.message.items_of_row) {
       for (int32_t i = 0; i < items_of_row; ++i) {
-        place_of_arrival_[arrival++] =
-            items_.Place(from.message.expert_of_item[item++], row);
+        const int32_t place = items_.Place(from.message.expert_of_item[item], row);
+        items_.SetWeight(place, from.message.weight_of_item +
+                                    item * static_cast<size_t>(shape_.weight_bytes));
+        place_of_arrival_[arrival++] = place;
+        ++item;
       }
       ++row;
     }
   }
   const int64_t d = options_.hidden_size;
-  return ExpertBatch{TensorView(memory_.rows.data(), dtype_, {int64_t{row}, d}),
-                     items_.row_of_item(), items_.item_offsets(),
-                     TensorView(memory_.outputs.data(), dtype_, {items_.num_items(), d})};
+  return ExpertBatch{.rows = {memory_.rows.data(), dtype_, {int64_t{row}, d}},
+                     .row_of_item = items_.row_of_item(),
+                     .item_offsets = items_.item_offsets(),
+                     .item_weights = items_.item_weights(),
+                     .out = {memory_.outputs.data(), dtype_, {items_.num_items(), d}}};
 }
 
 absl::Status RoutedExchange::ReturnOutputs() {
@@ -293,8 +315,7 @@ absl::Status RoutedExchange::ReturnOutputs() {
   return absl::OkStatus();
 }
 
-absl::Status RoutedExchange::Combine(kernels::Stream& stream, TensorView weights,
-                                     TensorView out) {
+absl::Status RoutedExchange::Combine(kernels::Stream& stream, TensorView out) {
   absl::Status status = stream.Synchronize();
   if (status.ok()) {
     status = ReturnOutputs();
@@ -306,7 +327,7 @@ absl::Status RoutedExchange::Combine(kernels::Stream& stream, TensorView weights
   const TensorView y(memory_.returned.data(), dtype_,
                      {num_tokens_ * k, options_.hidden_size});
   const TensorView row_of_slot(row_of_slot_.data(), DType::kI32, {num_tokens_, k});
-  backend_->CombineExperts(stream, y, row_of_slot, weights, out);
+  backend_->CombineExperts(stream, y, row_of_slot, weights_, out);
   return absl::OkStatus();
 }
 

@@ -36,9 +36,9 @@ class RoutedExchange final : public ExpertExchange {
   // The Communicator's errors; kInternal for a bad argument, kDataLoss or
   // kFailedPrecondition for a bad message of a peer.
   absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream, kernels::TensorView x,
-                                       kernels::TensorView expert_ids) override;
-  absl::Status Combine(kernels::Stream& stream, kernels::TensorView weights,
-                       kernels::TensorView out) override;
+                                       kernels::TensorView expert_ids,
+                                       kernels::TensorView weights) override;
+  absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
   std::span<const int> local_experts() const override { return items_.local_experts(); }
 
  private:
@@ -75,11 +75,13 @@ class RoutedExchange final : public ExpertExchange {
                  Communicator* ep, Memory memory);
 
   absl::StatusOr<ExpertBatch> DispatchRows(kernels::TensorView x,
-                                           kernels::TensorView expert_ids);
+                                           kernels::TensorView expert_ids,
+                                           kernels::TensorView weights);
   absl::Status ReturnOutputs();
   void CountDestinations(kernels::TensorView expert_ids);
   void LayOutMessages();
-  void FillMessages(kernels::TensorView x, kernels::TensorView expert_ids);
+  void FillMessages(kernels::TensorView x, kernels::TensorView expert_ids,
+                    kernels::TensorView weights);
   absl::Status ParseSources();
   ExpertBatch PlaceItems();
   absl::Status Fail(absl::Status status, std::string_view during);
@@ -112,7 +114,9 @@ class RoutedExchange final : public ExpertExchange {
   int64_t sent_bytes_ = 0;
   int64_t received_bytes_ = 0;
   Memory memory_;
-  int64_t num_tokens_ = 0;  // of the exchange in progress
+  std::vector<std::byte> ones_;  // [max_tokens, k] where weights travel
+  int64_t num_tokens_ = 0;       // of the exchange in progress
+  kernels::TensorView weights_;  // [T, k], likewise
   uint32_t exchange_number_ = 0;
 };
 

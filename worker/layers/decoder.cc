@@ -80,7 +80,7 @@ absl::StatusOr<Decoder::Layer> Decoder::BuildLayer(int64_t index,
   TESSERA_ASSIGN_OR_RETURN(
       layer.attention, MakeAttention(config_, index, options.tp_size, weights, caches));
   if (weights.dense.has_value()) {
-    layer.feed_forward = std::make_unique<DenseMlp>(*weights.dense);
+    layer.feed_forward = std::make_unique<DenseMlp>(*weights.dense, 0);
   } else {
     TESSERA_CHECK(weights.moe.has_value() && exchange != nullptr);
     layer.feed_forward = std::make_unique<Moe>(config_, index, *weights.moe, exchange);

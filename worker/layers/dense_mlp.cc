@@ -26,7 +26,7 @@ absl::Status DenseMlp::Forward(const StepContext& context, TensorView x, TensorV
   TensorView up = context.scratch->Take(context.dtype(), {context.num_tokens, width});
   context.backend->Linear(*context.stream, x, weights_.gate, KSplit::Whole(), gate);
   context.backend->Linear(*context.stream, x, weights_.up, KSplit::Whole(), up);
-  context.backend->SiluMul(*context.stream, gate, up, 0, gate);
+  context.backend->SiluMul(*context.stream, gate, up, swiglu_limit_, gate);
   context.backend->Linear(*context.stream, gate, weights_.down.weight,
                           weights_.down.split, out);
   return ReduceOverTp(context, out);

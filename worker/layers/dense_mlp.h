@@ -1,5 +1,6 @@
 // DenseMlp: down(silu(gate x) * (up x)), its inner width split over the TP group, one
-// reduction. Serves dense layers and the shared experts of a mixture.
+// reduction. Serves dense layers and the shared experts of a mixture; of the latter, V4
+// limits gate and up (model.md 6.7).
 #ifndef TESSERA_WORKER_LAYERS_DENSE_MLP_H_
 #define TESSERA_WORKER_LAYERS_DENSE_MLP_H_
 
@@ -17,7 +18,9 @@ namespace tessera::worker {
 
 class DenseMlp final : public FeedForward {
  public:
-  explicit DenseMlp(const MlpWeights& weights) : weights_(weights) {}
+  // `swiglu_limit` 0: none.
+  DenseMlp(const MlpWeights& weights, double swiglu_limit)
+      : weights_(weights), swiglu_limit_(swiglu_limit) {}
 
   absl::Status Forward(const StepContext& context, kernels::TensorView x,
                        kernels::TensorView out) override;
@@ -25,6 +28,7 @@ class DenseMlp final : public FeedForward {
 
  private:
   const MlpWeights weights_;
+  const double swiglu_limit_;
 };
 
 }  // namespace tessera::worker

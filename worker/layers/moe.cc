@@ -27,6 +27,16 @@ struct Share {
   int64_t count;
 };
 
+kernels::RouterScore ScoreOf(model::RouterKind router) {
+  switch (router) {
+    case model::RouterKind::kSigmoid:
+      return kernels::RouterScore::kSigmoid;
+    case model::RouterKind::kSqrtSoftplus:
+      break;
+  }
+  return kernels::RouterScore::kSqrtSoftplus;
+}
+
 Share ShareOf(int64_t tokens, int rank, int size) {
   const int64_t begin = tokens * rank / size;
   return {begin, tokens * (rank + 1) / size - begin};
@@ -36,23 +46,25 @@ Share ShareOf(int64_t tokens, int rank, int size) {
 
 Moe::Moe(const model::ModelConfig& config, int64_t layer, const MoeWeights& weights,
          ExpertExchange* exchange)
-    : moe_(config.moe),
+    : moe_(config.moe_of(layer)),
+      score_(ScoreOf(config.router)),
+      swiglu_limit_(config.swiglu_limit),
       hidden_(config.hidden_size),
       layer_(layer),
       weights_(weights),
       exchange_(exchange),
       gather_counts_(8),
-      expert_load_(static_cast<size_t>(config.moe.num_experts)) {
+      expert_load_(static_cast<size_t>(moe_.num_experts)) {
   if (weights_.shared.has_value()) {
-    shared_.emplace(*weights_.shared);
+    shared_.emplace(*weights_.shared, swiglu_limit_);
   }
 }
 
 size_t Moe::scratch_bytes(int64_t max_tokens) const {
   const size_t shared = shared_.has_value() ? shared_->scratch_bytes(max_tokens) : 0;
   return ScratchArena::Bytes(DType::kF64,
-                             max_tokens * (2 * moe_.experts_per_token + hidden_)) +
-         shared + 4 * ScratchArena::kAlignment;
+                             max_tokens * (3 * moe_.experts_per_token + hidden_)) +
+         shared + 5 * ScratchArena::kAlignment;
 }
 
 void Moe::NoteImbalance(const StepContext& context, TensorView expert_ids) {
@@ -85,22 +97,22 @@ absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
       [&]() -> absl::Status {
         TESSERA_ASSIGN_OR_RETURN(
             batch, exchange_->Dispatch(*context.stream, x.Rows(share.begin, share.count),
-                                       expert_ids.Rows(share.begin, share.count)));
+                                       expert_ids.Rows(share.begin, share.count),
+                                       weights.Rows(share.begin, share.count)));
         return absl::OkStatus();
       }));
   context.backend->GroupedExperts(*context.stream, {.x = batch.rows,
                                                     .row_of_item = batch.row_of_item,
                                                     .item_offsets = batch.item_offsets,
                                                     .experts = weights_.experts,
+                                                    .swiglu_limit = swiglu_limit_,
+                                                    .item_weights = batch.item_weights,
                                                     .out = batch.out});
-  TESSERA_RETURN_IF_ERROR(TimedCollective(
-      context,
-      share.count * moe_.experts_per_token * hidden_ *
-          static_cast<int64_t>(sizeof(float)),
-      [&] {
-        return exchange_->Combine(*context.stream, weights.Rows(share.begin, share.count),
-                                  mine);
-      }));
+  TESSERA_RETURN_IF_ERROR(
+      TimedCollective(context,
+                      share.count * moe_.experts_per_token * hidden_ *
+                          static_cast<int64_t>(sizeof(float)),
+                      [&] { return exchange_->Combine(*context.stream, mine); }));
   if (tp_size == 1 || context.num_tokens == 0) {
     return absl::OkStatus();
   }
@@ -119,14 +131,20 @@ absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
   });
 }
 
-absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView out) {
+void Moe::Route(const StepContext& context, TensorView x, TensorView expert_ids,
+                TensorView weights) {
   ScratchArena::Scope scope(context.scratch);
-  const int64_t tokens = context.num_tokens;
-  const int64_t slots = moe_.experts_per_token;
-  const TensorView expert_ids = context.scratch->Take(DType::kI32, {tokens, slots});
-  const TensorView weights = context.scratch->Take(context.dtype(), {tokens, slots});
+  TensorView fixed_ids;  // of rank 0: picked by score
+  if (weights_.fixed_experts != nullptr) {
+    fixed_ids =
+        context.scratch->Take(DType::kI32, {expert_ids.dim(0), expert_ids.dim(1)});
+    context.backend->LookupExperts(*context.stream, weights_.fixed_experts,
+                                   context.token_ids, fixed_ids);
+  }
   context.backend->Route(*context.stream, {.x = x,
                                            .gate = weights_.router,
+                                           .score = score_,
+                                           .fixed_ids = fixed_ids,
                                            .bias = weights_.router_bias,
                                            .num_groups = moe_.num_groups,
                                            .top_groups = moe_.top_groups,
@@ -134,6 +152,15 @@ absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView o
                                            .scaling = moe_.scaling_factor,
                                            .expert_ids = expert_ids,
                                            .weights = weights});
+}
+
+absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView out) {
+  ScratchArena::Scope scope(context.scratch);
+  const int64_t tokens = context.num_tokens;
+  const int64_t slots = moe_.experts_per_token;
+  const TensorView expert_ids = context.scratch->Take(DType::kI32, {tokens, slots});
+  const TensorView weights = context.scratch->Take(context.dtype(), {tokens, slots});
+  Route(context, x, expert_ids, weights);
   context.Trace("router.ids", layer_, expert_ids);
   context.Trace("router.weights", layer_, weights);
   NoteImbalance(context, expert_ids);

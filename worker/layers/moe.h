@@ -1,7 +1,7 @@
-// Moe: sigmoid router, routed experts over all ranks, shared expert over the TP group.
+// Moe: router, routed experts over all ranks, shared expert over the TP group.
 //
-//   route (whole on every rank) -> dispatch this rank's share of the tokens -> grouped
-//   experts
+//   route (whole on every rank; hash layers look the experts up by token id) -> dispatch
+//   this rank's share of the tokens -> grouped experts
 //   -> combine at home in slot order -> gather the shares of the TP group -> add the
 //   shared expert
 //
@@ -30,7 +30,8 @@ namespace tessera::worker {
 
 class Moe final : public FeedForward {
  public:
-  // `exchange` is shared by all layers of the rank and must outlive them.
+  // `layer` may be a draft layer, num_layers and up. `exchange` is shared by all layers
+  // of the rank with the same experts and must outlive them.
   Moe(const model::ModelConfig& config, int64_t layer, const MoeWeights& weights,
       ExpertExchange* exchange);
 
@@ -42,9 +43,13 @@ class Moe final : public FeedForward {
   absl::Status RoutedExperts(const StepContext& context, kernels::TensorView x,
                              kernels::TensorView expert_ids, kernels::TensorView weights,
                              kernels::TensorView out);
+  void Route(const StepContext& context, kernels::TensorView x,
+             kernels::TensorView expert_ids, kernels::TensorView weights);
   void NoteImbalance(const StepContext& context, kernels::TensorView expert_ids);
 
   const model::MoeConfig moe_;
+  const kernels::RouterScore score_;
+  const double swiglu_limit_;
   const int64_t hidden_;
   const int64_t layer_;
   const MoeWeights weights_;

@@ -76,6 +76,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
       ExpertExchange::Create({.max_tokens = options.max_tokens,
                               .hidden_size = config.hidden_size,
                               .experts_per_token = config.moe.experts_per_token,
+                              .weights_travel = config.moe.weights_before_down,
                               .expert_owner = placement.rank_of_expert},
                              backend, parts.ep));
   TESSERA_ASSIGN_OR_RETURN(
