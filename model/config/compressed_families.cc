@@ -38,6 +38,7 @@ struct CompressedFamily {
   IntRange ratios;  // powers of two; 0 too
   bool normalizes_heads;
   bool has_position_bias;
+  bool pools_index_keys;
   int64_t overlapping_ratio;
   int64_t indexed_ratio_limit;
   int64_t window_quant_group;
@@ -60,6 +61,7 @@ constexpr CompressedFamily kV4 = {.model_type = "deepseek_v4",
                                   .ratios = {4, 128},
                                   .normalizes_heads = true,
                                   .has_position_bias = true,
+                                  .pools_index_keys = true,
                                   .overlapping_ratio = 4,
                                   .indexed_ratio_limit = 4,
                                   .window_quant_group = 64,
@@ -82,6 +84,7 @@ constexpr CompressedFamily kV41 = {
     .ratios = {1, 2},
     .normalizes_heads = false,
     .has_position_bias = false,
+    .pools_index_keys = false,
     .overlapping_ratio = 0,
     .indexed_ratio_limit = 2,
     .window_quant_group = 32,
@@ -230,6 +233,7 @@ void ReadAttention(JsonFields& fields, const CompressedFamily& family,
   CompressedAttentionConfig& attention = config.compressed;
   attention.normalizes_heads = family.normalizes_heads;
   attention.has_position_bias = family.has_position_bias;
+  attention.pools_index_keys = family.pools_index_keys;
   attention.overlapping_ratio = family.overlapping_ratio;
   attention.indexed_ratio_limit = family.indexed_ratio_limit;
   attention.window_quant_group = family.window_quant_group;

@@ -107,14 +107,17 @@ TEST(CompressedFamilies, PagesHoldWholeEntriesAndTailsAWindow) {
   const auto flash = ParseModelConfig(Flash().dump());
   EXPECT_EQ(flash->tail_tokens(), 127);
   EXPECT_EQ(flash->block_multiple(), 128);
+  EXPECT_THAT(flash->distinct_ratios(), ::testing::ElementsAre(4, 128));
   EXPECT_EQ(flash->default_block_size(), 128);
   const auto v41 = ParseModelConfig(V41().dump());
-  EXPECT_EQ(v41->tail_tokens(), 127);
+  // A DSpark block sees a whole window before its first token.
+  EXPECT_EQ(v41->tail_tokens(), 128);
   EXPECT_EQ(v41->block_multiple(), 2);
   EXPECT_EQ(v41->default_block_size(), 128);
   const auto mla = ParseModelConfig(Demo().dump());
   EXPECT_EQ(mla->tail_tokens(), 0);
   EXPECT_EQ(mla->block_multiple(), 1);
+  EXPECT_TRUE(mla->distinct_ratios().empty());
   EXPECT_EQ(mla->default_block_size(), 16);
 }
 

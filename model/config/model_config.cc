@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <numbers>
 #include <numeric>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,7 +51,9 @@ int64_t ModelConfig::tail_tokens() const {
   if (!has_window()) {
     return 0;
   }
-  int64_t tokens = compressed.window - 1;
+  // The first token of a DSpark block sees a whole window before it, every other token
+  // is part of its own.
+  int64_t tokens = dspark.has_value() ? compressed.window : compressed.window - 1;
   for (const int64_t ratio : compressed.ratios) {
     const bool overlaps = ratio > 0 && ratio == compressed.overlapping_ratio;
     tokens = std::max(tokens, (overlaps ? 2 : 1) * ratio - 1);
@@ -64,6 +67,12 @@ int64_t ModelConfig::block_multiple() const {
     multiple = ratio > 0 ? std::lcm(multiple, ratio) : multiple;
   }
   return multiple;
+}
+
+std::vector<int64_t> ModelConfig::distinct_ratios() const {
+  std::set<int64_t> ratios(compressed.ratios.begin(), compressed.ratios.end());
+  ratios.erase(0);
+  return {ratios.begin(), ratios.end()};
 }
 
 double ModelConfig::softmax_scale() const {

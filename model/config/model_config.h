@@ -65,15 +65,17 @@ struct MlaConfig {
 // Window and compressed attention (DeepSeek-V4: CSA and HCA; V4.1: CSA2), with one shared
 // K = V row per token, of which the last rope_dim values rotate.
 struct CompressedAttentionConfig {
-  int64_t num_heads = 0;            // H
-  int64_t head_dim = 0;             // D_h
-  int64_t rope_dim = 0;             // r, even
-  int64_t q_lora_rank = 0;          // q
-  int64_t num_output_groups = 0;    // G, divides H
-  int64_t output_rank = 0;          // R, per group
-  int64_t window = 0;               // in tokens, the query's own among them
-  bool normalizes_heads = false;    // V4: RMS of each query head, without weight
-  bool has_position_bias = false;   // V4: ape
+  int64_t num_heads = 0;           // H
+  int64_t head_dim = 0;            // D_h
+  int64_t rope_dim = 0;            // r, even
+  int64_t q_lora_rank = 0;         // q
+  int64_t num_output_groups = 0;   // G, divides H
+  int64_t output_rank = 0;         // R, per group
+  int64_t window = 0;              // in tokens, the query's own among them
+  bool normalizes_heads = false;   // V4: RMS of each query head, without weight
+  bool has_position_bias = false;  // V4: ape
+  // V4: index keys are pooled from the layer's input; V4.1: made of its entries.
+  bool pools_index_keys = false;
   int64_t overlapping_ratio = 0;    // V4: 4; V4.1: 0, none overlaps
   int64_t indexed_ratio_limit = 0;  // layers of a ratio up to it select entries: 4 or 2
   // Fake quantisation of window rows (e4m3, ue8m0): V4 in groups of 64 over the values
@@ -248,6 +250,8 @@ struct ModelConfig {
   int64_t tail_tokens() const;
   // A cache block holds a multiple of so many tokens, so that entries are never cut.
   int64_t block_multiple() const;
+  // The ratios above 0 that layers have, rising.
+  std::vector<int64_t> distinct_ratios() const;
   int64_t default_block_size() const { return has_window() ? 128 : 16; }
 };
 

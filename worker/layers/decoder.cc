@@ -5,21 +5,17 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
-#include <variant>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
-#include "worker/layers/dense_mlp.h"
 #include "worker/layers/hyper_connections.h"
-#include "worker/layers/mla_attention.h"
-#include "worker/layers/moe.h"
+#include "worker/layers/hyper_hand_off.h"
 #include "worker/layers/plain_residual.h"
 #include "worker/layers/scratch_arena.h"
 
@@ -37,152 +33,117 @@ absl::StatusOr<std::unique_ptr<Residual>> MakeResidual(const model::ModelConfig&
     case model::ResidualKind::kHyperConnections:
       return std::make_unique<HyperConnections>(config);
     case model::ResidualKind::kHyperHandOff:
-      break;
+      if (config.draft != model::DraftKind::kNone &&
+          config.draft != model::DraftKind::kDspark) {
+        return absl::UnimplementedError("no MTP layer behind single-pass mHC");
+      }
+      return std::make_unique<HyperHandOff>(config);
   }
   return absl::UnimplementedError("no layer for this residual");
-}
-
-absl::StatusOr<std::unique_ptr<Attention>> MakeAttention(const model::ModelConfig& config,
-                                                         int64_t index, int tp_size,
-                                                         const LayerWeights& weights,
-                                                         const DecoderCaches& caches) {
-  switch (config.attention) {
-    case model::AttentionKind::kMla:
-    case model::AttentionKind::kMlaDsa:
-      return std::make_unique<MlaAttention>(config, index, tp_size,
-                                            std::get<MlaWeights>(weights.attention),
-                                            caches.attention[static_cast<size_t>(index)]);
-    case model::AttentionKind::kCompressed:
-      break;
-  }
-  return absl::UnimplementedError("no layer for this attention");
-}
-
-// Position of `layer` among the engram layers.
-int64_t EngramIndex(const model::EngramConfig& engram, int64_t layer) {
-  const auto it = std::find(engram.layer_ids.begin(), engram.layer_ids.end(), layer);
-  TESSERA_CHECK(it != engram.layer_ids.end());
-  return it - engram.layer_ids.begin();
 }
 
 }  // namespace
 
 Decoder::Decoder(const model::ModelConfig& config, ModelWeights weights)
-    : config_(config), weights_(std::move(weights)) {}
-
-absl::StatusOr<Decoder::Layer> Decoder::BuildLayer(int64_t index,
-                                                   const LayerWeights& weights,
-                                                   const DecoderOptions& options,
-                                                   const DecoderCaches& caches,
-                                                   ExpertExchange* exchange) {
-  Layer layer;
-  layer.weights = &weights;
-  TESSERA_ASSIGN_OR_RETURN(
-      layer.attention, MakeAttention(config_, index, options.tp_size, weights, caches));
-  if (weights.dense.has_value()) {
-    layer.feed_forward = std::make_unique<DenseMlp>(*weights.dense, 0);
-  } else {
-    TESSERA_CHECK(weights.moe.has_value() && exchange != nullptr);
-    layer.feed_forward = std::make_unique<Moe>(config_, index, *weights.moe, exchange);
+    : config_(config), weights_(std::move(weights)) {
+  if (config_.attention == model::AttentionKind::kCompressed) {
+    selection_ = std::make_unique<EntrySelection>(config_);
   }
-  if (weights.engram.has_value()) {
-    const int64_t at = EngramIndex(*config_.engram, index);
-    layer.engram = std::make_unique<EngramLayer>(
-        config_, at, index, *weights.engram, caches.engram_conv[static_cast<size_t>(at)]);
-  }
-  return layer;
 }
 
-absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const model::ModelConfig& config,
-                                                         const DecoderOptions& options,
-                                                         ModelWeights weights,
-                                                         const DecoderCaches& caches,
-                                                         ExpertExchange* exchange) {
+absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(
+    const model::ModelConfig& config, const DecoderOptions& options, ModelWeights weights,
+    const ModelCaches& caches, const DecoderExchanges& exchanges) {
   std::unique_ptr<Decoder> decoder(new Decoder(config, std::move(weights)));
   TESSERA_ASSIGN_OR_RETURN(decoder->residual_, MakeResidual(config));
-  const ModelWeights& owned = decoder->weights_;
-  for (size_t i = 0; i < owned.layers.size(); ++i) {
-    TESSERA_ASSIGN_OR_RETURN(Layer layer,
-                             decoder->BuildLayer(static_cast<int64_t>(i), owned.layers[i],
-                                                 options, caches, exchange));
-    decoder->layers_.push_back(std::move(layer));
-  }
-  for (size_t i = 0; i < owned.drafts.size(); ++i) {
-    TESSERA_ASSIGN_OR_RETURN(
-        Layer layer,
-        decoder->BuildLayer(static_cast<int64_t>(owned.layers.size() + i),
-                            owned.drafts[i].layer, options, caches, exchange));
-    decoder->drafts_.push_back(std::move(layer));
-  }
+  TESSERA_RETURN_IF_ERROR(decoder->BuildLayers(options, caches, exchanges));
   decoder->scratch_bytes_ = decoder->MeasureScratch(options.max_tokens);
   return decoder;
+}
+
+absl::Status Decoder::BuildLayers(const DecoderOptions& options,
+                                  const ModelCaches& caches,
+                                  const DecoderExchanges& exchanges) {
+  LayerParts parts = {.config = &config_,
+                      .tp_rank = options.tp_rank,
+                      .tp_size = options.tp_size,
+                      .caches = &caches,
+                      .selection = selection_.get(),
+                      .exchange = exchanges.layers};
+  int64_t index = 0;
+  for (const LayerWeights& weights : weights_.layers) {
+    TESSERA_ASSIGN_OR_RETURN(DecoderLayer layer,
+                             DecoderLayer::Create(parts, index++, weights));
+    layers_.push_back(std::move(layer));
+  }
+  parts.exchange = exchanges.drafts;
+  for (const DraftWeights& weights : weights_.drafts) {
+    TESSERA_ASSIGN_OR_RETURN(DecoderLayer layer,
+                             DecoderLayer::Create(parts, index++, weights.layer));
+    drafts_.push_back(std::move(layer));
+  }
+  if (weights_.dspark.has_value()) {
+    TESSERA_ASSIGN_OR_RETURN(dspark_,
+                             DsparkDraft::Create(parts, weights_, residual_.get()));
+  }
+  return absl::OkStatus();
 }
 
 size_t Decoder::MeasureScratch(int64_t max_tokens) const {
   const int64_t d = config_.hidden_size;
   size_t inner = 0;
-  const auto visit = [&](const Layer& layer) {
-    inner = std::max({inner, layer.attention->scratch_bytes(max_tokens),
-                      layer.feed_forward->scratch_bytes(max_tokens)});
-    if (layer.engram != nullptr) {
-      inner = std::max(inner, layer.engram->scratch_bytes(max_tokens));
+  for (const auto* layers : {&layers_, &drafts_}) {
+    for (const DecoderLayer& layer : *layers) {
+      inner = std::max(inner, layer.scratch_bytes(max_tokens));
     }
-  };
-  std::for_each(layers_.begin(), layers_.end(), visit);
-  std::for_each(drafts_.begin(), drafts_.end(), visit);
-  // Around a sublayer: the residual and its normed input. Outside: embedding, or the
-  // draft's join of 2d values per stream with its input and output.
+  }
+  if (selection_ != nullptr) {
+    inner += selection_->scratch_bytes(max_tokens);
+  }
+  if (dspark_ != nullptr) {
+    // Its taps lie beside the layers.
+    inner += dspark_->scratch_bytes(max_tokens);
+  }
+  // Outside of the layers: embedding, or the draft's join of 2d values per stream with
+  // its input and output.
   const int64_t streams = residual_->num_streams();
   const size_t outside =
       ScratchArena::Bytes(kernels::DType::kF64, max_tokens * d * (4 * streams + 2)) +
       8 * ScratchArena::kAlignment;
-  return outside + residual_->scratch_bytes(max_tokens) +
-         ScratchArena::Bytes(kernels::DType::kF64, max_tokens * d) + inner;
-}
-
-absl::Status Decoder::RunLayer(const StepContext& context, const Layer& layer,
-                               TensorView streams) {
-  const LayerWeights& weights = *layer.weights;
-  const auto normed = [&](const WeightView& norm, TensorView x) {
-    TensorView out =
-        context.scratch->Take(context.dtype(), {context.num_tokens, config_.hidden_size});
-    context.backend->RmsNorm(*context.stream, x, norm, config_.rms_norm_eps, out);
-    return out;
-  };
-  TESSERA_RETURN_IF_ERROR(residual_->Around(
-      context, weights.attention_hyper, streams, [&](TensorView x, TensorView out) {
-        if (context.num_tokens == 0) {
-          return absl::OkStatus();
-        }
-        return layer.attention->Forward(context, normed(weights.input_norm, x), out);
-      }));
-  return residual_->Around(context, weights.ffn_hyper, streams,
-                           [&](TensorView x, TensorView out) {
-                             return layer.feed_forward->Forward(
-                                 context, normed(weights.post_attention_norm, x), out);
-                           });
+  return outside + residual_->scratch_bytes(max_tokens) + inner;
 }
 
 absl::Status Decoder::Forward(const StepContext& context, EngramRows* rows,
                               TensorView streams) {
-  {
-    ScratchArena::Scope scope(context.scratch);
-    TensorView x =
-        context.scratch->Take(context.dtype(), {context.num_tokens, config_.hidden_size});
-    context.backend->Embedding(*context.stream, weights_.embedding, context.token_ids, x);
-    residual_->Begin(context, x, streams);
+  ScratchArena::Scope scope(context.scratch);
+  const TensorView x =
+      context.scratch->Take(context.dtype(), {context.num_tokens, config_.hidden_size});
+  context.backend->Embedding(*context.stream, weights_.embedding, context.token_ids, x);
+  residual_->Begin(context, x, streams);
+  if (selection_ != nullptr) {
+    selection_->Begin(context);
+  }
+  if (dspark_ != nullptr) {
+    dspark_->BeginTaps(context);
   }
   for (size_t i = 0; i < layers_.size(); ++i) {
-    if (layers_[i].engram != nullptr) {
-      TESSERA_CHECK(rows != nullptr);
-      TESSERA_RETURN_IF_ERROR(layers_[i].engram->Forward(context, *rows, streams));
+    const auto layer = static_cast<int64_t>(i);
+    if (dspark_ != nullptr) {
+      dspark_->TapEntering(context, layer, streams);
     }
-    TESSERA_RETURN_IF_ERROR(RunLayer(context, layers_[i], streams));
+    TESSERA_RETURN_IF_ERROR(layers_[i].Run(context, *residual_, rows, streams));
+    if (dspark_ != nullptr) {
+      dspark_->TapLeaving(context, layer, streams);
+    }
     // A single stream is traced as what it is, a vector per token.
-    context.Trace("hidden", static_cast<int64_t>(i),
+    context.Trace("hidden", layer,
                   residual_->num_streams() == 1
                       ? streams.Reshape({context.num_tokens, config_.hidden_size})
                       : streams);
+  }
+  residual_->End(context, streams);
+  if (dspark_ != nullptr) {
+    dspark_->StoreContext(context);
   }
   return absl::OkStatus();
 }
@@ -209,29 +170,46 @@ void Decoder::BeginDrafts(const StepContext& context, TensorView streams) {
   }
 }
 
-absl::Status Decoder::ForwardDraft(const StepContext& context, int64_t depth,
-                                   TensorView next_ids, TensorView streams) {
-  const DraftWeights& weights = weights_.drafts[static_cast<size_t>(depth)];
+void Decoder::JoinDraftInput(const StepContext& context, const DraftWeights& weights,
+                             TensorView next_ids, TensorView streams) {
+  ScratchArena::Scope scope(context.scratch);
+  auto& ops = *context.backend;
+  auto& stream = *context.stream;
   const int64_t tokens = context.num_tokens;
   const int64_t count = residual_->num_streams();
   const int64_t d = config_.hidden_size;
-  {
-    ScratchArena::Scope scope(context.scratch);
-    TensorView embedded = context.scratch->Take(context.dtype(), {tokens, d});
-    context.backend->Embedding(*context.stream, weights_.embedding, next_ids, embedded);
-    context.backend->RmsNorm(*context.stream, embedded, weights.embedding_norm,
-                             config_.rms_norm_eps, embedded);
-    // joined[t, j] = [embedding | normed stream j]; one weight serves all streams.
-    TensorView joined = context.scratch->Take(context.dtype(), {tokens, count, 2 * d});
-    context.backend->ExpandStreams(*context.stream, embedded, joined.Slice(2, 0, d));
-    context.backend->RmsNorm(*context.stream, streams, weights.hidden_norm,
-                             config_.rms_norm_eps, joined.Slice(2, d, d));
-    context.backend->Linear(*context.stream, joined.Reshape({tokens * count, 2 * d}),
-                            weights.join, KSplit::Whole(),
-                            streams.Reshape({tokens * count, d}));
+  const TensorView embedded = context.scratch->Take(context.dtype(), {tokens, d});
+  ops.Embedding(stream, weights_.embedding, next_ids, embedded);
+  ops.RmsNorm(stream, embedded, weights.embedding_norm, config_.rms_norm_eps, embedded);
+  const TensorView out = streams.Reshape({tokens * count, d});
+  if (config_.draft == model::DraftKind::kMtpStreamsSplit) {
+    // z_j = e_proj(embedding) + h_proj(normed stream j).
+    const TensorView projected = context.scratch->Take(context.dtype(), {tokens, d});
+    const TensorView normed = context.scratch->Take(context.dtype(), {tokens, count, d});
+    ops.Linear(stream, embedded, weights.e_proj, KSplit::Whole(), projected);
+    ops.RmsNorm(stream, streams, weights.hidden_norm, config_.rms_norm_eps, normed);
+    ops.Linear(stream, normed.Reshape({tokens * count, d}), weights.h_proj,
+               KSplit::Whole(), out);
+    ops.ExpandStreams(stream, projected, normed);
+    ops.Add(stream, normed, streams);
+    return;
   }
+  // joined[t, j] = [embedding | normed stream j]; one weight serves all streams.
+  const TensorView joined =
+      context.scratch->Take(context.dtype(), {tokens, count, 2 * d});
+  ops.ExpandStreams(stream, embedded, joined.Slice(2, 0, d));
+  ops.RmsNorm(stream, streams, weights.hidden_norm, config_.rms_norm_eps,
+              joined.Slice(2, d, d));
+  ops.Linear(stream, joined.Reshape({tokens * count, 2 * d}), weights.join,
+             KSplit::Whole(), out);
+}
+
+absl::Status Decoder::ForwardDraft(const StepContext& context, int64_t depth,
+                                   TensorView next_ids, TensorView streams) {
+  const DraftWeights& weights = weights_.drafts[static_cast<size_t>(depth)];
+  JoinDraftInput(context, weights, next_ids, streams);
   TESSERA_RETURN_IF_ERROR(
-      RunLayer(context, drafts_[static_cast<size_t>(depth)], streams));
+      drafts_[static_cast<size_t>(depth)].Run(context, *residual_, nullptr, streams));
   if (config_.draft == model::DraftKind::kMtpNormed) {
     context.backend->RmsNorm(*context.stream, streams, weights.head_norm,
                              config_.rms_norm_eps, streams);

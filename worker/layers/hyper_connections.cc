@@ -23,13 +23,13 @@ size_t HyperConnections::scratch_bytes(int64_t max_tokens) const {
 }
 
 void HyperConnections::Begin(const StepContext& context, TensorView x,
-                             TensorView streams) const {
+                             TensorView streams) {
   context.backend->ExpandStreams(*context.stream, x, streams);
 }
 
 absl::Status HyperConnections::Around(const StepContext& context,
                                       const HyperWeights& weights, TensorView streams,
-                                      Sublayer sublayer) const {
+                                      Sublayer sublayer) {
   const int64_t tokens = context.num_tokens;
   const int64_t count = hyper_.num_streams;
   ScratchArena::Scope scope(context.scratch);

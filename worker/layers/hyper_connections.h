@@ -27,9 +27,10 @@ class HyperConnections final : public Residual {
 
   int64_t num_streams() const override { return hyper_.num_streams; }
   void Begin(const StepContext& context, kernels::TensorView x,
-             kernels::TensorView streams) const override;
+             kernels::TensorView streams) override;
   absl::Status Around(const StepContext& context, const HyperWeights& weights,
-                      kernels::TensorView streams, Sublayer sublayer) const override;
+                      kernels::TensorView streams, Sublayer sublayer) override;
+  void End(const StepContext&, kernels::TensorView) override {}
   void Collapse(const StepContext& context, const HyperWeights& weights,
                 kernels::TensorView streams, kernels::TensorView out) const override;
   size_t scratch_bytes(int64_t max_tokens) const override;

@@ -73,6 +73,9 @@ void MlaAttention::StoreKeys(const StepContext& context, TensorView x) const {
            RopePairing::kInterleaved);
   ops.StorePaged(stream, latent, context.cache_slots, cache_.latent);
   ops.StorePaged(stream, k_rope, context.cache_slots, cache_.k_rope);
+  if (indexer_.has_value()) {
+    indexer_->StoreKeys(context, x, inv_freq_);
+  }
 }
 
 MlaAttention::Queries MlaAttention::ProjectQueries(const StepContext& context,
@@ -105,7 +108,6 @@ absl::Status MlaAttention::Forward(const StepContext& context, TensorView x,
   const Queries queries = ProjectQueries(context, q_low);
   LightningIndexer::Selection selection;  // of rank 0: everything visible
   if (indexer_.has_value()) {
-    indexer_->StoreKeys(context, x, inv_freq_);
     selection = indexer_->Select(context, x, q_low, inv_freq_);
     context.Trace("select", layer_, selection.positions);
   }

@@ -39,6 +39,7 @@ class MlaAttention final : public Attention {
 
   absl::Status Forward(const StepContext& context, kernels::TensorView x,
                        kernels::TensorView out) override;
+  void StoreKeys(const StepContext& context, kernels::TensorView x) const override;
   size_t scratch_bytes(int64_t max_tokens) const override;
 
  private:
@@ -46,7 +47,6 @@ class MlaAttention final : public Attention {
     kernels::TensorView nope;  // [T, H_local, n]
     kernels::TensorView rope;  // [T, H_local, r]
   };
-  void StoreKeys(const StepContext& context, kernels::TensorView x) const;
   Queries ProjectQueries(const StepContext& context, kernels::TensorView q_low) const;
 
   const model::MlaConfig mla_;

@@ -29,13 +29,12 @@ size_t PlainResidual::scratch_bytes(int64_t max_tokens) const {
          ScratchArena::kAlignment;
 }
 
-void PlainResidual::Begin(const StepContext& context, TensorView x,
-                          TensorView streams) const {
+void PlainResidual::Begin(const StepContext& context, TensorView x, TensorView streams) {
   context.backend->Copy(*context.stream, x, OnlyStream(streams));
 }
 
 absl::Status PlainResidual::Around(const StepContext& context, const HyperWeights&,
-                                   TensorView streams, Sublayer sublayer) const {
+                                   TensorView streams, Sublayer sublayer) {
   ScratchArena::Scope scope(context.scratch);
   const TensorView y =
       context.scratch->Take(context.dtype(), {context.num_tokens, hidden_});

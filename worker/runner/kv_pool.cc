@@ -2,9 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/status.h"
 #include "common/status_macros.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
@@ -17,61 +20,66 @@ using kernels::TensorView;
 
 namespace {
 
-int64_t NumConvCaches(const model::ModelConfig& config) {
-  const bool demo = config.engram.has_value() &&
-                    config.engram->contract == model::EngramContract::kDemo;
-  return demo ? static_cast<int64_t>(config.engram->layer_ids.size()) : 0;
+size_t PageBytes(const model::ModelConfig& config, kernels::DType dtype,
+                 int64_t block_size, bool of_tail) {
+  int64_t values = 0;
+  for (const CacheSpec& spec : DescribeCaches(config)) {
+    values += spec.in_tail == of_tail ? spec.width * (block_size / spec.ratio) : 0;
+  }
+  return model::DTypeBytes(dtype, static_cast<size_t>(values));
 }
 
-// Of the indexer's keys; 0 without one.
-int64_t IndexWidth(const model::ModelConfig& config) {
-  return config.attention == model::AttentionKind::kMlaDsa ? config.indexer.head_dim : 0;
-}
-
-// Values per token over all layers.
-int64_t TokenWidth(const model::ModelConfig& config) {
-  const int64_t attention =
-      config.mla.kv_lora_rank + config.mla.qk_rope_head_dim + IndexWidth(config);
-  return (config.num_layers + config.num_draft_layers) * attention +
-         NumConvCaches(config) * config.num_streams() * config.hidden_size;
+absl::Status CheckOptions(const KvPool::Options& options,
+                          const std::vector<CacheSpec>& specs) {
+  for (const CacheSpec& spec : specs) {
+    if (options.block_size % spec.ratio != 0) {
+      return InvalidArgumentF("blocks of {} tokens, expected a multiple of {}",
+                              options.block_size, spec.ratio);
+    }
+    if (spec.in_tail && options.num_tail_blocks < 1) {
+      return InvalidArgumentF("{} tail blocks, expected at least 1",
+                              options.num_tail_blocks);
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 size_t KvPool::BlockBytes(const model::ModelConfig& config, kernels::DType dtype,
                           int64_t block_size) {
-  return model::DTypeBytes(dtype, static_cast<size_t>(TokenWidth(config) * block_size));
+  return PageBytes(config, dtype, block_size, false);
+}
+
+size_t KvPool::TailBlockBytes(const model::ModelConfig& config, kernels::DType dtype,
+                              int64_t block_size) {
+  return PageBytes(config, dtype, block_size, true);
 }
 
 absl::StatusOr<KvPool> KvPool::Create(const model::ModelConfig& config,
-                                      kernels::KernelBackend* backend, int64_t num_blocks,
-                                      int64_t block_size) {
-  KvPool pool;
+                                      kernels::KernelBackend* backend,
+                                      const Options& options) {
+  const std::vector<CacheSpec> specs = DescribeCaches(config);
+  TESSERA_RETURN_IF_ERROR(CheckOptions(options, specs));
   const kernels::DType dtype = backend->activation_dtype();
-  TESSERA_ASSIGN_OR_RETURN(pool.buffer_,
-                           backend->Allocate(BlockBytes(config, dtype, block_size) *
-                                             static_cast<size_t>(num_blocks)));
-  auto* at = static_cast<std::byte*>(pool.buffer_.data());
-  const auto take = [&](int64_t width) {
-    TensorView view(at, dtype, {num_blocks, block_size, width});
-    at += model::DTypeBytes(dtype, static_cast<size_t>(view.num_elements()));
-    return view;
+  const auto num_pages = [&](bool of_tail) {
+    return of_tail ? options.num_tail_blocks : options.num_blocks;
   };
-  for (int64_t i = 0; i < config.num_layers + config.num_draft_layers; ++i) {
-    MlaCache cache;
-    cache.latent = take(config.mla.kv_lora_rank);
-    cache.k_rope = take(config.mla.qk_rope_head_dim);
-    if (IndexWidth(config) > 0) {
-      cache.index_key = take(IndexWidth(config));
-    }
-    pool.caches_.attention.push_back(cache);
+  size_t bytes = 0;
+  for (const bool of_tail : {false, true}) {
+    bytes += PageBytes(config, dtype, options.block_size, of_tail) *
+             static_cast<size_t>(num_pages(of_tail));
   }
-  if (config.engram.has_value()) {
-    pool.caches_.engram_conv.resize(config.engram->layer_ids.size());
-  }
-  for (int64_t i = 0; i < NumConvCaches(config); ++i) {
-    pool.caches_.engram_conv[static_cast<size_t>(i)] =
-        take(config.num_streams() * config.hidden_size);
+  KvPool pool;
+  TESSERA_ASSIGN_OR_RETURN(pool.buffer_, backend->Allocate(bytes));
+  pool.caches_.resize(static_cast<size_t>(config.num_layers + config.num_draft_layers));
+  auto* at = static_cast<std::byte*>(pool.buffer_.data());
+  for (const CacheSpec& spec : specs) {
+    const TensorView view(
+        at, dtype,
+        {num_pages(spec.in_tail), options.block_size / spec.ratio, spec.width});
+    at += model::DTypeBytes(dtype, static_cast<size_t>(view.num_elements()));
+    pool.caches_[static_cast<size_t>(spec.layer)][spec.role] = view;
   }
   return pool;
 }

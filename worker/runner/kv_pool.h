@@ -1,8 +1,8 @@
-// KvPool: the paged caches of one rank, allocated once. A block of the block manager is
-// one page of `block_size` tokens in every layer's pool: latent (c), rope key (r) and
-// index key (D) per attention layer, draft layers last; and, for Engram's demo contract,
-// the convolution rows (M d) per engram layer, so that a prefix hit restores them like
-// any other state.
+// KvPool: the paged caches of one rank, allocated once as worker/layers/cache_layout.h
+// describes the model. A block of the block manager is one page of `block_size` tokens in
+// every cache of its kind: block pages hold what a sequence keeps, tail pages what only
+// the tokens just behind can still see. Engram's convolution rows of the demo contract
+// lie in block pages, so that a prefix hit restores them like any other state.
 #ifndef TESSERA_WORKER_RUNNER_KV_POOL_H_
 #define TESSERA_WORKER_RUNNER_KV_POOL_H_
 
@@ -14,28 +14,38 @@
 #include "kernels/kernel_backend.h"
 #include "kernels/runtime/device_buffer.h"
 #include "model/config/model_config.h"
-#include "worker/layers/decoder.h"
+#include "worker/layers/cache_layout.h"
 
 namespace tessera::worker {
 
 // Owns the memory behind `caches()`.
 class KvPool {
  public:
-  // kResourceExhausted when the device has too little memory.
+  struct Options {
+    int64_t num_blocks = 0;
+    int64_t num_tail_blocks = 0;  // 0 for a model that keeps no tail
+    int64_t block_size = 0;
+  };
+
+  // kInvalidArgument: a block that would cut an entry, or no tail block for a model that
+  // keeps tails; kResourceExhausted: the device has too little memory.
   static absl::StatusOr<KvPool> Create(const model::ModelConfig& config,
                                        kernels::KernelBackend* backend,
-                                       int64_t num_blocks, int64_t block_size);
+                                       const Options& options);
 
-  // Bytes of one block over all layers.
+  // Bytes of one block, and of one tail block, over all layers. The block size is a
+  // multiple of the model's `block_multiple`.
   static size_t BlockBytes(const model::ModelConfig& config, kernels::DType dtype,
                            int64_t block_size);
+  static size_t TailBlockBytes(const model::ModelConfig& config, kernels::DType dtype,
+                               int64_t block_size);
 
-  const DecoderCaches& caches() const { return caches_; }
+  const ModelCaches& caches() const { return caches_; }
   size_t size_bytes() const { return buffer_.size_bytes(); }
 
  private:
   kernels::DeviceBuffer buffer_;
-  DecoderCaches caches_;
+  ModelCaches caches_;
 };
 
 }  // namespace tessera::worker

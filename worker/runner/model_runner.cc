@@ -71,29 +71,28 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
   kernels::KernelBackend* const backend = parts.backend;
   runner->placement_version_ = placement.version;
   TESSERA_ASSIGN_OR_RETURN(runner->stream_, backend->CreateStream());
-  TESSERA_ASSIGN_OR_RETURN(
-      runner->exchange_,
-      ExpertExchange::Create({.max_tokens = options.max_tokens,
-                              .hidden_size = config.hidden_size,
-                              .experts_per_token = config.moe.experts_per_token,
-                              .weights_travel = config.moe.weights_before_down,
-                              .expert_owner = placement.rank_of_expert},
-                             backend, parts.ep));
+  TESSERA_RETURN_IF_ERROR(runner->CreateExchanges(placement));
   TESSERA_ASSIGN_OR_RETURN(
       LoadedWeights loaded,
       LoadWeights(*parts.checkpoint, config,
                   {.tp_rank = parts.tp->rank(),
                    .tp_size = parts.tp->size(),
-                   .local_experts = runner->exchange_->local_experts()}));
+                   .local_experts = runner->exchange_->local_experts(),
+                   .draft_experts = runner->draft_exchange()->local_experts()}));
   runner->weight_bytes_ = loaded.bytes;
+  TESSERA_ASSIGN_OR_RETURN(runner->kv_,
+                           KvPool::Create(config, backend,
+                                          {.num_blocks = options.num_blocks,
+                                           .num_tail_blocks = options.num_tail_blocks,
+                                           .block_size = options.block_size}));
   TESSERA_ASSIGN_OR_RETURN(
-      runner->kv_,
-      KvPool::Create(config, backend, options.num_blocks, options.block_size));
-  TESSERA_ASSIGN_OR_RETURN(
-      runner->decoder_,
-      Decoder::Create(
-          config, {.tp_size = parts.tp->size(), .max_tokens = options.max_tokens},
-          std::move(loaded.weights), runner->kv_.caches(), runner->exchange_.get()));
+      runner->decoder_, Decoder::Create(config,
+                                        {.tp_rank = parts.tp->rank(),
+                                         .tp_size = parts.tp->size(),
+                                         .max_tokens = options.max_tokens},
+                                        std::move(loaded.weights), runner->kv_.caches(),
+                                        {.layers = runner->exchange_.get(),
+                                         .drafts = runner->draft_exchange()}));
   if (config.engram.has_value()) {
     TESSERA_CHECK(parts.engram != nullptr && parts.hash != nullptr);
     TESSERA_ASSIGN_OR_RETURN(
@@ -122,7 +121,35 @@ StepInputs::Options ModelRunner::InputOptions() const {
           .max_sequences = options_.max_slots,
           .max_blocks =
               (options_.max_model_len + options_.block_size - 1) / options_.block_size,
-          .block_size = options_.block_size};
+          .block_size = options_.block_size,
+          .window = config_.has_window() ? config_.compressed.window : 0,
+          .tail_tokens = config_.tail_tokens(),
+          .ratios = config_.distinct_ratios()};
+}
+
+absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placement) {
+  const auto create = [&](const model::MoeConfig& moe, const std::vector<int>& owner) {
+    return ExpertExchange::Create({.max_tokens = options_.max_tokens,
+                                   .hidden_size = config_.hidden_size,
+                                   .experts_per_token = moe.experts_per_token,
+                                   .weights_travel = moe.weights_before_down,
+                                   .expert_owner = owner},
+                                  parts_.backend, parts_.ep);
+  };
+  TESSERA_ASSIGN_OR_RETURN(exchange_, create(config_.moe, placement.rank_of_expert));
+  const model::MoeConfig& draft = config_.draft_moe;
+  if (config_.num_draft_layers == 0 ||
+      (draft.num_experts == config_.moe.num_experts &&
+       draft.experts_per_token == config_.moe.experts_per_token)) {
+    return absl::OkStatus();
+  }
+  // Draft layers with experts of their own: in even runs, which may leave a rank without.
+  std::vector<int> owner;
+  for (int64_t expert = 0; expert < draft.num_experts; ++expert) {
+    owner.push_back(static_cast<int>(expert * parts_.ep->size() / draft.num_experts));
+  }
+  TESSERA_ASSIGN_OR_RETURN(own_draft_exchange_, create(draft, owner));
+  return absl::OkStatus();
 }
 
 absl::Status ModelRunner::AllocateActivations() {

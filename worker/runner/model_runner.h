@@ -100,6 +100,7 @@ class ModelRunner {
   ModelRunner(const model::ModelConfig& config, const RunnerOptions& options,
               const RunnerParts& parts);
   StepInputs::Options InputOptions() const;
+  absl::Status CreateExchanges(const routing::ExpertPlacement& placement);
   absl::Status AllocateActivations();
   absl::Status CheckOrder(const proto::StepPlan& plan);
   // Every work by itself, and all together, before any is applied.
@@ -110,6 +111,9 @@ class ModelRunner {
   absl::Status TraceAllLogits(const StepContext& context);
   void TraceRows(const StepContext& context);
   kernels::TensorView StreamsView(int64_t rows) const;
+  ExpertExchange* draft_exchange() const {
+    return own_draft_exchange_ ? own_draft_exchange_.get() : exchange_.get();
+  }
 
   const model::ModelConfig config_;
   const RunnerOptions options_;
@@ -120,6 +124,7 @@ class ModelRunner {
   std::unique_ptr<kernels::Stream> stream_;
   KvPool kv_;
   std::unique_ptr<ExpertExchange> exchange_;
+  std::unique_ptr<ExpertExchange> own_draft_exchange_;  // null: drafts use exchange_
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<EngramPrefetch> engram_;  // null without Engram
   ScratchArena scratch_;

@@ -1,0 +1,63 @@
+// CacheLayout: which paged caches each layer of a model has, as a list that a family is
+// described by; worker/runner/kv_pool.h allocates what the list says and layers take
+// their views by role. A cache lies in the pages of blocks, which a sequence keeps as
+// long as it lives, or in tail blocks, which it gives back when no token to come can see
+// them (docs/design/0003).
+#ifndef TESSERA_WORKER_LAYERS_CACHE_LAYOUT_H_
+#define TESSERA_WORKER_LAYERS_CACHE_LAYOUT_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/tensor_view.h"
+#include "model/config/model_config.h"
+
+namespace tessera::worker {
+
+enum class CacheRole : size_t {
+  kLatent,      // MLA: width c
+  kRopeKey,     // MLA: width r
+  kIndexKey,    // of the indexer, per token or per entry: width D
+  kEngramConv,  // rows of the demo contract's convolution: width M d
+  kEntry,       // compressed attention: width D_h
+  kWindow,      // window rows, K = V: width D_h
+  kEntryValue,  // raw rows that entries are made of: width C
+  kEntryGate,   // their gates, with the position bias
+  kIndexValue,  // the same of index keys
+  kIndexGate,
+};
+inline constexpr size_t kNumCacheRoles = static_cast<size_t>(CacheRole::kIndexGate) + 1;
+
+struct CacheSpec {
+  CacheRole role = CacheRole::kLatent;
+  int64_t layer = 0;     // draft layers follow the others
+  int64_t width = 0;     // values per row
+  int64_t ratio = 1;     // tokens per row; divides the block size
+  bool in_tail = false;  // in tail blocks
+};
+
+// In the order in which they lie in memory, rising in layers.
+std::vector<CacheSpec> DescribeCaches(const model::ModelConfig& config);
+
+// One layer's caches: [num_blocks, block_size / ratio, width]; rank 0 where it has none.
+class LayerCaches {
+ public:
+  const kernels::TensorView& operator[](CacheRole role) const {
+    return views_[static_cast<size_t>(role)];
+  }
+  kernels::TensorView& operator[](CacheRole role) {
+    return views_[static_cast<size_t>(role)];
+  }
+
+ private:
+  std::array<kernels::TensorView, kNumCacheRoles> views_;
+};
+
+// Of all layers of a rank, draft layers last.
+using ModelCaches = std::vector<LayerCaches>;
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_LAYERS_CACHE_LAYOUT_H_
