@@ -84,6 +84,20 @@ TEST_F(Grpc, GenerateStreamsTokensFinishAndUsage) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
+TEST_F(Grpc, ChatSpeaksOfEffortsAndRolesAsTheHttpApiDoes) {
+  wire::ChatRequest request;
+  auto* message = request.add_messages();
+  message->set_role("developer");
+  message->set_content("be");
+  request.set_reasoning_effort_number(42);
+  grpc::ClientContext context;
+  const auto reader = stub_->Chat(&context, request);
+  ASSERT_TRUE(engine_.AwaitSubmitted(1));
+  EXPECT_EQ(*tokenizer_.Decode(engine_.submitted(0).request.prompt_ids(), false),
+            "system=be;[think 42]");
+  engine_.Finish(0, 0);
+}
+
 TEST_F(Grpc, ChatSplitsReasoningContentAndCalls) {
   wire::ChatRequest request;
   auto* message = request.add_messages();
