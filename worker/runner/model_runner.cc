@@ -21,6 +21,7 @@
 #include "model/formats/dtype.h"
 #include "proto/step_plan.h"
 #include "routing/expert_placement.h"
+#include "worker/runner/dspark_blocks.h"
 #include "worker/runner/verification.h"
 #include "worker/runner/weight_loader.h"
 
@@ -43,6 +44,15 @@ SlotLimits MakeSlotLimits(const model::ModelConfig& config, const RunnerOptions&
                                : std::min(config.vocab_size, parts.hash->num_token_ids()),
           .vocab_size = config.vocab_size,
           .max_drafts = options.num_speculative_tokens};
+}
+
+// Appends a view of floats or doubles.
+void AppendValues(TensorView view, std::vector<double>& out) {
+  const auto count = static_cast<size_t>(view.num_elements());
+  for (size_t i = 0; i < count; ++i) {
+    out.push_back(view.dtype == DType::kF64 ? view.as<double>()[i]
+                                            : static_cast<double>(view.as<float>()[i]));
+  }
 }
 
 }  // namespace
@@ -394,23 +404,55 @@ absl::Status ModelRunner::RunDraft(uint32_t slot, int64_t begin,
     decoder_->BeginDrafts(context, device);
   }
   TESSERA_RETURN_IF_ERROR(decoder_->ForwardDraft(context, 0, context.token_ids, device));
-  const auto vocab = static_cast<size_t>(config_.vocab_size);
-  logits.resize(next_ids.size() * vocab);
+  logits.clear();
   for (int64_t at = 0; at < count; at += max_head_rows_) {
     const int64_t rows = std::min(max_head_rows_, count - at);
     TESSERA_RETURN_IF_ERROR(logits_.Compute(context, device.Rows(at, rows),
                                             [&](TensorView in, TensorView out) {
                                               decoder_->DraftHead(context, 0, in, out);
                                             }));
-    const TensorView computed = logits_.logits();
-    for (size_t i = 0; i < static_cast<size_t>(rows) * vocab; ++i) {
-      logits[static_cast<size_t>(at) * vocab + i] =
-          context.dtype() == DType::kF64 ? computed.row<double>(0)[i]
-                                         : static_cast<double>(computed.row<float>(0)[i]);
-    }
+    AppendValues(logits_.logits(), logits);
   }
   parts_.backend->Download(*stream_, device, streams.data());
   return stream_->Synchronize();
+}
+
+absl::StatusOr<DraftBlock> ModelRunner::RunDraftBlock(uint32_t slot, int64_t begin,
+                                                      std::optional<int32_t> last_token) {
+  if (decoder_->dspark() == nullptr) {
+    return absl::UnimplementedError("the model has no block drafter");
+  }
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::unique_ptr<DsparkBlocks> blocks,
+      DsparkBlocks::Create(InputOptions(), {.backend = parts_.backend,
+                                            .draft = decoder_->dspark(),
+                                            .logits = &logits_,
+                                            .hidden_size = config_.hidden_size}));
+  DraftBlock block;
+  inputs_.Begin();
+  const StepContext context = MakeContext();
+  blocks->Begin();
+  if (last_token.has_value()) {
+    const SequenceSlot& sequence = slots_.slot(slot);
+    blocks->Add(*last_token, begin, blocks->block_size(),
+                {.blocks = sequence.blocks, .tail = sequence.tail});
+  }
+  TESSERA_RETURN_IF_ERROR(blocks->Run(context));
+  if (!last_token.has_value()) {
+    return block;
+  }
+  std::vector<int32_t> previous = {*last_token};
+  for (int64_t at = 0; at < blocks->block_size(); ++at) {
+    TESSERA_RETURN_IF_ERROR(blocks->Base(context, at));
+    AppendValues(logits_.logits(), block.base_logits);
+    TESSERA_RETURN_IF_ERROR(blocks->Step(context, at, previous));
+    AppendValues(logits_.logits(), block.logits);
+    AppendValues(blocks->confidence(), block.confidence);
+    const auto row = block.logits.end() - static_cast<std::ptrdiff_t>(config_.vocab_size);
+    previous = {static_cast<int32_t>(std::max_element(row, block.logits.end()) - row)};
+    block.tokens.push_back(previous.front());
+  }
+  return block;
 }
 
 }  // namespace tessera::worker

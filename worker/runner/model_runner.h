@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -65,6 +66,15 @@ struct RunnerParts {
 // Where the streams that a draft starts from come from.
 enum class DraftSource { kMainModel, kDraft };
 
+// A draft block of B tokens: logits before and after the walk's term, [B V] each; the
+// tokens, and the logit of each one's being accepted.
+struct DraftBlock {
+  std::vector<double> base_logits;
+  std::vector<double> logits;
+  std::vector<int32_t> tokens;
+  std::vector<double> confidence;
+};
+
 // Step thread only.
 class ModelRunner {
  public:
@@ -87,6 +97,13 @@ class ModelRunner {
   absl::Status RunDraft(uint32_t slot, int64_t begin, std::span<const int32_t> next_ids,
                         DraftSource source, std::span<std::byte> streams,
                         std::vector<double>& logits);
+
+  // What the block drafter makes of a live slot for `trace`: a block at `begin` after
+  // `last_token`, walked along its best tokens (lower ids at ties). Nothing where
+  // `last_token` is empty: the rank takes part in the collectives alone. Collective. The
+  // slot holds pages for the whole block.
+  absl::StatusOr<DraftBlock> RunDraftBlock(uint32_t slot, int64_t begin,
+                                           std::optional<int32_t> last_token);
 
   // From the next step on, rank-local intermediates go to `sink` (null: none). With
   // `all_logits` the head runs for every token ("all_logits").

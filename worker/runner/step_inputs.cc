@@ -77,12 +77,7 @@ void StepInputs::AddRun(std::span<const int32_t> tokens, int64_t begin,
                         const Tables& tables) {
   const int64_t end = begin + static_cast<int64_t>(tokens.size());
   TESSERA_CHECK(fits(end - begin));
-  TESSERA_CHECK_LT(num_sequences_, options_.max_sequences);
-  TESSERA_CHECK_LE(static_cast<int64_t>(tables.blocks.size()), options_.max_blocks);
-  int32_t* table = block_tables_.data() + num_sequences_ * options_.max_blocks;
-  for (const uint32_t block : tables.blocks) {
-    *table++ = static_cast<int32_t>(block);
-  }
+  NameBlocks(tables.blocks);
   for (int64_t position = begin; position < end; ++position) {
     const auto block = static_cast<int64_t>(
         tables.blocks[static_cast<size_t>(position / options_.block_size)]);
@@ -98,6 +93,41 @@ void StepInputs::AddRun(std::span<const int32_t> tokens, int64_t begin,
   ++num_sequences_;
 }
 
+void StepInputs::AddBlock(std::span<const int32_t> tokens, int64_t begin,
+                          int64_t num_held, const Tables& tables) {
+  TESSERA_CHECK(has_tail() && fits(std::ssize(tokens)));
+  TESSERA_CHECK(0 < num_held && num_held <= std::ssize(tokens));
+  NameBlocks(tables.blocks);
+  const int64_t block_size = options_.block_size;
+  const int32_t* const table = NameTail(begin, begin + num_held, tables.tail);
+  for (int64_t i = 0; i < std::ssize(tokens); ++i) {
+    const int64_t position = begin + i;
+    Push(kTokenIds, tokens[static_cast<size_t>(i)]);
+    Push(kPositions, position);
+    Push(kSequenceOfRow, num_sequences_);
+    Push(kCacheSlots, -1);
+    Push(kTailSlots,
+         i < num_held ? table[position / block_size] * block_size + position % block_size
+                      : -1);
+    Push(kWindowBegin, std::max<int64_t>(0, begin - options_.window));
+    Push(kWindowEnd, begin + num_held);
+    for (size_t ratio = 0; ratio < entries_.size(); ++ratio) {
+      Push(kEntries + 2 * ratio, -1);
+      Push(kEntries + 2 * ratio + 1, 0);
+    }
+  }
+  ++num_sequences_;
+}
+
+void StepInputs::NameBlocks(std::span<const uint32_t> blocks) {
+  TESSERA_CHECK_LT(num_sequences_, options_.max_sequences);
+  TESSERA_CHECK_LE(std::ssize(blocks), options_.max_blocks);
+  int32_t* table = block_tables_.data() + num_sequences_ * options_.max_blocks;
+  for (const uint32_t block : blocks) {
+    *table++ = static_cast<int32_t>(block);
+  }
+}
+
 void StepInputs::AddEntries(int64_t position, int64_t block) {
   for (size_t i = 0; i < entries_.size(); ++i) {
     const int64_t ratio = options_.ratios[i];
@@ -109,7 +139,8 @@ void StepInputs::AddEntries(int64_t position, int64_t block) {
   }
 }
 
-void StepInputs::AddTail(int64_t begin, int64_t end, std::span<const int32_t> tail) {
+const int32_t* StepInputs::NameTail(int64_t begin, int64_t end,
+                                    std::span<const int32_t> tail) {
   const int64_t block_size = options_.block_size;
   // Blocks that the window has left may belong to another sequence by now: they are not
   // named, so that a read beyond the window cannot go unseen.
@@ -121,6 +152,12 @@ void StepInputs::AddTail(int64_t begin, int64_t end, std::span<const int32_t> ta
     table[i] = tail[static_cast<size_t>(i)];
     TESSERA_CHECK_LE(0, table[i]);
   }
+  return table;
+}
+
+void StepInputs::AddTail(int64_t begin, int64_t end, std::span<const int32_t> tail) {
+  const int64_t block_size = options_.block_size;
+  const int32_t* const table = NameTail(begin, end, tail);
   for (int64_t position = begin; position < end; ++position) {
     Push(kTailSlots, table[position / block_size] * block_size + position % block_size);
     Push(kWindowBegin, std::max<int64_t>(0, position - options_.window + 1));

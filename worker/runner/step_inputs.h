@@ -48,6 +48,11 @@ class StepInputs {
   // Tokens at positions begin.. of one sequence. Both tables reach the last token, and
   // the tail table holds every block that one of the tokens sees.
   void AddRun(std::span<const int32_t> tokens, int64_t begin, const Tables& tables);
+  // Draft tokens at positions begin.. that see the window before `begin` and each other.
+  // The tail table holds blocks for the first `num_held` of them; the rest, and all block
+  // caches, get no slot and are seen by nobody.
+  void AddBlock(std::span<const int32_t> tokens, int64_t begin, int64_t num_held,
+                const Tables& tables);
   // Marks the last `count` tokens added as ones whose logits are needed.
   void MarkForHead(int64_t count) {
     for (int64_t row = num_tokens() - count; row < num_tokens(); ++row) {
@@ -89,6 +94,10 @@ class StepInputs {
     arrays_[array].push_back(static_cast<int32_t>(value));
   }
   void AddTail(int64_t begin, int64_t end, std::span<const int32_t> tail);
+  // The tables of the sequence that is being added: of blocks; of tail blocks, all that
+  // tokens begin.. end - 1 see.
+  void NameBlocks(std::span<const uint32_t> blocks);
+  const int32_t* NameTail(int64_t begin, int64_t end, std::span<const int32_t> tail);
   void AddEntries(int64_t position, int64_t block);
   kernels::TensorView Device(size_t array) const;
   // The tables from row `first_row` of the device's.

@@ -120,6 +120,33 @@ TEST_F(StepInputsTest, TheLastTokenOfAGroupStoresItsEntry) {
   EXPECT_EQ(eight.index.block_size, 1);
 }
 
+TEST_F(StepInputsTest, DraftsOfABlockSeeTheWindowBeforeItAndEachOther) {
+  CreateWithTail();
+  const std::vector<uint32_t> blocks = {0, 1};
+  const Ints tail = {3, 6};
+  inputs_->AddBlock(Ints{9, 8, 8}, 7, 3, {.blocks = blocks, .tail = tail});
+  inputs_->AddBlock(Ints{9, 8, 8}, 2, 3, {.blocks = blocks, .tail = tail});
+  const StepContext context = Upload();
+  EXPECT_EQ(Read(context.token_ids), (Ints{9, 8, 8, 9, 8, 8}));
+  EXPECT_EQ(Read(context.paged.positions), (Ints{7, 8, 9, 2, 3, 4}));
+  EXPECT_EQ(Read(context.tail_slots),
+            (Ints{3 * 8 + 7, 6 * 8, 6 * 8 + 1, 3 * 8 + 2, 3 * 8 + 3, 3 * 8 + 4}));
+  EXPECT_EQ(Read(context.window_begin), (Ints{3, 3, 3, 0, 0, 0}));
+  EXPECT_EQ(Read(context.window_end), (Ints{10, 10, 10, 5, 5, 5}));
+}
+
+TEST_F(StepInputsTest, DraftsOfABlockWithoutAPageAreNeitherStoredNorSeen) {
+  CreateWithTail();
+  inputs_->AddBlock(Ints{9, 8, 8}, 7, 1,
+                    {.blocks = std::vector<uint32_t>{0}, .tail = Ints{3}});
+  const StepContext context = Upload();
+  EXPECT_EQ(Read(context.tail_slots), (Ints{3 * 8 + 7, -1, -1}));
+  EXPECT_EQ(Read(context.window_end), (Ints{8, 8, 8}));
+  EXPECT_EQ(Read(context.cache_slots), (Ints{-1, -1, -1}));
+  // The block would complete an entry of eight at its first position.
+  EXPECT_EQ(Read(context.entries[1].slots), (Ints{-1, -1, -1}));
+}
+
 TEST_F(StepInputsTest, RefusesRatiosThatDoNotFitTheBlocks) {
   StepInputs::Options options{.max_tokens = 1,
                               .max_sequences = 1,

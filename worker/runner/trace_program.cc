@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -97,7 +98,9 @@ class TraceRun {
   absl::StatusOr<std::vector<int32_t>> Run() {
     TESSERA_RETURN_IF_ERROR(Prefill());
     runner_.SetTrace(nullptr, false);
-    if (request_.drafts && config_.draft != model::DraftKind::kNone) {
+    if (request_.drafts && config_.dspark.has_value()) {
+      TESSERA_RETURN_IF_ERROR(DraftABlock());
+    } else if (request_.drafts && config_.draft != model::DraftKind::kNone) {
       TESSERA_RETURN_IF_ERROR(Draft());
     }
     TESSERA_RETURN_IF_ERROR(Continue());
@@ -125,13 +128,18 @@ class TraceRun {
 
   absl::Status Prefill() {
     runner_.SetTrace(&inputs_, true);
-    const int64_t tokens = size() + std::max<int64_t>(request_.greedy_tokens, 1);
+    const int64_t drafts = config_.dspark.has_value() ? config_.dspark->block_size : 1;
+    const int64_t tokens = size() + std::max(request_.greedy_tokens, drafts);
     proto::SlotAdmission admission;
     admission.slot = kSlot;
     admission.prompt_length = static_cast<uint32_t>(size());
     admission.sampling.temperature = 0;
     for (int64_t block = 0; block * request_.block_size < tokens; ++block) {
       admission.blocks.push_back(static_cast<uint32_t>(block));
+    }
+    if (config_.tail_tokens() > 0) {
+      // All of them: the draft layer goes over the whole prompt once more.
+      admission.tail_blocks = admission.blocks;
     }
     for (int64_t begin = 0; begin < size(); begin += chunk_) {
       const int64_t end = std::min(begin + chunk_, size());
@@ -181,6 +189,27 @@ class TraceRun {
       recorder_->Put("mtp.all_logits", FloatTensor(all, {size(), config_.vocab_size}));
       recorder_->Put("mtp.second_logits", FloatTensor(logits, {config_.vocab_size}));
     }
+    return absl::OkStatus();
+  }
+
+  // A block behind the prompt, its first token the argmax of the last logits.
+  absl::Status DraftABlock() {
+    TESSERA_ASSIGN_OR_RETURN(
+        const DraftBlock block,
+        runner_.RunDraftBlock(
+            kSlot, size(),
+            request_.idle ? std::nullopt : std::optional<int32_t>(inputs_.best())));
+    if (recorder_ == nullptr || request_.idle) {
+      return absl::OkStatus();
+    }
+    const int64_t count = config_.dspark->block_size;
+    const int64_t vocab = config_.vocab_size;
+    recorder_->Put("dspark.base_logits", FloatTensor(block.base_logits, {count, vocab}));
+    recorder_->Put("dspark.logits", FloatTensor(block.logits, {count, vocab}));
+    recorder_->Put("dspark.confidence", FloatTensor(block.confidence, {count}));
+    std::vector<int32_t> tokens = block.tokens;
+    recorder_->Put("dspark.tokens",
+                   CopyTensor(TensorView(tokens.data(), DType::kI32, {count})));
     return absl::OkStatus();
   }
 

@@ -120,7 +120,7 @@ RecordedTensor LastRow(const RecordedTensor& tensor) {
 bool TraceRecorder::Wanted(std::string_view what) const {
   const std::string_view group = what.substr(0, what.find('.'));
   return (group == "router" && selection_.router) ||
-         (group == "select" && selection_.select) ||
+         ((group == "select" || group == "candidate_blocks") && selection_.select) ||
          (group == "engram" && selection_.engram) || (group == "mtp" && selection_.mtp) ||
          (group == "hidden" && selection_.hidden) ||
          (group == "all_logits" && selection_.logits);

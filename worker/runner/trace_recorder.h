@@ -32,9 +32,9 @@ struct TraceSelection {
   bool logits = true;  // last_logits, all_logits
   bool hidden = true;  // hidden, last_hidden
   bool router = true;  // router.I.ids, router.I.weights
-  bool select = true;  // select.I
+  bool select = true;  // select.I, candidate_blocks
   bool engram = true;  // engram.I.rows, .gate, .memory
-  bool mtp = true;     // mtp.last_logits, .all_logits, .second_logits
+  bool mtp = true;     // mtp.last_logits, .all_logits, .second_logits; dspark.*
 };
 
 // External synchronisation.
