@@ -24,12 +24,6 @@ uint64_t CandidateOf(float score, int64_t position) {
          (0xffffffffU - static_cast<uint32_t>(position));
 }
 
-// The same score at another position.
-uint64_t MovedTo(uint64_t candidate, int64_t position) {
-  return (candidate & 0xffffffff00000000U) |
-         (0xffffffffU - static_cast<uint32_t>(position));
-}
-
 int32_t PositionOf(uint64_t candidate) {
   return static_cast<int32_t>(0xffffffffU - static_cast<uint32_t>(candidate));
 }
@@ -39,11 +33,17 @@ struct Best {
   uint64_t* candidates;
   int64_t capacity;
   int64_t count = 0;
+  uint64_t refused = 0;  // the best one that Prune left out: none below it comes in
 
+  void Add(uint64_t candidate) {
+    candidates[count] = candidate;
+    count += candidate > refused ? 1 : 0;
+  }
   void Prune() {
     if (count > capacity) {
       std::nth_element(candidates, candidates + capacity, candidates + count,
                        [](uint64_t a, uint64_t b) { return a > b; });
+      refused = candidates[capacity];
       count = capacity;
     }
   }
@@ -130,27 +130,32 @@ IndexScoreTask ScoreTaskOf(CpuContext& context, const IndexerSelectArgs& args, i
   return task;
 }
 
-// Takes the entries [from, end) of scores[0..] in, and their blocks: no block is cut.
-void Collect(const IndexerSelectArgs& args, const Competition& among, const float* scores,
-             int64_t from, int64_t end, Selection* best) {
-  for (int64_t i = from; i < end; ++i) {
-    best->entries.candidates[best->entries.count++] =
-        CandidateOf(scores[i - from], among.EntryAt(i));
-  }
-  if (args.candidates_out.rank > 0) {
-    const uint64_t* scored =
-        best->entries.candidates + best->entries.count - (end - from);
-    const int64_t newest = (among.visible - 1) / among.block;
-    for (int64_t first = from; first < end; first += among.block) {
-      if (first / among.block != newest) {
-        const uint64_t* begin = scored + (first - from);
-        best->blocks.candidates[best->blocks.count++] =
-            MovedTo(*std::max_element(begin, begin + among.block), first / among.block);
+// Takes the blocks of entries [from, end), whose scores begin at `scores`, into the race.
+void CollectBlocks(const Competition& among, const float* scores, int64_t from,
+                   int64_t end, Best* blocks) {
+  const int64_t newest = (among.visible - 1) / among.block;
+  for (int64_t first = from; first < end; first += among.block) {
+    const int64_t block = first / among.block;
+    if (block != newest) {
+      uint64_t best = 0;
+      for (int64_t i = 0; i < among.block; ++i) {
+        best = std::max(best, CandidateOf(scores[first - from + i], block));
       }
+      blocks->Add(best);
     }
-    best->blocks.Prune();
   }
-  best->entries.Prune();
+  blocks->Prune();
+}
+
+// Lists the entries [from, end) of a competition of candidate blocks; no block is cut.
+void ListEntries(const Competition& among, int64_t from, int64_t end, int32_t* entries) {
+  for (int64_t first = from; first < end; first += among.block) {
+    const int64_t entry = among.EntryAt(first);
+    const int64_t count = std::min(among.block, end - first);
+    for (int64_t i = 0; i < count; ++i) {
+      *entries++ = static_cast<int32_t>(entry + i);
+    }
+  }
 }
 
 // Scores entries [begin, end) of the competition; the selection lies in the thread's
@@ -166,13 +171,18 @@ Selection SelectFromRange(CpuContext& context, const IndexerSelectArgs& args,
     task.begin = from;
     task.end = std::min(from + chunk, end);
     if (among.blocks != nullptr) {
-      for (int64_t i = from; i < task.end; ++i) {
-        entries[i - from] = static_cast<int32_t>(among.EntryAt(i));
-      }
+      ListEntries(among, from, task.end, entries);
       task.entries = entries;
     }
     context.simd().index_scores(task);
-    Collect(args, among, task.scores, from, task.end, &best);
+    for (int64_t i = 0; i < task.end - from; ++i) {
+      best.entries.Add(
+          CandidateOf(task.scores[i], among.blocks == nullptr ? from + i : entries[i]));
+    }
+    best.entries.Prune();
+    if (args.candidates_out.rank > 0) {
+      CollectBlocks(among, task.scores, from, task.end, &best.blocks);
+    }
   }
   return best;
 }
@@ -244,7 +254,8 @@ void SelectOverThreads(CpuContext& context, const IndexerSelectArgs& args,
 void CheckArguments(const IndexerSelectArgs& args) {
   TESSERA_CHECK_EQ(args.selected.dim(1), args.topk);
   TESSERA_CHECK_LE(args.topk, kMaxTopk);
-  TESSERA_CHECK_LE((args.q.dim(1) + 4) * (args.q.dim(2) + 16), kScratchFloats);
+  TESSERA_CHECK_LE(args.q.dim(1) * (args.q.dim(2) + 16) + 4 * (args.q.dim(1) + 4),
+                   kScratchFloats);
   TESSERA_CHECK(args.candidates.rank == 0 || args.candidates_out.rank == 0);
   if (args.candidates.rank > 0 || args.candidates_out.rank > 0) {
     TESSERA_CHECK(args.candidate_block > 0 && args.candidate_block <= kKeysPerChunk);

@@ -13,29 +13,53 @@ void CopyPadded(const float* from, int64_t n, float* to) {
   }
 }
 
-void IndexScores(const IndexScoreTask& task) {
+// Scores of kX keys from `i` on, so that each query meets them while it is in registers.
+// `q` is padded; `dots` holds kX rows of the heads, rounded up to kWRows.
+template <int kX>
+void IndexScoresOf(const IndexScoreTask& task, const float* q, int64_t i, float* dots) {
   const int64_t dim = RoundUp16(task.dim);
   const int64_t groups = (task.heads + kWRows - 1) / kWRows;
+  const float* keys[kX];
+  for (int j = 0; j < kX; ++j) {
+    // 32 bits divide faster, and positions have no more.
+    const auto s = static_cast<uint32_t>(
+        task.entries == nullptr ? i + j : task.entries[i + j - task.begin]);
+    const auto block_size = static_cast<uint32_t>(task.block_size);
+    keys[j] = task.keys + task.blocks[s / block_size] * task.block_stride +
+              s % block_size * task.row_stride;
+  }
+  for (int64_t g = 0; g < groups; ++g) {
+    const float* queries[kWRows];
+    for (int64_t o = 0; o < kWRows; ++o) {
+      queries[o] = q + Smaller(g * kWRows + o, task.heads - 1) * dim;
+    }
+    float sums[kX][kWRows];
+    DotBlock<kX>(queries, keys, task.dim, sums);
+    for (int j = 0; j < kX; ++j) {
+      float* of_key = dots + (j * groups + g) * kWRows;
+      for (int o = 0; o < kWRows; ++o) {
+        of_key[o] = sums[j][o] < 0.0F ? 0.0F : sums[j][o];
+      }
+    }
+  }
+  for (int j = 0; j < kX; ++j) {
+    task.scores[i + j - task.begin] =
+        Dot(dots + j * groups * kWRows, task.weights, task.heads);
+  }
+}
+
+void IndexScores(const IndexScoreTask& task) {
+  const int64_t dim = RoundUp16(task.dim);
   for (int64_t h = 0; h < task.heads; ++h) {
     CopyPadded(task.q + h * task.q_stride, task.dim, task.scratch + h * dim);
   }
   float* dots = task.scratch + task.heads * dim;
-  for (int64_t i = task.begin; i < task.end; ++i) {
-    const int64_t s = task.entries == nullptr ? i : task.entries[i - task.begin];
-    const float* key = task.keys + task.blocks[s / task.block_size] * task.block_stride +
-                       s % task.block_size * task.row_stride;
-    for (int64_t g = 0; g < groups; ++g) {
-      const float* q[kWRows];
-      for (int64_t o = 0; o < kWRows; ++o) {
-        q[o] = task.scratch + Smaller(g * kWRows + o, task.heads - 1) * dim;
-      }
-      float sums[1][kWRows];
-      DotBlock<1>(q, &key, task.dim, sums);
-      for (int64_t o = 0; o < kWRows; ++o) {
-        dots[g * kWRows + o] = sums[0][o] < 0.0F ? 0.0F : sums[0][o];
-      }
-    }
-    task.scores[i - task.begin] = Dot(dots, task.weights, task.heads);
+  int64_t i = task.begin;
+  for (; i + kXRows <= task.end; i += kXRows) {
+    IndexScoresOf<kXRows>(task, task.scratch, i, dots);
+  }
+  for (; i < task.end; ++i) {
+    IndexScoresOf<1>(task, task.scratch, i, dots);
   }
 }
 

@@ -14,6 +14,19 @@ constexpr int kWRows = 4;  // weight rows of one register block
 
 // ---- dot products ----
 
+// out[x row][weight row], the sums of the lanes.
+template <int kX>
+TESSERA_INLINE void ReduceBlock(const V16 (*sums)[kWRows], float (*out)[kWRows]) {
+  if constexpr (kX == 4) {
+    Reduce16(sums, out);
+  } else {
+#pragma GCC unroll 4
+    for (int j = 0; j < kX; ++j) {
+      Reduce4(sums[j][0], sums[j][1], sums[j][2], sums[j][3], out[j]);
+    }
+  }
+}
+
 // out[x row][weight row] of kX rows of x against four weight rows that are padded to 16
 // with zeros.
 template <int kX>
@@ -50,10 +63,7 @@ TESSERA_INLINE void DotBlock(const float* const* w, const float* const* x, int64
       }
     }
   }
-#pragma GCC unroll 4
-  for (int j = 0; j < kX; ++j) {
-    Reduce4(sums[j][0], sums[j][1], sums[j][2], sums[j][3], out[j]);
-  }
+  ReduceBlock<kX>(sums, out);
 }
 
 // Where the leaves of a contraction lie in x and in a padded panel row.

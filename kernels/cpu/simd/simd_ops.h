@@ -83,7 +83,7 @@ struct IndexScoreTask {
   int64_t begin;
   int64_t end;
   float* scores;
-  float* scratch;  // the queries, padded to 16, and the dots of one key
+  float* scratch;  // the queries, padded to 16, and the dots of four keys
 };
 
 // Attention of `heads` heads of one query over `count` cached rows.

@@ -169,10 +169,7 @@ void StoredDot(const StoredRows& w, const float* const* x, Columns leaf,
     }
     begin = end;
   }
-#pragma GCC unroll 4
-  for (int j = 0; j < kX; ++j) {
-    Reduce4(sums[j][0], sums[j][1], sums[j][2], sums[j][3], out[j]);
-  }
+  ReduceBlock<kX>(sums, out);
 }
 
 }  // namespace

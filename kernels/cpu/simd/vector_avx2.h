@@ -118,6 +118,13 @@ TESSERA_INLINE void Reduce4(V16 a, V16 b, V16 c, V16 d, float* out) {
   _mm_storeu_ps(out, _mm_add_ps(even, odd));
 }
 
+// Reduces v[j][o] into out[j][o], sixteen at once.
+TESSERA_INLINE void Reduce16(const V16 (*v)[4], float (*out)[4]) {
+  for (int j = 0; j < 4; ++j) {
+    Reduce4(v[j][0], v[j][1], v[j][2], v[j][3], out[j]);
+  }
+}
+
 TESSERA_INLINE void HalfPowersOfTwo(__m256 shifted, __m256 shifter, __m256* first,
                                     __m256* second) {
   const __m256i n =
