@@ -128,6 +128,7 @@ class RandomTensors {
       case StorageFormat::kFp8Rows:
         return AddFp8Rows(tensor, values);
       case StorageFormat::kI32:
+      case StorageFormat::kI64:
         break;
     }
     return InvalidArgumentF("tensor {}: no random values for this format", tensor.name);
