@@ -1,6 +1,7 @@
 // Invariants 1 and 2 of the design on the small models of the published families: what a
 // sequence computes has the same bits alone, in a batch, over any group, in chunks and
 // after a prefix hit. same_bits_test.cc has the demo model in full depth.
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,11 +25,21 @@ using ::tessera::testing::HarnessOptions;
 using ::tessera::testing::SequenceOutput;
 
 constexpr int64_t kNumTokens = 4;
+constexpr int64_t kMaxCachedTokens = 8192;
 
-class FamilyBits : public ::testing::TestWithParam<const char*> {
+struct Family {
+  const char* name;  // in tests/data
+  int64_t block_size;
+};
+
+void PrintTo(const Family& family, std::ostream* os) {
+  *os << family.name << " in blocks of " << family.block_size;
+}
+
+class FamilyBits : public ::testing::TestWithParam<Family> {
  protected:
   void SetUp() override {
-    const std::string folder = std::string("tests/data/") + GetParam();
+    const std::string folder = std::string("tests/data/") + GetParam().name;
     auto model = cli::LoadModel(folder);
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
@@ -47,24 +58,29 @@ class FamilyBits : public ::testing::TestWithParam<const char*> {
     }
   }
 
-  // Around the block size, past the indexer's top-k and the longest recorded; every other
-  // one starts like the longest.
+  // Around the block sizes, the window and the ratios of entries, past the indexer's
+  // top-k and the longest recorded; those of odd length start like the longest.
   void MakePrompts(const std::string& folder) {
     const auto golden = model::Checkpoint::OpenFile(folder + "/golden.safetensors");
     ASSERT_TRUE(golden.ok()) << golden.status();
     const auto tensor = (*golden)->Find("prompt331.ids");
     ASSERT_TRUE(tensor.ok()) << tensor.status();
     const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
-    for (const int length : {1, 2, 5, 15, 16, 17, 47, 48, 49, 65, 127, 128, 160, 331}) {
+    for (const int length : {1,  2,   3,   4,   5,   9,   15,  16,  17,  47,  48,
+                             49, 126, 127, 128, 129, 130, 131, 160, 256, 257, 331}) {
       const int begin = length % 2 == 1 ? 0 : 3;
       prompts_.emplace_back(ids + begin, ids + begin + length);
     }
   }
 
-  static HarnessOptions Options(int tp, int dp, int64_t chunk) {
+  HarnessOptions Options(int tp, int dp, int64_t chunk) const {
     HarnessOptions options;
     options.shape = {.tp = tp, .dp = dp};
-    options.rank.runner.num_blocks = 512;
+    options.rank.runner.block_size = GetParam().block_size;
+    options.rank.runner.num_blocks = kMaxCachedTokens / GetParam().block_size;
+    if (model_->config.tail_tokens() > 0) {
+      options.rank.runner.num_tail_blocks = options.rank.runner.num_blocks;
+    }
     options.max_batched_tokens = chunk;
     return options;
   }
@@ -117,13 +133,66 @@ TEST_P(FamilyBits, HoldAfterAPrefixHit) {
     ExpectBaseline(*outputs);
     if (round == 1) {
       // The longest prompt finds its full blocks in the cache.
-      EXPECT_GE(outputs->back().cached_tokens, 320);
+      EXPECT_GE(outputs->back().cached_tokens,
+                330 / GetParam().block_size * GetParam().block_size);
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, FamilyBits, ::testing::Values("v3", "v3_bf16", "v32"),
-                         [](const auto& test) { return std::string(test.param); });
+TEST_P(FamilyBits, HoldAfterAPrefixHitThatEndsAtAnyBlock) {
+  const int64_t block_size = GetParam().block_size;
+  const std::vector<int32_t>& longest = prompts_.back();
+  for (int64_t shared = block_size; shared < 331;
+       shared += std::max<int64_t>(block_size, 64)) {
+    SCOPED_TRACE(::testing::Message() << shared << " tokens in common");
+    auto harness = GroupHarness::Create(*model_, Options(1, 1, 128), engram_);
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    std::vector<int32_t> other(longest.begin(), longest.begin() + shared);
+    other.push_back(longest[static_cast<size_t>(shared)] == 7 ? 8 : 7);
+    ASSERT_TRUE((*harness)->Run({other}, 1).ok());
+    auto outputs = (*harness)->Run({longest}, kNumTokens);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    EXPECT_EQ(outputs->front().cached_tokens, shared);
+    EXPECT_EQ(outputs->front().tokens, baseline_.back().tokens);
+    for (const auto& [position, hash] : outputs->front().logits_of_position) {
+      const auto it = baseline_.back().logits_of_position.find(position);
+      if (it != baseline_.back().logits_of_position.end()) {
+        ASSERT_EQ(hash, it->second) << "position " << position;
+      }
+    }
+  }
+}
+
+// Families that keep tail blocks.
+class TailFamilyBits : public FamilyBits {};
+
+// Sequences wait, lose the tails of cached prefixes and are preempted.
+TEST_P(TailFamilyBits, HoldWhereTailBlocksAreScarce) {
+  HarnessOptions options = Options(1, 1, 64);
+  const int64_t tail = model_->config.tail_tokens();
+  // Enough for two sequences with their chunks.
+  options.rank.runner.num_tail_blocks =
+      2 * ((tail + 64 + GetParam().block_size - 1) / GetParam().block_size + 1);
+  auto harness = GroupHarness::Create(*model_, options, engram_);
+  ASSERT_TRUE(harness.ok()) << harness.status();
+  for (int round = 0; round < 2; ++round) {
+    auto outputs = (*harness)->Run(prompts_, kNumTokens);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    ExpectBaseline(*outputs);
+  }
+}
+
+constexpr Family kMlaFamilies[] = {{"v3", 16}, {"v3_bf16", 16}, {"v32", 16}};
+constexpr Family kTailFamilies[] = {{"v4", 128}, {"v4_0731", 128}, {"v41", 16}};
+
+std::string NameOf(const ::testing::TestParamInfo<Family>& test) {
+  return test.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Mla, FamilyBits, ::testing::ValuesIn(kMlaFamilies), NameOf);
+INSTANTIATE_TEST_SUITE_P(Tail, FamilyBits, ::testing::ValuesIn(kTailFamilies), NameOf);
+INSTANTIATE_TEST_SUITE_P(Tail, TailFamilyBits, ::testing::ValuesIn(kTailFamilies),
+                         NameOf);
 
 }  // namespace
 }  // namespace tessera
