@@ -4,6 +4,7 @@
 #ifndef TESSERA_COORDINATOR_REQUESTS_ENGINE_OBSERVER_H_
 #define TESSERA_COORDINATOR_REQUESTS_ENGINE_OBSERVER_H_
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -35,6 +36,13 @@ struct EngineGauges {
   uint64_t preemptions = 0;  // monotonic
 };
 
+// What became of the drafts of one step, over all data-parallel ranks.
+struct DraftObservation {
+  int64_t num_drafts = 0;        // sequences of which drafts were verified
+  int64_t num_draft_tokens = 0;  // drafts verified
+  std::array<int64_t, proto::kMaxDrafts> accepted = {};  // by position of the draft
+};
+
 // One finished step.
 struct StepObservation {
   absl::Duration step_time;       // from handing over the plans to the last rank's result
@@ -43,7 +51,8 @@ struct StepObservation {
   int64_t num_prefill_tokens = 0;
   int64_t num_sequences = 0;
   int64_t num_accepted_tokens = 0;  // generated tokens that reached a request
-  bool probe = false;               // a health step of an idle group
+  DraftObservation drafts;
+  bool probe = false;  // a health step of an idle group
   // One per rank, in rank order; valid during the call.
   std::span<const proto::StepCounters> rank_counters;
   EngineGauges gauges;
@@ -78,7 +87,7 @@ class EngineObserver {
   virtual void OnStep(const StepObservation& /*step*/) {}
 
   // A token reached a request: `gap` since the token before it of the same choice; absent
-  // for the first of a choice.
+  // for the first of a choice, and for one that came with the token before it.
   virtual void OnToken(std::optional<absl::Duration> /*gap*/) {}
 
   virtual void OnRequestFinished(const RequestObservation& /*request*/) {}

@@ -14,6 +14,19 @@ namespace {
 // While requests wait for a group, their deadlines are looked at so often.
 constexpr absl::Duration kDeadlineCheck = absl::Milliseconds(50);
 
+// Every rank of a TP group verifies the same drafts; its first one counts.
+DraftObservation DraftsOf(const std::vector<proto::StepCounters>& counters, int64_t tp) {
+  DraftObservation drafts;
+  for (size_t rank = 0; rank < counters.size(); rank += static_cast<size_t>(tp)) {
+    drafts.num_drafts += counters[rank].num_drafts;
+    drafts.num_draft_tokens += counters[rank].num_draft_tokens;
+    for (size_t i = 0; i < proto::kMaxDrafts; ++i) {
+      drafts.accepted[i] += counters[rank].accepted_drafts[i];
+    }
+  }
+  return drafts;
+}
+
 std::string_view Text(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }
@@ -221,6 +234,7 @@ void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
   seen.num_prefill_tokens = step.num_prefill_tokens;
   seen.num_sequences = step.num_sequences;
   seen.num_accepted_tokens = num_accepted;
+  seen.drafts = DraftsOf(counters, options_.tp);
   seen.probe = step.probe;
   seen.rank_counters = counters;
   seen.gauges = {.num_waiting = stats.num_waiting,

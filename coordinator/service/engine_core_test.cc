@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "fmt/format.h"
 #include "gtest/gtest.h"
 
 #include "tests/testing/engine_fixture.h"
@@ -21,6 +22,10 @@ class CountingObserver final : public EngineObserver {
   void OnStep(const StepObservation& step) override {
     ++(step.probe ? num_probes : num_steps);
     num_ranks = step.rank_counters.size();
+    num_drafts += step.drafts.num_drafts;
+    for (const int64_t accepted : step.drafts.accepted) {
+      num_accepted_drafts += accepted;
+    }
   }
   void OnToken(std::optional<absl::Duration> gap) override {
     num_gaps += gap.has_value() ? 1 : 0;
@@ -34,6 +39,8 @@ class CountingObserver final : public EngineObserver {
   int num_steps = 0;
   int num_probes = 0;
   int num_gaps = 0;
+  int64_t num_drafts = 0;
+  int64_t num_accepted_drafts = 0;
   size_t num_ranks = 0;
   uint64_t ready_epoch = 0;
   uint64_t failed_epoch = 0;
@@ -132,6 +139,48 @@ TEST_F(EngineCoreTest, AStopStringEndsAChoiceAndDropsTheTokenPlannedAhead) {
   EXPECT_EQ(sink->text(0), text.substr(0, begin));
   EXPECT_EQ(sink->finished(0).stop_string, spec.stop[0]);
   EXPECT_EQ(sink->usage().completion_tokens, static_cast<int64_t>(begin + 3));
+  EXPECT_EQ(core_->snapshot().stats.blocks_used, 0);
+}
+
+TEST_F(EngineCoreTest, SpeculationGivesTheSameTokensInFewerSteps) {
+  EngineOptions options = SmallEngineOptions();
+  options.scheduler.num_speculative_tokens = 4;
+  options.tp = 2;
+  Start(options);
+  RequestSpec spec = MakeRequestSpec("r", 20, 60);
+  spec.n = 2;
+  const auto sink = Submit(spec);
+  RunUntilIdle();
+  const ValidatedRequest request = Validate(spec, clock_.Now());
+  for (int32_t choice = 0; choice < 2; ++choice) {
+    EXPECT_EQ(sink->tokens(choice), StubOutput(request, choice, 60));
+  }
+  EXPECT_LT(observer_.num_steps, 60);
+  EXPECT_GT(observer_.num_drafts, 0);
+  // Of the first rank of the TP group alone. What was accepted came without a gap.
+  EXPECT_GT(observer_.num_accepted_drafts, 0);
+  EXPECT_LT(observer_.num_accepted_drafts, 120);
+  EXPECT_LT(observer_.num_gaps, 118);
+  EXPECT_GE(observer_.num_gaps + observer_.num_accepted_drafts, 118);
+}
+
+TEST_F(EngineCoreTest, AStopAmongAcceptedDraftsDropsTheTokensAfterIt) {
+  EngineOptions options = SmallEngineOptions();
+  options.scheduler.num_speculative_tokens = 6;
+  Start(options);
+  // Stops at every place: some stand among the tokens of one step.
+  for (size_t at = 1; at < 40; ++at) {
+    const std::string id = fmt::format("r{}", at);
+    RequestSpec spec = MakeRequestSpec(id, 5, 50);
+    const std::string text =
+        *tokenizer_.Decode(StubOutput(Validate(spec, clock_.Now()), 0, 50), true);
+    spec.stop = {text.substr(at, 3)};
+    const size_t begin = text.find(spec.stop[0]);
+    const auto sink = Submit(spec);
+    RunUntilIdle();
+    EXPECT_EQ(sink->text(0), text.substr(0, begin));
+    EXPECT_EQ(sink->usage().completion_tokens, static_cast<int64_t>(begin + 3));
+  }
   EXPECT_EQ(core_->snapshot().stats.blocks_used, 0);
 }
 

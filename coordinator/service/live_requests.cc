@@ -102,9 +102,10 @@ void LiveRequests::TakeToken(const AcceptedToken& token, absl::Time now) {
     live.first_token = now;
     live.usage.cached_prompt_tokens = scheduler_->cached_tokens(token.sequence);
   }
-  observer_->OnToken(choice.last_token.has_value()
-                         ? std::optional(now - *choice.last_token)
-                         : std::nullopt);
+  // Accepted drafts come with the token before them: a gap of zero would say that the
+  // model answers at once.
+  const bool has_gap = choice.last_token.has_value() && *choice.last_token != now;
+  observer_->OnToken(has_gap ? std::optional(now - *choice.last_token) : std::nullopt);
   choice.last_token = live.last_token = now;
   ++live.usage.completion_tokens;
 

@@ -20,6 +20,7 @@ struct MetricsOptions {
   int64_t max_model_len = 0;
   int64_t block_size = 16;
   int64_t num_blocks = 0;
+  int64_t num_speculative_tokens = 0;
   std::string kv_cache_dtype = "auto";
   bool enable_prefix_caching = true;
   std::string version = "0";

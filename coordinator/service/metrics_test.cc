@@ -19,6 +19,7 @@ MetricsOptions Options() {
   options.model_name = "demo";
   options.max_model_len = 4096;
   options.num_blocks = 100;
+  options.num_speculative_tokens = 2;
   options.numerics_id = "cpu/f32";
   return options;
 }
@@ -30,6 +31,9 @@ StepObservation Step() {
   step.num_tokens = 12;
   step.num_prefill_tokens = 10;
   step.num_sequences = 3;
+  step.drafts.num_drafts = 3;
+  step.drafts.num_draft_tokens = 6;
+  step.drafts.accepted = {2, 1};
   step.gauges.num_waiting = 4;
   step.gauges.num_running = 3;
   step.gauges.blocks_total = 100;
@@ -85,6 +89,8 @@ TEST(Metrics, ExpectedLabelSetsExistBeforeTheFirstEvent) {
         "tessera_kv_blocks{state=\"free\"} 0", "tessera_ready 0",
         "tessera_step_seconds_count{phase=\"decode\"} 0",
         "vllm:num_requests_waiting{engine=\"0\",model_name=\"demo\"} 0",
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\","
+        "model_name=\"demo\",position=\"1\"} 0",
         "vllm:prompt_tokens_by_source_total{engine=\"0\",model_name=\"demo\","
         "source=\"external_kv_transfer\"} 0"}) {
     EXPECT_THAT(text, HasSubstr(line));
@@ -110,6 +116,9 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         std::string("tessera_engram_rows_total 24"),
         std::string("tessera_expert_load_imbalance_ratio 1.5"),
         std::string("tessera_generation_tokens_total 2"),
+        std::string("tessera_drafts_total 3"),
+        std::string("tessera_draft_tokens_total 6"),
+        std::string("tessera_accepted_draft_tokens_total{position=\"1\"} 1"),
         std::string("tessera_http_requests_in_flight 0"),
         std::string("tessera_http_streams_open 1"),
         std::string("tessera_http_requests_total{code=\"200\",method=\"POST\","
@@ -122,6 +131,11 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         "vllm:prompt_tokens_cached_total" + labels + "4",
         "vllm:generation_tokens_total" + labels + "2",
         "vllm:num_preemptions_total" + labels + "2",
+        "vllm:spec_decode_num_drafts_total" + labels + "3",
+        "vllm:spec_decode_num_draft_tokens_total" + labels + "6",
+        "vllm:spec_decode_num_accepted_tokens_total" + labels + "3",
+        std::string("vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\","
+                    "model_name=\"demo\",position=\"0\"} 2"),
         "vllm:time_to_first_token_seconds_count" + labels + "1",
         "vllm:inter_token_latency_seconds_count" + labels + "1",
         "vllm:iteration_tokens_total_sum" + labels + "12"}) {

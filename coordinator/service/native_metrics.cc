@@ -167,6 +167,8 @@ NativeMetrics::NativeMetrics(const MetricsOptions& options)
       collective_bytes_(
           Counters("tessera_collective_bytes_total", "Bytes of collectives.")
               .Add({{"op", "all"}})),
+      drafts_(Counters("tessera_drafts_total", "Sequences drafted for.").Add({})),
+      draft_tokens_(Counters("tessera_draft_tokens_total", "Tokens drafted.").Add({})),
       imbalance_(
           Gauges("tessera_expert_load_imbalance_ratio", "Largest over mean expert load.")
               .Add({})),
@@ -204,6 +206,11 @@ void NativeMetrics::InitialiseLabels(const MetricsOptions& options) {
   }
   for (const char* phase : {"prefill", "decode", "mixed"}) {
     step_time_.Add({{"phase", phase}}, TimeBuckets());
+  }
+  auto& accepted =
+      Counters("tessera_accepted_draft_tokens_total", "Drafted tokens that stood.");
+  for (int64_t i = 0; i < options.num_speculative_tokens; ++i) {
+    accepted_at_.push_back(&accepted.Add({{"position", std::to_string(i)}}));
   }
   Gauges("tessera_build_info", "The build.")
       .Add({{"version", options.version},
@@ -254,6 +261,11 @@ void NativeMetrics::OnStep(const StepObservation& step) {
     batch_tokens_.Observe(static_cast<double>(step.num_tokens));
     batch_sequences_.Observe(static_cast<double>(step.num_sequences));
     prompt_tokens_.Increment(static_cast<double>(step.num_prefill_tokens));
+    drafts_.Increment(static_cast<double>(step.drafts.num_drafts));
+    draft_tokens_.Increment(static_cast<double>(step.drafts.num_draft_tokens));
+    for (size_t i = 0; i < accepted_at_.size(); ++i) {
+      accepted_at_[i]->Increment(static_cast<double>(step.drafts.accepted[i]));
+    }
     OnRankCounters(step);
   }
 }

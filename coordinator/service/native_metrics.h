@@ -90,6 +90,9 @@ class NativeMetrics {
   prometheus::Family<prometheus::Histogram>& step_time_;
   prometheus::Histogram& collective_time_;
   prometheus::Counter& collective_bytes_;
+  prometheus::Counter& drafts_;
+  prometheus::Counter& draft_tokens_;
+  std::vector<prometheus::Counter*> accepted_at_;  // by position of the draft
   prometheus::Gauge& imbalance_;
   prometheus::Counter& engram_rows_;
   prometheus::Counter& engram_late_waits_;

@@ -132,7 +132,17 @@ VllmMetrics::VllmMetrics(const MetricsOptions& options)
       request_n_(Histogram("vllm:request_params_n", "n asked.", {1, 2, 5, 10, 20})),
       iteration_tokens_(
           Histogram("vllm:iteration_tokens_total", "Tokens of a step.",
-                    {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384})) {
+                    {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384})),
+      drafts_(Counter("vllm:spec_decode_num_drafts_total", "Sequences drafted for.")),
+      draft_tokens_(
+          Counter("vllm:spec_decode_num_draft_tokens_total", "Tokens drafted.")),
+      accepted_drafts_(Counter("vllm:spec_decode_num_accepted_tokens_total",
+                               "Drafted tokens that stood.")) {
+  for (int64_t i = 0; i < options.num_speculative_tokens; ++i) {
+    accepted_at_.push_back(&Counter("vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                                    "Drafted tokens that stood, by position.",
+                                    {{"position", std::to_string(i)}}));
+  }
   Gauge("vllm:cache_config_info", "The KV cache.",
         {{"block_size", std::to_string(options.block_size)},
          {"num_gpu_blocks", std::to_string(options.num_blocks)},
@@ -161,6 +171,13 @@ void VllmMetrics::OnStep(const StepObservation& step) {
   }
   query_tokens_seen_ = gauges.prefix_query_tokens;
   hit_tokens_seen_ = gauges.prefix_hit_tokens;
+  drafts_.Increment(static_cast<double>(step.drafts.num_drafts));
+  draft_tokens_.Increment(static_cast<double>(step.drafts.num_draft_tokens));
+  for (size_t i = 0; i < accepted_at_.size(); ++i) {
+    const auto accepted = static_cast<double>(step.drafts.accepted[i]);
+    accepted_at_[i]->Increment(accepted);
+    accepted_drafts_.Increment(accepted);
+  }
   if (!step.probe && step.num_tokens > 0) {
     iteration_tokens_.Observe(static_cast<double>(step.num_tokens));
   }

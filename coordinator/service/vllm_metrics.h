@@ -80,6 +80,10 @@ class VllmMetrics {
   prometheus::Histogram& request_computed_tokens_;
   prometheus::Histogram& request_n_;
   prometheus::Histogram& iteration_tokens_;
+  prometheus::Counter& drafts_;
+  prometheus::Counter& draft_tokens_;
+  prometheus::Counter& accepted_drafts_;
+  std::vector<prometheus::Counter*> accepted_at_;  // by position of the draft
 };
 
 }  // namespace tessera::coordinator

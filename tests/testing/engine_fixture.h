@@ -121,7 +121,8 @@ class StubGroupProvider final : public GroupProvider {
               .block_size = options_.scheduler.block_size,
               .max_num_seqs = options_.scheduler.max_num_seqs,
               .max_num_batched_tokens = options_.scheduler.max_num_batched_tokens,
-              .vocab_size = kTestVocabSize},
+              .vocab_size = kTestVocabSize,
+              .num_speculative_tokens = options_.scheduler.num_speculative_tokens},
           clock_, i == 0 ? step_time_ : absl::ZeroDuration()));
       executors.push_back(stubs_.back());
     }

@@ -233,6 +233,7 @@ std::vector<int32_t> StubWorker::Drafts(const Slot& slot, int32_t sampled,
 void StubWorker::Verify(const proto::SlotWork& work, size_t num_drafts,
                         proto::StepResult* result) {
   Slot& slot = slots_[work.slot];
+  size_t num_accepted = 0;
   for (size_t length = slot.tokens.size() - num_drafts;; ++length) {
     slot.sample = TokenOf(slot.hashes[length - 1], length, slot.prompt_length,
                           slot.sampling, options_.vocab_size);
@@ -244,9 +245,15 @@ void StubWorker::Verify(const proto::SlotWork& work, size_t num_drafts,
     if (length == slot.tokens.size() || slot.tokens[length] != slot.sample) {
       slot.tokens.resize(length);
       slot.hashes.resize(length);
-      return;
+      break;
     }
     ++slot.last_count;
+    ++num_accepted;
+  }
+  result->counters.num_drafts += num_drafts > 0 ? 1 : 0;
+  result->counters.num_draft_tokens += static_cast<uint32_t>(num_drafts);
+  for (size_t i = 0; i < num_accepted; ++i) {
+    ++result->counters.accepted_drafts[i];
   }
 }
 
