@@ -58,6 +58,7 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   scheduler.max_model_len = rank.runner.max_model_len;
   scheduler.block_size = rank.runner.block_size;
   scheduler.num_blocks = rank.runner.num_blocks;
+  scheduler.num_speculative_tokens = rank.runner.num_speculative_tokens;
   scheduler.max_waiting = options.max_waiting;
   scheduler.enable_prefix_caching = options.enable_prefix_caching;
   scheduler.cache_key_prefix =
@@ -129,6 +130,7 @@ coordinator::MetricsOptions MetricsOptionsOf(const ServerOptions& options,
   metrics.max_model_len = rank.runner.max_model_len;
   metrics.block_size = rank.runner.block_size;
   metrics.num_blocks = rank.runner.num_blocks * shape.dp;
+  metrics.num_speculative_tokens = rank.runner.num_speculative_tokens;
   metrics.kv_cache_dtype = options.model.kv_cache_dtype;
   metrics.enable_prefix_caching = options.enable_prefix_caching;
   metrics.version = Version();

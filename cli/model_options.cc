@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/rank_assembly.h"
+#include "cli/speculative_options.h"
 
 #include "common/option_table.h"
 #include "common/status.h"
@@ -92,6 +93,7 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
       ->Add("kv-cache-memory-bytes", &options->kv_cache_memory_bytes,
             "memory of the KV blocks of one rank")
       .AtLeast(1);
+  AddSpeculativeOptions(table, &options->speculative);
   table->Heading("Deadlines");
   table->Add("collective-timeout", &options->collective_timeout,
              "a collective that takes longer ends the group");
@@ -150,6 +152,8 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   runner.max_slots = options.max_num_seqs;
   runner.block_size = options.block_size;
   runner.engram_timeout = options.engram_timeout;
+  TESSERA_ASSIGN_OR_RETURN(runner.num_speculative_tokens,
+                           SpeculativeTokensOf(options.speculative, config));
   const int64_t blocks_of_sequence =
       (runner.max_model_len + runner.block_size - 1) / runner.block_size;
   const auto block_bytes = static_cast<int64_t>(

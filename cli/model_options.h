@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/rank_assembly.h"
+#include "cli/speculative_options.h"
 
 #include "common/option_table.h"
 #include "model/config/model_config.h"
@@ -34,6 +35,7 @@ struct ModelOptions {
   int64_t block_size = 16;
   std::optional<int64_t> num_kv_blocks;
   int64_t kv_cache_memory_bytes = int64_t{256} << 20;  // per rank
+  SpeculativeOptions speculative;
   absl::Duration collective_timeout = absl::Seconds(30);
   absl::Duration engram_timeout = absl::Seconds(10);
 };
