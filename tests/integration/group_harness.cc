@@ -1,5 +1,6 @@
 #include "tests/integration/group_harness.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -109,18 +110,18 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
   TESSERA_ASSIGN_OR_RETURN(
       harness->ranks_,
       cli::AssembleLocalGroup(model, options.shape, rank_options, engram, Clock::Real()));
-  TESSERA_ASSIGN_OR_RETURN(harness->scheduler_,
-                           coordinator::Scheduler::Create(
-                               {.num_dp_ranks = options.shape.dp,
-                                .max_num_seqs = options.max_sequences,
-                                .max_num_batched_tokens = options.max_batched_tokens,
-                                .max_model_len = rank_options.runner.max_model_len,
-                                .block_size = rank_options.runner.block_size,
-                                .num_blocks = rank_options.runner.num_blocks,
-                                .num_tail_blocks = rank_options.runner.num_tail_blocks,
-                                .tail_tokens = model.config.tail_tokens(),
-                                .enable_prefix_caching = options.prefix_caching,
-                                .cache_key_prefix = "test"}));
+  TESSERA_ASSIGN_OR_RETURN(
+      harness->scheduler_,
+      coordinator::Scheduler::Create(
+          {.num_dp_ranks = options.shape.dp,
+           .max_num_seqs = options.max_sequences,
+           .max_num_batched_tokens = options.max_batched_tokens,
+           .max_model_len = rank_options.runner.max_model_len,
+           .block_size = rank_options.runner.block_size,
+           .num_blocks = rank_options.runner.num_blocks,
+           .enable_prefix_caching = options.prefix_caching,
+           .num_speculative_tokens = rank_options.runner.num_speculative_tokens,
+           .cache_key_prefix = "test"}));
   harness->scheduler_->StartEpoch(1);
   for (int dp_rank = 0; dp_rank < options.shape.dp; ++dp_rank) {
     harness->sinks_.push_back(std::make_unique<LogitsSink>());
@@ -128,11 +129,11 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
   for (size_t rank = 0; rank < harness->ranks_.size(); ++rank) {
     cli::AssembledRank& parts = harness->ranks_[rank];
     LogitsSink* const sink =
-        parts.tp->rank() == 0
+        parts.tp->rank() == 0 && options.record_logits
             ? harness->sinks_[rank / static_cast<size_t>(options.shape.tp)].get()
             : nullptr;
     // Every rank of a TP group gathers all logits: it is a collective.
-    parts.runner->SetTrace(sink, true);
+    parts.runner->SetTrace(sink, options.record_logits);
     const uint64_t version = rank_options.placement_version;
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<worker::RankThread> thread,
                              worker::RankThread::Create(
@@ -163,11 +164,17 @@ absl::Status GroupHarness::SubmitStep(const coordinator::PlannedStep& step) {
 }
 
 absl::StatusOr<std::vector<proto::StepResult>> GroupHarness::WaitStep() {
+  ++totals_.num_steps;
   std::vector<proto::StepResult> results;
   for (size_t rank = 0; rank < threads_.size(); ++rank) {
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
                              threads_[rank]->Wait(absl::Now() + kStepTimeout));
     if (rank % static_cast<size_t>(tp_size_) == 0) {
+      totals_.drafts.num_drafts += result.counters.num_drafts;
+      totals_.drafts.num_draft_tokens += result.counters.num_draft_tokens;
+      for (size_t i = 0; i < proto::kMaxDrafts; ++i) {
+        totals_.drafts.accepted_drafts[i] += result.counters.accepted_drafts[i];
+      }
       results.push_back(std::move(result));
     }
   }
@@ -176,22 +183,48 @@ absl::StatusOr<std::vector<proto::StepResult>> GroupHarness::WaitStep() {
 
 absl::StatusOr<std::vector<SequenceOutput>> GroupHarness::Run(
     const std::vector<std::vector<int32_t>>& prompts, int64_t num_tokens) {
-  const uint64_t first_id = next_id_;
+  std::vector<coordinator::SequenceSpec> specs;
   for (const std::vector<int32_t>& prompt : prompts) {
-    proto::SamplingParams sampling;
-    sampling.temperature = 0;
-    sampling.seed = next_id_;
-    TESSERA_RETURN_IF_ERROR(scheduler_->Enqueue({.id = next_id_++,
-                                                 .tenant = "t",
-                                                 .prompt = prompt,
-                                                 .max_tokens = num_tokens,
-                                                 .sampling = sampling,
-                                                 .priority = 0,
-                                                 .arrival = absl::Now(),
-                                                 .deadline = absl::InfiniteFuture()}));
+    coordinator::SequenceSpec spec;
+    spec.prompt = prompt;
+    spec.max_tokens = num_tokens;
+    spec.sampling.temperature = 0;
+    spec.sampling.seed = next_id_ + specs.size();
+    specs.push_back(std::move(spec));
   }
-  std::vector<SequenceOutput> outputs(prompts.size());
-  size_t unfinished = prompts.size();
+  return Run(std::move(specs));
+}
+
+bool GroupHarness::TakeToken(const coordinator::AcceptedToken& token,
+                             const coordinator::SequenceSpec& spec,
+                             SequenceOutput* output) {
+  output->tokens.push_back(token.sampled.token);
+  ++totals_.num_tokens;
+  const std::vector<int32_t>& stops = spec.sampling.stop_token_ids;
+  const bool stops_here =
+      std::ssize(output->tokens) > spec.sampling.min_tokens &&
+      std::find(stops.begin(), stops.end(), token.sampled.token) != stops.end();
+  if (!stops_here && !token.length_reached) {
+    return false;
+  }
+  output->cached_tokens = scheduler_->cached_tokens(token.sequence);
+  scheduler_->Finish(token.sequence);
+  return true;
+}
+
+absl::StatusOr<std::vector<SequenceOutput>> GroupHarness::Run(
+    std::vector<coordinator::SequenceSpec> specs) {
+  const uint64_t first_id = next_id_;
+  for (coordinator::SequenceSpec& spec : specs) {
+    spec.id = next_id_++;
+    spec.tenant.assign(1, 't');
+    spec.arrival = absl::Now();
+    spec.deadline = absl::InfiniteFuture();
+    TESSERA_RETURN_IF_ERROR(scheduler_->Enqueue(spec));
+  }
+  std::vector<SequenceOutput> outputs(specs.size());
+  std::vector<bool> ended(specs.size(), false);
+  size_t unfinished = specs.size();
   int in_flight = 0;
   while (unfinished > 0 || in_flight > 0) {
     if (in_flight < 2 && scheduler_->has_work()) {
@@ -209,15 +242,15 @@ absl::StatusOr<std::vector<SequenceOutput>> GroupHarness::Run(
     TESSERA_ASSIGN_OR_RETURN(const std::vector<coordinator::AcceptedToken> accepted,
                              scheduler_->Accept(results));
     for (const coordinator::AcceptedToken& token : accepted) {
-      SequenceOutput& output = outputs[token.sequence - first_id];
-      output.tokens.push_back(token.sampled.token);
-      if (token.length_reached) {
-        output.cached_tokens = scheduler_->cached_tokens(token.sequence);
-        scheduler_->Finish(token.sequence);
+      const size_t idx = token.sequence - first_id;
+      // Tokens of the same step may follow the last one.
+      if (!ended[idx] && TakeToken(token, specs[idx], &outputs[idx])) {
+        ended[idx] = true;
         --unfinished;
       }
     }
   }
+  totals_.preemptions = scheduler_->stats().preemptions;
   for (size_t i = 0; i < outputs.size(); ++i) {
     for (const std::unique_ptr<LogitsSink>& sink : sinks_) {
       outputs[i].logits_of_position.merge(sink->Take(first_id + i));

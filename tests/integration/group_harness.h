@@ -1,6 +1,6 @@
 // GroupHarness: a whole group of rank threads under the real scheduler, without doors:
 // prompts in, tokens and the bits of every computed logit row out. What the same-bits
-// tests compare.
+// tests and those of speculation compare.
 #ifndef TESSERA_TESTS_INTEGRATION_GROUP_HARNESS_H_
 #define TESSERA_TESTS_INTEGRATION_GROUP_HARNESS_H_
 
@@ -33,6 +33,17 @@ struct HarnessOptions {
   int64_t max_batched_tokens = 128;
   int64_t max_sequences = 32;
   bool prefix_caching = true;
+  // Whether the bits of logits are recorded; not with speculation, whose rows no plan
+  // tells apart.
+  bool record_logits = true;
+};
+
+// What the steps of a harness came to.
+struct HarnessTotals {
+  int64_t num_steps = 0;
+  int64_t num_tokens = 0;  // that reached a sequence
+  uint64_t preemptions = 0;
+  proto::StepCounters drafts;  // of drafts alone, over all DP ranks
 };
 
 // One test thread.
@@ -49,12 +60,22 @@ class GroupHarness {
   absl::StatusOr<std::vector<SequenceOutput>> Run(
       const std::vector<std::vector<int32_t>>& prompts, int64_t num_tokens);
 
+  // Runs all of `specs` together likewise; their ids and arrival are filled in here. A
+  // sequence ends at a stop token after its min_tokens, as a request would.
+  absl::StatusOr<std::vector<SequenceOutput>> Run(
+      std::vector<coordinator::SequenceSpec> specs);
+
+  const HarnessTotals& totals() const { return totals_; }
+
  private:
   class LogitsSink;
   GroupHarness();
 
   absl::Status SubmitStep(const coordinator::PlannedStep& step);
   absl::StatusOr<std::vector<proto::StepResult>> WaitStep();
+  // Takes a token into `outputs`; true if it is the last of its sequence.
+  bool TakeToken(const coordinator::AcceptedToken& token,
+                 const coordinator::SequenceSpec& spec, SequenceOutput* output);
 
   int64_t tp_size_ = 1;
   std::vector<cli::AssembledRank> ranks_;
@@ -62,6 +83,7 @@ class GroupHarness {
   std::unique_ptr<coordinator::Scheduler> scheduler_;
   std::vector<std::unique_ptr<worker::RankThread>> threads_;  // destroyed first
   uint64_t next_id_ = 1;
+  HarnessTotals totals_;
 };
 
 }  // namespace tessera::testing

@@ -1,6 +1,6 @@
 // One rank, driven by plans written by hand: whatever number of drafts a step may verify,
 // the tokens are those of decoding one at a time. What the scheduler makes of it is in
-// speculation_test.
+// group_speculation_test.
 #include <cstdint>
 #include <memory>
 #include <random>

@@ -1,0 +1,196 @@
+// Speculation gives the tokens of plain decoding: 200 prompts on the demo model, greedy
+// and seeded, with and without penalties, stops and lengths, in batches, over tensor and
+// data parallelism, with prefix hits and with too few blocks. What the draft layer is
+// worth is printed.
+#include <algorithm>
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cli/loaded_model.h"
+#include "cli/rank_assembly.h"
+#include "fmt/format.h"
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "model/tensors/checkpoint.h"
+#include "tests/integration/group_harness.h"
+
+namespace tessera {
+namespace {
+
+using ::tessera::coordinator::SequenceSpec;
+using ::tessera::testing::GroupHarness;
+using ::tessera::testing::HarnessOptions;
+using ::tessera::testing::HarnessTotals;
+using ::tessera::testing::SequenceOutput;
+
+constexpr size_t kNumPrompts = 200;
+constexpr uint64_t kSeed = 20;
+
+std::vector<int32_t> RecordedIds() {
+  const auto golden = model::Checkpoint::OpenFile("tests/data/demo/golden.safetensors");
+  EXPECT_TRUE(golden.ok()) << golden.status();
+  const auto tensor = (*golden)->Find("prompt300.ids");
+  const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
+  return {ids, ids + 300};
+}
+
+// Cuts of a recorded prompt, some with a common beginning; of five one greedy, one
+// seeded, one with each kind of truncation and penalty, one that stops early.
+std::vector<SequenceSpec> MakeSpecs() {
+  const std::vector<int32_t> ids = RecordedIds();
+  std::mt19937_64 random(kSeed);
+  std::vector<SequenceSpec> specs(kNumPrompts);
+  for (size_t i = 0; i < kNumPrompts; ++i) {
+    SequenceSpec& spec = specs[i];
+    const size_t length = 1 + random() % 48;
+    const size_t begin = i % 4 == 0 ? 0 : random() % (ids.size() - length);
+    spec.prompt.assign(ids.begin() + static_cast<std::ptrdiff_t>(begin),
+                       ids.begin() + static_cast<std::ptrdiff_t>(begin + length));
+    spec.max_tokens = static_cast<int64_t>(1 + random() % 20);
+    spec.sampling.seed = random();
+    spec.sampling.choice_index = static_cast<uint32_t>(random() % 3);
+    spec.sampling.temperature = i % 5 == 0 || i % 5 == 4 ? 0.0f : 0.8f;
+    if (i % 5 == 2) {
+      spec.sampling.top_p = 0.9f;
+      spec.sampling.top_k = 40;
+    }
+    if (i % 5 == 3) {
+      spec.sampling.repetition_penalty = 1.1f;
+      spec.sampling.presence_penalty = 0.4f;
+      spec.sampling.frequency_penalty = 0.3f;
+      spec.sampling.logit_bias = {{ids[7], 1.5f}};
+    }
+    if (i % 5 == 4) {
+      // Tokens that occur everywhere: most of these sequences stop early.
+      spec.sampling.stop_token_ids = {ids[3], ids[9], ids[17], ids[25], ids[40]};
+      spec.sampling.min_tokens = static_cast<int32_t>(random() % 6);
+    }
+  }
+  return specs;
+}
+
+class Speculation : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto model = cli::LoadModel("models/demo");
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = model->release();
+    auto engram = cli::ResidentEngram(*model_, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    engram_ = new cli::EngramSourceFactory(*std::move(engram));
+    specs_ = new std::vector<SequenceSpec>(MakeSpecs());
+    auto plain = Start(Options(1, 1, 0));
+    ASSERT_NE(plain, nullptr);
+    auto outputs = plain->Run(*specs_);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    expected_ = new std::vector<SequenceOutput>(*std::move(outputs));
+    EXPECT_EQ(plain->totals().drafts.num_draft_tokens, 0u);
+    Print("no drafts", plain->totals());
+  }
+
+  static void TearDownTestSuite() {
+    delete expected_;
+    delete specs_;
+    delete engram_;
+    delete model_;
+  }
+
+  static HarnessOptions Options(int tp, int dp, int64_t num_drafts) {
+    HarnessOptions options;
+    options.shape = {.tp = tp, .dp = dp};
+    options.rank.runner.num_blocks = 512;
+    options.rank.runner.num_speculative_tokens = num_drafts;
+    options.max_batched_tokens = 256;
+    options.record_logits = false;
+    options.prefix_caching = false;
+    return options;
+  }
+
+  static std::unique_ptr<GroupHarness> Start(const HarnessOptions& options) {
+    auto harness = GroupHarness::Create(*model_, options, *engram_);
+    EXPECT_TRUE(harness.ok()) << harness.status();
+    return harness.ok() ? *std::move(harness) : nullptr;
+  }
+
+  static void ExpectPlainTokens(GroupHarness* harness) {
+    ASSERT_NE(harness, nullptr);
+    const auto outputs = harness->Run(*specs_);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    ASSERT_EQ(outputs->size(), expected_->size());
+    for (size_t i = 0; i < outputs->size(); ++i) {
+      EXPECT_EQ((*outputs)[i].tokens, (*expected_)[i].tokens)
+          << "prompt " << i << " of seed " << kSeed;
+    }
+  }
+
+  // Acceptance by position and tokens per step.
+  static void Print(const std::string& what, const HarnessTotals& totals) {
+    const proto::StepCounters& drafts = totals.drafts;
+    std::string positions;
+    for (const uint32_t count : drafts.accepted_drafts) {
+      if (count > 0) {
+        positions += fmt::format(" {:.1f}%", 100.0 * count / drafts.num_drafts);
+      }
+    }
+    std::cout << fmt::format("{}: {} tokens in {} steps; of {} drafts accepted:{}\n",
+                             what, totals.num_tokens, totals.num_steps, drafts.num_drafts,
+                             positions);
+  }
+
+  static cli::LoadedModel* model_;
+  static cli::EngramSourceFactory* engram_;
+  static std::vector<SequenceSpec>* specs_;
+  static std::vector<SequenceOutput>* expected_;
+};
+
+cli::LoadedModel* Speculation::model_ = nullptr;
+cli::EngramSourceFactory* Speculation::engram_ = nullptr;
+std::vector<SequenceSpec>* Speculation::specs_ = nullptr;
+std::vector<SequenceOutput>* Speculation::expected_ = nullptr;
+
+TEST_F(Speculation, GivesTheTokensOfPlainDecodingInABatch) {
+  for (const int64_t k : {1, 3, 5}) {
+    SCOPED_TRACE(fmt::format("{} drafts", k));
+    const auto harness = Start(Options(1, 1, k));
+    ExpectPlainTokens(harness.get());
+    Print(fmt::format("{} drafts", k), harness->totals());
+    EXPECT_GT(harness->totals().drafts.accepted_drafts[static_cast<size_t>(k) - 1], 0u);
+  }
+}
+
+TEST_F(Speculation, GivesTheTokensOfPlainDecodingOnTwoTensorParallelRanks) {
+  ExpectPlainTokens(Start(Options(2, 1, 3)).get());
+}
+
+// One rank is often idle while the other drafts.
+TEST_F(Speculation, GivesTheTokensOfPlainDecodingOnTwoDataParallelRanks) {
+  ExpectPlainTokens(Start(Options(1, 2, 5)).get());
+}
+
+TEST_F(Speculation, GivesTheTokensOfPlainDecodingAfterPrefixHits) {
+  HarnessOptions options = Options(1, 1, 3);
+  options.prefix_caching = true;
+  options.max_batched_tokens = 40;  // chunks inside prompts
+  const auto harness = Start(options);
+  ExpectPlainTokens(harness.get());
+  ExpectPlainTokens(harness.get());
+}
+
+TEST_F(Speculation, GivesTheTokensOfPlainDecodingAfterPreemption) {
+  HarnessOptions options = Options(1, 1, 3);
+  options.rank.runner.max_model_len = 96;
+  options.rank.runner.block_size = 4;
+  options.rank.runner.num_blocks = 40;
+  const auto harness = Start(options);
+  ExpectPlainTokens(harness.get());
+  EXPECT_GT(harness->totals().preemptions, 0u);
+}
+
+}  // namespace
+}  // namespace tessera
