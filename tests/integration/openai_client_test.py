@@ -28,9 +28,11 @@ def user(text):
 
 
 class OpenAiClient(unittest.TestCase):
+    arguments = ()  # of the server
+
     @classmethod
     def setUpClass(cls):
-        cls.server = server.start(cls)
+        cls.server = server.start(cls, *cls.arguments)
         cls.client = openai.OpenAI(base_url=cls.server.url + "/v1", api_key="none", max_retries=0,
                                    timeout=server.PATIENCE)
 
@@ -192,6 +194,20 @@ class OpenAiClient(unittest.TestCase):
         raw = self.client.chat.completions.with_raw_response.create(
             model="demo", messages=HELLO, max_tokens=1)
         self.assertTrue(raw.headers["x-request-id"].startswith("req-"))
+
+
+class OpenAiClientOfASpeculatingServer(OpenAiClient):
+    """The same answers, drafted."""
+
+    arguments = ("--speculative-tokens=3",)
+
+    def test_long_answers_are_drafted_and_counted(self):
+        name = 'vllm:spec_decode_num_accepted_tokens_total{engine="0",model_name="demo"}'
+        before = self.server.metrics("vllm")[name]
+        answer = self.chat(messages=user("Write a function that adds two numbers."))
+        accepted = self.server.metrics("vllm")[name] - before
+        self.assertGreater(accepted, 0)
+        self.assertLess(accepted, answer.usage.completion_tokens)
 
 
 if __name__ == "__main__":
