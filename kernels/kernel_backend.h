@@ -111,10 +111,10 @@ class KernelBackend {
   virtual void Scale(Stream& stream, TensorView x, double factor) = 0;
   // As FakeQuantizeE4M3, to e2m1 (model.md 2.2, 9.2): x = e2m1(min(|x / s|, 6)) s with
   // the sign of x and one scale of kind `scale` for each last-dimension vector. A vector
-  // with a NaN or an infinity becomes NaN.
+  // with a NaN or an infinity becomes NaN. 8 bytes and a division a value.
   virtual void FakeQuantizeFp4(Stream& stream, TensorView x, Fp4Scale scale) = 0;
   // x[t] += bias[positions[t] % bias.rows]; x [T, C], bias [ratio, C] f32, positions [T]
-  // i32.
+  // i32. 12 bytes and one FLOP a value.
   virtual void AddPositionBias(Stream& stream, TensorView x, const WeightView& bias,
                                TensorView positions) = 0;
   // out = silu(min(gate, limit)) * clamp(up, -limit, limit); all [T, m]. Limit 0: none.
@@ -158,7 +158,7 @@ class KernelBackend {
 
   virtual void Route(Stream& stream, const RouterArgs& args) = 0;
   // out[t] = table[token_ids[t]]; table [V, k] i64, token_ids [T] i32, out [T, k] i32.
-  // The experts of hash layers (model.md 6.7).
+  // The experts of hash layers (model.md 6.7). 12 bytes an expert.
   virtual void LookupExperts(Stream& stream, const int64_t* table, TensorView token_ids,
                              TensorView out) = 0;
   virtual void GroupedExperts(Stream& stream, const GroupedExpertsArgs& args) = 0;

@@ -123,10 +123,16 @@ int64_t CountRows(const MlaAttentionArgs& args) {
   return rows;
 }
 
-// Heads that share a pass over rows that are keys and values both: twice as many as meet
-// a row in registers, so that each row is fetched half as often, and few enough for a
-// decode step to occupy many threads.
-constexpr int64_t kSharedKvHeads = 8;
+// Heads that share a pass over rows that are keys and values both. A row is fetched once
+// per tile of heads for the scores and once for the sums: over thousands of rows, which
+// no cache near the core holds, that is the bound, so that tiles are wide where all
+// threads have one, and else narrow. Bits do not depend on it.
+constexpr int64_t kSharedKvHeads = 16;
+constexpr int64_t kNarrowSharedKvHeads = 8;
+
+// Rows of one pass: the scores of a wide tile fit half of the scratch.
+constexpr int64_t kSharedKvRowsPerPass = 2048;
+static_assert(2 * kSharedKvHeads * kSharedKvRowsPerPass <= kScratchFloats);
 
 // The rows of a query: `window` of them, then `entries`.
 struct SharedKvRows {
@@ -190,9 +196,9 @@ void AttendToSharedKv(CpuContext& context, const SharedKvRows& rows, SharedKvTas
   task.rows = scratch.row_pointers();
   task.maxima = maxima;
   task.totals = totals;
-  for (int64_t first = 0; first < rows.count(); first += kRowsPerPass) {
-    task.count = std::min(kRowsPerPass, rows.count() - first);
-    if (*found != rows.query || rows.count() > kRowsPerPass) {
+  for (int64_t first = 0; first < rows.count(); first += kSharedKvRowsPerPass) {
+    task.count = std::min(kSharedKvRowsPerPass, rows.count() - first);
+    if (*found != rows.query || rows.count() > kSharedKvRowsPerPass) {
       rows.Find(first, task.count, scratch.row_pointers());
       *found = rows.query;
     }
@@ -283,8 +289,11 @@ void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args) {
   common.dim = args.q.dim(2);
   common.scale = static_cast<float>(args.scale);
   common.out_stride = args.out.stride(1);
-  TESSERA_CHECK_LE(kSharedKvHeads * (common.dim + kRowsPerPass + 32), kScratchFloats);
-  const int64_t tiles = (heads + kSharedKvHeads - 1) / kSharedKvHeads;
+  TESSERA_CHECK_LE(kSharedKvHeads * (common.dim + kSharedKvRowsPerPass + 32),
+                   kScratchFloats);
+  const bool wide = queries * heads >= kSharedKvHeads * context.num_threads();
+  const int64_t tile = wide ? kSharedKvHeads : kNarrowSharedKvHeads;
+  const int64_t tiles = (heads + tile - 1) / tile;
   const int64_t work = CountRows(args) * heads * 2 * common.dim;
   context.ParallelFor(queries * tiles, work, [&](int64_t begin, int64_t end, int thread) {
     SharedKvTask task = common;
@@ -292,8 +301,8 @@ void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args) {
     int64_t found = -1;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t t = item / tiles;
-      const int64_t head = item % tiles * kSharedKvHeads;
-      task.heads = std::min(kSharedKvHeads, heads - head);
+      const int64_t head = item % tiles * tile;
+      task.heads = std::min(tile, heads - head);
       task.q = args.q.row<float>(t, head);
       task.out = args.out.row<float>(t, head);
       AttendToSharedKv(context, SharedKvRows(args, t), task, args.sinks + head, thread,

@@ -52,6 +52,8 @@ class CpuContext {
   // kScratchFloats for values that pass from one parallel loop to the next.
   float* shared() const { return shared_; }
 
+  int num_threads() const { return pool_->num_threads(); }
+
   // body(begin, end, thread) over [0, count), on as many threads as `work`, an estimate
   // in fused multiply-adds, is worth. Waking a thread costs a few microseconds.
   template <typename Body>

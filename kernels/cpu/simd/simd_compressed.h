@@ -12,6 +12,17 @@ constexpr int64_t kRowsPerBlock = 16;
 // Vectors of columns in registers: with four heads 16 sums on AVX-512, like kXRows rows.
 constexpr int kColumnVectors = kXRows;
 
+// Asks for rows [begin, end) as far as there are any: they lie in pages of their own,
+// which the processor does not follow from row to row.
+void PrefetchRows(const SharedKvTask& task, int64_t begin, int64_t end) {
+  constexpr int64_t kLine = 16;  // floats
+  for (int64_t i = begin; i < Smaller(end, task.count); ++i) {
+    for (int64_t c = 0; c < task.dim; c += kLine) {
+      __builtin_prefetch(task.rows[i] + c, 0, 2);
+    }
+  }
+}
+
 // scores[head][i] of kX rows from `i` on, for all heads: a row is read once.
 template <int kX>
 void SharedKvScores(const SharedKvTask& task, const float* q, int64_t q_stride, int64_t i,
@@ -113,6 +124,7 @@ void SharedKvAttention(const SharedKvTask& task) {
   }
   int64_t i = 0;
   for (; i + kXRows <= task.count; i += kXRows) {
+    PrefetchRows(task, i + kXRows, i + 2 * kXRows);
     SharedKvScores<kXRows>(task, q, dim, i, scores, padded);
   }
   for (; i < task.count; ++i) {
