@@ -95,7 +95,6 @@ CompressedAttention::CompressedAttention(const model::ModelConfig& config,
       ratio_(config_.ratios[static_cast<size_t>(options.layer)]),
       selects_(SourceOf(config_.index_sources, options.layer) >= 0),
       num_heads_(config_.num_heads / options.tp_size),
-      local_groups_(std::max<int64_t>(1, config_.num_output_groups / options.tp_size)),
       inv_freq_(model::RopeInverseFrequencies(
           ratio_ > 0 ? config.compressed_rope : config.rope, config_.rope_dim)),
       inverse_freq_(Negated(inv_freq_)),
@@ -114,10 +113,8 @@ CompressedAttention::CompressedAttention(const model::ModelConfig& config,
 
 size_t CompressedAttention::scratch_bytes(int64_t max_tokens) const {
   const int64_t dim = config_.head_dim;
-  const int64_t group_width = config_.num_heads / config_.num_output_groups * dim;
-  const bool gathers = options_.tp_size > config_.num_output_groups;
   const int64_t out =
-      weights_.o_a.rows + (gathers ? config_.num_heads * dim + group_width : 0);
+      weights_.o_a.rows + (groups_span_ranks() ? 2 * config_.num_heads * dim : 0);
   const int64_t entries =
       dim + (compressor_.has_value() ? compressor_->scratch_per_token() : 0);
   const int64_t index = indexer_.has_value() ? indexer_->scratch_per_token() : 0;
@@ -236,52 +233,68 @@ void CompressedAttention::Attend(const StepContext& context,
   context.backend->SharedKvAttention(*context.stream, args);
 }
 
-absl::StatusOr<TensorView> CompressedAttention::GatherGroup(const StepContext& context,
+absl::StatusOr<TensorView> CompressedAttention::GatherHeads(const StepContext& context,
                                                             TensorView o) {
   const int64_t tokens = context.num_tokens;
   const int64_t width = num_heads_ * config_.head_dim;
-  const int64_t span = options_.tp_size / config_.num_output_groups;  // ranks of a group
-  const TensorView group =
-      context.scratch->Take(context.dtype(), {tokens, 1, span * width});
+  const TensorView heads =
+      context.scratch->Take(context.dtype(), {tokens, options_.tp_size * width});
   ScratchArena::Scope scope(context.scratch);
-  const TensorView all =
+  const TensorView by_rank =
       context.scratch->Take(context.dtype(), {options_.tp_size, tokens, width});
-  const auto row_bytes = static_cast<int64_t>(
-      model::DTypeBytes(context.dtype(), static_cast<size_t>(width)));
-  const int64_t bytes = tokens * row_bytes;
+  const auto bytes = static_cast<int64_t>(
+      model::DTypeBytes(context.dtype(), static_cast<size_t>(tokens * width)));
   std::fill(gather_counts_.begin(), gather_counts_.end(), bytes);
   TESSERA_RETURN_IF_ERROR(TimedCollective(context, bytes * options_.tp_size, [&] {
     return context.tp->AllGather(
         {static_cast<const std::byte*>(o.data), static_cast<size_t>(bytes)},
         gather_counts_,
-        {static_cast<std::byte*>(all.data),
+        {static_cast<std::byte*>(by_rank.data),
          static_cast<size_t>(bytes * options_.tp_size)});
   }));
-  const int64_t first = options_.tp_rank / span * span;
-  for (int64_t i = 0; i < span; ++i) {
-    const TensorView heads = all.Rows(first + i, 1).Reshape({tokens, 1, width});
-    context.backend->Copy(*context.stream, heads, group.Slice(2, i * width, width));
+  for (int64_t rank = 0; rank < options_.tp_size; ++rank) {
+    context.backend->Copy(*context.stream, by_rank.Rows(rank, 1).Reshape({tokens, width}),
+                          heads.Slice(1, rank * width, width));
   }
-  return group;
+  return heads;
+}
+
+absl::Status CompressedAttention::ProjectGroups(const StepContext& context, TensorView o,
+                                                TensorView low) {
+  auto& ops = *context.backend;
+  const int64_t tokens = context.num_tokens;
+  const int64_t groups = config_.num_output_groups;
+  const int64_t width = config_.num_heads / groups * config_.head_dim;
+  if (!groups_span_ranks()) {
+    const int64_t own = groups / options_.tp_size;
+    ops.HeadLinear(*context.stream, o.Reshape({tokens, own, width}), weights_.o_a,
+                   config_.output_rank, 0, low.SplitLast(config_.output_rank));
+    return absl::OkStatus();
+  }
+  TESSERA_ASSIGN_OR_RETURN(const TensorView heads, GatherHeads(context, o));
+  // This rank's rows are a stretch of all groups' rows; each part meets its group.
+  const int64_t total = groups * config_.output_rank;
+  const int64_t begin = total * options_.tp_rank / options_.tp_size;
+  const int64_t end = begin + weights_.o_a.rows;
+  for (int64_t row = begin; row < end;) {
+    const int64_t group = row / config_.output_rank;
+    const int64_t count = std::min(end, (group + 1) * config_.output_rank) - row;
+    ops.HeadLinear(*context.stream, heads.Slice(1, group * width, width).SplitLast(width),
+                   weights_.o_a.RowSlice(row - begin, count), count, 0,
+                   low.Slice(1, row - begin, count).SplitLast(count));
+    row += count;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CompressedAttention::ProjectOut(const StepContext& context, TensorView o,
                                              TensorView out) {
-  const int64_t tokens = context.num_tokens;
   ScratchArena::Scope scope(context.scratch);
-  TensorView groups = o;
-  if (options_.tp_size > config_.num_output_groups) {
-    TESSERA_ASSIGN_OR_RETURN(groups, GatherGroup(context, o));
-  } else {
-    groups =
-        o.Reshape({tokens, local_groups_, num_heads_ / local_groups_ * config_.head_dim});
-  }
-  const int64_t rows = weights_.o_a.rows / local_groups_;
   const TensorView low =
-      context.scratch->Take(context.dtype(), {tokens, local_groups_, rows});
-  context.backend->HeadLinear(*context.stream, groups, weights_.o_a, rows, 0, low);
-  context.backend->Linear(*context.stream, low.Reshape({tokens, weights_.o_a.rows}),
-                          weights_.o_b.weight, weights_.o_b.split, out);
+      context.scratch->Take(context.dtype(), {context.num_tokens, weights_.o_a.rows});
+  TESSERA_RETURN_IF_ERROR(ProjectGroups(context, o, low));
+  context.backend->Linear(*context.stream, low, weights_.o_b.weight, weights_.o_b.split,
+                          out);
   return ReduceOverTp(context, out);
 }
 

@@ -5,8 +5,9 @@
 // projection by groups of heads. A layer may read the entries, and the selection of
 // entries, of a layer before it.
 //
-// Tensor parallelism: q_b and the sinks by heads, o_a by groups, o_b by columns (the one
-// reduction). Where a group's heads span ranks, they are gathered and o_a is cut by rows.
+// Tensor parallelism: q_b and the sinks by heads, o_a by rows, o_b by columns (the one
+// reduction). Where the ranks hold whole groups, a rank's rows of o_a are those of its
+// heads; where a group's heads span ranks, all heads are gathered before it.
 // Rows, entries and the indexer are computed alike on every rank.
 //
 // Per token beyond the projections: 4 H_local D_h (window + entries seen) FLOPs; reads
@@ -37,7 +38,7 @@ class CompressedAttention final : public Attention {
   struct Options {
     int64_t layer = 0;  // draft layers are num_layers and up
     int tp_rank = 0;
-    int tp_size = 1;  // divides the heads; divides the groups or is a multiple of them
+    int tp_size = 1;  // divides the heads
   };
 
   // `caches` are those of all layers. Weights, cache views and `selection` (null for a
@@ -68,18 +69,23 @@ class CompressedAttention final : public Attention {
               kernels::TensorView q, kernels::TensorView o) const;
   absl::Status ProjectOut(const StepContext& context, kernels::TensorView o,
                           kernels::TensorView out);
-  // The heads of this rank's group, [T, 1, H / G D_h], from the ranks that hold them.
-  absl::StatusOr<kernels::TensorView> GatherGroup(const StepContext& context,
+  // low (out) [T, rows of o_a] = this rank's rows of the projection by groups.
+  absl::Status ProjectGroups(const StepContext& context, kernels::TensorView o,
+                             kernels::TensorView low);
+  // The heads of all ranks, [T, H D_h].
+  absl::StatusOr<kernels::TensorView> GatherHeads(const StepContext& context,
                                                   kernels::TensorView o);
+  bool groups_span_ranks() const {
+    return config_.num_output_groups % options_.tp_size != 0;
+  }
 
   const model::CompressedAttentionConfig config_;
   const Options options_;
   const double norm_eps_;
   const double softmax_scale_;
-  const int64_t ratio_;         // 0: the window alone
-  const bool selects_;          // sees the entries that are selected, not all
-  const int64_t num_heads_;     // H_local
-  const int64_t local_groups_;  // that this rank projects, its heads' or a part of one
+  const int64_t ratio_;      // 0: the window alone
+  const bool selects_;       // sees the entries that are selected, not all
+  const int64_t num_heads_;  // H_local
   const std::vector<float> inv_freq_;
   const std::vector<float> inverse_freq_;  // rotates back
   const CompressedAttentionWeights weights_;
