@@ -58,6 +58,8 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   scheduler.max_model_len = rank.runner.max_model_len;
   scheduler.block_size = rank.runner.block_size;
   scheduler.num_blocks = rank.runner.num_blocks;
+  scheduler.num_tail_blocks = rank.runner.num_tail_blocks;
+  scheduler.tail_tokens = model.config.tail_tokens();
   scheduler.num_speculative_tokens = rank.runner.num_speculative_tokens;
   scheduler.max_waiting = options.max_waiting;
   scheduler.enable_prefix_caching = options.enable_prefix_caching;

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cli/cache_sizes.h"
 #include "cli/rank_assembly.h"
 #include "cli/speculative_options.h"
 
@@ -32,6 +33,42 @@ void AddOtherServersOptions(OptionTable* table) {
   table->Refuse("pipeline-parallel-size", "layers are not split over ranks");
   table->Refuse("enable-lora", "adapters are not served");
   table->Refuse("quantization", "the checkpoint's formats are served as they are");
+}
+
+void AddCacheOptions(OptionTable* table, ModelOptions* options) {
+  table
+      ->Add("block-size", &options->block_size,
+            "tokens of one KV block; default: the model's, 16 or 128")
+      .Range(1, 1024);
+  table
+      ->Add("num-kv-blocks", &options->num_kv_blocks,
+            "KV blocks per rank; default: from --kv-cache-memory-bytes")
+      .AtLeast(1);
+  table
+      ->Add("num-tail-blocks", &options->num_tail_blocks,
+            "blocks per rank of rows that only the next tokens see, of models that have "
+            "them; default: from --kv-cache-memory-bytes")
+      .AtLeast(0);
+  table
+      ->Add("kv-cache-memory-bytes", &options->kv_cache_memory_bytes,
+            "memory of the KV and tail blocks of one rank")
+      .AtLeast(1);
+}
+
+CacheDemand DemandOf(const ModelOptions& options, const model::ModelConfig& config,
+                     const RankOptions& rank) {
+  const worker::RunnerOptions& runner = rank.runner;
+  return {.memory_bytes = options.kv_cache_memory_bytes,
+          .block_bytes = static_cast<int64_t>(
+              worker::KvPool::BlockBytes(config, rank.dtype, runner.block_size)),
+          .tail_block_bytes = static_cast<int64_t>(
+              worker::KvPool::TailBlockBytes(config, rank.dtype, runner.block_size)),
+          .block_size = runner.block_size,
+          .tail_tokens = config.tail_tokens(),
+          .max_model_len = runner.max_model_len,
+          .max_slots = runner.max_slots,
+          .num_blocks = options.num_kv_blocks,
+          .num_tail_blocks = options.num_tail_blocks};
 }
 
 }  // namespace
@@ -84,15 +121,7 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
       ->Add("max-num-batched-tokens", &options->max_num_batched_tokens,
             "tokens of one step, per data-parallel rank")
       .Range(1, 1 << 20);
-  table->Add("block-size", &options->block_size, "tokens of one KV block").Range(1, 1024);
-  table
-      ->Add("num-kv-blocks", &options->num_kv_blocks,
-            "KV blocks per rank; default: from --kv-cache-memory-bytes")
-      .AtLeast(1);
-  table
-      ->Add("kv-cache-memory-bytes", &options->kv_cache_memory_bytes,
-            "memory of the KV blocks of one rank")
-      .AtLeast(1);
+  AddCacheOptions(table, options);
   AddSpeculativeOptions(table, &options->speculative);
   table->Heading("Deadlines");
   table->Add("collective-timeout", &options->collective_timeout,
@@ -150,24 +179,18 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   }
   runner.max_tokens = options.max_num_batched_tokens;
   runner.max_slots = options.max_num_seqs;
-  runner.block_size = options.block_size;
   runner.engram_timeout = options.engram_timeout;
   TESSERA_ASSIGN_OR_RETURN(runner.num_speculative_tokens,
                            SpeculativeTokensOf(options.speculative, config));
-  const int64_t blocks_of_sequence =
-      (runner.max_model_len + runner.block_size - 1) / runner.block_size;
-  const auto block_bytes = static_cast<int64_t>(
-      worker::KvPool::BlockBytes(config, rank.dtype, options.block_size));
-  // Never more than all slots could fill.
-  runner.num_blocks =
-      options.num_kv_blocks.value_or(std::min(options.kv_cache_memory_bytes / block_bytes,
-                                              blocks_of_sequence * options.max_num_seqs));
-  if (runner.num_blocks < blocks_of_sequence) {
-    return InvalidArgumentF(
-        "{} KV blocks of {} bytes; one sequence of {} tokens needs {}: raise "
-        "--kv-cache-memory-bytes or lower --max-model-len",
-        runner.num_blocks, block_bytes, runner.max_model_len, blocks_of_sequence);
+  runner.block_size = options.block_size.value_or(config.default_block_size());
+  if (runner.block_size % config.block_multiple() != 0) {
+    return InvalidArgumentF("--block-size {}, this model needs a multiple of {}",
+                            runner.block_size, config.block_multiple());
   }
+  TESSERA_ASSIGN_OR_RETURN(const CacheSizes sizes,
+                           SizeCaches(DemandOf(options, config, rank)));
+  runner.num_blocks = sizes.num_blocks;
+  runner.num_tail_blocks = sizes.num_tail_blocks;
   return rank;
 }
 

@@ -32,9 +32,10 @@ struct ModelOptions {
   std::optional<int64_t> max_model_len;
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
-  int64_t block_size = 16;
+  std::optional<int64_t> block_size;  // absent: the model's
   std::optional<int64_t> num_kv_blocks;
-  int64_t kv_cache_memory_bytes = int64_t{256} << 20;  // per rank
+  std::optional<int64_t> num_tail_blocks;
+  int64_t kv_cache_memory_bytes = int64_t{256} << 20;  // per rank; see cache_sizes.h
   SpeculativeOptions speculative;
   absl::Duration collective_timeout = absl::Seconds(30);
   absl::Duration engram_timeout = absl::Seconds(10);

@@ -182,7 +182,7 @@ absl::Status Trace(const TraceOptions& options, const GroupShape& shape) {
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
                            LoadModel(options.model.model));
   TESSERA_ASSIGN_OR_RETURN(
-      const RankOptions rank_options,
+      RankOptions rank_options,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
   TESSERA_ASSIGN_OR_RETURN(const worker::TraceSelection selection,
                            ReadSelection(options.dump));
@@ -197,6 +197,11 @@ absl::Status Trace(const TraceOptions& options, const GroupShape& shape) {
   if (length > rank_options.runner.max_model_len) {
     return InvalidArgumentF("{} tokens with their continuation, at most {}", length,
                             rank_options.runner.max_model_len);
+  }
+  if (model->config.tail_tokens() > 0) {
+    // A trace keeps every tail block of its sequence.
+    worker::RunnerOptions& runner = rank_options.runner;
+    runner.num_tail_blocks = (length + runner.block_size - 1) / runner.block_size;
   }
   worker::TraceRecorder recorder(selection);
   std::vector<int32_t> generated;

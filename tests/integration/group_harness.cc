@@ -119,6 +119,8 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
            .max_model_len = rank_options.runner.max_model_len,
            .block_size = rank_options.runner.block_size,
            .num_blocks = rank_options.runner.num_blocks,
+           .num_tail_blocks = rank_options.runner.num_tail_blocks,
+           .tail_tokens = model.config.tail_tokens(),
            .enable_prefix_caching = options.prefix_caching,
            .num_speculative_tokens = rank_options.runner.num_speculative_tokens,
            .cache_key_prefix = "test"}));

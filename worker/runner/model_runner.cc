@@ -38,6 +38,7 @@ SlotLimits MakeSlotLimits(const model::ModelConfig& config, const RunnerOptions&
           .max_model_len = options.max_model_len,
           .num_blocks = options.num_blocks,
           .num_tail_blocks = options.num_tail_blocks,
+          .tail_tokens = config.tail_tokens(),
           .block_size = options.block_size,
           .num_token_ids = parts.hash == nullptr
                                ? config.vocab_size
