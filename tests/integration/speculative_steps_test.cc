@@ -1,9 +1,13 @@
 // One rank, driven by plans written by hand: whatever number of drafts a step may verify,
 // the tokens are those of decoding one at a time. What the scheduler makes of it is in
 // group_speculation_test.
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <random>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/loaded_model.h"
@@ -11,7 +15,10 @@
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
+#include "kernels/tensor_view.h"
+#include "model/tensors/checkpoint.h"
 #include "proto/step_plan.h"
+#include "worker/layers/step_context.h"
 
 namespace tessera {
 namespace {
@@ -31,7 +38,11 @@ class Rank {
     const auto engram = cli::ResidentEngram(*model_, Clock::Real());
     EXPECT_TRUE(engram.ok()) << engram.status();
     cli::RankOptions options;
+    options.runner.block_size = model_->config.default_block_size();
     options.runner.num_blocks = kSequences * kBlocks;
+    if (keeps_tail()) {
+      options.runner.num_tail_blocks = options.runner.num_blocks;
+    }
     options.runner.max_slots = kSequences;
     options.runner.num_speculative_tokens = num_speculative_tokens;
     auto ranks = cli::AssembleLocalGroup(*model_, {}, options, *engram, Clock::Real());
@@ -39,7 +50,14 @@ class Rank {
     ranks_ = *std::move(ranks);
   }
 
+  void Trace(worker::TraceSink* sink) { ranks_.front().runner->SetTrace(sink, false); }
+
+  bool keeps_tail() const { return model_->config.tail_tokens() > 0; }
+
   absl::StatusOr<proto::StepResult> Execute(proto::StepPlan plan) {
+    for (proto::SlotAdmission& admission : plan.admissions) {
+      admission.tail_blocks = keeps_tail() ? admission.blocks : std::vector<uint32_t>();
+    }
     plan.epoch = 1;
     plan.step = ++step_;
     plan.placement_version = 1;
@@ -160,9 +178,122 @@ TEST_P(SpeculativeSteps, RefusesDraftsThatItWasNotMadeFor) {
   EXPECT_EQ(rank.Execute(plan).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+// The tokens of the last step.
+class TokenSink final : public worker::TraceSink {
+ public:
+  void Record(std::string_view what, int64_t, kernels::TensorView rows) override {
+    if (what == "token_ids") {
+      tokens_.assign(rows.as<int32_t>(), rows.as<int32_t>() + rows.dim(0));
+    }
+  }
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+
+ private:
+  std::vector<int32_t> tokens_;
+};
+
+// Recordings of what a drafter makes of a prompt, by their reference.
+class Recordings {
+ public:
+  explicit Recordings(const std::string& folder) {
+    auto file = model::Checkpoint::OpenFile(folder + "/golden.safetensors");
+    EXPECT_TRUE(file.ok()) << file.status();
+    file_ = *std::move(file);
+  }
+
+  std::vector<int32_t> Ids(const std::string& name) const {
+    const auto tensor = file_->Find(name);
+    EXPECT_TRUE(tensor.ok()) << tensor.status();
+    const auto* values = reinterpret_cast<const int32_t*>(tensor->data.data());
+    return {values, values + tensor->data.size() / sizeof(int32_t)};
+  }
+
+  int32_t ArgMax(const std::string& name) const {
+    const auto tensor = file_->Find(name);
+    EXPECT_TRUE(tensor.ok()) << tensor.status();
+    const auto* values = reinterpret_cast<const float*>(tensor->data.data());
+    const size_t count = tensor->data.size() / sizeof(float);
+    return static_cast<int32_t>(std::max_element(values, values + count) - values);
+  }
+
+  // The sampled token and the drafts after it.
+  std::vector<int32_t> SampledAndDrafts(const std::string& prompt) const {
+    std::vector<int32_t> tokens = {ArgMax(prompt + "last_logits")};
+    if (file_->Find(prompt + "dspark.tokens").ok()) {
+      for (const int32_t token : Ids(prompt + "dspark.tokens")) {
+        tokens.push_back(token);
+      }
+    } else {
+      tokens.push_back(ArgMax(prompt + "mtp.last_logits"));
+      tokens.push_back(ArgMax(prompt + "mtp.second_logits"));
+    }
+    return tokens;
+  }
+
+ private:
+  std::unique_ptr<model::Checkpoint> file_;
+};
+
+// Weights are random, so that hardly a draft is accepted: what is drafted is compared.
+class RecordedDrafts : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(RecordedDrafts, AreWhatAStepVerifies) {
+  const std::string folder = std::string("tests/data/") + GetParam();
+  const Recordings recordings(folder);
+  for (const int size : {1, 5, 127, 128, 130}) {
+    const std::string prompt = "prompt" + std::to_string(size) + ".";
+    const std::vector<int32_t> expected = recordings.SampledAndDrafts(prompt);
+    const auto num_drafts = static_cast<uint32_t>(expected.size() - 1);
+    Rank rank(folder.c_str(), num_drafts);
+    TokenSink sink;
+    rank.Trace(&sink);
+    proto::StepPlan plan;
+    proto::SlotAdmission admission;
+    admission.prompt_length = static_cast<uint32_t>(size);
+    admission.sampling.temperature = 0;
+    admission.blocks.resize(16);
+    std::iota(admission.blocks.begin(), admission.blocks.end(), 0);
+    plan.admissions.push_back(admission);
+    plan.work.push_back({.slot = 0,
+                         .from_sample = false,
+                         .sample = true,
+                         .tokens = recordings.Ids(prompt + "ids")});
+    ASSERT_TRUE(rank.Execute(plan).ok());
+    proto::StepPlan next;
+    next.work.push_back({.slot = 0,
+                         .from_sample = true,
+                         .sample = true,
+                         .tokens = {},
+                         .num_drafts = num_drafts});
+    ASSERT_TRUE(rank.Execute(next).ok());
+    EXPECT_EQ(sink.tokens(), expected) << prompt;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RecordedDrafts,
+                         ::testing::Values("v3", "v32", "v4", "v4_0731", "v41"),
+                         [](const auto& test) { return std::string(test.param); });
+
 INSTANTIATE_TEST_SUITE_P(Models, SpeculativeSteps,
                          ::testing::Values("models/demo", "tests/data/v3",
-                                           "tests/data/v32"));
+                                           "tests/data/v32", "tests/data/v4",
+                                           "tests/data/v4_0731", "tests/data/v41"));
+
+TEST(SpeculativeStepsOfBlocks, RefuseMoreDraftsThanABlockHas) {
+  auto model = cli::LoadModel("tests/data/v4_0731");
+  ASSERT_TRUE(model.ok()) << model.status();
+  cli::RankOptions options;
+  options.runner.block_size = 128;
+  options.runner.num_blocks = 1;
+  options.runner.num_tail_blocks = 1;
+  options.runner.num_speculative_tokens = 6;
+  EXPECT_EQ(
+      cli::AssembleLocalGroup(**model, {}, options,
+                              *cli::ResidentEngram(**model, Clock::Real()), Clock::Real())
+          .status()
+          .code(),
+      absl::StatusCode::kInvalidArgument);
+}
 
 }  // namespace
 }  // namespace tessera

@@ -8,6 +8,7 @@
 #include "common/status.h"
 #include "model/config/model_config.h"
 #include "proto/step_plan.h"
+#include "worker/runner/dspark_drafter.h"
 #include "worker/runner/mtp_drafter.h"
 
 namespace tessera::worker {
@@ -28,7 +29,7 @@ absl::StatusOr<std::unique_ptr<Drafter>> CreateDrafter(const model::ModelConfig&
     case model::DraftKind::kMtpStreamsSplit:
       return MtpDrafter::Create(config, options, parts);
     case model::DraftKind::kDspark:
-      break;
+      return DsparkDrafter::Create(config, options, parts);
   }
   return absl::UnimplementedError("no drafter for this draft kind");
 }

@@ -5,7 +5,7 @@
 // drafts it wants, and a drafter may have fewer.
 //
 // A step: Propose -> forward pass over known tokens and drafts -> SampleRuns -> Observe.
-// The implementations: mtp_drafter.h.
+// The implementations: mtp_drafter.h, dspark_drafter.h.
 #ifndef TESSERA_WORKER_RUNNER_DRAFTER_H_
 #define TESSERA_WORKER_RUNNER_DRAFTER_H_
 

@@ -343,6 +343,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   }
   inputs_.Upload(*stream_, parts_.backend);
   const StepContext context = MakeContext();
+  context.Trace("token_ids", -1, context.token_ids);
   TraceRows(context);
   absl::Status status =
       decoder_->Forward(context, engram_.get(), StreamsView(context.num_tokens));

@@ -31,7 +31,10 @@ constexpr int64_t kDepth = 0;  // the draft layer that is fed back
 
 MtpDrafter::MtpDrafter(const model::ModelConfig& config, const DrafterOptions& options,
                        const DrafterParts& parts)
-    : config_(config), options_(options), parts_(parts) {}
+    : config_(config),
+      options_(options),
+      parts_(parts),
+      requests_(parts.slots, options.inputs.max_sequences) {}
 
 absl::StatusOr<std::unique_ptr<MtpDrafter>> MtpDrafter::Create(
     const model::ModelConfig& config, const DrafterOptions& options,
@@ -45,7 +48,6 @@ absl::Status MtpDrafter::Allocate() {
   const int64_t max_tokens = options_.inputs.max_tokens;
   const int64_t max_slots = options_.inputs.max_sequences;
   TESSERA_ASSIGN_OR_RETURN(inputs_, StepInputs::Create(options_.inputs, parts_.backend));
-  requests_.reserve(static_cast<size_t>(max_slots));
   sampled_slots_.reserve(static_cast<size_t>(max_slots));
   next_ids_.reserve(static_cast<size_t>(max_tokens));
   rows_.reserve(static_cast<size_t>(max_tokens));
@@ -88,30 +90,13 @@ StepContext MtpDrafter::DraftContext(const StepContext& context) const {
 
 // ---- before a step ----
 
-void MtpDrafter::TakeRequests(const proto::StepPlan& plan) {
-  requests_.clear();
-  for (const proto::SlotWork& work : plan.work) {
-    SequenceSlot& slot = parts_.slots->slot(work.slot);
-    slot.drafts.clear();
-    if (work.num_drafts > 0) {
-      requests_.push_back({.slot = work.slot,
-                           .num_drafts = work.num_drafts,
-                           .length = static_cast<int64_t>(slot.tokens.size())});
-      slot.tokens.push_back(*slot.sampled);
-    }
-  }
-  std::sort(requests_.begin(), requests_.end(), [](const Request& a, const Request& b) {
-    return a.num_drafts != b.num_drafts ? a.num_drafts > b.num_drafts : a.slot < b.slot;
-  });
-}
-
 absl::Status MtpDrafter::FeedBack(const StepContext& context, int64_t depth,
                                   int64_t count) {
   inputs_.Begin();
-  for (const Request& request : std::span(requests_).first(static_cast<size_t>(count))) {
-    const SequenceSlot& slot = parts_.slots->slot(request.slot);
+  for (int64_t i = 0; i < count; ++i) {
+    const SequenceSlot& slot = requests_.slot(i);
     // The streams at hand are those of position length - 1 + depth - 1.
-    inputs_.AddRun(std::span(slot.tokens).last(1), request.length - 1 + depth,
+    inputs_.AddRun(std::span(slot.tokens).last(1), requests_[i].length - 1 + depth,
                    {.blocks = slot.blocks, .tail = slot.tail});
   }
   inputs_.Upload(*context.stream, parts_.backend);
@@ -128,7 +113,7 @@ absl::Status MtpDrafter::DrawDrafts(const StepContext& context, int64_t count) {
         parts_.decoder->DraftHead(context, kDepth, streams, logits);
       }));
   for (int64_t i = 0; i < count; ++i) {
-    SequenceSlot& slot = parts_.slots->slot(requests_[static_cast<size_t>(i)].slot);
+    SequenceSlot& slot = requests_.slot(i);
     TESSERA_ASSIGN_OR_RETURN(
         const int32_t token,
         parts_.logits->Choose(
@@ -139,27 +124,14 @@ absl::Status MtpDrafter::DrawDrafts(const StepContext& context, int64_t count) {
   return absl::OkStatus();
 }
 
-void MtpDrafter::FinishRequests() {
-  for (const Request& request : requests_) {
-    SequenceSlot& slot = parts_.slots->slot(request.slot);
-    const auto drafts = std::span<const int32_t>(slot.tokens)
-                            .subspan(static_cast<size_t>(request.length) + 1);
-    const auto end = std::find_if_not(drafts.begin(), drafts.end(), [&](int32_t token) {
-      return parts_.slots->is_input(token);
-    });
-    slot.drafts.assign(drafts.begin(), end);
-    slot.tokens.resize(static_cast<size_t>(request.length));
-  }
-}
-
 absl::Status MtpDrafter::Propose(const StepContext& context,
                                  const proto::StepPlan& plan) {
-  TakeRequests(plan);
-  auto active = static_cast<int64_t>(requests_.size());
+  requests_.Take(plan);
+  int64_t active = requests_.size();
   if (active > 0) {
     rows_.clear();
-    for (const Request& request : requests_) {
-      rows_.push_back(static_cast<int32_t>(request.slot));
+    for (int64_t i = 0; i < active; ++i) {
+      rows_.push_back(static_cast<int32_t>(requests_[i].slot));
     }
     const TensorView kept(
         slot_streams_.data(), context.dtype(),
@@ -170,13 +142,13 @@ absl::Status MtpDrafter::Propose(const StepContext& context,
   TESSERA_RETURN_IF_ERROR(DrawDrafts(context, active));
   // One round for every draft that any rank may want: the experts are shared.
   for (int64_t depth = 1; depth < options_.num_drafts; ++depth) {
-    while (active > 0 && requests_[static_cast<size_t>(active - 1)].num_drafts <= depth) {
+    while (active > 0 && requests_[active - 1].num_drafts <= depth) {
       --active;
     }
     TESSERA_RETURN_IF_ERROR(FeedBack(context, depth, active));
     TESSERA_RETURN_IF_ERROR(DrawDrafts(context, active));
   }
-  FinishRequests();
+  requests_.Finish();
   return absl::OkStatus();
 }
 

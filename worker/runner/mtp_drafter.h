@@ -25,6 +25,7 @@
 #include "model/config/model_config.h"
 #include "proto/step_plan.h"
 #include "worker/layers/step_context.h"
+#include "worker/runner/draft_requests.h"
 #include "worker/runner/drafter.h"
 #include "worker/runner/sequence_slots.h"
 #include "worker/runner/step_inputs.h"
@@ -45,26 +46,14 @@ class MtpDrafter final : public Drafter {
                        kernels::TensorView streams) override;
 
  private:
-  // A slot that drafts in this step.
-  struct Request {
-    uint32_t slot = 0;
-    int64_t num_drafts = 0;
-    int64_t length = 0;  // of its committed tokens
-  };
-
   MtpDrafter(const model::ModelConfig& config, const DrafterOptions& options,
              const DrafterParts& parts);
   absl::Status Allocate();
 
-  // Fills requests_, those with most drafts first, so that a shrinking prefix goes on.
-  void TakeRequests(const proto::StepPlan& plan);
   // Runs the layer once more, for the first `count` requests and their newest token.
   absl::Status FeedBack(const StepContext& context, int64_t depth, int64_t count);
   // Appends a draft to the tokens of the first `count` requests.
   absl::Status DrawDrafts(const StepContext& context, int64_t count);
-  // Moves the drafts from behind the tokens to where the step looks for them.
-  void FinishRequests();
-
   // Adds the committed positions of `run`, the first of whose rows is `row`.
   void AddCommitted(const StepRun& run, int64_t row);
   // Keeps the streams of each sampled slot's last position.
@@ -81,7 +70,7 @@ class MtpDrafter final : public Drafter {
   const DrafterOptions options_;
   const DrafterParts parts_;
   StepInputs inputs_;
-  std::vector<Request> requests_;       // reserved to the slots
+  DraftRequests requests_;
   std::vector<int32_t> next_ids_;       // of one run; reserved to max_tokens
   std::vector<int32_t> rows_;           // of the step that are committed
   std::vector<int32_t> sampled_slots_;  // whose streams are kept

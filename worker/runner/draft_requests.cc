@@ -1,0 +1,45 @@
+#include "worker/runner/draft_requests.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "proto/step_plan.h"
+#include "worker/runner/sequence_slots.h"
+
+namespace tessera::worker {
+
+void DraftRequests::Take(const proto::StepPlan& plan) {
+  requests_.clear();
+  for (const proto::SlotWork& work : plan.work) {
+    SequenceSlot& slot = slots_->slot(work.slot);
+    slot.drafts.clear();
+    if (work.num_drafts > 0) {
+      requests_.push_back({.slot = work.slot,
+                           .num_drafts = work.num_drafts,
+                           .length = static_cast<int64_t>(slot.tokens.size())});
+      slot.tokens.push_back(*slot.sampled);
+    }
+  }
+  std::sort(requests_.begin(), requests_.end(),
+            [](const DraftRequest& a, const DraftRequest& b) {
+              return a.num_drafts != b.num_drafts ? a.num_drafts > b.num_drafts
+                                                  : a.slot < b.slot;
+            });
+}
+
+void DraftRequests::Finish() {
+  for (const DraftRequest& request : requests_) {
+    SequenceSlot& slot = slots_->slot(request.slot);
+    const auto drafts = std::span<const int32_t>(slot.tokens)
+                            .subspan(static_cast<size_t>(request.length) + 1);
+    const auto end = std::find_if_not(drafts.begin(), drafts.end(), [&](int32_t token) {
+      return slots_->is_input(token);
+    });
+    slot.drafts.assign(drafts.begin(), end);
+    slot.tokens.resize(static_cast<size_t>(request.length));
+  }
+}
+
+}  // namespace tessera::worker

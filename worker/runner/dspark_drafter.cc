@@ -1,0 +1,95 @@
+#include "worker/runner/dspark_drafter.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "model/config/model_config.h"
+#include "proto/step_plan.h"
+#include "worker/layers/decoder.h"
+#include "worker/runner/sequence_slots.h"
+
+namespace tessera::worker {
+
+DsparkDrafter::DsparkDrafter(const DrafterOptions& options, const DrafterParts& parts,
+                             std::unique_ptr<DsparkBlocks> blocks)
+    : parts_(parts),
+      max_slots_(options.inputs.max_sequences),
+      blocks_(std::move(blocks)),
+      requests_(parts.slots, options.inputs.max_sequences) {
+  previous_.reserve(static_cast<size_t>(blocks_->capacity()));
+}
+
+absl::StatusOr<std::unique_ptr<DsparkDrafter>> DsparkDrafter::Create(
+    const model::ModelConfig& config, const DrafterOptions& options,
+    const DrafterParts& parts) {
+  DsparkDraft* const draft = parts.decoder->dspark();
+  if (options.num_drafts > draft->block_size()) {
+    return InvalidArgumentF("{} drafts a step, the model's blocks have {}",
+                            options.num_drafts, draft->block_size());
+  }
+  TESSERA_ASSIGN_OR_RETURN(
+      std::unique_ptr<DsparkBlocks> blocks,
+      DsparkBlocks::Create(options.inputs, {.backend = parts.backend,
+                                            .draft = draft,
+                                            .logits = parts.logits,
+                                            .hidden_size = config.hidden_size}));
+  return std::unique_ptr<DsparkDrafter>(
+      new DsparkDrafter(options, parts, std::move(blocks)));
+}
+
+absl::Status DsparkDrafter::DraftBlocks(const StepContext& context, int64_t begin,
+                                        int64_t end) {
+  blocks_->Begin();
+  previous_.clear();
+  for (int64_t i = begin; i < end; ++i) {
+    const DraftRequest& request = requests_[i];
+    const SequenceSlot& slot = requests_.slot(i);
+    blocks_->Add(*slot.sampled, request.length, request.num_drafts + 1,
+                 {.blocks = slot.blocks, .tail = slot.tail});
+    previous_.push_back(*slot.sampled);
+  }
+  TESSERA_RETURN_IF_ERROR(blocks_->Run(context));
+  // Requests with most drafts come first. Without any no rank of the TP group walks.
+  const int64_t num_drafts = begin < end ? requests_[begin].num_drafts : 0;
+  for (int64_t at = 0; at < num_drafts; ++at) {
+    TESSERA_RETURN_IF_ERROR(blocks_->Step(context, at, previous_));
+    for (int64_t i = begin; i < end && requests_[i].num_drafts > at; ++i) {
+      SequenceSlot& slot = requests_.slot(i);
+      TESSERA_ASSIGN_OR_RETURN(
+          const int32_t token,
+          parts_.logits->Choose(
+              i - begin, *parts_.sampler, slot.sampling,
+              {.tokens = slot.tokens, .prompt_length = slot.prompt_length}));
+      slot.tokens.push_back(token);
+      previous_[static_cast<size_t>(i - begin)] = token;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DsparkDrafter::Propose(const StepContext& context,
+                                    const proto::StepPlan& plan) {
+  requests_.Take(plan);
+  for (int64_t begin = 0; begin < max_slots_; begin += blocks_->capacity()) {
+    const int64_t end = begin + blocks_->capacity();
+    TESSERA_RETURN_IF_ERROR(DraftBlocks(context, std::min(begin, requests_.size()),
+                                        std::min(end, requests_.size())));
+  }
+  requests_.Finish();
+  return absl::OkStatus();
+}
+
+absl::Status DsparkDrafter::Observe(const StepContext&, std::span<const StepRun>,
+                                    kernels::TensorView) {
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::worker
