@@ -8,6 +8,7 @@
 #include <numbers>
 #include <numeric>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "model/config/config_overrides.h"
 #include "model/config/families.h"
 #include "model/config/json_fields.h"
 #include "model/config/shared_fields.h"
@@ -90,7 +92,13 @@ double ModelConfig::softmax_scale() const {
 }
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json) {
-  TESSERA_ASSIGN_OR_RETURN(const nlohmann::json document, ParseStrictJson(json));
+  return ParseModelConfig(json, {});
+}
+
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json,
+                                             std::span<const std::string> overrides) {
+  TESSERA_ASSIGN_OR_RETURN(nlohmann::json document, ParseStrictJson(json));
+  TESSERA_RETURN_IF_ERROR(ApplyConfigOverrides(overrides, document));
   JsonFields fields(document);
   TESSERA_RETURN_IF_ERROR(fields.status());
   const nlohmann::json* type = fields.Find("model_type");
@@ -107,11 +115,12 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json) {
                           kModelTypes);
 }
 
-absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory) {
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory,
+                                            std::span<const std::string> overrides) {
   constexpr size_t kMaxBytes = StrictJsonLimits{}.bytes;
   const std::string path = directory + "/config.json";
   TESSERA_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kMaxBytes));
-  absl::StatusOr<ModelConfig> config = ParseModelConfig(text);
+  absl::StatusOr<ModelConfig> config = ParseModelConfig(text, overrides);
   if (!config.ok()) {
     return WithContext(config.status(), path);
   }

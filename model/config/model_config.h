@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -261,10 +262,14 @@ struct ModelConfig {
 // checkpoint has. Sizes are bounded so that any product of them that counts elements or
 // bytes fits int64_t.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json);
+// After these overrides (config_overrides.h).
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json,
+                                             std::span<const std::string> overrides);
 
 // Reads DIR/config.json and, where it exists, DIR/generation_config.json (eos ids).
 // kNotFound if config.json is missing.
-absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory);
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory,
+                                            std::span<const std::string> overrides = {});
 
 // r/2 frequencies with the bits of the published code, which evaluates every step in
 // float: at long positions the last bit of a frequency is felt.
