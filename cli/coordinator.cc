@@ -36,8 +36,9 @@ struct CoordinatorOptions {
 absl::Status Coordinate(const CoordinatorOptions& options, const SignalWatcher& signals) {
   Clock* const clock = Clock::Real();
   TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, ShapeOf(options.server.model));
-  TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
-                           LoadModel(options.server.model.model));
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::unique_ptr<LoadedModel> model,
+      LoadModel(options.server.model.model, options.server.model.load));
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank,
       RankOptionsOf(options.server.model, model->config, shape.num_ranks()));

@@ -38,6 +38,7 @@ constexpr absl::Duration kPoll = absl::Milliseconds(50);
 
 struct ShardOptions {
   std::string model;
+  LoadOptions load;
   CellOptions cell;
   LogOptions log;
   std::string listen = "127.0.0.1:0";
@@ -68,7 +69,7 @@ absl::StatusOr<std::unique_ptr<engram_store::EngramServer>> StartShard(
 absl::Status Serve(const ShardOptions& options, const SignalWatcher& signals) {
   Clock* const clock = Clock::Real();
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
-                           LoadModel(options.model));
+                           LoadModel(options.model, options.load));
   if (!model->hash.has_value()) {
     return InvalidArgumentF("{} has no Engram tables", options.model);
   }
@@ -125,6 +126,7 @@ absl::Status RunEngram(Arguments arguments) {
   OptionTable table("engram", "Serves one shard of a model's Engram tables.");
   table.Heading("Model");
   table.Add("model", &options.model, "checkpoint folder").Positional("MODEL");
+  AddLoadOptions(&table, &options.load);
   table.Heading("Shard");
   table.Add("shard", &options.shard, "index of this shard").Range(0, 1023);
   table.Add("num-shards", &options.num_shards, "shards that the rows are split over")

@@ -51,12 +51,17 @@ absl::Status CheckEngramMap(const model::ModelConfig& config,
 absl::Status RunInspect(Arguments arguments) {
   std::string model;
   bool json = false;
+  std::vector<std::string> overrides;
   OptionTable table("inspect",
                     "Prints what a checkpoint holds: family, tensors, formats, bytes, "
                     "parameters. Reads config.json and the headers of the weights; with "
                     "config.json alone it prints what such a checkpoint would hold.");
   table.Add("model", &model, "checkpoint folder").Positional("MODEL");
   table.Add("json", &json, "print one JSON object");
+  table.Add(
+      "override", &overrides,
+      "KEY=VALUE: a field of config.json, in its place; then the sizes are those of "
+      "the config alone. May be given several times");
   TESSERA_ASSIGN_OR_RETURN(const bool go_on, ParseOptions(&table, arguments));
   if (!go_on) {
     return absl::OkStatus();
@@ -65,7 +70,7 @@ absl::Status RunInspect(Arguments arguments) {
     return InvalidArgumentF("no checkpoint folder, expected one: tessera inspect MODEL");
   }
   TESSERA_ASSIGN_OR_RETURN(const model::ModelSummary summary,
-                           model::SummarizeDirectory(model));
+                           model::SummarizeDirectory(model, overrides));
   std::cout << (json ? model::FormatSummaryJson(summary) : model::FormatSummary(summary))
             << std::flush;
   if (summary.config.engram.has_value() && !summary.digest.empty()) {

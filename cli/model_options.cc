@@ -76,6 +76,7 @@ CacheDemand DemandOf(const ModelOptions& options, const model::ModelConfig& conf
 void AddModelOptions(OptionTable* table, ModelOptions* options) {
   table->Heading("Model");
   table->Add("model", &options->model, "checkpoint folder").Positional("MODEL");
+  AddLoadOptions(table, &options->load);
   table
       ->Add("max-model-len", &options->max_model_len,
             "longest prompt plus output, in tokens; default: what the model was made for")

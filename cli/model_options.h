@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cli/loaded_model.h"
 #include "cli/rank_assembly.h"
 #include "cli/speculative_options.h"
 
@@ -24,7 +25,7 @@ struct ModelOptions {
   int workers = 0;  // 0: rank threads in this process
   std::string comm = "in-process";
   std::string backend = "cpu";
-  std::string load_format = "auto";
+  LoadOptions load;
   std::string dtype = "auto";
   std::string kv_cache_dtype = "auto";
   std::string cpu_isa = "auto";

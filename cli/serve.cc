@@ -37,12 +37,13 @@ absl::Status ServeInProcess(const ServerOptions& options, const GroupShape& shap
                             const SignalWatcher& signals) {
   Clock* const clock = Clock::Real();
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
-                           LoadModel(options.model.model));
+                           LoadModel(options.model.model, options.model.load));
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
   TESSERA_RETURN_IF_ERROR(CheckBackend(rank));
-  ReadWeights(*model->checkpoint, clock);
+  TESSERA_RETURN_IF_ERROR(
+      ReadWeights(*model, shape, std::nullopt, /*quiet=*/false, clock));
   TESSERA_ASSIGN_OR_RETURN(EngramSourceFactory engram, ResidentEngram(*model, clock));
   LocalGroupProvider provider(*model, shape, rank, std::move(engram), clock);
   TESSERA_ASSIGN_OR_RETURN(
@@ -56,11 +57,16 @@ absl::Status ServeInProcess(const ServerOptions& options, const GroupShape& shap
 std::vector<std::string> ChildArguments(const std::string& subcommand,
                                         const ServerOptions& options,
                                         const LogOptions& log_options) {
-  return {SelfPath(), subcommand, "--model=" + options.model.model,
-          "--log-level=" + log_options.level,
-          "--log-format=" + (log_options.format == "auto" && ::isatty(STDERR_FILENO) != 0
-                                 ? std::string("text")
-                                 : log_options.format)};
+  std::vector<std::string> words = {
+      SelfPath(), subcommand, "--model=" + options.model.model,
+      "--log-level=" + log_options.level,
+      "--log-format=" + (log_options.format == "auto" && ::isatty(STDERR_FILENO) != 0
+                             ? std::string("text")
+                             : log_options.format)};
+  for (std::string& word : LoadArguments(options.model.load)) {
+    words.push_back(std::move(word));
+  }
+  return words;
 }
 
 LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_options,
@@ -99,7 +105,7 @@ absl::Status ServeProcesses(const ServerOptions& options, const LogOptions& log_
                             const GroupShape& shape, const SignalWatcher& signals) {
   Clock* const clock = Clock::Real();
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
-                           LoadModel(options.model.model));
+                           LoadModel(options.model.model, options.model.load));
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));

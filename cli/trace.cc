@@ -180,7 +180,7 @@ absl::StatusOr<std::vector<int32_t>> TraceAsProcess(ProcessGroup& group,
 
 absl::Status Trace(const TraceOptions& options, const GroupShape& shape) {
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
-                           LoadModel(options.model.model));
+                           LoadModel(options.model.model, options.model.load));
   TESSERA_ASSIGN_OR_RETURN(
       RankOptions rank_options,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));

@@ -154,15 +154,14 @@ absl::Status RunRank(const WorkerOptions& options, const GroupShape& shape,
     TESSERA_ASSIGN_OR_RETURN(group, JoinProcessGroup(clock));
   }
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
-                           LoadModel(options.model.model));
+                           LoadModel(options.model.model, options.model.load));
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank_options,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
   TESSERA_ASSIGN_OR_RETURN(RankComms comms,
                            ConnectRank(group.get(), shape, rank_options.comm, clock));
-  if (comms.rank == 0) {
-    ReadWeights(*model->checkpoint, clock);
-  }
+  TESSERA_RETURN_IF_ERROR(
+      ReadWeights(*model, shape, comms.rank, /*quiet=*/comms.rank != 0, clock));
   TESSERA_ASSIGN_OR_RETURN(
       std::unique_ptr<engram_store::EngramSource> engram,
       OpenEngramSource(*model, options.engram, options.cell.cluster_token,

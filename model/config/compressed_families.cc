@@ -46,7 +46,6 @@ struct CompressedFamily {
   int64_t entry_quant_group;
   bool entry_quant_is_fp4;
   bool applies_hadamard;
-  bool index_keys_from_entries;
   bool has_hash_layers;
   bool has_image_bias;
   bool taps_inputs;
@@ -69,7 +68,6 @@ constexpr CompressedFamily kV4 = {.model_type = "deepseek_v4",
                                   .entry_quant_group = 64,
                                   .entry_quant_is_fp4 = false,
                                   .applies_hadamard = true,
-                                  .index_keys_from_entries = false,
                                   .has_hash_layers = true,
                                   .has_image_bias = false,
                                   .taps_inputs = false,
@@ -92,7 +90,6 @@ constexpr CompressedFamily kV41 = {
     .entry_quant_group = 16,
     .entry_quant_is_fp4 = true,
     .applies_hadamard = false,
-    .index_keys_from_entries = true,
     .has_hash_layers = false,
     .has_image_bias = true,
     .taps_inputs = true,
@@ -263,7 +260,6 @@ void ReadIndexer(JsonFields& fields, const CompressedFamily& family,
   IndexerConfig& indexer = config.indexer;
   indexer.rotates_tail = true;
   indexer.applies_hadamard = family.applies_hadamard;
-  indexer.keys_from_entries = family.index_keys_from_entries;
   indexer.quant_group = kIndexQuantGroup;
   indexer.num_heads = fields.Int("index_n_heads", kHeadRange);
   indexer.head_dim = fields.Int("index_head_dim", kHeadDimRange);

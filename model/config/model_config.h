@@ -105,7 +105,6 @@ struct IndexerConfig {
   int64_t topk = 0;
   bool rotates_tail = false;  // the last r values, in pairs, rather than the first
   bool applies_hadamard = false;
-  bool keys_from_entries = false;  // V4.1: made of an entry rather than of tokens
   int64_t quant_group = 0;  // of queries and keys in FP4 with E8M0 scales; 0: not FP4
   // True: queries and keys are rounded to e4m3 with one power-of-two scale per vector,
   // in every numeric mode, because the model was trained so.

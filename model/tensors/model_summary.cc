@@ -8,6 +8,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -351,9 +352,12 @@ ModelSummary SummarizeModel(const ModelConfig& config, EngramRowFormat engram_ro
   return summary;
 }
 
-absl::StatusOr<ModelSummary> SummarizeDirectory(const std::string& directory) {
-  TESSERA_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(directory));
-  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(directory);
+absl::StatusOr<ModelSummary> SummarizeDirectory(const std::string& directory,
+                                                std::span<const std::string> overrides) {
+  TESSERA_ASSIGN_OR_RETURN(const ModelConfig config,
+                           LoadModelConfig(directory, overrides));
+  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint =
+      overrides.empty() ? Checkpoint::Open(directory) : absl::NotFoundError("not wanted");
   if (checkpoint.status().code() == absl::StatusCode::kNotFound) {
     ModelSummary summary = SummarizeModel(config, DefaultEngramRowFormat(config));
     summary.ignored = FindIgnored(config, directory, {});

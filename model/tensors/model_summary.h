@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,7 +63,9 @@ ModelSummary SummarizeModel(const ModelConfig& config, EngramRowFormat engram_ro
 // Reads DIR/config.json and, where there are safetensors, their headers; without them the
 // summary is that of the config with its default row format. Errors as of
 // LoadModelConfig, Checkpoint::Open and ValidateCheckpoint.
-absl::StatusOr<ModelSummary> SummarizeDirectory(const std::string& directory);
+// With overrides (config_overrides.h) the weights are not looked at.
+absl::StatusOr<ModelSummary> SummarizeDirectory(
+    const std::string& directory, std::span<const std::string> overrides = {});
 
 // For people, a screenful.
 std::string FormatSummary(const ModelSummary& summary);

@@ -90,12 +90,12 @@ void Builder::AddIndexer(const std::string& prefix, int64_t layer) {
     list_.AddMatrix(prefix + "weights_proj", kKind, DType::kBF16, indexer.num_heads,
                     config_.hidden_size);
   }
-  if (indexer.keys_from_entries && makes_entries(layer)) {
+  if (!attention_.pools_index_keys && makes_entries(layer)) {
     list_.AddMatrix(prefix + "wk", kKind, DType::kBF16, indexer.head_dim,
                     attention_.head_dim);
     list_.AddNorm(prefix + "k_norm", kKind, indexer.head_dim);
   }
-  if (!indexer.keys_from_entries && selects(layer)) {
+  if (attention_.pools_index_keys && selects(layer)) {
     AddCompressor(prefix + "compressor.", kKind,
                   attention_.ratios[static_cast<size_t>(layer)], indexer.head_dim);
   }

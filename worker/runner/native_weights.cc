@@ -59,7 +59,7 @@ absl::StatusOr<EntryIndexerWeights> ReadIndexer(WeightReader& reader,
   if (attention.kv_sources[at] != layer) {
     return out;
   }
-  if (!indexer.keys_from_entries) {
+  if (attention.pools_index_keys) {
     TESSERA_ASSIGN_OR_RETURN(out.compressor,
                              ReadCompressor(reader, prefix + "compressor.",
                                             attention.ratios[at], indexer.head_dim));
