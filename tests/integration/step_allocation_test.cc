@@ -41,7 +41,7 @@ namespace {
 
 constexpr uint32_t kSequences = 8;
 
-proto::StepPlan Prefill() {
+proto::StepPlan Prefill(bool keeps_tail) {
   proto::StepPlan plan;
   plan.epoch = 1;
   plan.step = 1;
@@ -52,6 +52,9 @@ proto::StepPlan Prefill() {
     admission.prompt_length = 5;
     admission.sampling.seed = slot;
     admission.blocks = {slot * 4, slot * 4 + 1, slot * 4 + 2, slot * 4 + 3};
+    if (keeps_tail) {
+      admission.tail_blocks = admission.blocks;
+    }
     plan.admissions.push_back(admission);
     plan.work.push_back({.slot = slot,
                          .from_sample = false,
@@ -84,12 +87,15 @@ void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts) {
   ASSERT_TRUE(engram.ok()) << engram.status();
   cli::RankOptions options;
   options.num_threads = 2;
+  const bool keeps_tail = (*model)->config.tail_tokens() > 0;
+  options.runner.block_size = (*model)->config.default_block_size();
   options.runner.num_blocks = 64;
+  options.runner.num_tail_blocks = keeps_tail ? options.runner.num_blocks : 0;
   options.runner.num_speculative_tokens = num_drafts;
   auto ranks = cli::AssembleLocalGroup(**model, {}, options, *engram, Clock::Real());
   ASSERT_TRUE(ranks.ok()) << ranks.status();
   worker::ModelRunner& runner = *ranks->front().runner;
-  ASSERT_TRUE(runner.Execute(Prefill()).ok());
+  ASSERT_TRUE(runner.Execute(Prefill(keeps_tail)).ok());
   ASSERT_TRUE(runner.Execute(Decode(2, num_drafts)).ok());
   for (uint64_t step = 3; step < 8; ++step) {
     const proto::StepPlan plan = Decode(step, num_drafts);
@@ -116,7 +122,8 @@ TEST_P(StepAllocation, AStepThatVerifiesAndDraftsAllocatesItsResultAlone) {
 
 INSTANTIATE_TEST_SUITE_P(Models, StepAllocation,
                          ::testing::Values("models/demo", "tests/data/v3",
-                                           "tests/data/v32"));
+                                           "tests/data/v32", "tests/data/v4",
+                                           "tests/data/v4_0731", "tests/data/v41"));
 
 }  // namespace
 }  // namespace tessera
