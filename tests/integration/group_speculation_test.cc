@@ -192,5 +192,97 @@ TEST_F(Speculation, GivesTheTokensOfPlainDecodingAfterPreemption) {
   EXPECT_GT(harness->totals().preemptions, 0u);
 }
 
+// The other families, with random weights: their drafts rarely stand, and rows of refused
+// ones are everywhere.
+struct Family {
+  const char* name;  // in tests/data
+  int64_t block_size;
+  int64_t num_drafts;
+};
+
+void PrintTo(const Family& family, std::ostream* os) {
+  *os << family.name << " with " << family.num_drafts << " drafts";
+}
+
+class SpeculationOf : public ::testing::TestWithParam<Family> {
+ protected:
+  void SetUp() override {
+    const std::string folder = std::string("tests/data/") + GetParam().name;
+    auto model = cli::LoadModel(folder);
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    auto engram = cli::ResidentEngram(*model_, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    engram_ = *std::move(engram);
+    std::mt19937_64 random(kSeed);
+    for (const size_t length : {1, 3, 9, 17, 47, 120, 126, 127, 128, 131, 160}) {
+      SequenceSpec spec;
+      for (size_t i = 0; i < length; ++i) {
+        // Few tokens, so that some drafts are right by chance.
+        spec.prompt.push_back(static_cast<int32_t>(random() % 8));
+      }
+      spec.max_tokens = 20;
+      spec.sampling.seed = random();
+      spec.sampling.temperature = specs_.size() % 2 == 0 ? 0.0f : 0.7f;
+      for (int32_t token = 0; token < 6; ++token) {
+        spec.sampling.logit_bias.emplace_back(token, 12.0f);
+      }
+      specs_.push_back(std::move(spec));
+    }
+  }
+
+  absl::StatusOr<std::vector<SequenceOutput>> Run(int tp, int dp, int64_t num_drafts,
+                                                  HarnessTotals* totals) {
+    HarnessOptions options;
+    options.shape = {.tp = tp, .dp = dp};
+    options.rank.runner.block_size = GetParam().block_size;
+    options.rank.runner.num_blocks = 4096 / GetParam().block_size;
+    options.rank.runner.max_model_len = 256;
+    if (model_->config.tail_tokens() > 0) {
+      options.rank.runner.num_tail_blocks = options.rank.runner.num_blocks;
+    }
+    options.rank.runner.num_speculative_tokens = num_drafts;
+    options.record_logits = false;
+    auto harness = GroupHarness::Create(*model_, options, engram_);
+    if (!harness.ok()) {
+      return harness.status();
+    }
+    auto outputs = (*harness)->Run(specs_);
+    *totals = (*harness)->totals();
+    return outputs;
+  }
+
+  std::unique_ptr<cli::LoadedModel> model_;
+  cli::EngramSourceFactory engram_;
+  std::vector<SequenceSpec> specs_;
+};
+
+TEST_P(SpeculationOf, GivesTheTokensOfPlainDecoding) {
+  HarnessTotals totals;
+  const auto plain = Run(1, 1, 0, &totals);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  for (const auto& [tp, dp] : {std::pair{1, 1}, {2, 2}}) {
+    SCOPED_TRACE(fmt::format("tp {} dp {}", tp, dp));
+    const auto drafted = Run(tp, dp, GetParam().num_drafts, &totals);
+    ASSERT_TRUE(drafted.ok()) << drafted.status();
+    for (size_t i = 0; i < specs_.size(); ++i) {
+      EXPECT_EQ((*drafted)[i].tokens, (*plain)[i].tokens) << "prompt " << i;
+    }
+    // Some stood and some did not, or nothing was tried.
+    EXPECT_GT(totals.drafts.accepted_drafts[0], 0u);
+    EXPECT_LT(totals.drafts.accepted_drafts[0], totals.drafts.num_drafts);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, SpeculationOf,
+                         ::testing::Values(Family{"v3", 16, 3}, Family{"v32", 16, 5},
+                                           Family{"v4", 128, 1}, Family{"v4", 128, 3},
+                                           Family{"v4_0731", 128, 3},
+                                           Family{"v41", 16, 3}),
+                         [](const auto& tested) {
+                           return fmt::format("{}_{}", tested.param.name,
+                                              tested.param.num_drafts);
+                         });
+
 }  // namespace
 }  // namespace tessera

@@ -31,7 +31,8 @@ constexpr uint32_t kMaxDrafts = 5;
 // Sequences of 3 to 8 prompt tokens; greedy, seeded and penalised sampling by turns.
 class Rank {
  public:
-  Rank(const char* folder, int64_t num_speculative_tokens) {
+  // Drafts less likely than `min_chance` are not made, where the drafter can tell.
+  Rank(const char* folder, int64_t num_speculative_tokens, double min_chance = 0) {
     auto model = cli::LoadModel(folder);
     EXPECT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
@@ -45,6 +46,7 @@ class Rank {
     }
     options.runner.max_slots = kSequences;
     options.runner.num_speculative_tokens = num_speculative_tokens;
+    options.runner.min_draft_chance = min_chance;
     auto ranks = cli::AssembleLocalGroup(*model_, {}, options, *engram, Clock::Real());
     EXPECT_TRUE(ranks.ok()) << ranks.status();
     ranks_ = *std::move(ranks);
@@ -278,6 +280,22 @@ INSTANTIATE_TEST_SUITE_P(Models, SpeculativeSteps,
                          ::testing::Values("models/demo", "tests/data/v3",
                                            "tests/data/v32", "tests/data/v4",
                                            "tests/data/v4_0731", "tests/data/v41"));
+
+TEST(SpeculativeStepsOfBlocks, CutDraftsThatAreUnlikelyToStand) {
+  const auto three = [] { return 3u; };
+  proto::StepCounters all;
+  proto::StepCounters likely;
+  proto::StepCounters certain;
+  Rank keeps_all("tests/data/v4_0731", 3, 0.0);
+  const Tokens expected = Generate(keeps_all, three, &all);
+  Rank cuts("tests/data/v4_0731", 3, 0.3);
+  EXPECT_EQ(Generate(cuts, three, &likely), expected);
+  Rank cuts_most("tests/data/v4_0731", 3, 1.0);
+  EXPECT_EQ(Generate(cuts_most, three, &certain), expected);
+  EXPECT_EQ(all.num_draft_tokens, 3 * all.num_drafts);
+  EXPECT_LT(likely.num_draft_tokens, 3 * likely.num_drafts);
+  EXPECT_LT(certain.num_draft_tokens, likely.num_draft_tokens);
+}
 
 TEST(SpeculativeStepsOfBlocks, RefuseMoreDraftsThanABlockHas) {
   auto model = cli::LoadModel("tests/data/v4_0731");

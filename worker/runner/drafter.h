@@ -62,7 +62,10 @@ struct DrafterParts {
 };
 
 struct DrafterOptions {
-  int64_t num_drafts = 0;      // at most, per sequence and step
+  int64_t num_drafts = 0;  // at most, per sequence and step
+  // Drafters that know how likely their drafts are to stand stop where the chance that
+  // all of a sequence's do falls below this: a refused one costs a row of the next step.
+  double min_chance = 0;
   StepInputs::Options inputs;  // of a step of the target
 };
 

@@ -1,6 +1,7 @@
 #include "worker/runner/dspark_drafter.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "proto/step_plan.h"
 #include "worker/layers/decoder.h"
@@ -18,13 +20,18 @@
 
 namespace tessera::worker {
 
+using kernels::DType;
+using kernels::TensorView;
+
 DsparkDrafter::DsparkDrafter(const DrafterOptions& options, const DrafterParts& parts,
                              std::unique_ptr<DsparkBlocks> blocks)
     : parts_(parts),
       max_slots_(options.inputs.max_sequences),
+      min_chance_(options.min_chance),
       blocks_(std::move(blocks)),
       requests_(parts.slots, options.inputs.max_sequences) {
   previous_.reserve(static_cast<size_t>(blocks_->capacity()));
+  chances_.reserve(static_cast<size_t>(blocks_->capacity()));
 }
 
 absl::StatusOr<std::unique_ptr<DsparkDrafter>> DsparkDrafter::Create(
@@ -57,11 +64,15 @@ absl::Status DsparkDrafter::DraftBlocks(const StepContext& context, int64_t begi
     previous_.push_back(*slot.sampled);
   }
   TESSERA_RETURN_IF_ERROR(blocks_->Run(context));
+  chances_.assign(previous_.size(), 1.0);
   // Requests with most drafts come first. Without any no rank of the TP group walks.
   const int64_t num_drafts = begin < end ? requests_[begin].num_drafts : 0;
   for (int64_t at = 0; at < num_drafts; ++at) {
     TESSERA_RETURN_IF_ERROR(blocks_->Step(context, at, previous_));
     for (int64_t i = begin; i < end && requests_[i].num_drafts > at; ++i) {
+      if (!IsLikely(i - begin)) {
+        continue;
+      }
       SequenceSlot& slot = requests_.slot(i);
       TESSERA_ASSIGN_OR_RETURN(
           const int32_t token,
@@ -73,6 +84,17 @@ absl::Status DsparkDrafter::DraftBlocks(const StepContext& context, int64_t begi
     }
   }
   return absl::OkStatus();
+}
+
+bool DsparkDrafter::IsLikely(int64_t row) {
+  const TensorView confidence = blocks_->confidence();
+  const double logit = confidence.dtype == DType::kF64
+                           ? confidence.row<double>(0)[row]
+                           : static_cast<double>(confidence.row<float>(0)[row]);
+  double& chance = chances_[static_cast<size_t>(row)];
+  chance /= 1 + std::exp(-logit);
+  // Falls from draft to draft, and is no number, and no reason to go on, if one was not.
+  return chance >= min_chance_;
 }
 
 absl::Status DsparkDrafter::Propose(const StepContext& context,

@@ -2,7 +2,8 @@
 // drafts of a sequence from one pass over its stages, then a walk that draws each one as
 // the target will draw, by the same sampling parameters and the same random number. Its
 // cache holds every committed position because the main pass writes it; nothing is left
-// to observe.
+// to observe. The stages also say how likely each draft is to stand: where the chance
+// that all of them do is too small, a sequence drafts no further.
 #ifndef TESSERA_WORKER_RUNNER_DSPARK_DRAFTER_H_
 #define TESSERA_WORKER_RUNNER_DSPARK_DRAFTER_H_
 
@@ -43,12 +44,17 @@ class DsparkDrafter final : public Drafter {
                 std::unique_ptr<DsparkBlocks> blocks);
   // Blocks of requests begin.. end - 1, also none.
   absl::Status DraftBlocks(const StepContext& context, int64_t begin, int64_t end);
+  // Counts the confidence of the last Step in; whether block `row` still drafts.
+  bool IsLikely(int64_t row);
 
   const DrafterParts parts_;
   const int64_t max_slots_;
+  const double min_chance_;
   const std::unique_ptr<DsparkBlocks> blocks_;
   DraftRequests requests_;
-  std::vector<int32_t> previous_;  // of each block; reserved to the blocks of a pass
+  // Of each block of a pass, reserved to their number:
+  std::vector<int32_t> previous_;  // the token before the position at hand
+  std::vector<double> chances_;    // that all drafts so far stand
 };
 
 }  // namespace tessera::worker

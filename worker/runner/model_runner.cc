@@ -117,6 +117,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     TESSERA_ASSIGN_OR_RETURN(runner->drafter_,
                              CreateDrafter(config,
                                            {.num_drafts = options.num_speculative_tokens,
+                                            .min_chance = options.min_draft_chance,
                                             .inputs = runner->InputOptions()},
                                            {.backend = backend,
                                             .decoder = runner->decoder_.get(),
