@@ -63,7 +63,8 @@ absl::StatusOr<CacheSizes> SizeCaches(const CacheDemand& demand) {
       std::max<int64_t>(0, demand.memory_bytes - tails * demand.tail_block_bytes);
   CacheSizes sizes;
   sizes.num_blocks = demand.num_blocks.value_or(
-      std::min(memory / demand.block_bytes, BlocksOfSequence(demand) * demand.max_slots));
+      std::min(memory / std::max<int64_t>(1, demand.block_bytes),
+               BlocksOfSequence(demand) * demand.max_slots));
   sizes.num_tail_blocks = tails;
   if (demand.tail_tokens > 0 && !demand.num_tail_blocks.has_value()) {
     const int64_t left = (demand.memory_bytes - sizes.num_blocks * demand.block_bytes) /

@@ -31,6 +31,15 @@ TEST(SizeCaches, WithoutTailsKvBlocksGetAllUpToWhatTheSlotsFill) {
   EXPECT_EQ(SizeCaches(Demand(1 << 20, 0))->num_blocks, 80);
 }
 
+// A cut model may have layers that see their window alone: its blocks are empty.
+TEST(SizeCaches, BlocksWithoutBytesAreAsManyAsTheSlotsFill) {
+  CacheDemand demand = Demand(11'000, 31);
+  demand.block_bytes = 0;
+  const auto sizes = SizeCaches(demand);
+  ASSERT_THAT(sizes, IsOk());
+  EXPECT_EQ(sizes->num_blocks, 80);
+}
+
 TEST(SizeCaches, HalfOfTheMemoryGoesToTails) {
   const auto sizes = SizeCaches(Demand(11'000, 31));
   ASSERT_THAT(sizes, IsOk());

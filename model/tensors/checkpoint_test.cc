@@ -176,7 +176,7 @@ TEST_F(CheckpointTest, CorruptShardIsNamed) {
   WriteTwoShards();
   std::filesystem::resize_file(Path("two.safetensors"),
                                std::filesystem::file_size(Path("two.safetensors")) - 1);
-  ExpectDataLoss("two.safetensors: the data has 7 bytes, expected 8");
+  ExpectDataLoss("ends at byte 8 of the data, which has 7 bytes");
 }
 
 TEST_F(CheckpointTest, FlippedBytesNeverCrash) {

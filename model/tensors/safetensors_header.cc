@@ -260,6 +260,10 @@ absl::Status CheckPlaces(std::vector<SafetensorsEntry>& entries, uint64_t data_b
                        entry.name, entry.begin, position,
                        entry.begin < position ? "overlap" : "gap");
     }
+    if (entry.end > data_bytes) {
+      return DataLossF("tensor {}: ends at byte {} of the data, which has {} bytes",
+                       entry.name, entry.end, data_bytes);
+    }
     position = entry.end;
   }
   if (position != data_bytes) {

@@ -75,7 +75,7 @@ std::vector<BadFile> BadPlaces() {
        "a header of 18446744073709551615"},
       {"data too short",
        OneTensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])", 7),
-       "the data has 7 bytes, expected 8"},
+       "ends at byte 8 of the data, which has 7 bytes"},
       {"data too long", OneTensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])", 9),
        "the data has 9 bytes, expected 8"},
       {"offsets fall", OneTensor(R"("dtype":"F32","shape":[0],"data_offsets":[8,0])", 8),
