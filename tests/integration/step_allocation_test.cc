@@ -92,6 +92,7 @@ void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts) {
   options.runner.num_blocks = 64;
   options.runner.num_tail_blocks = keeps_tail ? options.runner.num_blocks : 0;
   options.runner.num_speculative_tokens = num_drafts;
+  options.runner.min_draft_chance = 0;  // All of them are made.
   auto ranks = cli::AssembleLocalGroup(**model, {}, options, *engram, Clock::Real());
   ASSERT_TRUE(ranks.ok()) << ranks.status();
   worker::ModelRunner& runner = *ranks->front().runner;

@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <span>
 
+#include "absl/status/statusor.h"
+
+#include "common/status_macros.h"
 #include "proto/step_plan.h"
 #include "worker/runner/sequence_slots.h"
 
@@ -27,6 +30,17 @@ void DraftRequests::Take(const proto::StepPlan& plan) {
               return a.num_drafts != b.num_drafts ? a.num_drafts > b.num_drafts
                                                   : a.slot < b.slot;
             });
+}
+
+absl::StatusOr<int32_t> DraftRequests::Draw(int64_t i, const LogitRows& logits,
+                                            int64_t row, Sampler& sampler) {
+  SequenceSlot& history = slot(i);
+  TESSERA_ASSIGN_OR_RETURN(
+      const int32_t token,
+      logits.Choose(row, sampler, history.sampling,
+                    {.tokens = history.tokens, .prompt_length = history.prompt_length}));
+  history.tokens.push_back(token);
+  return token;
 }
 
 void DraftRequests::Finish() {

@@ -8,7 +8,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/statusor.h"
+
 #include "proto/step_plan.h"
+#include "worker/runner/logit_rows.h"
+#include "worker/runner/sampler.h"
 #include "worker/runner/sequence_slots.h"
 
 namespace tessera::worker {
@@ -29,6 +33,11 @@ class DraftRequests {
 
   // The requests of a plan, those with most drafts first; drafts of before are dropped.
   void Take(const proto::StepPlan& plan);
+  // Draws the next draft of request i from row `row` of `logits` as the target will, by
+  // the same sampling parameters and the same random number: where the two distributions
+  // agree, so do the tokens. kDataLoss as Sampler::Choose.
+  absl::StatusOr<int32_t> Draw(int64_t i, const LogitRows& logits, int64_t row,
+                               Sampler& sampler);
   // Moves the drafts from behind the tokens to where the step looks for them, up to the
   // first that is no input of the model.
   void Finish();

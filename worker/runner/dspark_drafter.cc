@@ -73,13 +73,9 @@ absl::Status DsparkDrafter::DraftBlocks(const StepContext& context, int64_t begi
       if (!IsLikely(i - begin)) {
         continue;
       }
-      SequenceSlot& slot = requests_.slot(i);
       TESSERA_ASSIGN_OR_RETURN(
           const int32_t token,
-          parts_.logits->Choose(
-              i - begin, *parts_.sampler, slot.sampling,
-              {.tokens = slot.tokens, .prompt_length = slot.prompt_length}));
-      slot.tokens.push_back(token);
+          requests_.Draw(i, *parts_.logits, i - begin, *parts_.sampler));
       previous_[static_cast<size_t>(i - begin)] = token;
     }
   }

@@ -113,13 +113,8 @@ absl::Status MtpDrafter::DrawDrafts(const StepContext& context, int64_t count) {
         parts_.decoder->DraftHead(context, kDepth, streams, logits);
       }));
   for (int64_t i = 0; i < count; ++i) {
-    SequenceSlot& slot = requests_.slot(i);
-    TESSERA_ASSIGN_OR_RETURN(
-        const int32_t token,
-        parts_.logits->Choose(
-            i, *parts_.sampler, slot.sampling,
-            {.tokens = slot.tokens, .prompt_length = slot.prompt_length}));
-    slot.tokens.push_back(token);
+    TESSERA_RETURN_IF_ERROR(
+        requests_.Draw(i, *parts_.logits, i, *parts_.sampler).status());
   }
   return absl::OkStatus();
 }
