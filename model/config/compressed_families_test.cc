@@ -355,7 +355,7 @@ TEST(CompressedFamilies, FieldsOfV41AreRefusedByName) {
         "weight_block_size is 128, expected an integer from 32 to 32"}});
 }
 
-TEST(CompressedFamilies, InverseFrequenciesBlendWhereTheNoteSays) {
+TEST(CompressedFamilies, InverseFrequenciesBlendBetweenFastAndSlow) {
   const auto config = ParseModelConfig(Flash().dump());
   ASSERT_TRUE(config.ok()) << config.status();
   const std::vector<float> yarn = RopeInverseFrequencies(config->compressed_rope, 64);
@@ -367,6 +367,18 @@ TEST(CompressedFamilies, InverseFrequenciesBlendWhereTheNoteSays) {
   EXPECT_LT(yarn[16], unscaled[16]);
   EXPECT_GT(yarn[24], unscaled[24] / 16);
   EXPECT_FLOAT_EQ(yarn[25], unscaled[25] / 16);
+}
+
+// As the tiny models' oracle recorded them.
+TEST(CompressedFamilies, InverseFrequenciesHaveTheBitsOfTheGoldens) {
+  const auto config = ParseModelConfig(ReadText("tests/data/v4/config.json"));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(
+      RopeInverseFrequencies(config->compressed_rope, 32),
+      ElementsAre(1.0F, 0.472870797F, 0.223606795F, 0.10573712F, 0.0500000007F,
+                  0.0236435402F, 0.0111803403F, 0.00528685655F, 0.00210937485F,
+                  0.000812746643F, 0.000296977785F, 9.9128556e-05F, 2.73437545e-05F,
+                  3.69430336e-06F, 1.74692821e-06F, 8.260713e-07F));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 import unittest
 
@@ -102,7 +103,7 @@ class CommandLine(unittest.TestCase):
                 self.assertIn(model, got.stderr)
 
     def test_a_model_without_tokenizer_is_inspected_and_traced_but_not_served(self):
-        for model in ("tests/data/v3", "tests/data/v32"):
+        for model in ("tests/data/v3", "tests/data/v32", "tests/data/v4", "tests/data/v4_0731", "tests/data/v41"):
             with self.subTest(model=model), tempfile.TemporaryDirectory() as folder:
                 got = server.run("inspect", model)
                 self.assertEqual(got.returncode, 0, got)
@@ -114,6 +115,25 @@ class CommandLine(unittest.TestCase):
                 got = server.run("serve", model, *serve)
                 self.assertEqual(got.returncode, 1, got)
                 self.assertIn("tokenizer.json", got.stderr)
+
+    def test_a_model_is_tried_from_its_config_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy("tests/data/v4/config.json", folder)
+            out = os.path.join(folder, "out.safetensors")
+            words = ["trace", folder, "--ids", "[1, 2, 3]", "--out", out, "--max-model-len", "256"]
+            got = server.run(*words)
+            self.assertNotEqual(got.returncode, 0)
+            self.assertIn("model.safetensors", got.stderr)
+            cut = ["--override", "num_hidden_layers=3", "--override", "num_nextn_predict_layers=0"]
+            got = server.run(*words, "--load-format", "dummy", *cut)
+            self.assertEqual(got.returncode, 0, got)
+            self.assertTrue(os.path.exists(out))
+            got = server.run("inspect", folder, *cut)
+            self.assertIn("3 layers", got.stdout)
+            self.assertIn("draft       none", got.stdout)
+            got = server.run("inspect", folder, "--override", "num_hidden_layers=6")
+            self.assertEqual(got.returncode, 2, got)
+            self.assertIn("num_hidden_layers is 6, expected at most 5", got.stderr)
 
     def test_flags_win_over_the_environment_over_the_file(self):
         with tempfile.TemporaryDirectory() as folder:
