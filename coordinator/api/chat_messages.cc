@@ -1,6 +1,7 @@
 #include "coordinator/api/chat_messages.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,29 +18,6 @@ using nlohmann::json;
 
 constexpr const char* kRoles[] = {"system", "user", "assistant", "tool",
                                   "latest_reminder"};
-constexpr size_t kMaxToolNameBytes = 64;
-constexpr std::string_view kNamespaceSeparator = "::";
-
-bool IsWord(std::string_view name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '_' || c == '-';
-  });
-}
-
-// A word, or where the model knows namespaces, two of them as `namespace::name`.
-bool IsToolName(std::string_view name, bool has_namespaces) {
-  if (name.size() > kMaxToolNameBytes) {
-    return false;
-  }
-  const size_t separator =
-      has_namespaces ? name.find(kNamespaceSeparator) : std::string_view::npos;
-  if (separator == std::string_view::npos) {
-    return IsWord(name);
-  }
-  return IsWord(name.substr(0, separator)) &&
-         IsWord(name.substr(separator + kNamespaceSeparator.size()));
-}
 
 // A part that is no text.
 ApiError PartTypeError(const std::string& param, std::string_view type,
@@ -152,54 +130,6 @@ std::optional<ApiError> ReadMessage(const json& message, size_t index,
   return ReadContent(message, where, rules, &out->content);
 }
 
-std::optional<ApiError> CheckTool(const json& tool, size_t index,
-                                  const MessageRules& rules) {
-  const std::string where = fmt::format("tools[{}]", index);
-  const bool shaped = tool.is_object() && tool.value("type", json()) == "function" &&
-                      tool.contains("function") && tool["function"].is_object();
-  if (!shaped) {
-    return BadRequestError(where, "a tool must be {type: function, function: {…}}");
-  }
-  const json& function = tool["function"];
-  if (!function.contains("name") || !function["name"].is_string() ||
-      !IsToolName(function["name"].get_ref<const std::string&>(),
-                  rules.has_tool_namespaces)) {
-    return BadRequestError(where + ".function.name",
-                           rules.has_tool_namespaces
-                               ? "a function name has 1 to 64 letters, digits, _ and -, "
-                                 "and may be namespace::name"
-                               : "a function name has 1 to 64 letters, digits, _ and -");
-  }
-  if (function.contains("parameters") && !function["parameters"].is_object()) {
-    return BadRequestError(where + ".function.parameters",
-                           "parameters must be an object");
-  }
-  return std::nullopt;
-}
-
-// Whether the tools are to be shown to the model.
-std::optional<ApiError> ReadToolChoice(const json& body, bool* use_tools) {
-  *use_tools = true;
-  const auto choice = body.find("tool_choice");
-  if (choice == body.end() || choice->is_null()) {
-    return std::nullopt;
-  }
-  if (*choice == "none") {
-    *use_tools = false;
-    return std::nullopt;
-  }
-  if (*choice == "auto") {
-    return std::nullopt;
-  }
-  if (*choice == "required" || choice->is_object()) {
-    return UnsupportedError(
-        "tool_choice",
-        "tool_choice required or a named function is not supported without constrained "
-        "decoding");
-  }
-  return BadRequestError("tool_choice", "tool_choice must be none, auto or required");
-}
-
 }  // namespace
 
 std::string EncodingRole(std::string role) {
@@ -224,59 +154,12 @@ std::optional<ApiError> ReadMessages(const json& body, const MessageRules& rules
     return BadRequestError("messages", fmt::format("{} messages, expected at most {}",
                                                    messages->size(), rules.max_messages));
   }
-  size_t text_bytes = 0;
   for (size_t i = 0; i < messages->size(); ++i) {
     model::ChatMessage message;
     if (auto bad = ReadMessage((*messages)[i], i, rules, &message)) {
       return bad;
     }
-    text_bytes += message.content.size();
     out->push_back(std::move(message));
-  }
-  if (text_bytes > rules.max_text_bytes) {
-    return BadRequestError("messages", "the messages are longer than the context",
-                           "context_length_exceeded");
-  }
-  return std::nullopt;
-}
-
-std::optional<ApiError> ReadTools(const json& body, const MessageRules& rules,
-                                  std::vector<model::ChatMessage>* messages) {
-  FieldError error;
-  JsonFields fields(body, &error);
-  const json* tools = fields.Array("tools");
-  if (!fields.ok()) {
-    return FromFieldError(error);
-  }
-  bool use_tools = false;
-  if (auto bad = ReadToolChoice(body, &use_tools)) {
-    return bad;
-  }
-  if (tools == nullptr || tools->empty()) {
-    return std::nullopt;
-  }
-  if (tools->size() > static_cast<size_t>(rules.max_tools)) {
-    return BadRequestError("tools", fmt::format("{} tools, expected at most {}",
-                                                tools->size(), rules.max_tools));
-  }
-  for (size_t i = 0; i < tools->size(); ++i) {
-    if (auto bad = CheckTool((*tools)[i], i, rules)) {
-      return bad;
-    }
-  }
-  if (!use_tools) {
-    return std::nullopt;
-  }
-  const auto system = std::find_if(
-      messages->begin(), messages->end(),
-      [](const model::ChatMessage& message) { return message.role == "system"; });
-  if (system == messages->end()) {
-    model::ChatMessage made;
-    made.role = "system";
-    made.tools_json = DumpJson(*tools);
-    messages->insert(messages->begin(), std::move(made));
-  } else {
-    system->tools_json = DumpJson(*tools);
   }
   return std::nullopt;
 }

@@ -1,5 +1,5 @@
-// Messages and tools of the chat dialects, as the model's ChatEncoding wants them. Reads
-// JSON, knows no sampling and no answer.
+// Messages of OpenAI's chat, as the model's ChatEncoding wants them. Reads JSON, knows no
+// sampling and no answer.
 #ifndef TESSERA_COORDINATOR_API_CHAT_MESSAGES_H_
 #define TESSERA_COORDINATOR_API_CHAT_MESSAGES_H_
 
@@ -33,16 +33,10 @@ std::string EncodingRole(std::string role);
 
 // Reads `messages` of `body`. Content is a string or text parts, which become blocks of
 // one message. Errors: none or too many messages, a wrong type, a part that is no text
-// (images too: there is no vision tower here), text beyond the limit.
+// (images too: there is no vision tower here).
 std::optional<ApiError> ReadMessages(const nlohmann::json& body,
                                      const MessageRules& rules,
                                      std::vector<model::ChatMessage>* out);
-
-// Reads `tools` and `tool_choice` and hands the tools to the first system message, which
-// it makes where there is none. tool_choice "none" drops them; "required" and a named
-// function are refused: nothing here can force a call.
-std::optional<ApiError> ReadTools(const nlohmann::json& body, const MessageRules& rules,
-                                  std::vector<model::ChatMessage>* messages);
 
 }  // namespace tessera::coordinator
 

@@ -26,7 +26,9 @@ json ToolCallJson(const model::ToolCall& call) {
 }  // namespace
 
 struct ChatResponder::Choice {
-  std::unique_ptr<model::TurnParser> parser;
+  explicit Choice(TurnReader reader) : turn(std::move(reader)) {}
+
+  TurnReader turn;
   std::string reasoning;
   std::string content;
   std::vector<model::ToolCall> tool_calls;
@@ -34,18 +36,14 @@ struct ChatResponder::Choice {
   json reasoning_logprobs = json::array();
   json content_logprobs = json::array();
   std::vector<int32_t> token_ids;
-  int64_t reasoning_tokens = 0;
-  bool reasoning_over = false;  // content or a tool call was seen
   std::optional<ChoiceFinished> finished;
 };
 
 ChatResponder::ChatResponder(const ApiContext* context,
                              std::shared_ptr<ResponseWriter> writer, ChatAnswer answer)
     : context_(context), writer_(std::move(writer)), answer_(std::move(answer)) {
-  choices_.resize(static_cast<size_t>(answer_.num_choices));
-  for (Choice& choice : choices_) {
-    choice.parser = context_->chat->NewTurnParser(answer_.thinking);
-    choice.reasoning_over = !answer_.thinking;
+  for (int32_t i = 0; i < answer_.num_choices; ++i) {
+    choices_.emplace_back(TurnReader(context_, "call_", answer_.thinking));
   }
 }
 
@@ -67,18 +65,12 @@ void ChatResponder::Token(size_t /*prompt*/, const TokenEvent& event) {
   const auto index = static_cast<size_t>(event.choice);
   Choice& choice = choices_[index];
   ++num_tokens_;
-  if (!choice.reasoning_over) {
-    ++choice.reasoning_tokens;
-  }
   if (answer_.output.return_token_ids) {
     choice.token_ids.push_back(event.token);
   }
-  auto delta = choice.parser->Push(event.text);
-  if (!delta.content.empty() || !delta.tool_calls.empty()) {
-    choice.reasoning_over = true;
-  }
+  auto delta = choice.turn.Token(event);
   if (answer_.logprobs) {
-    (choice.reasoning_over ? choice.content_logprobs : choice.reasoning_logprobs)
+    (choice.turn.in_reasoning() ? choice.reasoning_logprobs : choice.content_logprobs)
         .push_back(ChatLogprob(*context_->tokenizer, event));
   }
   Absorb(index, std::move(delta));
@@ -87,17 +79,15 @@ void ChatResponder::Token(size_t /*prompt*/, const TokenEvent& event) {
 void ChatResponder::ChoiceDone(size_t /*prompt*/, const ChoiceFinished& event) {
   const auto index = static_cast<size_t>(event.choice);
   Choice& choice = choices_[index];
-  if (!event.text.empty()) {
-    Absorb(index, choice.parser->Push(event.text));
-  }
-  Absorb(index, choice.parser->Finish());
+  Absorb(index, choice.turn.Rest(event));
+  Absorb(index, choice.turn.Finish());
   choice.finished = event;
   if (answer_.output.stream) {
     SendDelta(index, json::object(), &event);
   }
 }
 
-void ChatResponder::Absorb(size_t index, model::TurnParser::Delta delta) {
+void ChatResponder::Absorb(size_t index, TurnReader::Delta delta) {
   Choice& choice = choices_[index];
   const bool stream = answer_.output.stream;
   if (stream && !delta.reasoning.empty()) {
@@ -107,7 +97,6 @@ void ChatResponder::Absorb(size_t index, model::TurnParser::Delta delta) {
     SendDelta(index, {{"content", delta.content}}, nullptr);
   }
   for (model::ToolCall& call : delta.tool_calls) {
-    call.id = context_->ids->NextId("call_");
     if (stream) {
       SendToolCall(index, call, choice.tool_calls.size());
     }
@@ -260,7 +249,7 @@ void ChatResponder::Fail(const ApiError& error, bool begun) {
 int64_t ChatResponder::reasoning_tokens() const {
   int64_t total = 0;
   for (const Choice& choice : choices_) {
-    total += choice.reasoning_tokens;
+    total += choice.turn.reasoning_tokens();
   }
   return total;
 }

@@ -1,6 +1,5 @@
 // ChatResponder: generated text to chat messages, streamed as chunks or whole. Each
-// choice has a TurnParser of the model's encoding, which splits the text into reasoning,
-// content and tool calls.
+// choice has a TurnReader, which splits the text into reasoning, content and tool calls.
 #ifndef TESSERA_COORDINATOR_API_CHAT_RESPONDER_H_
 #define TESSERA_COORDINATOR_API_CHAT_RESPONDER_H_
 
@@ -13,6 +12,7 @@
 #include "nlohmann/json_fwd.hpp"
 
 #include "coordinator/api/api_context.h"
+#include "coordinator/api/chat/turn_reader.h"
 #include "coordinator/api/generation.h"
 #include "coordinator/api/sampling_fields.h"
 
@@ -49,8 +49,8 @@ class ChatResponder final : public GenerationResponder {
   nlohmann::json Envelope(const char* object) const;
   nlohmann::json MessageJson(const Choice& choice) const;
   nlohmann::json LogprobsJson(Choice* choice) const;
-  // Takes what the parser gave into the choice and, when streaming, sends it.
-  void Absorb(size_t index, model::TurnParser::Delta delta);
+  // Takes what the reader gave into the choice and, when streaming, sends it.
+  void Absorb(size_t index, TurnReader::Delta delta);
   void SendToolCall(size_t index, const model::ToolCall& call, size_t call_index);
   void SendDelta(size_t index, nlohmann::json delta, const ChoiceFinished* finished);
   int64_t reasoning_tokens() const;

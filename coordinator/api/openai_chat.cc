@@ -1,7 +1,5 @@
 #include "coordinator/api/openai_chat.h"
 
-#include <algorithm>
-#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +7,9 @@
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 
+#include "coordinator/api/chat/chat_prompt.h"
+#include "coordinator/api/chat/chat_tools.h"
+#include "coordinator/api/chat/thinking_fields.h"
 #include "coordinator/api/chat_messages.h"
 #include "coordinator/api/chat_responder.h"
 #include "coordinator/api/generation.h"
@@ -18,75 +19,7 @@
 namespace tessera::coordinator {
 namespace {
 
-using model::ReasoningEffort;
 using nlohmann::json;
-
-// What a request says about thinking; absent parts are the server's choice.
-struct ThinkingRequest {
-  std::optional<bool> thinking;
-  std::optional<ReasoningEffort> effort;
-  int32_t effort_number = 0;  // beside an effort that is not kNone; 0: none
-};
-
-// A number, for models that are trained with numbers.
-std::optional<ApiError> ParseEffortNumber(std::string_view field, int64_t number,
-                                          const model::ChatTraits& traits,
-                                          ThinkingRequest* out) {
-  constexpr int64_t kMaxNumber = 100;
-  if (!traits.has_effort_numbers) {
-    return UnsupportedError(
-        field, "this model knows efforts by name only: none, low, high and max");
-  }
-  if (number < 1 || number > kMaxNumber) {
-    return BadRequestError(field, "reasoning_effort must be a name or 1 to 100");
-  }
-  out->effort = ReasoningEffort::kHigh;
-  out->effort_number = static_cast<int32_t>(number);
-  return std::nullopt;
-}
-
-// The efforts of OpenAI and of DeepSeek on the three that models are trained with.
-std::optional<ApiError> ParseEffortName(std::string_view field, std::string_view name,
-                                        ThinkingRequest* out) {
-  struct Row {
-    std::string_view name;
-    ReasoningEffort effort;
-  };
-  static constexpr Row kRows[] = {
-      {"none", ReasoningEffort::kNone}, {"minimal", ReasoningEffort::kLow},
-      {"low", ReasoningEffort::kLow},   {"medium", ReasoningEffort::kHigh},
-      {"high", ReasoningEffort::kHigh}, {"xhigh", ReasoningEffort::kHigh},
-      {"max", ReasoningEffort::kMax},   {"ultra", ReasoningEffort::kMax},
-  };
-  const auto* row = std::find_if(std::begin(kRows), std::end(kRows),
-                                 [&](const Row& r) { return r.name == name; });
-  if (row == std::end(kRows)) {
-    return BadRequestError(
-        field,
-        "reasoning_effort must be none, minimal, low, medium, high, xhigh, "
-        "max or ultra");
-  }
-  out->effort = row->effort;
-  out->effort_number = 0;
-  return std::nullopt;
-}
-
-// A name or a number; null is as if it were absent.
-std::optional<ApiError> ReadEffort(std::string_view field, const json& value,
-                                   const model::ChatTraits& traits,
-                                   ThinkingRequest* out) {
-  if (value.is_null()) {
-    return std::nullopt;
-  }
-  if (value.is_string()) {
-    return ParseEffortName(field, value.get_ref<const std::string&>(), out);
-  }
-  const std::optional<int64_t> number = JsonInteger(value);
-  if (!number.has_value()) {
-    return BadRequestError(field, "reasoning_effort must be a name or a whole number");
-  }
-  return ParseEffortNumber(field, *number, traits, out);
-}
 
 // chat_template_kwargs: the scalar keys of the encoding, nothing else.
 std::optional<ApiError> ReadTemplateArguments(const json& arguments,
@@ -112,16 +45,6 @@ std::optional<ApiError> ReadTemplateArguments(const json& arguments,
   if (!fields.ok()) {
     return FromFieldError(error);
   }
-  return std::nullopt;
-}
-
-// thinking: {"type": "enabled" | "disabled"}, DeepSeek's spelling.
-std::optional<ApiError> ReadThinkingObject(const json& thinking, ThinkingRequest* out) {
-  const auto type = thinking.find("type");
-  if (type == thinking.end() || (*type != "enabled" && *type != "disabled")) {
-    return BadRequestError("thinking.type", "thinking.type must be enabled or disabled");
-  }
-  out->thinking = *type == "enabled";
   return std::nullopt;
 }
 
@@ -151,41 +74,29 @@ std::optional<ApiError> ReadThinking(const ApiContext& context, const json& body
       return bad;
     }
   }
-  // An effort alone asks for thinking; a plain yes or no wins over it.
-  const bool effort_asks =
-      read.effort.value_or(ReasoningEffort::kNone) != ReasoningEffort::kNone;
-  options->thinking = read.thinking.value_or(
-      read.effort.has_value() ? effort_asks : context.options.default_thinking);
-  options->effort = !options->thinking ? ReasoningEffort::kNone
-                    : effort_asks      ? *read.effort
-                                       : ReasoningEffort::kHigh;
-  options->effort_number = options->thinking ? read.effort_number : 0;
+  SettleThinking(read, context.options.default_thinking, options);
   return std::nullopt;
 }
 
 // The last message is continued instead of answered: vLLM's continue_final_message,
 // DeepSeek's prefix.
 std::optional<ApiError> ReadContinuation(JsonFields* fields, const FieldError& error,
-                                         std::vector<model::ChatMessage>* messages,
-                                         model::ChatOptions* options) {
+                                         ChatConversation* conversation) {
   const bool continued = fields->Bool("continue_final_message").value_or(false);
-  options->add_generation_prompt = fields->Bool("add_generation_prompt").value_or(true);
+  conversation->options.add_generation_prompt =
+      fields->Bool("add_generation_prompt").value_or(true);
   if (!fields->ok()) {
     return FromFieldError(error);
   }
-  model::ChatMessage& last = messages->back();
-  if (continued || last.without_eos) {
-    if (last.role != "assistant") {
-      return BadRequestError("messages", "only an assistant message can be continued");
-    }
-    last.without_eos = true;
-    options->add_generation_prompt = false;
-  }
-  for (size_t i = 0; i + 1 < messages->size(); ++i) {
-    if ((*messages)[i].without_eos) {
+  const std::vector<model::ChatMessage>& messages = conversation->messages;
+  for (size_t i = 0; i + 1 < messages.size(); ++i) {
+    if (messages[i].without_eos) {
       return BadRequestError(fmt::format("messages[{}].prefix", i),
                              "only the last message can be continued");
     }
+  }
+  if ((continued || messages.back().without_eos) && !ContinueLastMessage(conversation)) {
+    return BadRequestError("messages", "only an assistant message can be continued");
   }
   return std::nullopt;
 }
@@ -274,37 +185,26 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
 
 std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& body,
                                        model::EncodedChat* out) {
-  const MessageRules rules = {
-      .max_messages = context.options.max_messages,
-      .max_tools = context.options.max_tools,
-      .max_text_bytes = context.max_prompt_bytes,
-      .model_name = context.model_name(),
-      .has_tool_namespaces = context.chat->traits().has_tool_namespaces};
-  std::vector<model::ChatMessage> messages;
-  model::ChatOptions options;
-  if (auto error = ReadMessages(body, rules, &messages)) {
+  const MessageRules rules = RulesOf(context);
+  ChatConversation conversation;
+  if (auto error = ReadMessages(body, rules, &conversation.messages)) {
     return error;
   }
-  if (auto error = ReadTools(body, rules, &messages)) {
+  if (auto error = CheckTextBytes(conversation.messages, rules, "messages")) {
     return error;
   }
-  if (auto error = ReadThinking(context, body, &options)) {
+  if (auto error = ReadTools(body, rules, &conversation.messages)) {
+    return error;
+  }
+  if (auto error = ReadThinking(context, body, &conversation.options)) {
     return error;
   }
   FieldError error;
   JsonFields fields(body, &error);
-  if (auto bad = ReadContinuation(&fields, error, &messages, &options)) {
+  if (auto bad = ReadContinuation(&fields, error, &conversation)) {
     return bad;
   }
-  auto encoded = context.chat->Encode(messages, options);
-  if (!encoded.ok()) {
-    if (encoded.status().code() == absl::StatusCode::kInvalidArgument) {
-      return BadRequestError("messages", std::string(encoded.status().message()));
-    }
-    return FromEngineStatus(encoded.status());
-  }
-  *out = *std::move(encoded);
-  return std::nullopt;
+  return EncodeConversation(context, conversation, "messages", out);
 }
 
 void HandleChat(const ApiContext& context, const HttpRequest& request,

@@ -1,0 +1,50 @@
+// Tools of the chat dialects. OpenAI's chat nests a function in each tool; Anthropic and
+// OpenAI's responses put its fields at the top ("flat"). All become the JSON array of
+// OpenAI tools that the encodings show to the model.
+#ifndef TESSERA_COORDINATOR_API_CHAT_CHAT_TOOLS_H_
+#define TESSERA_COORDINATOR_API_CHAT_CHAT_TOOLS_H_
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "nlohmann/json_fwd.hpp"
+
+#include "coordinator/api/chat_messages.h"
+#include "coordinator/api/errors.h"
+#include "model/chat/chat_encoding.h"
+
+namespace tessera::coordinator {
+
+// Reads `tools` and `tool_choice` of OpenAI's chat and shows the tools to the model.
+// tool_choice "none" drops them; "required" and a named function are refused: nothing
+// here can force a call.
+std::optional<ApiError> ReadTools(const nlohmann::json& body, const MessageRules& rules,
+                                  std::vector<model::ChatMessage>* messages);
+
+// How a dialect spells flat tools.
+struct FlatTools {
+  std::string_view schema_field;  // "input_schema", "parameters"
+  std::string_view type;          // of a function of the client: "custom", "function"
+  bool needs_type = false;
+};
+
+// Reads flat `tools` into `tools`, which stays empty where there are none. Errors: too
+// many tools, a bad name, a schema that is no object, and a tool of another type, which
+// the service itself would have to run.
+std::optional<ApiError> ReadFlatTools(const nlohmann::json& body, const FlatTools& shape,
+                                      const MessageRules& rules, nlohmann::json* tools);
+
+// tool_choice in OpenAI's words, see ReadTools. `use_tools`: they are to be shown.
+std::optional<ApiError> ReadToolChoice(const nlohmann::json& body, bool* use_tools);
+
+// The refusal of a choice that would force a call.
+ApiError ForcedCallError();
+
+// Hands `tools` to the first system message, which it makes where there is none. No
+// tools: no change.
+void ShowTools(const nlohmann::json& tools, std::vector<model::ChatMessage>* messages);
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_API_CHAT_CHAT_TOOLS_H_
