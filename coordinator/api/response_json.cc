@@ -39,6 +39,10 @@ int64_t CountCharacters(std::string_view text) {
 
 std::string SseEvent(const json& value) { return "data: " + DumpJson(value) + "\n\n"; }
 
+std::string NamedSseEvent(const json& value) {
+  return "event: " + value.value("type", std::string()) + "\n" + SseEvent(value);
+}
+
 HttpResponse SseHead() {
   HttpResponse head;
   head.content_type = "text/event-stream";

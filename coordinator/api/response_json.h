@@ -18,6 +18,9 @@ namespace tessera::coordinator {
 // One event: "data: <one line>\n\n".
 std::string SseEvent(const nlohmann::json& value);
 
+// One event with a name, its `type`: "event: <type>\ndata: <one line>\n\n".
+std::string NamedSseEvent(const nlohmann::json& value);
+
 // The event that ends a stream which is complete.
 inline constexpr char kSseDone[] = "data: [DONE]\n\n";
 

@@ -71,17 +71,39 @@ class ApiFixture : public testing::Test {
     return Send("GET", target)->answer.value_or(coordinator::HttpResponse{0, "", {}, ""});
   }
 
-  // The events of a stream as JSON, "[DONE]" as a string.
+  // The events of a stream as JSON, "[DONE]" as a string. A named event bears its type's
+  // name.
   static std::vector<nlohmann::json> Events(const MemoryWriter& writer) {
-    std::vector<nlohmann::json> events;
+    std::string all;
     for (const std::string& chunk : writer.chunks) {
-      EXPECT_TRUE(chunk.starts_with("data: ") && chunk.ends_with("\n\n")) << chunk;
-      const std::string text = chunk.substr(6, chunk.size() - 8);
-      EXPECT_EQ(text.find('\n'), std::string::npos) << "one line per event";
-      events.push_back(text == "[DONE]" ? nlohmann::json(text)
-                                        : nlohmann::json::parse(text));
+      EXPECT_TRUE(chunk.ends_with("\n\n")) << "whole events: " << chunk;
+      all += chunk;
+    }
+    std::vector<nlohmann::json> events;
+    for (size_t end = all.find("\n\n"); end != std::string::npos;
+         end = all.find("\n\n")) {
+      events.push_back(Event(all.substr(0, end)));
+      all.erase(0, end + 2);
     }
     return events;
+  }
+
+  // One event without the empty line behind it.
+  static nlohmann::json Event(std::string text) {
+    std::string name;
+    if (text.starts_with("event: ")) {
+      name = text.substr(7, text.find('\n') - 7);
+      text.erase(0, text.find('\n') + 1);
+    }
+    EXPECT_TRUE(text.starts_with("data: ")) << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << "one line per event";
+    text.erase(0, 6);
+    nlohmann::json value =
+        text == "[DONE]" ? nlohmann::json(text) : nlohmann::json::parse(text);
+    if (!name.empty()) {
+      EXPECT_EQ(value["type"], name);
+    }
+    return value;
   }
 
   SimulatedClock clock_{absl::FromUnixSeconds(1000)};
