@@ -24,6 +24,7 @@ struct HttpRequest {
   std::string target;  // path and query as sent: "/metrics?names=native"
   HttpHeaders headers;
   std::string body;
+  std::string id{};  // of the answer's x-request-id; ApiService sets it
 };
 
 // A whole response, or the head of a stream (the body is then ignored). The transport
