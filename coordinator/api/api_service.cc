@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/log.h"
+#include "coordinator/api/anthropic/anthropic_api.h"
+#include "coordinator/api/anthropic/anthropic_errors.h"
 #include "coordinator/api/health.h"
 #include "coordinator/api/models.h"
+#include "coordinator/api/observed_writer.h"
 #include "coordinator/api/openai_chat.h"
 #include "coordinator/api/openai_completions.h"
 #include "openssl/rand.h"
@@ -18,6 +20,8 @@ constexpr size_t kMaxClientRequestIdBytes = 128;
 enum class Endpoint {
   kChat,
   kCompletions,
+  kMessages,
+  kCountTokens,
   kModels,
   kModel,
   kTokenize,
@@ -49,11 +53,14 @@ std::string_view QueryOf(std::string_view target) {
   return mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1);
 }
 
-// DeepSeek's clients leave /v1 out or say /beta: the same routes.
+// DeepSeek's clients leave /v1 out or say /beta, and /anthropic before Anthropic's paths:
+// the same routes.
 std::string CanonicalPath(std::string_view path) {
-  constexpr std::string_view kBeta = "/beta/";
-  if (path.starts_with(kBeta)) {
-    path.remove_prefix(kBeta.size() - 1);
+  for (const std::string_view base : {"/beta/", "/anthropic/"}) {
+    if (path.starts_with(base)) {
+      path.remove_prefix(base.size() - 1);
+      break;
+    }
   }
   for (const std::string_view alias :
        {"/chat/completions", "/completions", "/models", "/embeddings"}) {
@@ -88,92 +95,10 @@ std::string DecodePercent(std::string_view text) {
   return out;
 }
 
-// Adds the common headers to whatever the route answers, and tells the observer how it
-// ended.
-class ObservedWriter final : public ResponseWriter,
-                             public std::enable_shared_from_this<ObservedWriter> {
- public:
-  // What the observer is told about the request.
-  struct Labels {
-    std::string_view route;
-    std::string method;
-    absl::Time start;
-  };
-
-  ObservedWriter(const ApiContext* context, std::shared_ptr<ResponseWriter> next,
-                 HttpHeaders headers, Labels labels)
-      : context_(context),
-        next_(std::move(next)),
-        headers_(std::move(headers)),
-        labels_(std::move(labels)) {
-    context_->observer->OnHttpStart();
-  }
-
-  void Respond(HttpResponse response) override {
-    response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
-    const int status = response.status;
-    next_->Respond(std::move(response));
-    End(status);
-  }
-
-  void StartStream(HttpResponse head) override {
-    head.headers.insert(head.headers.end(), headers_.begin(), headers_.end());
-    stream_status_ = head.status;
-    context_->observer->OnStreamOpen();
-    next_->StartStream(std::move(head));
-  }
-
-  void Write(std::string data) override { next_->Write(std::move(data)); }
-
-  void Finish(bool close) override {
-    next_->Finish(close);
-    End(kClientLeft);
-  }
-
-  void OnDisconnect(std::function<void()> handler) override {
-    next_->OnDisconnect([weak = weak_from_this(), handler = std::move(handler)] {
-      if (const auto self = weak.lock()) {
-        self->End(kClientLeft);
-      }
-      handler();
-    });
-  }
-
-  void Post(std::function<void()> task) override { next_->Post(std::move(task)); }
-
- private:
-  // nginx's code for a client that closed before the answer began.
-  static constexpr int kClientLeft = 499;
-
-  // `code` counts unless a stream began, which has its own. Once.
-  void End(int code) {
-    if (std::exchange(ended_, true)) {
-      return;
-    }
-    const bool streamed = stream_status_ != 0;
-    if (streamed) {
-      context_->observer->OnStreamClose();
-    }
-    const int status = streamed ? stream_status_ : code;
-    const absl::Duration duration = context_->clock->Now() - labels_.start;
-    // Probes and scrapes come every few seconds and say nothing that metrics do not.
-    log::Write(labels_.method == "POST" ? log::Level::kInfo : log::Level::kDebug, "http",
-               "answered",
-               {{"request_id", FindHeader(headers_, "x-request-id")},
-                {"route", labels_.route},
-                {"method", labels_.method},
-                {"code", status},
-                {"seconds", absl::ToDoubleSeconds(duration)}});
-    context_->observer->OnHttpEnd(labels_.route, labels_.method, status, duration);
-  }
-
-  const ApiContext* context_;
-  std::shared_ptr<ResponseWriter> next_;
-  const HttpHeaders headers_;
-  const Labels labels_;
-  int stream_status_ = 0;
-  bool ended_ = false;
-};
+// The part of `path` that a route's "{id}" stands for.
+std::string RestOf(std::string_view pattern, std::string_view path) {
+  return DecodePercent(path.substr(pattern.find('{')));
+}
 
 }  // namespace
 
@@ -189,6 +114,8 @@ const ApiService::Route* ApiService::FindRoute(std::string_view path) {
   static constexpr Route kRoutes[] = {
       {"/v1/chat/completions", "POST", Endpoint::kChat, true, false},
       {"/v1/completions", "POST", Endpoint::kCompletions, true, false},
+      {"/v1/messages", "POST", Endpoint::kMessages, true, false},
+      {"/v1/messages/count_tokens", "POST", Endpoint::kCountTokens, true, false},
       {"/v1/embeddings", "POST", Endpoint::kEmbeddings, true, false},
       {"/v1/models", "GET", Endpoint::kModels, true, false},
       {"/v1/models/{id}", "GET", Endpoint::kModel, true, true},
@@ -262,20 +189,36 @@ ApiService::~ApiService() = default;
 
 bool ApiService::IsQuick(const HttpRequest& request) { return request.method != "POST"; }
 
+bool ApiService::SpeaksAnthropic(const Route* route, const HttpHeaders& headers) {
+  if (route != nullptr && (route->endpoint == Endpoint::kMessages ||
+                           route->endpoint == Endpoint::kCountTokens)) {
+    return true;
+  }
+  // Paths that both dialects know, or neither.
+  const bool shared = route == nullptr || route->endpoint == Endpoint::kModels ||
+                      route->endpoint == Endpoint::kModel;
+  return shared && !FindHeader(headers, "anthropic-version").empty();
+}
+
 void ApiService::SetDraining() { draining_.store(true); }
 
-HttpHeaders ApiService::CommonHeaders(const HttpHeaders& request_headers) {
+HttpHeaders ApiService::CommonHeaders(const HttpHeaders& request_headers,
+                                      bool anthropic) {
   HttpHeaders headers;
-  const std::string_view id = FindHeader(request_headers, "x-request-id");
-  headers.emplace_back("x-request-id",
-                       IsSaneRequestId(id) ? std::string(id) : ids_.NextId("req-"));
+  const std::string_view own = FindHeader(request_headers, "x-request-id");
+  const std::string id = IsSaneRequestId(own) ? std::string(own) : ids_.NextId("req-");
+  headers.emplace_back("x-request-id", id);
+  if (anthropic) {
+    headers.emplace_back("request-id", id);
+  }
   const std::string_view origin = FindHeader(request_headers, "origin");
   const auto& allowed = context_.options.allowed_origins;
   const bool any = std::find(allowed.begin(), allowed.end(), "*") != allowed.end();
   if (!origin.empty() &&
       (any || std::find(allowed.begin(), allowed.end(), origin) != allowed.end())) {
     headers.emplace_back("Access-Control-Allow-Origin", any ? "*" : std::string(origin));
-    headers.emplace_back("Access-Control-Expose-Headers", "x-request-id, retry-after");
+    headers.emplace_back("Access-Control-Expose-Headers",
+                         "x-request-id, request-id, retry-after");
     if (!any) {
       headers.emplace_back("Vary", "Origin");
     }
@@ -290,8 +233,11 @@ HttpResponse ApiService::TransportError(const ApiError& error,
   }
   context_.observer->OnHttpStart();
   context_.observer->OnHttpEnd("unknown", "unknown", error.status, absl::ZeroDuration());
-  HttpResponse response = ErrorResponse(error);
-  const HttpHeaders common = CommonHeaders(headers);
+  const bool anthropic = SpeaksAnthropic(nullptr, headers);
+  const HttpHeaders common = CommonHeaders(headers, anthropic);
+  HttpResponse response =
+      anthropic ? AnthropicErrorResponse(error, FindHeader(common, "x-request-id"))
+                : ErrorResponse(error);
   response.headers.insert(response.headers.end(), common.begin(), common.end());
   return response;
 }
@@ -331,7 +277,12 @@ HttpResponse PreflightResponse(bool allowed) {
 void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
   const std::string path = CanonicalPath(PathOf(request.target));
   const Route* route = FindRoute(path);
-  HttpHeaders headers = CommonHeaders(request.headers);
+  const bool anthropic = SpeaksAnthropic(route, request.headers);
+  HttpHeaders headers = CommonHeaders(request.headers, anthropic);
+  request.id = FindHeader(headers, "x-request-id");
+  const auto refusal = [&](const ApiError& error) {
+    return anthropic ? AnthropicErrorResponse(error, request.id) : ErrorResponse(error);
+  };
   const bool cross_origin = !FindHeader(headers, "access-control-allow-origin").empty();
   // Methods are a label of a metric: only those that we know.
   const bool known_method = request.method == "GET" || request.method == "POST" ||
@@ -346,71 +297,97 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
     return;
   }
   if (route == nullptr) {
-    observed->Respond(ErrorResponse(RouteNotFoundError()));
+    observed->Respond(refusal(RouteNotFoundError()));
     return;
   }
   if (!Authorized(*route, request)) {
     context_.observer->OnRejected(RejectReason::kAuth);
-    observed->Respond(ErrorResponse(InvalidKeyError()));
+    observed->Respond(refusal(InvalidKeyError()));
     return;
   }
   const bool head = request.method == "HEAD" && route->method == "GET";
   if (request.method != route->method && !head) {
-    HttpResponse response = ErrorResponse(MethodNotAllowedError());
+    HttpResponse response = refusal(MethodNotAllowedError());
     response.headers.emplace_back("Allow", std::string(route->method) + ", OPTIONS");
     observed->Respond(std::move(response));
     return;
   }
-  Dispatch(*route, path, request, std::move(observed));
+  const bool generates = route->endpoint == Endpoint::kChat ||
+                         route->endpoint == Endpoint::kCompletions ||
+                         route->endpoint == Endpoint::kMessages;
+  if (generates && draining_.load()) {
+    context_.observer->OnRejected(RejectReason::kDraining);
+    observed->Respond(refusal(NotReadyError(/*draining=*/true, absl::Seconds(1))));
+    return;
+  }
+  if (generates) {
+    Generate(*route, request, std::move(observed));
+  } else {
+    observed->Respond(anthropic ? AnswerAnthropic(*route, path, request)
+                                : Answer(*route, path, request));
+  }
 }
 
-void ApiService::Dispatch(const Route& route, std::string_view path,
-                          const HttpRequest& request,
+void ApiService::Generate(const Route& route, const HttpRequest& request,
                           std::shared_ptr<ResponseWriter> writer) {
+  if (route.endpoint == Endpoint::kChat) {
+    HandleChat(context_, request, std::move(writer));
+  } else if (route.endpoint == Endpoint::kCompletions) {
+    HandleCompletion(context_, request, std::move(writer));
+  } else {
+    HandleMessages(context_, request, std::move(writer));
+  }
+}
+
+HttpResponse ApiService::AnswerAnthropic(const Route& route, std::string_view path,
+                                         const HttpRequest& request) const {
+  if (route.endpoint == Endpoint::kCountTokens) {
+    return HandleCountTokens(context_, request);
+  }
+  if (route.endpoint == Endpoint::kModels) {
+    return ListAnthropicModels(context_);
+  }
+  return GetAnthropicModel(context_, RestOf(route.pattern, path), request.id);
+}
+
+HttpResponse ApiService::Answer(const Route& route, std::string_view path,
+                                const HttpRequest& request) const {
   switch (route.endpoint) {
     case Endpoint::kChat:
     case Endpoint::kCompletions:
-      if (draining_.load()) {
-        context_.observer->OnRejected(RejectReason::kDraining);
-        writer->Respond(
-            ErrorResponse(NotReadyError(/*draining=*/true, absl::Seconds(1))));
-      } else if (route.endpoint == Endpoint::kChat) {
-        HandleChat(context_, request, std::move(writer));
-      } else {
-        HandleCompletion(context_, request, std::move(writer));
-      }
-      return;
+    case Endpoint::kMessages:
+    case Endpoint::kCountTokens:
+      break;  // Generate and AnswerAnthropic
     case Endpoint::kEmbeddings: {
       ApiError error = RouteNotFoundError();
       error.message = "this server has no embedding model";
-      return writer->Respond(ErrorResponse(error));
+      return ErrorResponse(error);
     }
     case Endpoint::kModels:
-      return writer->Respond(ListModels(context_));
-    case Endpoint::kModel: {
-      const size_t stem = route.pattern.find('{');
-      return writer->Respond(GetModel(context_, DecodePercent(path.substr(stem))));
-    }
+      return ListModels(context_);
+    case Endpoint::kModel:
+      return GetModel(context_, RestOf(route.pattern, path));
     case Endpoint::kTokenize:
-      return writer->Respond(HandleTokenize(context_, request));
+      return HandleTokenize(context_, request);
     case Endpoint::kDetokenize:
-      return writer->Respond(HandleDetokenize(context_, request));
+      return HandleDetokenize(context_, request);
     case Endpoint::kLivez:
-      return writer->Respond(LivezResponse());
+      return LivezResponse();
     case Endpoint::kReadyz:
-      return writer->Respond(ReadyzResponse(context_));
+      return ReadyzResponse(context_);
     case Endpoint::kHealth:
-      return writer->Respond(HealthResponse(context_));
+      return HealthResponse(context_);
     case Endpoint::kVersion:
-      return writer->Respond(VersionResponse(context_));
+      return VersionResponse(context_);
     case Endpoint::kLoad:
-      return writer->Respond(LoadResponse(context_));
+      return LoadResponse(context_);
     case Endpoint::kMetrics:
-      if (context_.metrics == nullptr) {
-        return writer->Respond(ErrorResponse(RouteNotFoundError()));
+      if (context_.metrics != nullptr) {
+        return MetricsResponse(context_, QueryOf(request.target));
       }
-      return writer->Respond(MetricsResponse(context_, QueryOf(request.target)));
+      break;
   }
+  return ErrorResponse(RouteNotFoundError());
 }
 
 }  // namespace tessera::coordinator

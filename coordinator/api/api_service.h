@@ -69,10 +69,18 @@ class ApiService {
              uint64_t seed);
 
   static const Route* FindRoute(std::string_view path);
-  void Dispatch(const Route& route, std::string_view path, const HttpRequest& request,
+  // Whether errors and models are to look as Anthropic's: on its own routes, and where
+  // its client's header is on paths that are no dialect's own. `route` may be null.
+  static bool SpeaksAnthropic(const Route* route, const HttpHeaders& headers);
+  // Routes that generate, those that answer at once, and the ones of Anthropic's.
+  void Generate(const Route& route, const HttpRequest& request,
                 std::shared_ptr<ResponseWriter> writer);
+  HttpResponse Answer(const Route& route, std::string_view path,
+                      const HttpRequest& request) const;
+  HttpResponse AnswerAnthropic(const Route& route, std::string_view path,
+                               const HttpRequest& request) const;
   bool Authorized(const Route& route, const HttpRequest& request) const;
-  HttpHeaders CommonHeaders(const HttpHeaders& request_headers);
+  HttpHeaders CommonHeaders(const HttpHeaders& request_headers, bool anthropic);
 
   ApiContext context_;
   ApiKeys keys_;
