@@ -34,6 +34,14 @@ TensorView StreamOf(TensorView streams, int64_t j) {
 
 }  // namespace
 
+TensorView RowOfBlocks(TensorView x, int64_t block_size, int64_t at) {
+  TESSERA_CHECK(at < block_size && x.dim(0) % block_size == 0);
+  const TensorView first = x.Slice(0, x.dim(0) > 0 ? at : 0, x.dim(0) > 0 ? 1 : 0);
+  TensorView rows(first.data, x.dtype, {x.dim(0) / block_size, x.dim(1)});
+  rows.strides[0] = block_size * x.stride(0);
+  return rows;
+}
+
 DsparkDraft::DsparkDraft(const model::ModelConfig& config, const ModelWeights& model,
                          Residual* residual)
     : dspark_(*config.dspark),
@@ -132,22 +140,10 @@ absl::Status DsparkDraft::ForwardBlock(const StepContext& context, TensorView x)
   return absl::OkStatus();
 }
 
-TensorView DsparkDraft::RowsAt(TensorView x, int64_t at) const {
-  const int64_t block = dspark_.block_size;
-  TESSERA_CHECK(at < block && x.dim(0) % block == 0 && x.is_contiguous());
-  const TensorView picked = x.Reshape({x.dim(0) / block, block, hidden_}).Slice(1, at, 1);
-  TensorView rows(picked.data, picked.dtype, {picked.dim(0), hidden_});
-  rows.strides[0] = picked.stride(0);
-  return rows;
-}
-
-void DsparkDraft::Head(const StepContext& context, TensorView x, int64_t at,
-                       TensorView logits) {
+void DsparkDraft::Head(const StepContext& context, TensorView x, TensorView logits) {
   ScratchArena::Scope scope(context.scratch);
-  const TensorView rows = RowsAt(x, at);
-  const TensorView normed =
-      context.scratch->Take(context.dtype(), {rows.dim(0), hidden_});
-  context.backend->RmsNorm(*context.stream, rows, weights_.norm, norm_eps_, normed);
+  const TensorView normed = context.scratch->Take(context.dtype(), {x.dim(0), hidden_});
+  context.backend->RmsNorm(*context.stream, x, weights_.norm, norm_eps_, normed);
   context.backend->Linear(*context.stream, normed, head_, KSplit::Whole(), logits);
 }
 
@@ -162,7 +158,7 @@ void DsparkDraft::Walk(const StepContext& context, TensorView x, int64_t at,
   const TensorView joined =
       context.scratch->Take(context.dtype(), {count, hidden_ + rank});
   const TensorView embedded = joined.Slice(1, hidden_, rank);
-  ops.Copy(stream, RowsAt(x, at), joined.Slice(1, 0, hidden_));
+  ops.Copy(stream, RowOfBlocks(x, dspark_.block_size, at), joined.Slice(1, 0, hidden_));
   ops.Embedding(stream, weights_.markov_embedding, previous, embedded);
   ops.Linear(stream, joined, weights_.confidence, KSplit::Whole(), confidence);
   const TensorView term =

@@ -30,6 +30,9 @@
 
 namespace tessera::worker {
 
+// Row `at` of every block of `block_size` rows of x [n block_size, w]: [n, w].
+kernels::TensorView RowOfBlocks(kernels::TensorView x, int64_t block_size, int64_t at);
+
 // Step thread only. Views of weights and the residual must outlive it.
 class DsparkDraft {
  public:
@@ -62,12 +65,13 @@ class DsparkDraft {
   // over the group; n may be 0.
   absl::Status ForwardBlock(const StepContext& context, kernels::TensorView x);
 
-  // logits (out) [n, V_local] of block position `at` of every block, before the walk's
-  // term. x is what ForwardBlock gave.
-  void Head(const StepContext& context, kernels::TensorView x, int64_t at,
+  // logits (out) [n B, V_local] before the walk's term. x is what ForwardBlock gave.
+  void Head(const StepContext& context, kernels::TensorView x,
             kernels::TensorView logits);
-  // Adds the walk's term to `logits` for the tokens before them, previous [n] i32, and
-  // gives confidence (out) [n, 1]: the logit of the draft's being accepted.
+  // Of block position `at` of every block: adds the walk's term to `logits` [n, V_local]
+  // for the tokens before them, previous [n] i32, and gives confidence (out) [n, 1]: the
+  // logit of the draft's being accepted. Reads V_local rank weights a position, where
+  // Head reads V_local d once.
   void Walk(const StepContext& context, kernels::TensorView x, int64_t at,
             kernels::TensorView previous, kernels::TensorView logits,
             kernels::TensorView confidence);
@@ -79,8 +83,6 @@ class DsparkDraft {
   DsparkDraft(const model::ModelConfig& config, const ModelWeights& model,
               Residual* residual);
   void Tap(const StepContext& context, int64_t layer, kernels::TensorView streams);
-  // Rows `at`, at + B, … of x.
-  kernels::TensorView RowsAt(kernels::TensorView x, int64_t at) const;
 
   const model::DsparkConfig dspark_;
   const int64_t hidden_;

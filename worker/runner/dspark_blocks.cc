@@ -47,6 +47,10 @@ absl::StatusOr<std::unique_ptr<DsparkBlocks>> DsparkBlocks::Create(
   TESSERA_ASSIGN_OR_RETURN(
       blocks->hidden_, backend->Allocate(bytes(
                            dtype, capacity * blocks->block_size() * parts.hidden_size)));
+  TESSERA_ASSIGN_OR_RETURN(
+      blocks->head_logits_,
+      backend->Allocate(
+          bytes(dtype, capacity * blocks->block_size() * parts.vocab_shard)));
   TESSERA_ASSIGN_OR_RETURN(blocks->previous_,
                            backend->Allocate(bytes(DType::kI32, capacity)));
   TESSERA_ASSIGN_OR_RETURN(blocks->device_confidence_,
@@ -86,14 +90,26 @@ TensorView DsparkBlocks::Rows() const {
   return Hidden().Reshape({num_blocks_, block_size(), parts_.hidden_size});
 }
 
+// [n B, V_local].
+TensorView DsparkBlocks::HeadLogits() const {
+  return {head_logits_.data(),
+          parts_.backend->activation_dtype(),
+          {num_blocks_ * block_size(), parts_.vocab_shard}};
+}
+
 absl::Status DsparkBlocks::Run(const StepContext& context) {
   inputs_.Upload(*context.stream, parts_.backend);
-  return parts_.draft->ForwardBlock(BlockContext(context), Hidden());
+  const StepContext block = BlockContext(context);
+  TESSERA_RETURN_IF_ERROR(parts_.draft->ForwardBlock(block, Hidden()));
+  // Of all positions at once: the head is read once instead of B times.
+  parts_.draft->Head(block, Hidden(), HeadLogits());
+  return absl::OkStatus();
 }
 
 absl::Status DsparkBlocks::Base(const StepContext& context, int64_t at) {
   return parts_.logits->Compute(context, Rows(), [&](TensorView, TensorView logits) {
-    parts_.draft->Head(context, Hidden(), at, logits);
+    parts_.backend->Copy(*context.stream, RowOfBlocks(HeadLogits(), block_size(), at),
+                         logits);
   });
 }
 
@@ -105,7 +121,8 @@ absl::Status DsparkBlocks::Step(const StepContext& context, int64_t at,
   parts_.backend->Upload(*context.stream, previous.data(), before);
   TESSERA_RETURN_IF_ERROR(
       parts_.logits->Compute(context, Rows(), [&](TensorView, TensorView logits) {
-        parts_.draft->Head(context, Hidden(), at, logits);
+        parts_.backend->Copy(*context.stream, RowOfBlocks(HeadLogits(), block_size(), at),
+                             logits);
         parts_.draft->Walk(context, Hidden(), at, before, logits, accepted);
       }));
   parts_.backend->Download(*context.stream, accepted, confidence_.data());

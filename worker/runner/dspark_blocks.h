@@ -32,7 +32,8 @@ class DsparkBlocks {
     kernels::KernelBackend* backend = nullptr;
     DsparkDraft* draft = nullptr;
     LogitRows* logits = nullptr;
-    int64_t hidden_size = 0;
+    int64_t hidden_size = 0;  // d
+    int64_t vocab_shard = 0;  // V_local
   };
 
   // `inputs` are those of a step. kInvalidArgument: a step holds no block;
@@ -51,8 +52,8 @@ class DsparkBlocks {
   void Add(int32_t token, int64_t begin, int64_t num_held,
            const StepInputs::Tables& tables);
 
-  // Runs the stages. Collective over the group, also without blocks. `context` names
-  // communicators, scratch and stream; its tokens are not used.
+  // Runs the stages and the head. Collective over the group, also without blocks.
+  // `context` names communicators, scratch and stream; its tokens are not used.
   absl::Status Run(const StepContext& context);
 
   // Logits of block position `at` of every block into Parts::logits, without what the
@@ -69,6 +70,7 @@ class DsparkBlocks {
   StepContext BlockContext(const StepContext& context) const;
   kernels::TensorView Hidden() const;
   kernels::TensorView Rows() const;
+  kernels::TensorView HeadLogits() const;
 
   const Parts parts_;
   const int64_t capacity_;
@@ -77,6 +79,7 @@ class DsparkBlocks {
   std::vector<int32_t> tokens_;              // [B] of one block
   std::vector<std::byte> confidence_;        // [capacity] on the host
   kernels::DeviceBuffer hidden_;             // [capacity B, d]
+  kernels::DeviceBuffer head_logits_;        // [capacity B, V_local]
   kernels::DeviceBuffer previous_;           // [capacity] i32
   kernels::DeviceBuffer device_confidence_;  // [capacity]
 };

@@ -44,10 +44,12 @@ absl::StatusOr<std::unique_ptr<DsparkDrafter>> DsparkDrafter::Create(
   }
   TESSERA_ASSIGN_OR_RETURN(
       std::unique_ptr<DsparkBlocks> blocks,
-      DsparkBlocks::Create(options.inputs, {.backend = parts.backend,
-                                            .draft = draft,
-                                            .logits = parts.logits,
-                                            .hidden_size = config.hidden_size}));
+      DsparkBlocks::Create(options.inputs,
+                           {.backend = parts.backend,
+                            .draft = draft,
+                            .logits = parts.logits,
+                            .hidden_size = config.hidden_size,
+                            .vocab_shard = parts.decoder->vocab_shard()}));
   return std::unique_ptr<DsparkDrafter>(
       new DsparkDrafter(options, parts, std::move(blocks)));
 }

@@ -430,7 +430,8 @@ absl::StatusOr<DraftBlock> ModelRunner::RunDraftBlock(uint32_t slot, int64_t beg
       DsparkBlocks::Create(InputOptions(), {.backend = parts_.backend,
                                             .draft = decoder_->dspark(),
                                             .logits = &logits_,
-                                            .hidden_size = config_.hidden_size}));
+                                            .hidden_size = config_.hidden_size,
+                                            .vocab_shard = decoder_->vocab_shard()}));
   DraftBlock block;
   inputs_.Begin();
   const StepContext context = MakeContext();
