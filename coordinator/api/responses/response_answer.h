@@ -1,0 +1,57 @@
+// ResponseAnswer: the answer of POST /v1/responses, as numbered, named events
+// (response.created to response.completed) or as one response object.
+#ifndef TESSERA_COORDINATOR_API_RESPONSES_RESPONSE_ANSWER_H_
+#define TESSERA_COORDINATOR_API_RESPONSES_RESPONSE_ANSWER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+
+#include "coordinator/api/chat/block_responder.h"
+
+namespace tessera::coordinator {
+
+// External synchronisation. `ids` must outlive it.
+class ResponseAnswer final : public BlockDialect {
+ public:
+  // `settings`: the members of the response object that do not change while it is
+  // written: id, model and the request's own words.
+  ResponseAnswer(RequestIds* ids, nlohmann::json settings);
+
+  std::string Begin() override;
+  std::string Open(size_t index, const TurnBlock& block) override;
+  std::string Append(size_t index, const TurnBlock& block,
+                     std::string_view piece) override;
+  std::string Close(size_t index, const TurnBlock& block) override;
+  // response.completed, or response.incomplete where the token limit came first.
+  std::string End(const std::vector<TurnBlock>& blocks, const TurnEnd& end) override;
+  // response.failed with the items so far.
+  std::string Fail(const std::vector<TurnBlock>& blocks, const ApiError& error) override;
+
+  HttpResponse Whole(const std::vector<TurnBlock>& blocks, const TurnEnd& end) override;
+  HttpResponse Refuse(const ApiError& error) override;
+
+ private:
+  // Gives the event its number.
+  std::string Event(nlohmann::json event);
+  // An event about item `index`, and about its only content part.
+  nlohmann::json ItemEvent(const char* type, size_t index);
+  nlohmann::json PartEvent(const char* type, size_t index);
+  const std::string& ItemId(size_t index, const TurnBlock& block);
+  nlohmann::json Item(size_t index, const TurnBlock& block, const char* status);
+  nlohmann::json Response(const char* status, const std::vector<TurnBlock>& blocks);
+  nlohmann::json Ended(const std::vector<TurnBlock>& blocks, const TurnEnd& end);
+
+  RequestIds* ids_;
+  const nlohmann::json settings_;
+  std::vector<std::string> item_ids_;
+  int64_t next_number_ = 0;
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_API_RESPONSES_RESPONSE_ANSWER_H_

@@ -1,0 +1,192 @@
+#include "coordinator/api/responses/responses_api.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+
+#include "coordinator/api/chat/chat_prompt.h"
+#include "coordinator/api/errors.h"
+#include "coordinator/api/generation.h"
+#include "coordinator/api/json_fields.h"
+#include "coordinator/api/responses/response_answer.h"
+#include "coordinator/api/responses/response_input.h"
+#include "coordinator/api/sampling_fields.h"
+
+namespace tessera::coordinator {
+namespace {
+
+using nlohmann::json;
+
+// A request that passed every check.
+struct ResponsesRequest {
+  model::EncodedChat prompt;
+  std::vector<ValidatedRequest> requests;  // one
+  json settings;                           // of the response object
+  bool stream = false;
+};
+
+// What only a service with memory could do.
+std::optional<ApiError> RefuseMemory(const JsonFields& fields) {
+  if (fields.Has("previous_response_id")) {
+    return BadRequestError(
+        "previous_response_id",
+        "responses are not stored here: send the whole conversation as input",
+        "previous_response_not_found");
+  }
+  if (fields.Has("conversation")) {
+    return UnsupportedError(
+        "conversation",
+        "conversations are not stored here: send the whole conversation as input");
+  }
+  if (fields.Has("prompt")) {
+    return UnsupportedError("prompt", "prompt templates are not stored here");
+  }
+  return std::nullopt;
+}
+
+// Modes that would change the answer and that this build lacks.
+std::optional<ApiError> RefuseModes(const json& body) {
+  FieldError error;
+  JsonFields fields(body, &error);
+  const bool background = fields.Bool("background").value_or(false);
+  const std::string truncation = fields.String("truncation").value_or("disabled");
+  const int64_t top_logprobs = fields.Integer("top_logprobs").value_or(0);
+  const json* include = fields.Array("include");
+  const json* text = fields.Object("text");
+  fields.Object("metadata");  // checked here, echoed later
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  if (background) {
+    return UnsupportedError("background", "background responses are not supported");
+  }
+  if (truncation != "disabled") {
+    return UnsupportedError("truncation", "truncation must be disabled");
+  }
+  for (size_t i = 0; include != nullptr && i < include->size(); ++i) {
+    if ((*include)[i] == "message.output_text.logprobs") {
+      return UnsupportedError("include", "logprobs are not supported on this route");
+    }
+  }
+  if (top_logprobs != 0) {
+    return UnsupportedError("top_logprobs", "logprobs are not supported on this route");
+  }
+  const json format = text == nullptr ? json() : text->value("format", json());
+  if (!format.is_null() &&
+      (!format.is_object() || format.value("type", json()) != "text")) {
+    return UnsupportedError(
+        "text.format",
+        "only format type text is supported: this build lacks constrained decoding");
+  }
+  return std::nullopt;
+}
+
+// The request's own words that the response object repeats, and what never changes.
+json SettingsOf(const ApiContext& context, const json& body, const RequestSpec& spec,
+                const model::ChatOptions& options) {
+  const auto echo = [&body](const char* name, json absent) {
+    const auto found = body.find(name);
+    return found == body.end() || found->is_null() ? std::move(absent) : *found;
+  };
+  return {{"id", spec.request_id},
+          {"created_at", absl::ToUnixSeconds(context.clock->Now())},
+          {"model", context.model_name()},
+          {"instructions", echo("instructions", nullptr)},
+          {"max_output_tokens", echo("max_output_tokens", nullptr)},
+          {"metadata", echo("metadata", json::object())},
+          {"parallel_tool_calls", true},
+          {"previous_response_id", nullptr},
+          {"reasoning",
+           echo("reasoning", {{"effort", options.thinking ? json("high") : json("none")},
+                              {"summary", nullptr}})},
+          {"service_tier", "default"},
+          {"store", false},
+          {"background", false},
+          {"temperature", spec.temperature.value_or(1.0)},
+          {"text", echo("text", {{"format", {{"type", "text"}}}})},
+          {"tool_choice", echo("tool_choice", "auto")},
+          {"tools", echo("tools", json::array())},
+          {"top_p", spec.top_p.value_or(1.0)},
+          {"truncation", "disabled"},
+          {"user", echo("user", nullptr)}};
+}
+
+// The validator's field names in the words of this dialect.
+ApiError InResponsesWords(FieldError error) {
+  if (error.param == "prompt") {
+    error.param = "input";
+  } else if (error.param == "max_tokens") {
+    error.param = "max_output_tokens";
+  }
+  return FromFieldError(error);
+}
+
+std::optional<ApiError> ReadResponses(const ApiContext& context,
+                                      const HttpRequest& request, ResponsesRequest* out) {
+  json body;
+  if (auto error = ReadBody(request, context, &body)) {
+    return error;
+  }
+  RequestSpec spec;
+  OutputOptions output;
+  if (auto error = ReadSharedFields(body, request, context, &spec, &output)) {
+    return error;
+  }
+  FieldError error;
+  JsonFields fields(body, &error);
+  if (auto refused = RefuseMemory(fields)) {
+    return refused;
+  }
+  if (auto refused = RefuseModes(body)) {
+    return refused;
+  }
+  spec.max_tokens = fields.Integer("max_output_tokens");
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
+  ChatConversation conversation;
+  if (auto bad = ReadResponseConversation(context, body, &conversation)) {
+    return bad;
+  }
+  if (auto bad = EncodeConversation(context, conversation, "input", &out->prompt)) {
+    return bad;
+  }
+  out->stream = output.stream;
+  spec.request_id = context.ids->NextId("resp_");
+  spec.prompt_ids = out->prompt.ids;
+  spec.n = 1;
+  // The parser must see the tags of reasoning and tool calls, which a checkpoint may mark
+  // special.
+  spec.skip_special_tokens = false;
+  out->settings = SettingsOf(context, body, spec, conversation.options);
+  auto validated =
+      ValidatedRequest::Create(std::move(spec), context.options.limits,
+                               context.clock->Now(), context.ids->NextSeed(), &error);
+  if (!validated.ok()) {
+    return InResponsesWords(error);
+  }
+  out->requests.push_back(*std::move(validated));
+  return std::nullopt;
+}
+
+}  // namespace
+
+void HandleResponses(const ApiContext& context, const HttpRequest& request,
+                     std::shared_ptr<ResponseWriter> writer) {
+  ResponsesRequest read;
+  if (auto error = ReadResponses(context, request, &read)) {
+    writer->Respond(ErrorResponse(*error));
+    return;
+  }
+  auto responder = std::make_unique<BlockResponder>(
+      writer, TurnReader(&context, "call_", read.prompt.in_reasoning),
+      std::make_unique<ResponseAnswer>(context.ids, std::move(read.settings)),
+      read.stream);
+  StartGeneration(&context, std::move(writer), std::move(read.requests),
+                  std::move(responder));
+}
+
+}  // namespace tessera::coordinator
