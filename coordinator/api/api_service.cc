@@ -10,6 +10,7 @@
 #include "coordinator/api/observed_writer.h"
 #include "coordinator/api/openai_chat.h"
 #include "coordinator/api/openai_completions.h"
+#include "coordinator/api/responses/responses_api.h"
 #include "openssl/rand.h"
 
 namespace tessera::coordinator {
@@ -20,6 +21,7 @@ constexpr size_t kMaxClientRequestIdBytes = 128;
 enum class Endpoint {
   kChat,
   kCompletions,
+  kResponses,
   kMessages,
   kCountTokens,
   kModels,
@@ -63,7 +65,7 @@ std::string CanonicalPath(std::string_view path) {
     }
   }
   for (const std::string_view alias :
-       {"/chat/completions", "/completions", "/models", "/embeddings"}) {
+       {"/chat/completions", "/completions", "/responses", "/models", "/embeddings"}) {
     if (path == alias || (alias == "/models" && path.starts_with("/models/"))) {
       return "/v1" + std::string(path);
     }
@@ -114,6 +116,7 @@ const ApiService::Route* ApiService::FindRoute(std::string_view path) {
   static constexpr Route kRoutes[] = {
       {"/v1/chat/completions", "POST", Endpoint::kChat, true, false},
       {"/v1/completions", "POST", Endpoint::kCompletions, true, false},
+      {"/v1/responses", "POST", Endpoint::kResponses, true, false},
       {"/v1/messages", "POST", Endpoint::kMessages, true, false},
       {"/v1/messages/count_tokens", "POST", Endpoint::kCountTokens, true, false},
       {"/v1/embeddings", "POST", Endpoint::kEmbeddings, true, false},
@@ -312,9 +315,9 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
     observed->Respond(std::move(response));
     return;
   }
-  const bool generates = route->endpoint == Endpoint::kChat ||
-                         route->endpoint == Endpoint::kCompletions ||
-                         route->endpoint == Endpoint::kMessages;
+  const bool generates =
+      route->endpoint == Endpoint::kChat || route->endpoint == Endpoint::kCompletions ||
+      route->endpoint == Endpoint::kResponses || route->endpoint == Endpoint::kMessages;
   if (generates && draining_.load()) {
     context_.observer->OnRejected(RejectReason::kDraining);
     observed->Respond(refusal(NotReadyError(/*draining=*/true, absl::Seconds(1))));
@@ -334,6 +337,8 @@ void ApiService::Generate(const Route& route, const HttpRequest& request,
     HandleChat(context_, request, std::move(writer));
   } else if (route.endpoint == Endpoint::kCompletions) {
     HandleCompletion(context_, request, std::move(writer));
+  } else if (route.endpoint == Endpoint::kResponses) {
+    HandleResponses(context_, request, std::move(writer));
   } else {
     HandleMessages(context_, request, std::move(writer));
   }
@@ -355,6 +360,7 @@ HttpResponse ApiService::Answer(const Route& route, std::string_view path,
   switch (route.endpoint) {
     case Endpoint::kChat:
     case Endpoint::kCompletions:
+    case Endpoint::kResponses:
     case Endpoint::kMessages:
     case Endpoint::kCountTokens:
       break;  // Generate and AnswerAnthropic

@@ -99,6 +99,23 @@ class AnthropicClient(unittest.TestCase):
         got = self.message(messages=messages, tools=[TOOL], max_tokens=4)
         self.assertGreater(got.usage.output_tokens, 0)
 
+    def test_a_tool_use_block_can_be_answered(self):
+        question = [{"role": "user", "content": "What is the weather in Paris?"}]
+        whole = self.message(messages=question, tools=[TOOL])
+        self.assertEqual(whole.stop_reason, "tool_use")
+        call = whole.content[-1]  # whose tool the demo model often gets wrong
+        self.assertEqual(call.type, "tool_use")
+        with self.client.messages.stream(model="demo", messages=question, tools=[TOOL],
+                                         max_tokens=100, extra_body=GREEDY) as stream:
+            streamed = stream.get_final_message()
+        self.assertEqual(streamed.stop_reason, "tool_use")
+        self.assertEqual((streamed.content[-1].name, streamed.content[-1].input),
+                         (call.name, call.input))
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}
+        turns = question + [{"role": "assistant", "content": whole.content},
+                            {"role": "user", "content": [result]}]
+        self.assertGreater(self.message(messages=turns, tools=[TOOL]).usage.output_tokens, 0)
+
     def test_stop_sequences_and_limits_name_themselves(self):
         stopped = self.message(stop_sequences=[" can"])
         self.assertEqual(stopped.content[0].text, GREETING[:GREETING.index(" can")])
