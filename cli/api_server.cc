@@ -101,6 +101,7 @@ coordinator::ApiServiceOptions ApiOptionsOf(const ServerOptions& options,
         std::min(api.limits.num_token_ids, model.hash->num_token_ids());
   }
   api.limits.eos_token_ids = model.config.eos_token_ids;
+  api.limits.image_token_id = model.config.image_token_id;
   api.limits.max_model_len = rank.runner.max_model_len;
   api.limits.max_choices = options.max_choices;
   api.limits.max_logprobs = options.max_logprobs;

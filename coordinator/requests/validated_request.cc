@@ -105,6 +105,14 @@ void CheckPrompt(const RequestSpec& spec, const RequestLimits& limits, Checker* 
                 fmt::format("token id {} at position {}, expected 0 to {}", *bad,
                             bad - spec.prompt_ids.begin(), limits.num_token_ids - 1));
   }
+  if (limits.image_token_id.has_value() &&
+      std::find(spec.prompt_ids.begin(), spec.prompt_ids.end(), *limits.image_token_id) !=
+          spec.prompt_ids.end()) {
+    check->Fail("prompt",
+                fmt::format("token id {} stands for an image, and this server does not "
+                            "run the vision tower",
+                            *limits.image_token_id));
+  }
 }
 
 int64_t CheckMaxTokens(const RequestSpec& spec, const RequestLimits& limits,

@@ -22,6 +22,9 @@ namespace tessera::coordinator {
 struct RequestLimits {
   int64_t vocab_size = 0;
   int64_t num_token_ids = 0;  // ids a prompt may use: min of tokenizer and Engram map
+  // The id that stands for a piece of an image, which no prompt may use: its row comes
+  // from a vision tower that nobody runs.
+  std::optional<int32_t> image_token_id;
   int64_t max_model_len = 0;
   int32_t max_choices = 8;
   int32_t max_logprobs = 20;

@@ -20,6 +20,7 @@ RequestLimits SmallLimits() {
   RequestLimits limits;
   limits.vocab_size = 100;
   limits.num_token_ids = 90;
+  limits.image_token_id = 40;
   limits.max_model_len = 32;
   limits.max_choices = 4;
   limits.max_logprobs = 5;
@@ -120,6 +121,10 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Lists, BadRequest,
     testing::Values(
+        BadCase{"prompt_of_an_image", "prompt", "",
+                [](RequestSpec* s) {
+                  s->prompt_ids = {5, 40, 6};
+                }},
         BadCase{"no_request_id", "request_id", "",
                 [](RequestSpec* s) { s->request_id = ""; }},
         BadCase{"long_request_id", "request_id", "",
