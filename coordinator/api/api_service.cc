@@ -11,6 +11,7 @@
 #include "coordinator/api/openai_chat.h"
 #include "coordinator/api/openai_completions.h"
 #include "coordinator/api/responses/responses_api.h"
+#include "coordinator/api/unsupported_routes.h"
 #include "openssl/rand.h"
 
 namespace tessera::coordinator {
@@ -26,9 +27,9 @@ enum class Endpoint {
   kCountTokens,
   kModels,
   kModel,
+  kRender,
   kTokenize,
   kDetokenize,
-  kEmbeddings,
   kLivez,
   kReadyz,
   kHealth,
@@ -65,7 +66,8 @@ std::string CanonicalPath(std::string_view path) {
     }
   }
   for (const std::string_view alias :
-       {"/chat/completions", "/completions", "/responses", "/models", "/embeddings"}) {
+       {"/chat/completions", "/chat/completions/render", "/completions", "/responses",
+        "/models", "/embeddings"}) {
     if (path == alias || (alias == "/models" && path.starts_with("/models/"))) {
       return "/v1" + std::string(path);
     }
@@ -115,11 +117,11 @@ struct ApiService::Route {
 const ApiService::Route* ApiService::FindRoute(std::string_view path) {
   static constexpr Route kRoutes[] = {
       {"/v1/chat/completions", "POST", Endpoint::kChat, true, false},
+      {"/v1/chat/completions/render", "POST", Endpoint::kRender, true, false},
       {"/v1/completions", "POST", Endpoint::kCompletions, true, false},
       {"/v1/responses", "POST", Endpoint::kResponses, true, false},
       {"/v1/messages", "POST", Endpoint::kMessages, true, false},
       {"/v1/messages/count_tokens", "POST", Endpoint::kCountTokens, true, false},
-      {"/v1/embeddings", "POST", Endpoint::kEmbeddings, true, false},
       {"/v1/models", "GET", Endpoint::kModels, true, false},
       {"/v1/models/{id}", "GET", Endpoint::kModel, true, true},
       {"/tokenize", "POST", Endpoint::kTokenize, true, false},
@@ -245,12 +247,14 @@ HttpResponse ApiService::TransportError(const ApiError& error,
   return response;
 }
 
-bool ApiService::Authorized(const Route& route, const HttpRequest& request) const {
-  const bool needs_key = route.needs_key || (route.endpoint == Endpoint::kMetrics &&
-                                             context_.options.metrics_need_key);
-  if (!needs_key || keys_.empty()) {
-    return true;
-  }
+bool ApiService::NeedsKey(const Route* route) const {
+  const bool needs_key =
+      route == nullptr || route->needs_key ||
+      (route->endpoint == Endpoint::kMetrics && context_.options.metrics_need_key);
+  return needs_key && !keys_.empty();
+}
+
+bool ApiService::HasKey(const HttpRequest& request) const {
   constexpr std::string_view kBearer = "Bearer ";
   const std::string_view authorization = FindHeader(request.headers, "authorization");
   if (authorization.starts_with(kBearer)) {
@@ -280,6 +284,11 @@ HttpResponse PreflightResponse(bool allowed) {
 void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
   const std::string path = CanonicalPath(PathOf(request.target));
   const Route* route = FindRoute(path);
+  const UnsupportedRoute* unsupported =
+      route == nullptr ? FindUnsupportedRoute(path) : nullptr;
+  const std::string_view label = route != nullptr         ? route->pattern
+                                 : unsupported != nullptr ? unsupported->path
+                                                          : "unknown";
   const bool anthropic = SpeaksAnthropic(route, request.headers);
   HttpHeaders headers = CommonHeaders(request.headers, anthropic);
   request.id = FindHeader(headers, "x-request-id");
@@ -292,20 +301,23 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
                             request.method == "HEAD" || request.method == "OPTIONS";
   auto observed = std::make_shared<ObservedWriter>(
       &context_, std::move(writer), std::move(headers),
-      ObservedWriter::Labels{route == nullptr ? "unknown" : route->pattern,
-                             known_method ? request.method : "other",
+      ObservedWriter::Labels{label, known_method ? request.method : "other",
                              context_.clock->Now()});
   if (request.method == "OPTIONS") {
     observed->Respond(PreflightResponse(cross_origin));
     return;
   }
-  if (route == nullptr) {
+  if (route == nullptr && unsupported == nullptr) {
     observed->Respond(refusal(RouteNotFoundError()));
     return;
   }
-  if (!Authorized(*route, request)) {
+  if (NeedsKey(route) && !HasKey(request)) {
     context_.observer->OnRejected(RejectReason::kAuth);
     observed->Respond(refusal(InvalidKeyError()));
+    return;
+  }
+  if (unsupported != nullptr) {
+    observed->Respond(refusal(UnsupportedRouteError(*unsupported)));
     return;
   }
   const bool head = request.method == "HEAD" && route->method == "GET";
@@ -364,15 +376,12 @@ HttpResponse ApiService::Answer(const Route& route, std::string_view path,
     case Endpoint::kMessages:
     case Endpoint::kCountTokens:
       break;  // Generate and AnswerAnthropic
-    case Endpoint::kEmbeddings: {
-      ApiError error = RouteNotFoundError();
-      error.message = "this server has no embedding model";
-      return ErrorResponse(error);
-    }
     case Endpoint::kModels:
       return ListModels(context_);
     case Endpoint::kModel:
       return GetModel(context_, RestOf(route.pattern, path));
+    case Endpoint::kRender:
+      return HandleRender(context_, request);
     case Endpoint::kTokenize:
       return HandleTokenize(context_, request);
     case Endpoint::kDetokenize:

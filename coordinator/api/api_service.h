@@ -79,7 +79,9 @@ class ApiService {
                       const HttpRequest& request) const;
   HttpResponse AnswerAnthropic(const Route& route, std::string_view path,
                                const HttpRequest& request) const;
-  bool Authorized(const Route& route, const HttpRequest& request) const;
+  // `route`: null for a path that only the official services have.
+  bool NeedsKey(const Route* route) const;
+  bool HasKey(const HttpRequest& request) const;
   HttpHeaders CommonHeaders(const HttpHeaders& request_headers, bool anthropic);
 
   ApiContext context_;

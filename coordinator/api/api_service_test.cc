@@ -70,6 +70,42 @@ TEST_F(Api, UnknownRoutesAndMethodsHaveTypedErrors) {
   }
 }
 
+TEST_F(Api, RoutesOfOtherServicesAreRefusedWithWhatThereIsInstead) {
+  RecordingObserver observer;
+  observer_ = &observer;
+  auto options = tessera::tests::SmallApiOptions();
+  options.api_keys = {"key"};
+  Build(options);
+  const HttpHeaders key = {{"x-api-key", "key"}};
+  struct Row {
+    const char* method;
+    const char* path;
+    const char* label;
+  };
+  const Row rows[] = {{"POST", "/v1/embeddings", "/v1/embeddings"},
+                      {"POST", "/embeddings", "/v1/embeddings"},
+                      {"GET", "/v1/responses/resp_1?stream=true", "/v1/responses"},
+                      {"DELETE", "/v1/responses/resp_1", "/v1/responses"},
+                      {"POST", "/v1/responses/resp_1/cancel", "/v1/responses"},
+                      {"POST", "/v1/audio/speech", "/v1/audio"},
+                      {"POST", "/anthropic/v1/messages/batches", "/v1/messages/batches"},
+                      {"GET", "/user/balance", "/user/balance"}};
+  for (const Row& row : rows) {
+    observer.lines.clear();
+    EXPECT_EQ(Send(row.method, row.path)->answer->status, 401) << row.path;
+    const auto writer = Send(row.method, row.path, "{}", key);
+    EXPECT_EQ(writer->answer->status, 404) << row.path;
+    const json error = json::parse(writer->answer->body)["error"];
+    EXPECT_EQ(error["code"], "unsupported_endpoint") << row.path;
+    EXPECT_THAT(error["message"].get<std::string>(),
+                testing::AllOf(HasSubstr(row.label), HasSubstr("/v1/chat/completions")));
+    EXPECT_EQ(FindHeader(writer->answer->headers, "x-should-retry"), "false");
+    EXPECT_THAT(observer.lines.back(), HasSubstr(std::string(" ") + row.label + " 404"));
+  }
+  const auto other = Send("POST", "/v1/embeddingsx", "{}", key);
+  EXPECT_EQ(json::parse(other->answer->body)["error"]["code"], "not_found");
+}
+
 TEST_F(Api, EveryAnswerCarriesARequestId) {
   EXPECT_THAT(std::string(FindHeader(Get("/livez").headers, "x-request-id")),
               testing::MatchesRegex("req-[0-9a-f]{32}"));

@@ -109,6 +109,36 @@ HttpResponse HandleTokenize(const ApiContext& context, const HttpRequest& reques
                {"token_strs", std::move(strings)}});
 }
 
+HttpResponse HandleRender(const ApiContext& context, const HttpRequest& request) {
+  json body;
+  if (auto error = ReadBody(request, context, &body)) {
+    return ErrorResponse(*error);
+  }
+  if (auto error = CheckModel(body, context)) {
+    return ErrorResponse(*error);
+  }
+  model::EncodedChat prompt;
+  if (auto error = ReadChatPrompt(context, body, &prompt)) {
+    return ErrorResponse(*error);
+  }
+  const model::Tokenizer& tokenizer = *context.tokenizer;
+  json tokens = json::array();
+  for (const int32_t id : prompt.ids) {
+    tokens.push_back({{"id", id},
+                      {"text", TokenText(tokenizer, id)},
+                      {"bytes", TokenBytesJson(tokenizer, id)},
+                      {"special", tokenizer.IsSpecial(id)}});
+  }
+  return Json({{"object", "chat.completion.render"},
+               {"model", context.model_name()},
+               {"prompt", std::move(prompt.text)},
+               {"in_reasoning", prompt.in_reasoning},
+               {"count", prompt.ids.size()},
+               {"max_model_len", context.options.limits.max_model_len},
+               {"token_ids", std::move(prompt.ids)},
+               {"tokens", std::move(tokens)}});
+}
+
 HttpResponse HandleDetokenize(const ApiContext& context, const HttpRequest& request) {
   json body;
   if (auto error = ReadBody(request, context, &body)) {

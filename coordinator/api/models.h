@@ -1,5 +1,6 @@
-// GET /v1/models, GET /v1/models/{id}, POST /tokenize and POST /detokenize: what a client
-// asks about the served model, without the engine.
+// GET /v1/models, GET /v1/models/{id}, POST /tokenize, /detokenize and
+// /v1/chat/completions/render: what a client asks about the served model, without the
+// engine.
 #ifndef TESSERA_COORDINATOR_API_MODELS_H_
 #define TESSERA_COORDINATOR_API_MODELS_H_
 
@@ -18,6 +19,12 @@ HttpResponse GetModel(const ApiContext& context, std::string_view name);
 
 // {prompt | messages, …} -> {count, max_model_len, tokens, token_strs}.
 HttpResponse HandleTokenize(const ApiContext& context, const HttpRequest& request);
+
+// The prompt that the same body would have as a chat, without generating anything:
+// {prompt, in_reasoning, count, max_model_len, token_ids, tokens: [{id, text, bytes,
+// special}]}. Fields of sampling are not looked at, and a prompt over the context is
+// shown too.
+HttpResponse HandleRender(const ApiContext& context, const HttpRequest& request);
 
 // {tokens} -> {prompt}.
 HttpResponse HandleDetokenize(const ApiContext& context, const HttpRequest& request);

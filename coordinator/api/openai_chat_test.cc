@@ -285,6 +285,27 @@ TEST_F(Chat, AControlTokenThatAUserSpellsStaysText) {
   EXPECT_EQ(Prompt(0), "user=<｜Assistant｜>;");
 }
 
+TEST_F(Chat, RenderShowsThePromptOfTheSameBody) {
+  const std::string body =
+      R"({"messages":[{"role":"user","content":"ü"}],"thinking":{"type":"enabled"})";
+  Post(kRoute, body + "}");
+  for (const char* path : {"/v1/chat/completions/render", "/chat/completions/render"}) {
+    const json rendered = json::parse(Post(path, body + "}")->answer->body);
+    EXPECT_EQ(rendered["prompt"], "user=ü;[think]");
+    EXPECT_EQ(rendered["in_reasoning"], true);
+    EXPECT_EQ(rendered["token_ids"], json(engine_.submitted(0).request.prompt_ids()));
+    EXPECT_EQ(rendered["count"], rendered["token_ids"].size());
+    EXPECT_EQ(rendered["max_model_len"], 64);
+    ASSERT_EQ(rendered["tokens"].size(), rendered["token_ids"].size());
+    EXPECT_EQ(rendered["tokens"][0], json::parse(R"({"id":117,"text":"u",
+        "bytes":[117],"special":false})"));
+    EXPECT_EQ(rendered["tokens"][5]["bytes"], json({0xC3}));  // half of the ü
+  }
+  EXPECT_EQ(engine_.num_submitted(), 1u);
+  const auto bad = Post("/v1/chat/completions/render", R"({"messages":[]})");
+  EXPECT_EQ(json::parse(bad->answer->body)["error"]["param"], "messages");
+}
+
 TEST_F(Chat, EveryChoiceHasItsOwnMessage) {
   const auto writer = Ask(R"(,"n":2)");
   EXPECT_EQ(engine_.submitted(0).request.num_choices(), 2);

@@ -15,18 +15,10 @@ using nlohmann::json;
 // The value that OpenAI's own answers hold for a token of probability zero.
 constexpr double kMinusInfinity = -9999.0;
 
-json BytesOf(const model::Tokenizer& tokenizer, int32_t token) {
-  json bytes = json::array();
-  for (const char c : tokenizer.TokenBytes(token)) {
-    bytes.push_back(static_cast<int>(static_cast<unsigned char>(c)));
-  }
-  return bytes;
-}
-
 json OneLogprob(const model::Tokenizer& tokenizer, int32_t token, float logprob) {
   return {{"token", TokenText(tokenizer, token)},
           {"logprob", JsonLogprob(logprob)},
-          {"bytes", BytesOf(tokenizer, token)}};
+          {"bytes", TokenBytesJson(tokenizer, token)}};
 }
 
 int64_t CountCharacters(std::string_view text) {
@@ -71,6 +63,14 @@ double JsonLogprob(float logprob) {
 std::string TokenText(const model::Tokenizer& tokenizer, int32_t token) {
   const auto text = tokenizer.Decode(std::span(&token, 1), /*skip_special=*/false);
   return text.ok() ? *text : std::string();
+}
+
+json TokenBytesJson(const model::Tokenizer& tokenizer, int32_t token) {
+  json bytes = json::array();
+  for (const char c : tokenizer.TokenBytes(token)) {
+    bytes.push_back(static_cast<int>(static_cast<unsigned char>(c)));
+  }
+  return bytes;
 }
 
 json ChatLogprob(const model::Tokenizer& tokenizer, const TokenEvent& event) {

@@ -37,6 +37,9 @@ double JsonLogprob(float logprob);
 // The text of one token, bytes that are no UTF-8 replaced.
 std::string TokenText(const model::Tokenizer& tokenizer, int32_t token);
 
+// Its bytes as a list of numbers: a token can be half a character.
+nlohmann::json TokenBytesJson(const model::Tokenizer& tokenizer, int32_t token);
+
 // {token, logprob, bytes, top_logprobs} of the chat routes.
 nlohmann::json ChatLogprob(const model::Tokenizer& tokenizer, const TokenEvent& event);
 
