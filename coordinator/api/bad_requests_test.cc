@@ -177,6 +177,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadBody{"echo_logprobs", R"({"prompt":"a","echo":true,"logprobs":1})", 400,
                 "echo", "unsupported_parameter"},
         BadBody{"suffix", R"({"prompt":"a","suffix":"b"})", 400, "suffix",
+                "unsupported_parameter"},
+        BadBody{"suffix_of_ids", R"({"prompt":[1],"suffix":"b"})", 400, "suffix"},
+        BadBody{"suffix_echo", R"({"prompt":"a","suffix":"b","echo":true})", 400, "echo",
                 "unsupported_parameter"}),
     [](const auto& row) { return row.param.name; });
 

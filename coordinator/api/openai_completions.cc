@@ -270,6 +270,8 @@ std::optional<ApiError> ReadPrompts(const ApiContext& context, const json& body,
       }
     } else if (!one.is_array() || !ReadTokenIds(one, &ids)) {
       return PromptTypeError();
+    } else if (suffix.has_value()) {
+      return BadRequestError("suffix", "a suffix needs a prompt of text, not token ids");
     }
     out->prompts.push_back(std::move(ids));
   }
@@ -300,6 +302,9 @@ std::optional<ApiError> ReadCompletion(const ApiContext& context,
   }
   if (out->echo && out->spec.logprobs.has_value()) {
     return UnsupportedError("echo", "logprobs of the prompt are not supported");
+  }
+  if (out->echo && suffix.has_value()) {
+    return UnsupportedError("echo", "a prompt with a suffix can't be echoed");
   }
   return ReadPrompts(context, body, suffix, out);
 }
