@@ -66,8 +66,8 @@ class FamilyBits : public ::testing::TestWithParam<Family> {
     const auto tensor = (*golden)->Find("prompt331.ids");
     ASSERT_TRUE(tensor.ok()) << tensor.status();
     const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
-    for (const int length : {1,  2,   3,   4,   5,   9,   15,  16,  17,  47,  48,
-                             49, 126, 127, 128, 129, 130, 131, 160, 256, 257, 331}) {
+    for (const int length :
+         {1, 3, 4, 5, 9, 16, 48, 126, 127, 128, 129, 130, 131, 257, 331}) {
       const int begin = length % 2 == 1 ? 0 : 3;
       prompts_.emplace_back(ids + begin, ids + begin + length);
     }
