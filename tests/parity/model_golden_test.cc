@@ -411,7 +411,7 @@ TEST_P(ModelBits, DoNotDependOnTheGroup) {
 
 TEST_P(ModelBits, DoNotDependOnThePrefillChunk) {
   const Tensors expected = TraceLongest({}, kMaxTokens);
-  for (const int64_t chunk : {1, 2, 3, 5, 8, 63, 64, 65, 126, 127, 128, 129, 130}) {
+  for (const int64_t chunk : {1, 5, 64, 126, 127, 128, 129, 130}) {
     SCOPED_TRACE(fmt::format("chunk {}", chunk));
     ExpectSameBits(TraceLongest({}, chunk), expected);
   }
