@@ -32,7 +32,7 @@ absl::StatusOr<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(
         fmt::format("{}\n{}", fmt::join(options.overrides, "\n"), text));
   }
   TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<model::Checkpoint> checkpoint,
-                           model::Checkpoint::Open(directory));
+                           model::Checkpoint::Open(directory, options.overrides));
   TESSERA_RETURN_IF_ERROR(model::ValidateCheckpoint(config, *checkpoint));
   return checkpoint;
 }

@@ -73,6 +73,18 @@ TEST(LoadModel, OverridesThatTheFilesDoNotFitAreRefusedByTensor) {
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("tensor layers.4.")));
 }
 
+TEST(LoadModel, OverridesAreInTheDigestOfFiles) {
+  const auto digest = [](const std::vector<std::string>& overrides) {
+    return LoadModel("tests/data/v4", {.overrides = overrides})
+        .value()
+        ->checkpoint->digest();
+  };
+  EXPECT_EQ(digest({}), model::Checkpoint::Open("tests/data/v4").value()->digest());
+  EXPECT_EQ(digest({"rope_theta=20000"}), digest({"rope_theta=20000"}));
+  EXPECT_NE(digest({"rope_theta=20000"}), digest({}));
+  EXPECT_NE(digest({"rope_theta=20000"}), digest({"rope_theta=30000"}));
+}
+
 TEST(LoadArguments, AreWhatAChildNeedsToLoadTheSame) {
   EXPECT_THAT(
       LoadArguments({.format = "dummy", .seed = 7, .overrides = {"a=1", "b=x y"}}),

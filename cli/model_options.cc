@@ -21,6 +21,10 @@
 namespace tessera::cli {
 namespace {
 
+// Of either kind on a rank: as many as BlockManager takes at most, so that their bytes
+// can be counted.
+constexpr double kMaxBlocks = 2147483648.0;
+
 void AddOtherServersOptions(OptionTable* table) {
   table->Ignore("enable-expert-parallel", false,
                 "experts are always parallel over all ranks");
@@ -43,12 +47,12 @@ void AddCacheOptions(OptionTable* table, ModelOptions* options) {
   table
       ->Add("num-kv-blocks", &options->num_kv_blocks,
             "KV blocks per rank; default: from --kv-cache-memory-bytes")
-      .AtLeast(1);
+      .Range(1, kMaxBlocks);
   table
       ->Add("num-tail-blocks", &options->num_tail_blocks,
             "blocks per rank of rows that only the next tokens see, of models that have "
             "them; default: from --kv-cache-memory-bytes")
-      .AtLeast(0);
+      .Range(0, kMaxBlocks);
   table
       ->Add("kv-cache-memory-bytes", &options->kv_cache_memory_bytes,
             "memory of the KV and tail blocks of one rank")
@@ -183,6 +187,13 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   runner.engram_timeout = options.engram_timeout;
   TESSERA_ASSIGN_OR_RETURN(runner.num_speculative_tokens,
                            SpeculativeTokensOf(options.speculative, config));
+  // A group of such ranks could never be formed either.
+  if (runner.num_speculative_tokens > 0 && config.dspark.has_value() &&
+      runner.max_tokens < config.dspark->block_size) {
+    return InvalidArgumentF(
+        "--max-num-batched-tokens {}, a draft block of this model has {} tokens",
+        runner.max_tokens, config.dspark->block_size);
+  }
   runner.block_size = options.block_size.value_or(config.default_block_size());
   if (runner.block_size % config.block_multiple() != 0) {
     return InvalidArgumentF("--block-size {}, this model needs a multiple of {}",

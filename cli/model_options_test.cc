@@ -54,6 +54,17 @@ TEST(RankOptions, BlocksOfV4HoldWholeEntries) {
   EXPECT_THAT(RankOptionsOf(options, Config("deepseek_v4_flash"), 1), IsOk());
 }
 
+TEST(RankOptions, AStepHoldsADraftBlock) {
+  const model::ModelConfig config = Config("deepseek_v4_flash_0731");
+  ModelOptions options = Options(int64_t{1} << 30);
+  options.max_num_batched_tokens = config.dspark->block_size - 1;
+  EXPECT_THAT(RankOptionsOf(options, config, 1), IsOk()) << "nothing is drafted";
+  options.speculative.tokens = 1;
+  EXPECT_THAT(RankOptionsOf(options, config, 1), StatusIs(kInvalid));
+  ++options.max_num_batched_tokens;
+  EXPECT_THAT(RankOptionsOf(options, config, 1), IsOk());
+}
+
 TEST(RankOptions, ModelsWithoutTailsHaveSmallBlocksAndNoTailBlocks) {
   ModelOptions options = Options(int64_t{1} << 32);
   const auto rank = RankOptionsOf(options, Config("deepseek_v3"), 1);

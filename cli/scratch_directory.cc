@@ -1,6 +1,7 @@
 #include "cli/scratch_directory.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -67,9 +68,16 @@ absl::StatusOr<std::unique_ptr<ScratchDirectory>> ScratchDirectory::Create(
     return UnavailableF("{}: {}", path, std::strerror(errno));
   }
   const std::string lock_path = path + "/" + std::string(kLockName);
-  const int lock = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (lock < 0 || ::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+  // Gets its name when it is held: another process that looks for abandoned directories
+  // would take a free lock, and this directory with it.
+  const std::string new_path = lock_path + ".new";
+  const int lock = ::open(new_path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (lock < 0 || ::flock(lock, LOCK_EX | LOCK_NB) != 0 ||
+      ::rename(new_path.c_str(), lock_path.c_str()) != 0) {
     const int reason = errno;
+    if (lock >= 0) {
+      ::close(lock);
+    }
     std::error_code error;
     std::filesystem::remove_all(path, error);
     return UnavailableF("{}: {}", lock_path, std::strerror(reason));

@@ -217,7 +217,8 @@ absl::StatusOr<TensorRef> MappedCheckpoint::Find(std::string_view name) const {
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Assemble(
-    std::vector<Shard> shards, const std::optional<std::string>& config) {
+    std::vector<Shard> shards, const std::optional<std::string>& config,
+    std::span<const std::string> overrides) {
   Digest digest;
   for (const Shard& shard : shards) {
     digest.Add(shard.name);
@@ -226,6 +227,10 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Assemble(
   if (config.has_value()) {
     digest.Add("config.json");
     digest.Add(*config);
+  }
+  for (const std::string& override : overrides) {
+    digest.Add("override");
+    digest.Add(override);
   }
   auto checkpoint = std::make_unique<MappedCheckpoint>(std::move(shards), digest.Hex());
   TESSERA_RETURN_IF_ERROR(checkpoint->Index());
@@ -272,7 +277,7 @@ absl::StatusOr<TensorRef> Checkpoint::Require(std::string_view name, DType dtype
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
-    const std::string& directory) {
+    const std::string& directory, std::span<const std::string> overrides) {
   const std::filesystem::path folder(directory);
   const std::string index_path = (folder / kIndexName).string();
   const std::string single_path = (folder / kSingleName).string();
@@ -302,7 +307,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
   } else if (text.status().code() != absl::StatusCode::kNotFound) {
     return text.status();
   }
-  return Assemble(std::move(shards), config);
+  return Assemble(std::move(shards), config, overrides);
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::OpenFile(
@@ -310,7 +315,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::OpenFile(
   TESSERA_ASSIGN_OR_RETURN(Shard shard, OpenShard(path));
   std::vector<Shard> shards;
   shards.push_back(std::move(shard));
-  return Assemble(std::move(shards), std::nullopt);
+  return Assemble(std::move(shards), std::nullopt, {});
 }
 
 }  // namespace tessera::model

@@ -37,8 +37,10 @@ class Checkpoint {
  public:
   // kNotFound: no safetensors files. kDataLoss: a header or index that lies, with file
   // and tensor. kInvalidArgument: files that cannot be read, or both a single file and an
-  // index.
-  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory);
+  // index. `overrides` say what of config.json the model takes otherwise
+  // (config_overrides.h): they are part of the digest.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
+      const std::string& directory, std::span<const std::string> overrides = {});
 
   // One safetensors file by its path, without index or config: goldens and traces. Errors
   // as above.
@@ -65,8 +67,9 @@ class Checkpoint {
   // Sum of the tensors' bytes.
   virtual uint64_t total_bytes() const = 0;
 
-  // Hex SHA-256 over all headers (names, dtypes, shapes, offsets) and the config: the
-  // model digest of cache keys and of system_fingerprint. It does not read the weights.
+  // Hex SHA-256 over all headers (names, dtypes, shapes, offsets), the config and what it
+  // is overridden by: the model digest of cache keys and of system_fingerprint. It does
+  // not read the weights.
   virtual const std::string& digest() const = 0;
 
  protected:

@@ -175,6 +175,12 @@ absl::Status SequenceSlots::CheckWork(const proto::SlotWork& work) const {
     return InvalidArgumentF("slot {}: {} tokens, room for {}", work.slot, length,
                             Capacity(slot));
   }
+  // A sampler counts what was generated from the end of the prompt on.
+  if (work.sample &&
+      static_cast<int64_t>(slot.tokens.size() + count) < slot.prompt_length) {
+    return InvalidArgumentF("slot {}: to sample after {} tokens, the prompt has {}",
+                            work.slot, slot.tokens.size() + count, slot.prompt_length);
+  }
   if (work.from_sample) {
     if (!slot.sampled.has_value()) {
       return StatusF(absl::StatusCode::kFailedPrecondition,

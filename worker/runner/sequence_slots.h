@@ -67,7 +67,8 @@ class SequenceSlots {
   absl::Status Apply(const proto::StepPlan& plan);
 
   // Whether `work` can be done. kInvalidArgument as above, or more tokens than blocks or
-  // tail blocks, or drafts where nothing was sampled before or will be;
+  // tail blocks, a sample inside the prompt, or drafts where nothing was sampled before
+  // or will be;
   // kFailedPrecondition: from_sample without a sampled token.
   absl::Status CheckWork(const proto::SlotWork& work) const;
 

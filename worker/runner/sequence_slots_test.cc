@@ -170,6 +170,17 @@ TEST(SequenceSlots, DraftsNeedBlocksForAllThatTheWorkAllows) {
   EXPECT_TRUE(slots.CheckWork(work).ok());
 }
 
+TEST(SequenceSlots, NothingIsSampledInsideAPrompt) {
+  SequenceSlots slots(kLimits);
+  proto::StepPlan plan = Admit(0, {0}, {1, 2});
+  plan.admissions.front().prompt_length = 4;
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  EXPECT_TRUE(slots.CheckWork({.slot = 0, .tokens = {3}}).ok());
+  EXPECT_EQ(slots.CheckWork({.slot = 0, .sample = true, .tokens = {3}}).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(slots.CheckWork({.slot = 0, .sample = true, .tokens = {3, 4}}).ok());
+}
+
 TEST(SequenceSlots, ASlotIsReusedOnlyAfterItsRelease) {
   SequenceSlots slots(kLimits);
   ASSERT_TRUE(slots.Apply(Admit(0, {0})).ok());
