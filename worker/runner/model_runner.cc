@@ -66,7 +66,7 @@ ModelRunner::ModelRunner(const model::ModelConfig& config, const RunnerOptions& 
       max_head_rows_(std::min(options.max_tokens,
                               options.max_slots * (1 + options.num_speculative_tokens))),
       slots_(MakeSlotLimits(config, options, parts)),
-      sampler_(config.vocab_size) {}
+      sampler_(config.vocab_size, slots_.limits().num_token_ids) {}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     const model::ModelConfig& config, const RunnerOptions& options,

@@ -27,12 +27,15 @@ size_t ArgMax(std::span<const double> values) {
 
 }  // namespace
 
-Sampler::Sampler(int64_t vocab_size)
-    : raw_(static_cast<size_t>(vocab_size)),
+Sampler::Sampler(int64_t vocab_size, int64_t num_token_ids)
+    : num_token_ids_(static_cast<size_t>(num_token_ids)),
+      raw_(static_cast<size_t>(vocab_size)),
       adjusted_(static_cast<size_t>(vocab_size)),
       counts_(static_cast<size_t>(vocab_size)),
       candidates_(static_cast<size_t>(vocab_size)),
-      weights_(static_cast<size_t>(vocab_size)) {}
+      weights_(static_cast<size_t>(vocab_size)) {
+  TESSERA_CHECK(0 < num_token_ids && num_token_ids <= vocab_size);
+}
 
 void Sampler::ApplyBiasAndPenalties(const proto::SamplingParams& params,
                                     const SamplingHistory& history) {
@@ -72,6 +75,9 @@ void Sampler::ApplyBiasAndPenalties(const proto::SamplingParams& params,
       adjusted_[static_cast<size_t>(token)] = kMasked;
     }
   }
+  // After the bias, which a request chooses.
+  std::fill(adjusted_.begin() + static_cast<std::ptrdiff_t>(num_token_ids_),
+            adjusted_.end(), kMasked);
 }
 
 size_t Sampler::Truncate(const proto::SamplingParams& params) {

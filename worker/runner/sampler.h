@@ -1,11 +1,12 @@
 // Sampler: the next token from one row of logits. The draw is a pure function of (seed,
 // choice, position) and the logits, so every rank of a TP group, every batch and every
-// replay picks the same token. Order of the steps: logit bias, penalties, min_tokens
-// mask; then greedy, or temperature, top-k, min-p, top-p and an inverse-CDF draw over
-// what remains, in falling probability.
+// replay picks the same token. Order of the steps: logit bias, penalties, masks
+// (min_tokens, ids that the model cannot take as inputs); then greedy, or temperature,
+// top-k, min-p, top-p and an inverse-CDF draw over what remains, in falling probability.
 #ifndef TESSERA_WORKER_RUNNER_SAMPLER_H_
 #define TESSERA_WORKER_RUNNER_SAMPLER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -26,7 +27,10 @@ struct SamplingHistory {
 // for. Step thread only.
 class Sampler {
  public:
-  explicit Sampler(int64_t vocab_size);
+  explicit Sampler(int64_t vocab_size) : Sampler(vocab_size, vocab_size) {}
+  // Ids from `num_token_ids` on have logits and no token: they are never chosen, since no
+  // step could go on from them.
+  Sampler(int64_t vocab_size, int64_t num_token_ids);
 
   // `logits` [V] as the backend's activation type; the token will stand at position
   // history.tokens.size(). Ties go to the lower id. kDataLoss: a logit is not finite, so
@@ -53,6 +57,7 @@ class Sampler {
   size_t Truncate(const proto::SamplingParams& params);
   void FillLogprobs(int32_t num_logprobs, proto::SampledToken& out);
 
+  const size_t num_token_ids_;
   std::vector<double> raw_;       // [V] as the model gave them
   std::vector<double> adjusted_;  // [V]
   std::vector<int32_t> counts_;   // [V] generated occurrences; zero between calls

@@ -108,6 +108,17 @@ TEST(Sampler, LogitBiasMovesTheChoice) {
   EXPECT_EQ(SampleOne(kLogits, {.temperature = 0, .logit_bias = {{4, 10.0f}}}), 4);
 }
 
+// One request would end a step for all: its next one has no input.
+TEST(Sampler, AnIdWithoutATokenIsNeverChosenWhateverItsBias) {
+  Sampler sampler(5, 4);
+  proto::SamplingParams params = {.temperature = 0, .logit_bias = {{4, 100.0f}}};
+  EXPECT_EQ(sampler.Choose<float>(kLogits, params, {}).value(), 1);
+  params.temperature = 1;
+  for (params.seed = 0; params.seed < 50; ++params.seed) {
+    EXPECT_LT(sampler.Choose<float>(kLogits, params, {}).value(), 4);
+  }
+}
+
 TEST(Sampler, LogprobsAreOfTheRawLogits) {
   Sampler sampler(5);
   const auto token = sampler.Sample<float>(
