@@ -111,13 +111,15 @@ void RankThread::RunPlans() {
     absl::StatusOr<proto::StepResult> result = execute_(plan);
     {
       MutexLock lock(&mutex_);
-      executing_ = false;
       if (!end_.ok()) {
         return;
       }
       if (result.ok()) {
+        executing_ = false;
         results_.push_back(std::move(result).value());
       }
+      // Else the step stays in flight until End says why, so that a Wait in between
+      // waits for the reason.
     }
     if (!result.ok()) {
       // The other ranks of the group wait for this one in a collective; the hook tells
