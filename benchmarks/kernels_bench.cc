@@ -82,6 +82,17 @@ class Bench {
     }
     return view;
   }
+  // Rows of `values` [blocks, block_size, width], packed.
+  CacheView Packed(const TensorView& values, const RowFormat& format) {
+    TensorView rows(nullptr, DType::kU8,
+                    {values.dim(0), values.dim(1), format.packed_bytes()});
+    rows.data = Memory(static_cast<size_t>(rows.num_elements()));
+    for (int64_t i = 0; i < values.dim(0) * values.dim(1); ++i) {
+      PackRow(format, values.as<float>() + i * format.width,
+              static_cast<std::byte*>(rows.data) + i * format.packed_bytes());
+    }
+    return {rows, format};
+  }
   TensorView Ints(std::initializer_list<int64_t> shape,
                   const std::vector<int32_t>& values) {
     TensorView view(nullptr, DType::kI32, shape);
@@ -257,8 +268,11 @@ void BM_MlaAttention(benchmark::State& state) {
   MlaAttentionArgs args;
   args.q_latent = bench.Floats({queries, heads, c});
   args.q_rope = bench.Floats({queries, heads, r});
-  args.latent = bench.Floats({blocks, kBlock, c});
-  args.k_rope = bench.Floats({blocks, kBlock, r});
+  args.rows = bench.Floats({blocks, kBlock, c + r});
+  if (state.range(5) != 0) {
+    args.rows = bench.Packed(args.rows.rows,
+                             {RowCode::kE4M3, RowScale::kF32, c + r, c, int64_t{128}});
+  }
   args.index.block_tables = bench.Ints({1, blocks}, table);
   args.index.sequence_of_row = bench.Ints({queries}, std::vector<int32_t>(tokens, 0));
   args.index.positions = bench.Ints(
@@ -269,14 +283,19 @@ void BM_MlaAttention(benchmark::State& state) {
       bench.Ints({queries}, std::vector<int32_t>(tokens, static_cast<int32_t>(count)));
   args.scale = 0.1;
   args.out = bench.Floats({queries, heads, c});
-  bench.AddBytes(queries * count * (c + r) * 4);
+  bench.AddBytes(queries * count * args.rows.rows.dim(2) *
+                 (args.rows.format.is_packed() ? 1 : 4));
   bench.Run([&] { bench.backend().MlaAttention(bench.stream(), args); },
             static_cast<double>(queries * heads * count * (2 * c + r)));
 }
 BENCHMARK(BM_MlaAttention)
-    ->ArgNames({"queries", "heads", "c", "r", "rows"})
-    ->Args({1, 8, 64, 16, 128})
-    ->Args({1, 128, 512, 64, 2048});
+    ->ArgNames({"queries", "heads", "c", "r", "rows", "packed"})
+    ->Args({1, 8, 64, 16, 128, 0})
+    ->Args({1, 8, 64, 16, 128, 1})
+    ->Args({1, 16, 512, 64, 2048, 0})
+    ->Args({1, 16, 512, 64, 2048, 1})
+    ->Args({1, 128, 512, 64, 2048, 0})
+    ->Args({1, 128, 512, 64, 2048, 1});
 
 // One sequence of `positions` tokens whose blocks lie in falling order, and queries that
 // all stand at its end.

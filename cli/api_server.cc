@@ -169,8 +169,13 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
   TESSERA_ASSIGN_OR_RETURN(
       server->chat_, model::ChatEncoding::Create(model.config, server->tokenizer_.get()));
   const coordinator::EngineOptions engine = EngineOptionsOf(options, model, rank, shape);
-  server->metrics_ =
-      std::make_unique<coordinator::Metrics>(MetricsOptionsOf(options, rank, shape));
+  const coordinator::MetricsOptions metrics = MetricsOptionsOf(options, rank, shape);
+  log::Info("main", "KV cache",
+            {{"dtype", metrics.kv_cache_dtype},
+             {"blocks", metrics.num_blocks},
+             {"tokens", metrics.num_blocks * metrics.block_size},
+             {"tail_blocks", rank.runner.num_tail_blocks * shape.dp}});
+  server->metrics_ = std::make_unique<coordinator::Metrics>(metrics);
   TESSERA_ASSIGN_OR_RETURN(
       server->engine_,
       coordinator::EngineLoop::Create(engine, provider, server->tokenizer_.get(), clock,

@@ -25,6 +25,7 @@
 #include "engram_store/client/shared_memory_source.h"
 #include "engram_store/table/checkpoint_tables.h"
 #include "model/formats/dtype.h"
+#include "worker/layers/cache_layout.h"
 
 namespace tessera::cli {
 namespace {
@@ -88,8 +89,9 @@ std::string MakeClusterToken() {
 }
 
 std::string NumericsIdOf(const RankOptions& options) {
-  return fmt::format("{}/{}", options.backend,
-                     options.dtype == model::DType::kF64 ? "f64" : "f32");
+  return fmt::format(
+      "{}/{}{}", options.backend, options.dtype == model::DType::kF64 ? "f64" : "f32",
+      options.runner.kv_cache_dtype == worker::KvCacheDtype::kFp8 ? "+kv-fp8" : "");
 }
 
 absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> OpenEngramSource(

@@ -38,7 +38,8 @@ void AddEngramOptions(OptionTable* table, EngramOptions* options);
 // 256 random bits in hex, for a cell that starts its own processes.
 std::string MakeClusterToken();
 
-// "cpu/f32": what ranks of one group must agree on; equal to the backend's numerics_id.
+// "cpu/f32": what ranks of one group must agree on; the backend's numerics_id, and what
+// the cache rounds: "cpu/f32+kv-fp8".
 std::string NumericsIdOf(const RankOptions& options);
 
 // The source that `options` name, its handshake done; null for a model without Engram. A

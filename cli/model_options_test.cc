@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/cell_options.h"
 #include "gtest/gtest.h"
 
 #include "model/config/model_config.h"
@@ -44,6 +45,34 @@ TEST(RankOptions, CacheMemoryOfV4IsSplitBetweenBlocksAndTailBlocks) {
   EXPECT_EQ(rank->runner.num_tail_blocks, tails);
   EXPECT_EQ(rank->runner.num_blocks,
             ((int64_t{1} << 30) - tails * kFlashTail) / kFlashBlock);
+}
+
+// 656 + 132 B in place of 4 (576 + 128) for each of 61 layers and the draft layer.
+TEST(RankOptions, PackedRowsFitThreeAndAHalfTimesAsManyTokensOfV32) {
+  ModelOptions options = Options(int64_t{1} << 32);
+  const model::ModelConfig config = Config("deepseek_v3.2");
+  const auto plain = RankOptionsOf(options, config, 1);
+  ASSERT_THAT(plain, IsOk());
+  EXPECT_EQ(plain->runner.num_blocks, (int64_t{1} << 32) / (62 * 16 * 4 * (576 + 128)));
+  EXPECT_EQ(NumericsIdOf(*plain), "cpu/f32");
+  options.kv_cache_dtype = "fp8";
+  const auto packed = RankOptionsOf(options, config, 1);
+  ASSERT_THAT(packed, IsOk());
+  EXPECT_EQ(packed->runner.num_blocks, (int64_t{1} << 32) / (62 * 16 * (656 + 132)));
+  EXPECT_EQ(NumericsIdOf(*packed), "cpu/f32+kv-fp8");
+}
+
+// 21 layers of 32 entries and keys, 20 of one entry; raw rows stay float32.
+TEST(RankOptions, PackedBlocksOfV4ShrinkMoreThanItsTailBlocks) {
+  ModelOptions options = Options(int64_t{1} << 30);
+  options.kv_cache_dtype = "fp8";
+  const auto rank = RankOptionsOf(options, Config("deepseek_v4_flash"), 1);
+  ASSERT_THAT(rank, IsOk());
+  constexpr int64_t kBlock = 21 * 32 * (584 + 68) + 20 * 584;
+  constexpr int64_t kTail = 128 * (44 * 584 + 4 * (21 * 2560 + 20 * 1024));
+  const int64_t tails = (int64_t{1} << 29) / kTail;
+  EXPECT_EQ(rank->runner.num_tail_blocks, tails);
+  EXPECT_EQ(rank->runner.num_blocks, ((int64_t{1} << 30) - tails * kTail) / kBlock);
 }
 
 TEST(RankOptions, BlocksOfV4HoldWholeEntries) {

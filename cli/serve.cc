@@ -83,6 +83,7 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
         fmt::format("--tensor-parallel-size={}", model.tensor_parallel_size),
         fmt::format("--backend={}", model.backend),
         fmt::format("--dtype={}", model.dtype),
+        fmt::format("--kv-cache-dtype={}", model.kv_cache_dtype),
         fmt::format("--cpu-isa={}", model.cpu_isa),
         fmt::format("--threads-per-rank={}", rank.num_threads),
         fmt::format("--max-model-len={}", rank.runner.max_model_len),

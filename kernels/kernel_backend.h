@@ -130,10 +130,12 @@ class KernelBackend {
 
   // ---- paged caches ----
 
-  // cache[slot / block_size, slot % block_size, :] = x[t], slot = slots[t]; x [T, w],
-  // slots [T] i32. A negative slot stores nothing.
+  // cache[slot / block_size, slot % block_size, :] = x[t], slot = slots[t], in the format
+  // of the cache's rows; x [T, w], slots [T] i32. A negative slot stores nothing. The ops
+  // below read a packed row as float32, and with it compute what they would with a cache
+  // of activations that holds those values, bit by bit.
   virtual void StorePaged(Stream& stream, TensorView x, TensorView slots,
-                          TensorView cache) = 0;
+                          const CacheView& cache) = 0;
   virtual void IndexerSelect(Stream& stream, const IndexerSelectArgs& args) = 0;
   virtual void MlaAttention(Stream& stream, const MlaAttentionArgs& args) = 0;
   virtual void Compress(Stream& stream, const CompressArgs& args) = 0;

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cache_view.h"
+#include "kernels/group_scale.h"
 #include "kernels/tensor_view.h"
 #include "kernels/weight_view.h"
 
@@ -29,12 +31,6 @@ struct KSplit {
 };
 
 enum class RopePairing { kInterleaved, kHalfSplit };
-
-// The scale of a vector that becomes e2m1, a = max |x| over it, all in float32:
-//   kE8M0: the smallest 2^k >= max(a, 6 2^-126) / 6 (model.md 2.2)
-//   kE4M3: e4m3(max(a, 6 2^-9) / 6), rounded to nearest: it may be too small for a, hence
-//          the limit of 6 (model.md 9.2)
-enum class Fp4Scale { kE8M0, kE4M3 };
 
 // Positions of the cached tokens: token p of sequence s lies in block tables.row(s)[p /
 // block_size], at p % block_size. `sequence_of_row` names the sequence of each query row.
@@ -64,7 +60,7 @@ constexpr int64_t VisibleEntries(int64_t position, int64_t ratio) {
 struct IndexerSelectArgs {
   TensorView q;        // [T, J, D]
   TensorView weights;  // [T, J], already scaled
-  TensorView keys;     // paged cache [num_blocks, block_size, D]
+  CacheView keys;      // [num_blocks, block_size, D]
   PagedIndex index;    // its block_size counts entries
   int64_t ratio = 1;   // tokens per entry
   int64_t topk = 0;
@@ -83,8 +79,7 @@ struct IndexerSelectArgs {
 struct MlaAttentionArgs {
   TensorView q_latent;  // [T, H, c]
   TensorView q_rope;    // [T, H, r]
-  TensorView latent;    // paged cache [num_blocks, block_size, c]
-  TensorView k_rope;    // paged cache [num_blocks, block_size, r]
+  CacheView rows;       // [num_blocks, block_size, c + r]: latent, then rope key
   PagedIndex index;
   TensorView selected;      // [T, topk] i32, or rank 0: everything visible
   TensorView num_selected;  // [T] i32, or rank 0 with it
@@ -118,11 +113,11 @@ struct CompressArgs {
 // reads 4 D bytes of each row twice.
 struct SharedKvAttentionArgs {
   TensorView q;             // [T, H, D]
-  TensorView window_rows;   // paged [num_tail_blocks, block_size, D]
+  CacheView window_rows;    // [num_tail_blocks, block_size, D]
   PagedIndex window;        // the tail block table
   TensorView window_begin;  // [T] i32
   TensorView window_end;    // [T] i32
-  TensorView entries;       // paged [num_blocks, block_size / ratio, D]; or rank 0: none
+  CacheView entries;        // [num_blocks, block_size / ratio, D]; or none
   PagedIndex entry_index;   // its block_size counts entries
   int64_t ratio = 1;    // tokens per entry: VisibleEntries(positions[t], ratio) of them
   TensorView selected;  // [T, topk] i32, or rank 0: all that are visible

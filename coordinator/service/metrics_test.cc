@@ -97,6 +97,14 @@ TEST(Metrics, ExpectedLabelSetsExistBeforeTheFirstEvent) {
   }
 }
 
+TEST(Metrics, SayHowManyTokensTheCacheHoldsAndInWhatFormat) {
+  MetricsOptions options = Options();
+  options.kv_cache_dtype = "fp8";
+  Metrics metrics(options);
+  EXPECT_THAT(metrics.Render(MetricNames::kNative),
+              HasSubstr("tessera_kv_cache_tokens{dtype=\"fp8\"} 1600"));
+}
+
 TEST(Metrics, EventsMoveBothSetsOfNames) {
   Metrics metrics(Options());
   Exercise(&metrics);

@@ -218,6 +218,9 @@ void NativeMetrics::InitialiseLabels(const MetricsOptions& options) {
             {"cuda", options.cuda},
             {"isa", options.isa}})
       .Set(1);
+  Gauges("tessera_kv_cache_tokens", "Tokens that all KV blocks hold.")
+      .Add({{"dtype", options.kv_cache_dtype}})
+      .Set(static_cast<double>(options.num_blocks * options.block_size));
   Gauges("tessera_numerics_info", "How numbers are computed.")
       .Add({{"mode", options.numerics_mode}, {"id", options.numerics_id}})
       .Set(1);

@@ -7,21 +7,35 @@ namespace {
 
 // What a cached row meets while it is in registers.
 constexpr int64_t kHeadsPerItem = 4;
+// Heads that share the unpacking of a row, at most; a multiple of the former.
+constexpr int64_t kMostHeadsPerItem = 32;
 
 // Rows that one pass over a cache takes where a query attends to everything: their scores
 // must fit the scratch. Passes begin at multiples of it whatever else a step holds.
 constexpr int64_t kRowsPerPass = 4096;
 static_assert(kRowsPerPass <= kMaxTopk);
 
-// Places in a paged cache of `count` positions from `first` on, or of selected[0..].
-void FindRows(const PagedIndex& index, const TensorView& cache, const int32_t* blocks,
-              const int32_t* selected, int64_t first, int64_t count, int64_t* offsets) {
-  const auto block_size = static_cast<int32_t>(index.block_size);
+// Finds `count` of the rows that query t attends to, from the first-th on, and unpacks
+// them where they are packed: this thread's offsets name them.
+void FindRows(CpuContext& context, const MlaAttentionArgs& args, int64_t t, int64_t first,
+              int64_t count, int thread) {
+  const CpuContext::ThreadScratch& scratch = context.scratch(thread);
+  const int32_t* blocks = BlocksOfRow(args.index, t);
+  const int32_t* selected =
+      args.selected.rank > 0 ? args.selected.row<int32_t>(t) : nullptr;
+  const auto block_size = static_cast<int32_t>(args.index.block_size);
+  const int64_t width = args.rows.width();
   for (int64_t i = 0; i < count; ++i) {
     const int32_t position =
-        selected != nullptr ? selected[i] : static_cast<int32_t>(first + i);
-    offsets[i] = blocks[position / block_size] * cache.stride(0) +
-                 position % block_size * cache.stride(1);
+        selected != nullptr ? selected[first + i] : static_cast<int32_t>(first + i);
+    if (args.rows.format.is_packed()) {
+      scratch.offsets[i] = i * width;
+      ReadPagedRow(context.simd(), args.rows, blocks, block_size, position,
+                   scratch.unpacked + i * width);
+    } else {
+      scratch.offsets[i] = blocks[position / block_size] * args.rows.rows.stride(0) +
+                           position % block_size * args.rows.rows.stride(1);
+    }
   }
 }
 
@@ -45,26 +59,24 @@ void MergePass(const SimdOps& simd, const float* pass, float pass_maximum,
 }
 
 // One query and a few heads over all that the query sees, pass after pass. `task` has
-// all but the rows.
+// all but the count; `found`: the query whose rows, all of them, this thread's offsets
+// name.
 void AttendToAll(CpuContext& context, const MlaAttentionArgs& args, int64_t t,
-                 AttentionTask task, int thread) {
+                 AttentionTask task, int thread, int64_t* found) {
   const CpuContext::ThreadScratch& scratch = context.scratch(thread);
-  const int32_t* blocks = BlocksOfRow(args.index, t);
   const int64_t visible = *args.index.positions.row<int32_t>(t) + 1;
   float* const out = task.out;
   const int64_t out_stride = task.out_stride;
-  float maxima[kHeadsPerItem];
-  float totals[kHeadsPerItem];
-  float pass_maxima[kHeadsPerItem];
-  float pass_totals[kHeadsPerItem];
-  task.latent_offsets = scratch.offsets;
-  task.rope_offsets = scratch.offsets + kMaxTopk;
+  float maxima[kMostHeadsPerItem];
+  float totals[kMostHeadsPerItem];
+  float pass_maxima[kMostHeadsPerItem];
+  float pass_totals[kMostHeadsPerItem];
   for (int64_t first = 0; first < visible; first += kRowsPerPass) {
     task.count = std::min(kRowsPerPass, visible - first);
-    FindRows(args.index, args.latent, blocks, nullptr, first, task.count,
-             scratch.offsets);
-    FindRows(args.index, args.k_rope, blocks, nullptr, first, task.count,
-             scratch.offsets + kMaxTopk);
+    if (*found != t || visible > kRowsPerPass) {
+      FindRows(context, args, t, first, task.count, thread);
+      *found = t;
+    }
     if (first == 0) {
       task.maxima = maxima;
       task.totals = totals;
@@ -84,8 +96,7 @@ void AttendToAll(CpuContext& context, const MlaAttentionArgs& args, int64_t t,
   }
 }
 
-// One query and a few heads over the selected rows. `found`: the query whose rows this
-// thread's offsets name.
+// One query and a few heads over the selected rows; as above.
 void AttendToSelected(CpuContext& context, const MlaAttentionArgs& args, int64_t t,
                       AttentionTask task, int thread, int64_t* found) {
   task.count = *args.num_selected.row<int32_t>(t);
@@ -96,18 +107,18 @@ void AttendToSelected(CpuContext& context, const MlaAttentionArgs& args, int64_t
     }
     return;
   }
-  int64_t* offsets = context.scratch(thread).offsets;
   if (*found != t) {
-    const int32_t* blocks = BlocksOfRow(args.index, t);
-    const int32_t* selected = args.selected.row<int32_t>(t);
-    FindRows(args.index, args.latent, blocks, selected, 0, task.count, offsets);
-    FindRows(args.index, args.k_rope, blocks, selected, 0, task.count,
-             offsets + kMaxTopk);
+    FindRows(context, args, t, 0, task.count, thread);
     *found = t;
   }
-  task.latent_offsets = offsets;
-  task.rope_offsets = offsets + kMaxTopk;
   context.simd().attention(task);
+}
+
+// Heads of an item over packed rows: as many as leave every thread an item, `share` being
+// a thread's part of all heads. Bits do not depend on it.
+int64_t HeadsThatUnpackOnce(int64_t share) {
+  return std::clamp(share / kHeadsPerItem * kHeadsPerItem, kHeadsPerItem,
+                    kMostHeadsPerItem);
 }
 
 // Rows that all queries meet together, at most; an estimate of the work.
@@ -154,7 +165,7 @@ struct SharedKvRows {
         window_begin(*args.window_begin.row<int32_t>(t)),
         window(*args.window_end.row<int32_t>(t) - window_begin) {
     TESSERA_CHECK(window_begin >= 0 && window >= 0);
-    if (args.entries.rank == 0) {
+    if (!args.entries.is_present()) {
       return;
     }
     entry_blocks = BlocksOfRow(args.entry_index, t);
@@ -167,16 +178,19 @@ struct SharedKvRows {
   }
   int64_t count() const { return window + entries; }
 
-  // Addresses of rows [first, first + n).
-  void Find(int64_t first, int64_t n, const float** rows) const {
-    for (int64_t i = first; i < first + n; ++i) {
+  // Makes a thread's pointers name rows [first, first + n); packed ones are unpacked.
+  void Find(const SimdOps& simd, int64_t first, int64_t n,
+            const CpuContext::ThreadScratch& scratch) const {
+    const float** rows = scratch.row_pointers();
+    float* unpacked = scratch.unpacked;
+    for (int64_t i = first; i < first + n; ++i, unpacked += args.q.dim(2)) {
       if (i < window) {
-        *rows++ = PagedRow(args.window_rows, window_blocks, args.window.block_size,
-                           window_begin + i);
+        *rows++ = ReadPagedRow(simd, args.window_rows, window_blocks,
+                               args.window.block_size, window_begin + i, unpacked);
       } else {
         const int64_t entry = selected == nullptr ? i - window : selected[i - window];
-        *rows++ =
-            PagedRow(args.entries, entry_blocks, args.entry_index.block_size, entry);
+        *rows++ = ReadPagedRow(simd, args.entries, entry_blocks,
+                               args.entry_index.block_size, entry, unpacked);
       }
     }
   }
@@ -199,7 +213,7 @@ void AttendToSharedKv(CpuContext& context, const SharedKvRows& rows, SharedKvTas
   for (int64_t first = 0; first < rows.count(); first += kSharedKvRowsPerPass) {
     task.count = std::min(kSharedKvRowsPerPass, rows.count() - first);
     if (*found != rows.query || rows.count() > kSharedKvRowsPerPass) {
-      rows.Find(first, task.count, scratch.row_pointers());
+      rows.Find(context.simd(), first, task.count, scratch);
       *found = rows.query;
     }
     context.simd().shared_kv_attention(task);
@@ -243,6 +257,7 @@ int64_t CountRows(const SharedKvAttentionArgs& args) {
 
 void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
   const bool all = args.selected.rank == 0;
+  const bool packed = args.rows.format.is_packed();
   const int64_t queries = args.q_latent.dim(0);
   const int64_t heads = args.q_latent.dim(1);
   const int64_t most = all ? kRowsPerPass : args.selected.dim(1);
@@ -250,27 +265,33 @@ void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
   common.latent_dim = args.q_latent.dim(2);
   common.rope_dim = args.q_rope.dim(2);
   TESSERA_CHECK_LE(most, kMaxTopk);
-  TESSERA_CHECK_LE(4 * (common.latent_dim + common.rope_dim + most + 48), kScratchFloats);
+  TESSERA_CHECK_EQ(args.rows.width(), common.latent_dim + common.rope_dim);
+  TESSERA_CHECK_LE(4 * (args.rows.width() + most + 48), kScratchFloats);
+  TESSERA_CHECK_LE(kMostHeadsPerItem * common.latent_dim, kScratchFloats);
+  TESSERA_CHECK(!packed || most * args.rows.width() <= kUnpackedFloats);
   common.q_latent_stride = args.q_latent.stride(1);
   common.q_rope_stride = args.q_rope.stride(1);
-  common.latent = args.latent.as<float>();
-  common.k_rope = args.k_rope.as<float>();
   common.scale = static_cast<float>(args.scale);
   common.out_stride = args.out.stride(1);
-  const int64_t groups = (heads + kHeadsPerItem - 1) / kHeadsPerItem;
+  const int64_t tile = packed
+                           ? HeadsThatUnpackOnce(queries * heads / context.num_threads())
+                           : kHeadsPerItem;
+  const int64_t groups = (heads + tile - 1) / tile;
   const auto body = [&](int64_t begin, int64_t end, int thread) {
     AttentionTask task = common;
     task.scratch = context.scratch(thread).panel;
+    task.rows = packed ? context.scratch(thread).unpacked : args.rows.rows.as<float>();
+    task.offsets = context.scratch(thread).offsets;
     int64_t found = -1;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t t = item / groups;
-      const int64_t head = item % groups * kHeadsPerItem;
-      task.heads = std::min(kHeadsPerItem, heads - head);
+      const int64_t head = item % groups * tile;
+      task.heads = std::min(tile, heads - head);
       task.q_latent = args.q_latent.row<float>(t, head);
       task.q_rope = args.q_rope.row<float>(t, head);
       task.out = args.out.row<float>(t, head);
       if (all) {
-        AttendToAll(context, args, t, task, thread);
+        AttendToAll(context, args, t, task, thread, &found);
       } else {
         AttendToSelected(context, args, t, task, thread, &found);
       }
@@ -291,6 +312,8 @@ void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args) {
   common.out_stride = args.out.stride(1);
   TESSERA_CHECK_LE(kSharedKvHeads * (common.dim + kSharedKvRowsPerPass + 32),
                    kScratchFloats);
+  TESSERA_CHECK_EQ(args.window_rows.width(), common.dim);
+  TESSERA_CHECK_LE(kSharedKvRowsPerPass * common.dim, kUnpackedFloats);
   const bool wide = queries * heads >= kSharedKvHeads * context.num_threads();
   const int64_t tile = wide ? kSharedKvHeads : kNarrowSharedKvHeads;
   const int64_t tiles = (heads + tile - 1) / tile;

@@ -20,9 +20,9 @@ int64_t FindSlots(const CompressArgs& args, int64_t t, int64_t first,
   for (int64_t p = begin; p <= position; ++p) {
     const int64_t channel = first + (args.overlap && p >= own ? args.out.dim(1) : 0);
     pointers[p - begin] =
-        PagedRow(args.values, blocks, args.index.block_size, p) + channel;
+        PagedRow<float>(args.values, blocks, args.index.block_size, p) + channel;
     pointers[count + p - begin] =
-        PagedRow(args.gates, blocks, args.index.block_size, p) + channel;
+        PagedRow<float>(args.gates, blocks, args.index.block_size, p) + channel;
   }
   return count;
 }

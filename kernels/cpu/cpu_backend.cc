@@ -115,7 +115,8 @@ class CpuBackend final : public KernelBackend {
   void GatherRows(Stream&, TensorView x, TensorView rows, TensorView out) override {
     cpu::GatherRows(*context_, x, rows, out);
   }
-  void StorePaged(Stream&, TensorView x, TensorView slots, TensorView cache) override {
+  void StorePaged(Stream&, TensorView x, TensorView slots,
+                  const CacheView& cache) override {
     cpu::StorePaged(*context_, x, slots, cache);
   }
   void IndexerSelect(Stream&, const IndexerSelectArgs& args) override {

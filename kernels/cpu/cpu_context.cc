@@ -11,16 +11,18 @@ absl::StatusOr<std::unique_ptr<CpuContext>> CpuContext::Create(
   std::unique_ptr<CpuContext> context(new CpuContext(simd, std::move(pool)));
   constexpr size_t kArrayBytes = kScratchFloats * sizeof(float);
   constexpr size_t kOffsetBytes = 4 * kMaxTopk * sizeof(int64_t);
-  constexpr size_t kThreadBytes = 2 * kArrayBytes + kOffsetBytes;
+  constexpr size_t kUnpackedBytes = kUnpackedFloats * sizeof(float);
+  constexpr size_t kThreadBytes = 2 * kArrayBytes + kOffsetBytes + kUnpackedBytes;
   TESSERA_ASSIGN_OR_RETURN(context->memory_,
                            AllocateHost(threads * kThreadBytes + kArrayBytes));
   auto* at = static_cast<std::byte*>(context->memory_.data());
   context->shared_ = reinterpret_cast<float*>(at);
   at += kArrayBytes;
   for (size_t thread = 0; thread < threads; ++thread, at += kThreadBytes) {
-    context->scratch_.push_back({reinterpret_cast<float*>(at),
-                                 reinterpret_cast<float*>(at + kArrayBytes),
-                                 reinterpret_cast<int64_t*>(at + 2 * kArrayBytes)});
+    context->scratch_.push_back(
+        {reinterpret_cast<float*>(at), reinterpret_cast<float*>(at + kArrayBytes),
+         reinterpret_cast<int64_t*>(at + 2 * kArrayBytes),
+         reinterpret_cast<float*>(at + 2 * kArrayBytes + kOffsetBytes)});
   }
   return context;
 }
@@ -64,6 +66,34 @@ WeightRows ToWeightRows(const WeightView& w) {
           w.block_cols,
           w.row_offset,
           w.col_offset};
+}
+
+void UnpackRow(const SimdOps& simd, const RowFormat& format, const uint8_t* row,
+               float* values) {
+  WeightRows codes = {};
+  codes.data = row;
+  codes.format =
+      format.code == RowCode::kFp4 ? WeightFormat::kFp4 : WeightFormat::kF8E4M3;
+  switch (format.scale) {
+    case RowScale::kF32:
+      codes.scale_format = ScaleFormat::kF32;
+      break;
+    case RowScale::kE8M0:
+      codes.scale_format = ScaleFormat::kE8M0;
+      break;
+    case RowScale::kE4M3:
+      codes.scale_format = ScaleFormat::kE4M3;
+      break;
+  }
+  codes.scales = row + format.scales_begin();
+  codes.block_rows = 1;
+  codes.block_cols = format.group;
+  simd.decode_row(codes, 0, 0, format.coded, values);
+  WeightRows rest = {};
+  rest.data = row + format.rest_begin();
+  rest.format = WeightFormat::kBf16;
+  rest.scale_format = ScaleFormat::kNone;
+  simd.decode_row(rest, 0, 0, format.width - format.coded, values + format.coded);
 }
 
 void DecodeSmall(const SimdOps& simd, const WeightView& w, float* out) {

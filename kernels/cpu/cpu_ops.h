@@ -27,6 +27,10 @@ inline constexpr int64_t kScratchFloats = int64_t{1} << 16;
 // Largest index_topk.
 inline constexpr int64_t kMaxTopk = int64_t{1} << 13;
 
+// Floats of unpacked cache rows of a thread: all rows that one query selects. Memory is
+// taken as rows are unpacked, so that caches of activations need none.
+inline constexpr int64_t kUnpackedFloats = kMaxTopk * kMaxPackedWidth;
+
 // What every op needs. Owns the threads and all scratch, made once, so that ops allocate
 // nothing. One stream at a time uses it.
 class CpuContext {
@@ -36,6 +40,7 @@ class CpuContext {
     float* rows;   // kScratchFloats: activations
     // 4 * kMaxTopk words: places of cached rows, candidates of a top-k.
     int64_t* offsets;
+    float* unpacked;  // kUnpackedFloats: packed rows of a cache as floats
     const float** row_pointers() const {
       return reinterpret_cast<const float**>(offsets);
     }
@@ -116,11 +121,28 @@ inline float ActivationLimit(double limit) {
 
 // Address of the row of a paged cache that holds `position`; `blocks` is the table of its
 // sequence. A position without a block is a bug.
-inline const float* PagedRow(const TensorView& cache, const int32_t* blocks,
-                             int64_t block_size, int64_t position) {
+template <typename T>
+const T* PagedRow(const TensorView& cache, const int32_t* blocks, int64_t block_size,
+                  int64_t position) {
   const int32_t block = blocks[position / block_size];
   TESSERA_CHECK(block >= 0 && block < cache.dim(0));
-  return cache.row<float>(block, position % block_size);
+  return cache.row<T>(block, position % block_size);
+}
+
+// A packed row as floats; the bits of kernels/row_format.h.
+void UnpackRow(const SimdOps& simd, const RowFormat& format, const uint8_t* row,
+               float* values);
+
+// As PagedRow, of a cache of any format: packed values go to `unpacked`.
+inline const float* ReadPagedRow(const SimdOps& simd, const CacheView& cache,
+                                 const int32_t* blocks, int64_t block_size,
+                                 int64_t position, float* unpacked) {
+  if (!cache.format.is_packed()) {
+    return PagedRow<float>(cache.rows, blocks, block_size, position);
+  }
+  UnpackRow(simd, cache.format,
+            PagedRow<uint8_t>(cache.rows, blocks, block_size, position), unpacked);
+  return unpacked;
 }
 
 // Block table of the sequence of query row t.
@@ -151,7 +173,8 @@ void SiluMul(CpuContext& context, TensorView gate, TensorView up, double limit,
 void Add(CpuContext& context, TensorView x, TensorView out);
 void Copy(CpuContext& context, TensorView x, TensorView out);
 void GatherRows(CpuContext& context, TensorView x, TensorView rows, TensorView out);
-void StorePaged(CpuContext& context, TensorView x, TensorView slots, TensorView cache);
+void StorePaged(CpuContext& context, TensorView x, TensorView slots,
+                const CacheView& cache);
 
 // ---- quantize.cc ----
 void FakeQuantizeE4M3(CpuContext& context, TensorView x);

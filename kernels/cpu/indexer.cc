@@ -120,14 +120,36 @@ IndexScoreTask ScoreTaskOf(CpuContext& context, const IndexerSelectArgs& args, i
   task.weights = args.weights.row<float>(t);
   task.heads = args.q.dim(1);
   task.dim = args.q.dim(2);
-  task.keys = args.keys.as<float>();
-  task.block_stride = args.keys.stride(0);
-  task.row_stride = args.keys.stride(1);
-  task.blocks = BlocksOfRow(args.index, t);
-  task.block_size = args.index.block_size;
+  if (!args.keys.format.is_packed()) {
+    task.keys = args.keys.rows.as<float>();
+    task.block_stride = args.keys.rows.stride(0);
+    task.row_stride = args.keys.rows.stride(1);
+    task.blocks = BlocksOfRow(args.index, t);
+    task.block_size = args.index.block_size;
+  }
   task.scores = context.scratch(thread).rows;
   task.scratch = context.scratch(thread).panel;
   return task;
+}
+
+// Unpacks the keys of entries [from, end) of the competition; `task` becomes that of the
+// first ones of one block.
+void UnpackKeys(CpuContext& context, const IndexerSelectArgs& args,
+                const Competition& among, int thread, IndexScoreTask* task) {
+  static constexpr int32_t kFirstBlock = 0;
+  float* const unpacked = context.scratch(thread).unpacked;
+  const int32_t* blocks = BlocksOfRow(args.index, among.query);
+  for (int64_t i = task->begin; i < task->end; ++i) {
+    ReadPagedRow(context.simd(), args.keys, blocks, args.index.block_size,
+                 among.EntryAt(i), unpacked + (i - task->begin) * task->dim);
+  }
+  task->keys = unpacked;
+  task->row_stride = task->dim;
+  task->blocks = &kFirstBlock;
+  task->block_size = kKeysPerChunk;
+  task->entries = nullptr;
+  task->end -= task->begin;
+  task->begin = 0;
 }
 
 // Takes the blocks of entries [from, end), whose scores begin at `scores`, into the race.
@@ -168,20 +190,24 @@ Selection SelectFromRange(CpuContext& context, const IndexerSelectArgs& args,
   auto* entries = reinterpret_cast<int32_t*>(task.scores + kKeysPerChunk);
   const int64_t chunk = kKeysPerChunk / among.block * among.block;
   for (int64_t from = begin; from < end; from += chunk) {
+    const int64_t to = std::min(from + chunk, end);
     task.begin = from;
-    task.end = std::min(from + chunk, end);
+    task.end = to;
     if (among.blocks != nullptr) {
-      ListEntries(among, from, task.end, entries);
+      ListEntries(among, from, to, entries);
       task.entries = entries;
     }
+    if (args.keys.format.is_packed()) {
+      UnpackKeys(context, args, among, thread, &task);
+    }
     context.simd().index_scores(task);
-    for (int64_t i = 0; i < task.end - from; ++i) {
+    for (int64_t i = 0; i < to - from; ++i) {
       best.entries.Add(
           CandidateOf(task.scores[i], among.blocks == nullptr ? from + i : entries[i]));
     }
     best.entries.Prune();
     if (args.candidates_out.rank > 0) {
-      CollectBlocks(among, task.scores, from, task.end, &best.blocks);
+      CollectBlocks(among, task.scores, from, to, &best.blocks);
     }
   }
   return best;
@@ -256,6 +282,8 @@ void CheckArguments(const IndexerSelectArgs& args) {
   TESSERA_CHECK_LE(args.topk, kMaxTopk);
   TESSERA_CHECK_LE(args.q.dim(1) * (args.q.dim(2) + 16) + 4 * (args.q.dim(1) + 4),
                    kScratchFloats);
+  TESSERA_CHECK_EQ(args.keys.width(), args.q.dim(2));
+  TESSERA_CHECK_LE(kKeysPerChunk * args.q.dim(2), kUnpackedFloats);
   TESSERA_CHECK(args.candidates.rank == 0 || args.candidates_out.rank == 0);
   if (args.candidates.rank > 0 || args.candidates_out.rank > 0) {
     TESSERA_CHECK(args.candidate_block > 0 && args.candidate_block <= kKeysPerChunk);

@@ -127,18 +127,28 @@ void GatherRows(CpuContext& context, TensorView x, TensorView rows, TensorView o
                       });
 }
 
-void StorePaged(CpuContext& context, TensorView x, TensorView slots, TensorView cache) {
-  const int64_t block_size = cache.dim(1);
-  TESSERA_CHECK_EQ(x.dim(1), cache.dim(2));
-  context.ParallelFor(x.dim(0), x.num_elements(), [&](int64_t begin, int64_t end, int) {
+void StorePaged(CpuContext& context, TensorView x, TensorView slots,
+                const CacheView& cache) {
+  const int64_t block_size = cache.block_size();
+  const bool packs = cache.format.is_packed();
+  TESSERA_CHECK_EQ(x.dim(1), cache.width());
+  // A packed value costs about 30 cycles, a copied one next to nothing.
+  const int64_t work = x.num_elements() * (packs ? 256 : 1);
+  context.ParallelFor(x.dim(0), work, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t slot = *slots.row<int32_t>(t);
       if (slot < 0) {
         continue;
       }
-      TESSERA_CHECK_LT(slot, cache.dim(0) * block_size);
-      std::copy_n(x.row<float>(t), x.dim(1),
-                  cache.row<float>(slot / block_size, slot % block_size));
+      TESSERA_CHECK_LT(slot, cache.num_blocks() * block_size);
+      const int64_t block = slot / block_size;
+      const int64_t at = slot % block_size;
+      if (packs) {
+        PackRow(cache.format, x.row<float>(t),
+                reinterpret_cast<std::byte*>(cache.rows.row<uint8_t>(block, at)));
+      } else {
+        std::copy_n(x.row<float>(t), x.dim(1), cache.rows.row<float>(block, at));
+      }
     }
   });
 }

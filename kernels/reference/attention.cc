@@ -26,13 +26,14 @@ void AttendedPositions(const MlaAttentionArgs& args, int64_t t,
 
 // The rows that query row t attends to, in order: its window, then its entries.
 template <typename T>
-std::vector<const T*> AttendedRows(const SharedKvAttentionArgs& args, int64_t t) {
+std::vector<const T*> AttendedRows(const SharedKvAttentionArgs& args, int64_t t,
+                                   RowReader<T>& reader) {
   std::vector<const T*> rows;
   const int64_t end = *args.window_end.row<int32_t>(t);
   for (int64_t p = *args.window_begin.row<int32_t>(t); p < end; ++p) {
-    rows.push_back(CachedRow<T>(args.window_rows, args.window, t, p));
+    rows.push_back(reader.Read(args.window_rows, args.window, t, p));
   }
-  if (args.entries.rank == 0) {
+  if (!args.entries.is_present()) {
     return rows;
   }
   const bool all = args.selected.rank == 0;
@@ -41,7 +42,7 @@ std::vector<const T*> AttendedRows(const SharedKvAttentionArgs& args, int64_t t)
           : *args.num_selected.row<int32_t>(t);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t entry = all ? i : args.selected.row<int32_t>(t)[i];
-    rows.push_back(CachedRow<T>(args.entries, args.entry_index, t, entry));
+    rows.push_back(reader.Read(args.entries, args.entry_index, t, entry));
   }
   return rows;
 }
@@ -53,7 +54,8 @@ void SharedKvAttention(const SharedKvAttentionArgs& args) {
   const int64_t dim = args.q.dim(2);
   std::vector<T> scores;
   for (int64_t t = 0; t < args.q.dim(0); ++t) {
-    const std::vector<const T*> rows = AttendedRows<T>(args, t);
+    RowReader<T> reader;
+    const std::vector<const T*> rows = AttendedRows<T>(args, t, reader);
     scores.resize(rows.size());
     for (int64_t h = 0; h < args.q.dim(1); ++h) {
       T* out = args.out.row<T>(t, h);
@@ -84,12 +86,18 @@ template <typename T>
 void MlaAttention(const MlaAttentionArgs& args) {
   const int64_t latent_dim = args.q_latent.dim(2);
   const int64_t rope_dim = args.q_rope.dim(2);
+  TESSERA_CHECK_EQ(args.rows.width(), latent_dim + rope_dim);
   std::vector<T> scores;
   std::vector<int32_t> selected;
   for (int64_t t = 0; t < args.q_latent.dim(0); ++t) {
     AttendedPositions(args, t, selected);
     const auto count = static_cast<int64_t>(selected.size());
     scores.resize(selected.size());
+    RowReader<T> reader;
+    std::vector<const T*> rows;
+    for (const int32_t position : selected) {
+      rows.push_back(reader.Read(args.rows, args.index, t, position));
+    }
     for (int64_t h = 0; h < args.q_latent.dim(1); ++h) {
       T* out = args.out.row<T>(t, h);
       std::fill_n(out, latent_dim, T{0});
@@ -97,21 +105,17 @@ void MlaAttention(const MlaAttentionArgs& args) {
         continue;
       }
       for (int64_t i = 0; i < count; ++i) {
-        const T* latent =
-            CachedRow<T>(args.latent, args.index, t, selected[static_cast<size_t>(i)]);
-        const T* k_rope =
-            CachedRow<T>(args.k_rope, args.index, t, selected[static_cast<size_t>(i)]);
+        const T* latent = rows[static_cast<size_t>(i)];
         scores[static_cast<size_t>(i)] =
             (Dot(args.q_latent.row<T>(t, h), latent, latent_dim) +
-             Dot(args.q_rope.row<T>(t, h), k_rope, rope_dim)) *
+             Dot(args.q_rope.row<T>(t, h), latent + latent_dim, rope_dim)) *
             static_cast<T>(args.scale);
       }
       const T maximum = *std::max_element(scores.begin(), scores.begin() + count);
       for (int64_t i = 0; i < count; ++i) {
         T& score = scores[static_cast<size_t>(i)];
         score = std::exp(score - maximum);
-        const T* latent =
-            CachedRow<T>(args.latent, args.index, t, selected[static_cast<size_t>(i)]);
+        const T* latent = rows[static_cast<size_t>(i)];
         for (int64_t c = 0; c < latent_dim; ++c) {
           out[c] = MulAdd(score, latent[c], out[c]);
         }

@@ -15,7 +15,8 @@ T IndexerScore(const IndexerSelectArgs& args, int64_t t, int64_t position,
                std::vector<T>& dots) {
   const int64_t heads = args.q.dim(1);
   const int64_t dim = args.q.dim(2);
-  const T* key = CachedRow<T>(args.keys, args.index, t, position);
+  RowReader<T> reader;
+  const T* key = reader.Read(args.keys, args.index, t, position);
   for (int64_t h = 0; h < heads; ++h) {
     const T dot = Dot(args.q.row<T>(t, h), key, dim);
     dots[static_cast<size_t>(h)] = dot < 0 ? T{0} : dot;

@@ -9,10 +9,6 @@
 namespace tessera::kernels::reference {
 namespace {
 
-// The smallest maxima that scales are made from: scales 2^-126 and 2^-9.
-constexpr float kFp4E8M0AmaxFloor = 6.0F * 0x1p-126F;
-constexpr float kFp4E4M3AmaxFloor = 6.0F * 0x1p-9F;
-
 // max |x|, or NaN if a value is not finite.
 template <typename T>
 float LargestMagnitude(const T* values, int64_t n) {
@@ -25,14 +21,6 @@ float LargestMagnitude(const T* values, int64_t n) {
     largest = std::max(largest, std::abs(value));
   }
   return largest;
-}
-
-float Fp4ScaleOf(Fp4Scale kind, float largest) {
-  if (kind == Fp4Scale::kE8M0) {
-    return model::PowerOfTwoCeil(std::max(largest, kFp4E8M0AmaxFloor) * (1.0F / 6.0F));
-  }
-  return model::E4M3ToFloat(
-      model::FloatToE4M3(std::max(largest, kFp4E4M3AmaxFloor) / 6.0F));
 }
 
 // Replaces each vector of x by round(x / scale) * scale, or by NaN if it is damaged.
@@ -55,19 +43,15 @@ void FakeQuantize(TensorView x, ScaleOf scale_of, Round round) {
 
 template <typename T>
 void FakeQuantizeE4M3(TensorView x) {
-  FakeQuantize<T>(
-      x,
-      [](float largest) {
-        return model::PowerOfTwoCeil(std::max(largest, model::kActivationAmaxFloor) *
-                                     (1.0F / 448.0F));
-      },
-      [](float value) { return model::E4M3ToFloat(model::FloatToE4M3(value)); });
+  FakeQuantize<T>(x, E4M3GroupScale, [](float value) {
+    return model::E4M3ToFloat(model::FloatToE4M3(value));
+  });
 }
 
 template <typename T>
 void FakeQuantizeFp4(TensorView x, Fp4Scale scale) {
   FakeQuantize<T>(
-      x, [=](float largest) { return Fp4ScaleOf(scale, largest); },
+      x, [=](float largest) { return Fp4GroupScale(scale, largest); },
       [](float value) { return model::Fp4ToFloat(model::FloatToFp4(value)); });
 }
 

@@ -97,7 +97,8 @@ class ReferenceBackend final : public KernelBackend {
   void GatherRows(Stream&, TensorView x, TensorView rows, TensorView out) override {
     reference::GatherRows<T>(x, rows, out);
   }
-  void StorePaged(Stream&, TensorView x, TensorView slots, TensorView cache) override {
+  void StorePaged(Stream&, TensorView x, TensorView slots,
+                  const CacheView& cache) override {
     reference::StorePaged<T>(x, slots, cache);
   }
   void IndexerSelect(Stream&, const IndexerSelectArgs& args) override {

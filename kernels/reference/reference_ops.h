@@ -46,7 +46,7 @@ void Copy(TensorView x, TensorView out);
 template <typename T>
 void GatherRows(TensorView x, TensorView rows, TensorView out);
 template <typename T>
-void StorePaged(TensorView x, TensorView slots, TensorView cache);
+void StorePaged(TensorView x, TensorView slots, const CacheView& cache);
 
 // ---- quantize.cc ----
 template <typename T>

@@ -109,16 +109,26 @@ void GatherRows(TensorView x, TensorView rows, TensorView out) {
 }
 
 template <typename T>
-void StorePaged(TensorView x, TensorView slots, TensorView cache) {
-  const int64_t block_size = cache.dim(1);
+void StorePaged(TensorView x, TensorView slots, const CacheView& cache) {
+  const int64_t block_size = cache.block_size();
+  TESSERA_CHECK_EQ(x.dim(1), cache.width());
+  std::vector<float> values(static_cast<size_t>(x.dim(1)));
   for (int64_t t = 0; t < x.dim(0); ++t) {
     const int64_t slot = *slots.row<int32_t>(t);
     if (slot < 0) {
       continue;
     }
-    TESSERA_CHECK_LT(slot, cache.dim(0) * block_size);
-    std::copy_n(x.row<T>(t), x.dim(1),
-                cache.row<T>(slot / block_size, slot % block_size));
+    TESSERA_CHECK_LT(slot, cache.num_blocks() * block_size);
+    const int64_t block = slot / block_size;
+    const int64_t at = slot % block_size;
+    if (!cache.format.is_packed()) {
+      std::copy_n(x.row<T>(t), x.dim(1), cache.rows.row<T>(block, at));
+      continue;
+    }
+    std::transform(x.row<T>(t), x.row<T>(t) + x.dim(1), values.begin(),
+                   [](T value) { return static_cast<float>(value); });
+    PackRow(cache.format, values.data(),
+            reinterpret_cast<std::byte*>(cache.rows.row<uint8_t>(block, at)));
   }
 }
 
@@ -133,7 +143,7 @@ void StorePaged(TensorView x, TensorView slots, TensorView cache) {
   template void Add<T>(TensorView, TensorView);                                \
   template void Copy<T>(TensorView, TensorView);                               \
   template void GatherRows<T>(TensorView, TensorView, TensorView);             \
-  template void StorePaged<T>(TensorView, TensorView, TensorView);
+  template void StorePaged<T>(TensorView, TensorView, const CacheView&);
 TESSERA_INSTANTIATE(float)
 TESSERA_INSTANTIATE(double)
 #undef TESSERA_INSTANTIATE

@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "model/tensors/checkpoint.h"
 #include "tests/integration/group_harness.h"
+#include "worker/layers/cache_layout.h"
 
 namespace tessera {
 namespace {
@@ -30,10 +31,12 @@ constexpr int64_t kMaxCachedTokens = 8192;
 struct Family {
   const char* name;  // in tests/data
   int64_t block_size;
+  worker::KvCacheDtype kv_cache_dtype = worker::KvCacheDtype::kActivations;
 };
 
 void PrintTo(const Family& family, std::ostream* os) {
-  *os << family.name << " in blocks of " << family.block_size;
+  *os << family.name << " in blocks of " << family.block_size
+      << (family.kv_cache_dtype == worker::KvCacheDtype::kFp8 ? ", packed" : "");
 }
 
 class FamilyBits : public ::testing::TestWithParam<Family> {
@@ -77,6 +80,7 @@ class FamilyBits : public ::testing::TestWithParam<Family> {
     HarnessOptions options;
     options.shape = {.tp = tp, .dp = dp};
     options.rank.runner.block_size = GetParam().block_size;
+    options.rank.runner.kv_cache_dtype = GetParam().kv_cache_dtype;
     options.rank.runner.num_blocks = kMaxCachedTokens / GetParam().block_size;
     if (model_->config.tail_tokens() > 0) {
       options.rank.runner.num_tail_blocks = options.rank.runner.num_blocks;
@@ -184,6 +188,9 @@ TEST_P(TailFamilyBits, HoldWhereTailBlocksAreScarce) {
 
 constexpr Family kMlaFamilies[] = {{"v3", 16}, {"v3_bf16", 16}, {"v32", 16}};
 constexpr Family kTailFamilies[] = {{"v4", 128}, {"v4_0731", 128}, {"v41", 16}};
+constexpr Family kPackedFamilies[] = {{"v32", 16, worker::KvCacheDtype::kFp8},
+                                      {"v4", 128, worker::KvCacheDtype::kFp8},
+                                      {"v41", 16, worker::KvCacheDtype::kFp8}};
 
 std::string NameOf(const ::testing::TestParamInfo<Family>& test) {
   return test.param.name;
@@ -191,6 +198,8 @@ std::string NameOf(const ::testing::TestParamInfo<Family>& test) {
 
 INSTANTIATE_TEST_SUITE_P(Mla, FamilyBits, ::testing::ValuesIn(kMlaFamilies), NameOf);
 INSTANTIATE_TEST_SUITE_P(Tail, FamilyBits, ::testing::ValuesIn(kTailFamilies), NameOf);
+INSTANTIATE_TEST_SUITE_P(Packed, FamilyBits, ::testing::ValuesIn(kPackedFamilies),
+                         NameOf);
 INSTANTIATE_TEST_SUITE_P(Tail, TailFamilyBits, ::testing::ValuesIn(kTailFamilies),
                          NameOf);
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "engram_store/table/shared_segment.h"
 #include "model/tensors/checkpoint.h"
 #include "tests/integration/group_harness.h"
+#include "worker/layers/cache_layout.h"
 
 namespace tessera {
 namespace {
@@ -88,9 +90,15 @@ class SameBits : public ::testing::Test {
   // `require_all`: every position was computed (no prefix hit took it away).
   static void ExpectBaseline(const std::vector<SequenceOutput>& outputs,
                              bool require_all) {
-    ASSERT_EQ(outputs.size(), baseline_->size());
+    ExpectSame(outputs, *baseline_, require_all);
+  }
+
+  static void ExpectSame(const std::vector<SequenceOutput>& outputs,
+                         const std::vector<SequenceOutput>& all_expected,
+                         bool require_all) {
+    ASSERT_EQ(outputs.size(), all_expected.size());
     for (size_t i = 0; i < outputs.size(); ++i) {
-      const SequenceOutput& expected = (*baseline_)[i];
+      const SequenceOutput& expected = all_expected[i];
       EXPECT_EQ(outputs[i].tokens, expected.tokens) << "prompt " << i;
       size_t compared = 0;
       for (const auto& [position, hash] : outputs[i].logits_of_position) {
@@ -166,6 +174,34 @@ TEST_F(SameBits, WithAPrefixHit) {
     if (round == 1) {
       // The longest prompt finds its full blocks in the cache.
       EXPECT_GE(outputs->back().cached_tokens, 128);
+    }
+  }
+}
+
+// Packed rows give numbers of their own, which are as independent of the rest.
+TEST_F(SameBits, OverPackedRows) {
+  HarnessOptions options = Options(1, 1, 512);
+  options.rank.runner.kv_cache_dtype = worker::KvCacheDtype::kFp8;
+  options.prefix_caching = false;
+  auto alone = GroupHarness::Create(*model_, options, *engram_);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  std::vector<SequenceOutput> expected;
+  for (const std::vector<int32_t>& prompt : *prompts_) {
+    auto output = (*alone)->Run({prompt}, kNumTokens);
+    ASSERT_TRUE(output.ok()) << output.status();
+    expected.push_back(output->front());
+  }
+  EXPECT_NE(expected.back().logits_of_position, baseline_->back().logits_of_position);
+  for (const auto& [tp, dp, chunk] : {std::tuple{2, 1, 7}, {4, 2, 64}}) {
+    SCOPED_TRACE(fmt::format("tp {} dp {} chunk {}", tp, dp, chunk));
+    options = Options(tp, dp, chunk);
+    options.rank.runner.kv_cache_dtype = worker::KvCacheDtype::kFp8;
+    auto harness = GroupHarness::Create(*model_, options, *engram_);
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    for (int round = 0; round < 2; ++round) {
+      auto outputs = (*harness)->Run(*prompts_, kNumTokens);
+      ASSERT_TRUE(outputs.ok()) << outputs.status();
+      ExpectSame(*outputs, expected, false);
     }
   }
 }

@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "proto/step_plan.h"
+#include "worker/layers/cache_layout.h"
 
 namespace {
 
@@ -80,7 +81,8 @@ proto::StepPlan Decode(uint64_t step, uint32_t num_drafts) {
 }
 
 // Of several decode steps with `num_drafts` drafts of every sequence.
-void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts) {
+void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts,
+                                worker::KvCacheDtype kv_cache_dtype) {
   const auto model = cli::LoadModel(folder);
   ASSERT_TRUE(model.ok()) << model.status();
   const auto engram = cli::ResidentEngram(**model, Clock::Real());
@@ -90,6 +92,7 @@ void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts) {
   const bool keeps_tail = (*model)->config.tail_tokens() > 0;
   options.runner.block_size = (*model)->config.default_block_size();
   options.runner.num_blocks = 64;
+  options.runner.kv_cache_dtype = kv_cache_dtype;
   options.runner.num_tail_blocks = keeps_tail ? options.runner.num_blocks : 0;
   options.runner.num_speculative_tokens = num_drafts;
   options.runner.min_draft_chance = 0;  // All of them are made.
@@ -114,11 +117,15 @@ void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts) {
 class StepAllocation : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(StepAllocation, ADecodeStepAllocatesItsResultAlone) {
-  ExpectOneAllocationPerStep(GetParam(), 0);
+  ExpectOneAllocationPerStep(GetParam(), 0, worker::KvCacheDtype::kActivations);
 }
 
 TEST_P(StepAllocation, AStepThatVerifiesAndDraftsAllocatesItsResultAlone) {
-  ExpectOneAllocationPerStep(GetParam(), 3);
+  ExpectOneAllocationPerStep(GetParam(), 3, worker::KvCacheDtype::kActivations);
+}
+
+TEST_P(StepAllocation, AStepOverPackedRowsAllocatesItsResultAlone) {
+  ExpectOneAllocationPerStep(GetParam(), 0, worker::KvCacheDtype::kFp8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, StepAllocation,

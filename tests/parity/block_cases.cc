@@ -28,17 +28,26 @@ struct AttentionShape {
   int64_t rope_dim;
   int64_t first;
   int64_t topk;
+  bool packed = false;
 };
 
+// In groups of 24, which no vector length divides; the last one may be short.
+kernels::RowFormat E4M3Row(int64_t width, int64_t coded) {
+  return {kernels::RowCode::kE4M3, kernels::RowScale::kF32, width, coded, 24};
+}
+
 ParityCase IndexerCase(AttentionShape shape) {
-  return {fmt::format("IndexerSelect_{}x{}x{}_from{}_top{}", shape.rows, shape.heads,
-                      shape.dim, shape.first, shape.topk),
+  return {fmt::format("IndexerSelect_{}x{}x{}_from{}_top{}{}", shape.rows, shape.heads,
+                      shape.dim, shape.first, shape.topk, shape.packed ? "_packed" : ""),
           [=](OpRun& run) {
             const Paged paged = MakePaged(run, shape.rows, shape.first, 5);
             IndexerSelectArgs all;
             all.q = run.Random({shape.rows, shape.heads, shape.dim});
             all.weights = run.Random({shape.rows, shape.heads});
             all.keys = run.Random({paged.num_blocks, 5, shape.dim});
+            if (shape.packed) {
+              all.keys = run.Packed(all.keys.rows, E4M3Row(shape.dim, shape.dim));
+            }
             all.index = paged.index;
             all.topk = shape.topk;
             all.selected = run.IntOutput("selected", {shape.rows, shape.topk});
@@ -58,8 +67,9 @@ ParityCase IndexerCase(AttentionShape shape) {
 // topk 0: over everything visible.
 ParityCase AttentionCase(AttentionShape shape) {
   return {
-      fmt::format("MlaAttention_{}x{}x{}+{}_from{}_top{}", shape.rows, shape.heads,
-                  shape.dim, shape.rope_dim, shape.first, shape.topk),
+      fmt::format("MlaAttention_{}x{}x{}+{}_from{}_top{}{}", shape.rows, shape.heads,
+                  shape.dim, shape.rope_dim, shape.first, shape.topk,
+                  shape.packed ? "_packed" : ""),
       [=](OpRun& run) {
         const Paged paged = MakePaged(run, shape.rows, shape.first, 7);
         std::vector<int32_t> selected;
@@ -79,8 +89,11 @@ ParityCase AttentionCase(AttentionShape shape) {
         MlaAttentionArgs all;
         all.q_latent = run.Random({shape.rows, shape.heads, shape.dim});
         all.q_rope = run.Random({shape.rows, shape.heads, shape.rope_dim});
-        all.latent = run.Random({paged.num_blocks, 7, shape.dim});
-        all.k_rope = run.Random({paged.num_blocks, 7, shape.rope_dim});
+        all.rows = run.Random({paged.num_blocks, 7, shape.dim + shape.rope_dim});
+        if (shape.packed) {
+          all.rows =
+              run.Packed(all.rows.rows, E4M3Row(shape.dim + shape.rope_dim, shape.dim));
+        }
         all.index = paged.index;
         const bool select = shape.topk > 0;
         if (select) {
@@ -369,14 +382,17 @@ std::vector<ParityCase> AttentionCases() {
        {AttentionShape{0, 2, 8, 4, 3, 4}, AttentionShape{1, 1, 1, 1, 0, 1},
         AttentionShape{1, 4, 32, 16, 40, 16}, AttentionShape{5, 3, 17, 6, 29, 11},
         AttentionShape{3, 7, 70, 10, 5, 128}, AttentionShape{2, 8, 64, 16, 211, 65},
-        AttentionShape{1, 5, 48, 8, 9001, 33}}) {
+        AttentionShape{1, 5, 48, 8, 9001, 33}, AttentionShape{5, 9, 50, 6, 29, 11, true},
+        AttentionShape{1, 70, 48, 8, 9001, 33, true}}) {
     cases.push_back(IndexerCase(shape));
     cases.push_back(AttentionCase(shape));
   }
   for (const AttentionShape& shape :
        {AttentionShape{0, 2, 8, 4, 3, 0}, AttentionShape{1, 1, 1, 1, 0, 0},
         AttentionShape{5, 3, 17, 6, 29, 0}, AttentionShape{3, 5, 40, 10, 4093, 0},
-        AttentionShape{1, 4, 33, 8, 12400, 0}}) {
+        AttentionShape{1, 4, 33, 8, 12400, 0},
+        AttentionShape{3, 37, 40, 10, 4093, 0, true},
+        AttentionShape{1, 4, 33, 8, 12400, 0, true}}) {
     cases.push_back(AttentionCase(shape));
   }
   cases.push_back(StorePagedCase(0, 3));

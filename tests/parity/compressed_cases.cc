@@ -12,6 +12,8 @@ namespace {
 
 using kernels::CompressArgs;
 using kernels::IndexerSelectArgs;
+using kernels::RowCode;
+using kernels::RowScale;
 using kernels::SharedKvAttentionArgs;
 using kernels::VisibleEntries;
 
@@ -56,13 +58,15 @@ struct IndexShape {
   int64_t topk;
   int64_t candidate_block = 0;
   int64_t candidates = 0;
+  bool packed = false;
 };
 
 // With candidate blocks: one op makes them, a second one with other scores keeps to them.
 ParityCase EntryIndexerCase(IndexShape shape) {
-  return {fmt::format("IndexerSelect_{}x{}x{}_from{}_ratio{}_top{}_blocks{}of{}",
+  return {fmt::format("IndexerSelect_{}x{}x{}_from{}_ratio{}_top{}_blocks{}of{}{}",
                       shape.rows, shape.heads, shape.dim, shape.first, shape.ratio,
-                      shape.topk, shape.candidates, shape.candidate_block),
+                      shape.topk, shape.candidates, shape.candidate_block,
+                      shape.packed ? "_packed" : ""),
           [=](OpRun& run) {
             constexpr int64_t kBlock = 24;  // tokens; a multiple of every ratio in use
             const int64_t entries = kBlock / shape.ratio;
@@ -71,6 +75,10 @@ ParityCase EntryIndexerCase(IndexShape shape) {
             all.q = run.Random({shape.rows, shape.heads, shape.dim});
             all.weights = run.Random({shape.rows, shape.heads});
             all.keys = run.Random({paged.num_blocks, entries, shape.dim});
+            if (shape.packed) {
+              all.keys = run.Packed(all.keys.rows, {RowCode::kFp4, RowScale::kE8M0,
+                                                    shape.dim, shape.dim, 32});
+            }
             all.index = paged.index;
             all.index.block_size = entries;
             all.ratio = shape.ratio;
@@ -114,6 +122,7 @@ struct SharedKvShape {
   int64_t ratio = 0;  // 0: no entries
   int64_t topk = 0;   // 0: all that are visible
   int64_t ahead = 0;  // positions after its own that a query sees too
+  bool packed = false;
 };
 
 // Every third of the visible entries, as far as they go.
@@ -158,6 +167,12 @@ SharedKvAttentionArgs SharedKvInputs(OpRun& run, const SharedKvShape& shape) {
     args.entry_index.block_size = entries;
     args.ratio = shape.ratio;
   }
+  if (shape.packed) {
+    args.window_rows = run.Packed(args.window_rows.rows, {RowCode::kE4M3, RowScale::kE8M0,
+                                                          shape.dim, shape.dim / 2, 24});
+    args.entries = run.Packed(args.entries.rows,
+                              {RowCode::kFp4, RowScale::kE4M3, shape.dim, shape.dim, 16});
+  }
   if (shape.topk > 0) {
     SelectSome(run, shape, &args);
   }
@@ -168,28 +183,29 @@ SharedKvAttentionArgs SharedKvInputs(OpRun& run, const SharedKvShape& shape) {
 }
 
 ParityCase SharedKvCase(SharedKvShape shape) {
-  return {fmt::format("SharedKvAttention_{}x{}x{}_from{}_window{}+{}_ratio{}_top{}",
-                      shape.rows, shape.heads, shape.dim, shape.first, shape.window,
-                      shape.ahead, shape.ratio, shape.topk),
-          [=](OpRun& run) {
-            const SharedKvAttentionArgs all = SharedKvInputs(run, shape);
-            run.ForRows(shape.rows, [&](int64_t begin, int64_t count) {
-              SharedKvAttentionArgs args = all;
-              args.q = all.q.Rows(begin, count);
-              args.window = RowsOf(all.window, begin, count);
-              args.window_begin = all.window_begin.Rows(begin, count);
-              args.window_end = all.window_end.Rows(begin, count);
-              if (shape.ratio > 0) {
-                args.entry_index = RowsOf(all.entry_index, begin, count);
-              }
-              if (shape.topk > 0) {
-                args.selected = all.selected.Rows(begin, count);
-                args.num_selected = all.num_selected.Rows(begin, count);
-              }
-              args.out = all.out.Rows(begin, count);
-              run.backend().SharedKvAttention(run.stream(), args);
-            });
-          }};
+  return {
+      fmt::format("SharedKvAttention_{}x{}x{}_from{}_window{}+{}_ratio{}_top{}{}",
+                  shape.rows, shape.heads, shape.dim, shape.first, shape.window,
+                  shape.ahead, shape.ratio, shape.topk, shape.packed ? "_packed" : ""),
+      [=](OpRun& run) {
+        const SharedKvAttentionArgs all = SharedKvInputs(run, shape);
+        run.ForRows(shape.rows, [&](int64_t begin, int64_t count) {
+          SharedKvAttentionArgs args = all;
+          args.q = all.q.Rows(begin, count);
+          args.window = RowsOf(all.window, begin, count);
+          args.window_begin = all.window_begin.Rows(begin, count);
+          args.window_end = all.window_end.Rows(begin, count);
+          if (shape.ratio > 0) {
+            args.entry_index = RowsOf(all.entry_index, begin, count);
+          }
+          if (shape.topk > 0) {
+            args.selected = all.selected.Rows(begin, count);
+            args.num_selected = all.num_selected.Rows(begin, count);
+          }
+          args.out = all.out.Rows(begin, count);
+          run.backend().SharedKvAttention(run.stream(), args);
+        });
+      }};
 }
 
 }  // namespace
@@ -211,8 +227,10 @@ std::vector<ParityCase> CompressedCases() {
         IndexShape{0, 2, 8, 3, 2, 4, 8, 3}, IndexShape{1, 2, 8, 0, 2, 4, 8, 3},
         IndexShape{1, 3, 17, 97, 1, 5, 8, 1}, IndexShape{5, 3, 19, 171, 2, 6, 4, 5},
         IndexShape{1, 2, 16, 9001, 1, 100, 8, 37},
-        IndexShape{3, 2, 16, 9001, 2, 50, 7, 201},
-        IndexShape{2, 2, 8, 30, 1, 64, 3, 4}}) {
+        IndexShape{3, 2, 16, 9001, 2, 50, 7, 201}, IndexShape{2, 2, 8, 30, 1, 64, 3, 4},
+        IndexShape{5, 3, 66, 211, 2, 9, 0, 0, true},
+        IndexShape{1, 5, 16, 9001, 2, 33, 0, 0, true},
+        IndexShape{3, 2, 34, 9001, 2, 50, 7, 201, true}}) {
     cases.push_back(EntryIndexerCase(shape));
   }
   for (const SharedKvShape& shape :
@@ -222,7 +240,10 @@ std::vector<ParityCase> CompressedCases() {
         SharedKvShape{2, 12, 48, 301, 31, 3}, SharedKvShape{4, 8, 65, 97, 16, 4, 7},
         SharedKvShape{3, 7, 129, 60, 24, 1, 40}, SharedKvShape{2, 3, 16, 50, 0, 4},
         SharedKvShape{2, 2, 16, 1, 0, 4}, SharedKvShape{2, 6, 33, 4000, 128, 1},
-        SharedKvShape{1, 3, 20, 9000, 100, 1}}) {
+        SharedKvShape{1, 3, 20, 9000, 100, 1},
+        SharedKvShape{6, 5, 24, 1, 8, 4, 0, 0, true},
+        SharedKvShape{3, 37, 130, 60, 24, 1, 40, 0, true},
+        SharedKvShape{1, 3, 50, 9000, 100, 1, 0, 0, true}}) {
     cases.push_back(SharedKvCase(shape));
   }
   return cases;

@@ -171,6 +171,24 @@ TensorView OpRun::Ints(std::vector<int64_t> shape, const std::vector<int32_t>& v
   return view;
 }
 
+kernels::CacheView OpRun::Packed(const TensorView& values,
+                                 const kernels::RowFormat& format) {
+  const TensorView rows =
+      Allocate({values.dim(0), values.dim(1), format.packed_bytes()}, DType::kU8, 3);
+  std::vector<float> row(static_cast<size_t>(values.dim(2)));
+  for (int64_t i = 0; i < values.dim(0) * values.dim(1); ++i) {
+    const int64_t block = i / values.dim(1);
+    const int64_t at = i % values.dim(1);
+    for (int64_t c = 0; c < values.dim(2); ++c) {
+      row[static_cast<size_t>(c)] = static_cast<float>(
+          ReadAt(values, block * values.stride(0) + at * values.stride(1) + c));
+    }
+    kernels::PackRow(format, row.data(),
+                     reinterpret_cast<std::byte*>(rows.row<uint8_t>(block, at)));
+  }
+  return {rows, format};
+}
+
 TensorView OpRun::Bytes(std::vector<int64_t> shape, const std::vector<uint8_t>& values) {
   const TensorView view = Allocate(shape, DType::kU8, 0);
   TESSERA_CHECK_EQ(view.num_elements(), static_cast<int64_t>(values.size()));

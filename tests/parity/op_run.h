@@ -70,6 +70,8 @@ class OpRun {
   void ScaleBy(TensorView view, double factor);
   // As Random, without gaps between the last two dimensions.
   TensorView RandomDense(std::vector<int64_t> shape);
+  // Rows of the last dimension of `values` [num_blocks, block_size, width], packed.
+  kernels::CacheView Packed(const TensorView& values, const kernels::RowFormat& format);
   TensorView Ints(std::vector<int64_t> shape, const std::vector<int32_t>& values);
   TensorView Bytes(std::vector<int64_t> shape, const std::vector<uint8_t>& values);
   // Filled with a value that no op may leave; compared after the run.

@@ -11,14 +11,20 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/tensor_view.h"
+#include "absl/status/status.h"
+
+#include "kernels/cache_view.h"
+#include "kernels/row_format.h"
 #include "model/config/model_config.h"
 
 namespace tessera::worker {
 
+// What rows of attention are kept as: activations, or the packed rows of
+// kernels/row_format.h. Raw rows of entries to come and of convolutions stay activations.
+enum class KvCacheDtype { kActivations, kFp8 };
+
 enum class CacheRole : size_t {
-  kLatent,      // MLA: width c
-  kRopeKey,     // MLA: width r
+  kLatent,      // MLA: latent and rope key, width c + r
   kIndexKey,    // of the indexer, per token or per entry: width D
   kEngramConv,  // rows of the demo contract's convolution: width M d
   kEntry,       // compressed attention: width D_h
@@ -32,27 +38,31 @@ inline constexpr size_t kNumCacheRoles = static_cast<size_t>(CacheRole::kIndexGa
 
 struct CacheSpec {
   CacheRole role = CacheRole::kLatent;
-  int64_t layer = 0;     // draft layers follow the others
-  int64_t width = 0;     // values per row
+  int64_t layer = 0;  // draft layers follow the others
+  kernels::RowFormat row = {};
   int64_t ratio = 1;     // tokens per row; divides the block size
   bool in_tail = false;  // in tail blocks
 };
 
 // In the order in which they lie in memory, rising in layers.
-std::vector<CacheSpec> DescribeCaches(const model::ModelConfig& config);
+std::vector<CacheSpec> DescribeCaches(const model::ModelConfig& config,
+                                      KvCacheDtype dtype);
 
-// One layer's caches: [num_blocks, block_size / ratio, width]; rank 0 where it has none.
+// kInvalidArgument: rows of this model that are wider than a packed row may be.
+absl::Status CheckKvCacheDtype(const model::ModelConfig& config, KvCacheDtype dtype);
+
+// One layer's caches: [num_blocks, block_size / ratio, width]; none where it has none.
 class LayerCaches {
  public:
-  const kernels::TensorView& operator[](CacheRole role) const {
+  const kernels::CacheView& operator[](CacheRole role) const {
     return views_[static_cast<size_t>(role)];
   }
-  kernels::TensorView& operator[](CacheRole role) {
+  kernels::CacheView& operator[](CacheRole role) {
     return views_[static_cast<size_t>(role)];
   }
 
  private:
-  std::array<kernels::TensorView, kNumCacheRoles> views_;
+  std::array<kernels::CacheView, kNumCacheRoles> views_;
 };
 
 // Of all layers of a rank, draft layers last.

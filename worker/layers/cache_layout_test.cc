@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
 
 #include "model/config/model_config.h"
@@ -29,7 +30,7 @@ double ValuesPerToken(const std::vector<CacheSpec>& specs, bool in_tail) {
   double values = 0;
   for (const CacheSpec& spec : specs) {
     values += spec.in_tail == in_tail
-                  ? static_cast<double>(spec.width) / static_cast<double>(spec.ratio)
+                  ? static_cast<double>(spec.row.width) / static_cast<double>(spec.ratio)
                   : 0;
   }
   return values;
@@ -53,24 +54,26 @@ TEST(CacheLayout, OfMlaHoldsLatentRopeKeyAndIndexKeyOfEveryLayer) {
   config.mla.kv_lora_rank = 512;
   config.mla.qk_rope_head_dim = 64;
   config.indexer.head_dim = 128;
-  std::vector<CacheSpec> specs = DescribeCaches(config);
+  std::vector<CacheSpec> specs = DescribeCaches(config, KvCacheDtype::kActivations);
   EXPECT_EQ(ValuesPerToken(specs, false), 4 * (512 + 64 + 128));
   EXPECT_EQ(ValuesPerToken(specs, true), 0);
   config.attention = model::AttentionKind::kMla;
-  specs = DescribeCaches(config);
+  specs = DescribeCaches(config, KvCacheDtype::kActivations);
   EXPECT_EQ(ValuesPerToken(specs, false), 4 * (512 + 64));
 }
 
 // docs/design/0003: 21 CSA layers of 512 + 128 values per 4 tokens, 20 HCA layers of 512
 // per 128; window rows of 43 layers and the MTP layer, raw rows of entries and keys.
 TEST(CacheLayout, OfV4FlashHoldsEntriesInBlocksAndRawRowsInTails) {
-  const std::vector<CacheSpec> specs = DescribeCaches(Config("deepseek_v4_flash.json"));
+  const std::vector<CacheSpec> specs =
+      DescribeCaches(Config("deepseek_v4_flash.json"), KvCacheDtype::kActivations);
   EXPECT_EQ(ValuesPerToken(specs, false), 21 * (512 + 128) / 4.0 + 20 * 512 / 128.0);
   EXPECT_EQ(ValuesPerToken(specs, true), 44 * 512 + 21 * 2 * (1024 + 256) + 20 * 2 * 512);
 }
 
 TEST(CacheLayout, OfV41HoldsEntriesOfSourceLayersAlone) {
-  const std::vector<CacheSpec> specs = DescribeCaches(Config("deepseek_v4.1_flash.json"));
+  const std::vector<CacheSpec> specs =
+      DescribeCaches(Config("deepseek_v4.1_flash.json"), KvCacheDtype::kActivations);
   const std::vector<int64_t> sources = {2, 8, 14, 20};
   EXPECT_EQ(LayersWith(specs, CacheRole::kEntry), sources);
   EXPECT_EQ(LayersWith(specs, CacheRole::kIndexKey), sources);
@@ -81,9 +84,50 @@ TEST(CacheLayout, OfV41HoldsEntriesOfSourceLayersAlone) {
   EXPECT_EQ(ValuesPerToken(specs, false), 3 * (512 + 128) / 2.0 + 512 + 128);
 }
 
+// Bytes of a packed row of the first layer that has one of `role`; 0: none is packed.
+int64_t PackedBytes(const model::ModelConfig& config, CacheRole role) {
+  for (const CacheSpec& spec : DescribeCaches(config, KvCacheDtype::kFp8)) {
+    if (spec.role == role) {
+      return spec.row.is_packed() ? spec.row.packed_bytes() : 0;
+    }
+  }
+  ADD_FAILURE() << "no such cache";
+  return 0;
+}
+
+// The rows of model.md 5.2, 5.3, 6.6 and 9.2 at the widths of the published models.
+TEST(CacheLayout, PacksTheRowsOfThePublishedModels) {
+  const model::ModelConfig v32 = Config("deepseek_v3.2.json");
+  EXPECT_EQ(PackedBytes(v32, CacheRole::kLatent), 656);
+  EXPECT_EQ(PackedBytes(v32, CacheRole::kIndexKey), 132);
+  const model::ModelConfig v4 = Config("deepseek_v4_flash.json");
+  EXPECT_EQ(PackedBytes(v4, CacheRole::kWindow), 584);
+  EXPECT_EQ(PackedBytes(v4, CacheRole::kEntry), 584);
+  EXPECT_EQ(PackedBytes(v4, CacheRole::kIndexKey), 68);
+  EXPECT_EQ(PackedBytes(v4, CacheRole::kEntryGate), 0);
+  EXPECT_EQ(PackedBytes(v4, CacheRole::kIndexValue), 0);
+  const model::ModelConfig v41 = Config("deepseek_v4.1_flash.json");
+  EXPECT_EQ(PackedBytes(v41, CacheRole::kWindow), 528);
+  EXPECT_EQ(PackedBytes(v41, CacheRole::kEntry), 288);
+  EXPECT_EQ(PackedBytes(v41, CacheRole::kIndexKey), 68);
+}
+
+TEST(CacheLayout, PackedRowsHaveAWidthThatKernelsAreMadeFor) {
+  model::ModelConfig config = Config("deepseek_v3.json");
+  config.mla.kv_lora_rank = 1024 - config.mla.qk_rope_head_dim;
+  EXPECT_TRUE(CheckKvCacheDtype(config, KvCacheDtype::kFp8).ok());
+  ++config.mla.kv_lora_rank;
+  EXPECT_TRUE(CheckKvCacheDtype(config, KvCacheDtype::kActivations).ok());
+  const absl::Status refused = CheckKvCacheDtype(config, KvCacheDtype::kFp8);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused.message(),
+            "layer 0: a packed row of 1025 values, expected at most 1024");
+}
+
 TEST(CacheLayout, NamesEveryCacheOnce) {
   for (const char* name : {"deepseek_v4_flash.json", "deepseek_v4.1_flash.json"}) {
-    std::vector<CacheSpec> specs = DescribeCaches(Config(name));
+    std::vector<CacheSpec> specs =
+        DescribeCaches(Config(name), KvCacheDtype::kActivations);
     const auto key = [](const CacheSpec& spec) {
       return std::pair(spec.layer, static_cast<int>(spec.role));
     };

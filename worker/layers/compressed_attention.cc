@@ -56,8 +56,8 @@ std::optional<Compressor> MakeCompressor(const model::ModelConfig& config, int64
   return Compressor({.ratio = ratio,
                      .overlaps = ratio == config.compressed.overlapping_ratio,
                      .norm_eps = config.rms_norm_eps},
-                    *weights.compressor, caches[CacheRole::kEntryValue],
-                    caches[CacheRole::kEntryGate]);
+                    *weights.compressor, caches[CacheRole::kEntryValue].rows,
+                    caches[CacheRole::kEntryGate].rows);
 }
 
 std::optional<EntryIndexer> MakeIndexer(const model::ModelConfig& config, int64_t layer,
@@ -69,8 +69,8 @@ std::optional<EntryIndexer> MakeIndexer(const model::ModelConfig& config, int64_
   }
   return EntryIndexer(config, layer, *weights.indexer,
                       {.keys = caches[CacheRole::kIndexKey],
-                       .values = caches[CacheRole::kIndexValue],
-                       .gates = caches[CacheRole::kIndexGate]},
+                       .values = caches[CacheRole::kIndexValue].rows,
+                       .gates = caches[CacheRole::kIndexGate].rows},
                       selection);
 }
 
@@ -107,7 +107,7 @@ CompressedAttention::CompressedAttention(const model::ModelConfig& config,
                            EntryCaches(config_, options.layer, caches), selection)),
       selection_(selection),
       gather_counts_(static_cast<size_t>(options.tp_size)) {
-  TESSERA_CHECK(ratio_ == 0 || entries_.rank == 3);
+  TESSERA_CHECK(ratio_ == 0 || entries_.is_present());
   TESSERA_CHECK(!selects_ || selection_ != nullptr);
 }
 

@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 
+#include "kernels/cache_view.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "worker/layers/attention.h"
@@ -89,8 +90,8 @@ class CompressedAttention final : public Attention {
   const std::vector<float> inv_freq_;
   const std::vector<float> inverse_freq_;  // rotates back
   const CompressedAttentionWeights weights_;
-  const kernels::TensorView window_;   // [num_tail_blocks, block_size, D_h]
-  const kernels::TensorView entries_;  // [num_blocks, block_size / ratio, D_h] or rank 0
+  const kernels::CacheView window_;   // [num_tail_blocks, block_size, D_h]
+  const kernels::CacheView entries_;  // [num_blocks, block_size / ratio, D_h], or none
   const std::optional<Compressor> compressor_;
   const std::optional<EntryIndexer> indexer_;
   const EntrySelection* const selection_;

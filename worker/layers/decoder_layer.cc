@@ -36,8 +36,7 @@ absl::StatusOr<std::unique_ptr<Attention>> MakeAttention(const LayerParts& parts
     case model::AttentionKind::kMlaDsa:
       return std::make_unique<MlaAttention>(
           *parts.config, index, parts.tp_size, std::get<MlaWeights>(weights.attention),
-          MlaCache{.latent = caches[CacheRole::kLatent],
-                   .k_rope = caches[CacheRole::kRopeKey],
+          MlaCache{.rows = caches[CacheRole::kLatent],
                    .index_key = caches[CacheRole::kIndexKey]});
     case model::AttentionKind::kCompressed:
       return std::make_unique<CompressedAttention>(
@@ -76,7 +75,7 @@ absl::StatusOr<DecoderLayer> DecoderLayer::Create(const LayerParts& parts, int64
   if (weights.engram.has_value()) {
     layer.engram_ = std::make_unique<EngramLayer>(
         *parts.config, EngramIndex(*parts.config->engram, index), index, *weights.engram,
-        (*parts.caches)[static_cast<size_t>(index)][CacheRole::kEngramConv]);
+        (*parts.caches)[static_cast<size_t>(index)][CacheRole::kEngramConv].rows);
   }
   return layer;
 }

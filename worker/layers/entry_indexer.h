@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 
+#include "kernels/cache_view.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "worker/layers/compressor.h"
@@ -46,7 +47,7 @@ class EntrySelection {
 class EntryIndexer {
  public:
   struct Caches {
-    kernels::TensorView keys;    // [num_blocks, block_size / ratio, D], of the kv source
+    kernels::CacheView keys;     // [num_blocks, block_size / ratio, D], of the kv source
     kernels::TensorView values;  // tail caches of keys that are pooled from the input
     kernels::TensorView gates;
   };

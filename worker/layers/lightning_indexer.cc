@@ -20,7 +20,8 @@ using kernels::TensorView;
 constexpr double kKeyNormEps = 1e-6;
 
 LightningIndexer::LightningIndexer(const model::ModelConfig& config,
-                                   const IndexerWeights& weights, TensorView key_cache)
+                                   const IndexerWeights& weights,
+                                   const kernels::CacheView& key_cache)
     : config_(config.indexer), weights_(weights), key_cache_(key_cache) {}
 
 int64_t LightningIndexer::scratch_per_token() const {

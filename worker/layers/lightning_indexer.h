@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cache_view.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "worker/layers/step_context.h"
@@ -25,7 +26,7 @@ class LightningIndexer {
 
   // `key_cache` [num_blocks, block_size, D]. Weights and cache must outlive the object.
   LightningIndexer(const model::ModelConfig& config, const IndexerWeights& weights,
-                   kernels::TensorView key_cache);
+                   const kernels::CacheView& key_cache);
 
   // Caches the keys of x [T, d].
   void StoreKeys(const StepContext& context, kernels::TensorView x,
@@ -48,7 +49,7 @@ class LightningIndexer {
 
   const model::IndexerConfig config_;
   const IndexerWeights weights_;
-  const kernels::TensorView key_cache_;
+  const kernels::CacheView key_cache_;
 };
 
 }  // namespace tessera::worker

@@ -71,8 +71,7 @@ void MlaAttention::StoreKeys(const StepContext& context, TensorView x) const {
   TensorView k_rope = kv.Slice(1, c, r);
   ops.Rope(stream, k_rope.SplitLast(r), context.paged.positions, inv_freq_,
            RopePairing::kInterleaved);
-  ops.StorePaged(stream, latent, context.cache_slots, cache_.latent);
-  ops.StorePaged(stream, k_rope, context.cache_slots, cache_.k_rope);
+  ops.StorePaged(stream, kv, context.cache_slots, cache_.rows);
   if (indexer_.has_value()) {
     indexer_->StoreKeys(context, x, inv_freq_);
   }
@@ -117,8 +116,7 @@ absl::Status MlaAttention::Forward(const StepContext& context, TensorView x,
   TensorView o_latent = context.scratch->Take(context.dtype(), {tokens, num_heads_, c});
   ops.MlaAttention(stream, {.q_latent = q_latent,
                             .q_rope = queries.rope,
-                            .latent = cache_.latent,
-                            .k_rope = cache_.k_rope,
+                            .rows = cache_.rows,
                             .index = context.paged,
                             .selected = selection.positions,
                             .num_selected = selection.counts,

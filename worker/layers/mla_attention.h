@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 
+#include "kernels/cache_view.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "worker/layers/attention.h"
@@ -26,9 +27,8 @@ namespace tessera::worker {
 
 // One layer's paged caches, [num_blocks, block_size, width] each.
 struct MlaCache {
-  kernels::TensorView latent;     // width c
-  kernels::TensorView k_rope;     // width r
-  kernels::TensorView index_key;  // width D; rank 0 without an indexer
+  kernels::CacheView rows;       // width c + r: latent, then rope key
+  kernels::CacheView index_key;  // width D; none without an indexer
 };
 
 class MlaAttention final : public Attention {

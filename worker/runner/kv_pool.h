@@ -25,20 +25,26 @@ class KvPool {
     int64_t num_blocks = 0;
     int64_t num_tail_blocks = 0;  // 0 for a model that keeps no tail
     int64_t block_size = 0;
+    KvCacheDtype dtype = KvCacheDtype::kActivations;
   };
 
   // kInvalidArgument: a block that would cut an entry, or no tail block for a model that
-  // keeps tails; kResourceExhausted: the device has too little memory.
+  // keeps tails, or as CheckKvCacheDtype; kResourceExhausted: the device has too little
+  // memory.
   static absl::StatusOr<KvPool> Create(const model::ModelConfig& config,
                                        kernels::KernelBackend* backend,
                                        const Options& options);
 
-  // Bytes of one block, and of one tail block, over all layers. The block size is a
-  // multiple of the model's `block_multiple`.
-  static size_t BlockBytes(const model::ModelConfig& config, kernels::DType dtype,
-                           int64_t block_size);
-  static size_t TailBlockBytes(const model::ModelConfig& config, kernels::DType dtype,
-                               int64_t block_size);
+  // What a block is made of.
+  struct PageFormat {
+    kernels::DType activations = kernels::DType::kF32;
+    KvCacheDtype dtype = KvCacheDtype::kActivations;
+    int64_t block_size = 0;  // a multiple of the model's `block_multiple`
+  };
+  // Bytes of one block, and of one tail block, over all layers.
+  static size_t BlockBytes(const model::ModelConfig& config, const PageFormat& format);
+  static size_t TailBlockBytes(const model::ModelConfig& config,
+                               const PageFormat& format);
 
   const ModelCaches& caches() const { return caches_; }
   size_t size_bytes() const { return buffer_.size_bytes(); }

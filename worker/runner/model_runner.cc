@@ -95,7 +95,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                            KvPool::Create(config, backend,
                                           {.num_blocks = options.num_blocks,
                                            .num_tail_blocks = options.num_tail_blocks,
-                                           .block_size = options.block_size}));
+                                           .block_size = options.block_size,
+                                           .dtype = options.kv_cache_dtype}));
   TESSERA_ASSIGN_OR_RETURN(
       runner->decoder_, Decoder::Create(config,
                                         {.tp_rank = parts.tp->rank(),

@@ -47,6 +47,7 @@ struct RunnerOptions {
   int64_t num_blocks = 0;
   int64_t num_tail_blocks = 0;  // of models that keep tail blocks
   int64_t block_size = 16;
+  KvCacheDtype kv_cache_dtype = KvCacheDtype::kActivations;
   int64_t num_speculative_tokens = 0;  // drafts of one sequence and step, at most
   double min_draft_chance = 0.2;       // DrafterOptions::min_chance
   absl::Duration engram_timeout = absl::Seconds(5);

@@ -182,10 +182,10 @@ void MtpDrafter::KeepStreams(const StepContext& context) {
   parts_.backend->GatherRows(*context.stream, Streams(inputs_.num_tokens()),
                              inputs_.head_rows(), last);
   // A cache with one row per page: the page is the slot.
-  parts_.backend->StorePaged(
-      *context.stream, last.Reshape({count, width}),
-      UploadIndices(context, sampled_slots_),
-      {slot_streams_.data(), context.dtype(), {options_.inputs.max_sequences, 1, width}});
+  parts_.backend->StorePaged(*context.stream, last.Reshape({count, width}),
+                             UploadIndices(context, sampled_slots_),
+                             TensorView(slot_streams_.data(), context.dtype(),
+                                        {options_.inputs.max_sequences, 1, width}));
 }
 
 absl::Status MtpDrafter::Observe(const StepContext& context,

@@ -71,8 +71,8 @@ void AttentionScores(const AttentionTask& task, const float* const* q_latent,
   const float* latent[kX];
   const float* rope[kX];
   for (int j = 0; j < kX; ++j) {
-    latent[j] = task.latent + task.latent_offsets[i + j];
-    rope[j] = task.k_rope + task.rope_offsets[i + j];
+    latent[j] = task.rows + task.offsets[i + j];
+    rope[j] = latent[j] + task.latent_dim;
   }
   float of_latent[kX][kWRows];
   float of_rope[kX][kWRows];
@@ -125,7 +125,7 @@ TESSERA_INLINE void AttentionColumns(const AttentionTask& task, const float* wei
   const int64_t rest = task.latent_dim - column;
   const bool whole = rest >= 16 * kC;
   for (int64_t i = 0; i < task.count; ++i) {
-    const float* latent = task.latent + task.latent_offsets[i] + column;
+    const float* latent = task.rows + task.offsets[i] + column;
     V16 values[kC];
 #pragma GCC unroll 4
     for (int c = 0; c < kC; ++c) {

@@ -67,6 +67,20 @@ void DecodeRun(const uint8_t* row, int64_t begin, int64_t count, float scale,
   }
 }
 
+// Scales have no sign.
+TESSERA_INLINE float E4M3Scale(uint32_t code) {
+  const uint32_t exponent = code >> 3;
+  const uint32_t mantissa = code & 7;
+  if (exponent == 0) {
+    return static_cast<float>(mantissa) * 0x1p-9F;
+  }
+  const uint32_t bits =
+      code == 0x7f ? 0x7fc00000U : ((exponent + 120) << 23) | (mantissa << 20);
+  float scale;
+  __builtin_memcpy(&scale, &bits, sizeof(scale));
+  return scale;
+}
+
 TESSERA_INLINE float ScaleAt(const WeightRows& w, int64_t at) {
   float scale;
   if (w.scale_format == ScaleFormat::kF32) {
@@ -74,6 +88,9 @@ TESSERA_INLINE float ScaleAt(const WeightRows& w, int64_t at) {
     return scale;
   }
   const uint32_t code = w.scales[at];
+  if (w.scale_format == ScaleFormat::kE4M3) {
+    return E4M3Scale(code);
+  }
   uint32_t bits = code << 23;
   if (code == 0) {
     bits = 0x00400000U;  // 2^-127 is below the smallest normal

@@ -14,7 +14,7 @@
 namespace tessera::kernels::cpu {
 
 enum class WeightFormat : int32_t { kF32, kBf16, kF8E4M3, kFp4 };
-enum class ScaleFormat : int32_t { kNone, kF32, kE8M0 };
+enum class ScaleFormat : int32_t { kNone, kF32, kE8M0, kE4M3 };  // kE4M3: cache rows
 
 // WeightView without its methods.
 struct WeightRows {
@@ -95,10 +95,8 @@ struct AttentionTask {
   int64_t heads;
   int64_t latent_dim;
   int64_t rope_dim;
-  const float* latent;
-  const float* k_rope;
-  const int64_t* latent_offsets;  // of each visible row, in floats
-  const int64_t* rope_offsets;
+  const float* rows;       // [.., latent_dim + rope_dim]
+  const int64_t* offsets;  // of each visible row, in floats
   int64_t count;
   float scale;
   float* out;  // [heads, latent_dim]
