@@ -140,7 +140,7 @@ class AnthropicClient(unittest.TestCase):
         image = {"type": "image", "source": {"type": "base64", "media_type": "image/png",
                                              "data": "aGk="}}
         for fields, error in [
-                ({"model": "claude-9"}, anthropic.NotFoundError),
+                ({"model": "no-such-model"}, anthropic.NotFoundError),
                 ({"max_tokens": 0}, anthropic.BadRequestError),
                 ({"max_tokens": 10**6}, anthropic.BadRequestError),
                 ({"messages": [{"role": "user", "content": [image]}]}, anthropic.BadRequestError),

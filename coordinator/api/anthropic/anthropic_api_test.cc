@@ -342,7 +342,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"("max_tokens":9,"messages":[{"role":"user","content":")" +
                     std::string(1 << 16, 'a') + "\"}]",
                 "messages"},
-        BadBody{"unknown_model", Fields(R"("model":"claude-9")"), "model", 404},
+        BadBody{"unknown_model", Fields(R"("model":"no-such-model")"), "model", 404},
         BadBody{"system_type", Fields(R"("system":5)"), "system"},
         BadBody{"system_block", Fields(R"("system":[{"type":"image"}])"), "system[0]"},
         BadBody{"stops", Fields(R"("stop_sequences":"x")"), "stop_sequences"},
