@@ -20,6 +20,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/comm/in_process/in_process_group.h"
 #include "worker/runner/model_runner.h"
+#include "worker/runner/model_shapes.h"
 #include "worker/runner/weight_loader.h"
 
 namespace tessera::cli {
@@ -44,12 +45,13 @@ absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
       });
 }
 
-absl::Status CheckBackend(const RankOptions& options) {
-  return kernels::CreateBackend({.name = options.backend,
-                                 .dtype = options.dtype,
-                                 .cpu_isa = options.cpu_isa,
-                                 .num_threads = 1})
-      .status();
+absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& config) {
+  TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<kernels::KernelBackend> backend,
+                           kernels::CreateBackend({.name = options.backend,
+                                                   .dtype = options.dtype,
+                                                   .cpu_isa = options.cpu_isa,
+                                                   .num_threads = 1}));
+  return backend->CheckShapes(worker::ShapesOf(config));
 }
 
 absl::StatusOr<AssembledRank> AssembleRank(

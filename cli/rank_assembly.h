@@ -56,9 +56,10 @@ using EngramSourceFactory =
 absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
                                                    Clock* clock);
 
-// Whether this machine has the backend of `options`: to be asked before a group is
-// formed, which would be tried again and again. kInvalidArgument: it has not.
-absl::Status CheckBackend(const RankOptions& options);
+// Whether this machine has the backend of `options` and its ops take a model of these
+// sizes: to be asked before weights are read and a group is formed. kInvalidArgument:
+// not.
+absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& config);
 
 // `model` and `clock` must outlive the rank. Errors of the parts.
 absl::StatusOr<AssembledRank> AssembleRank(

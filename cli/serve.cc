@@ -41,7 +41,7 @@ absl::Status ServeInProcess(const ServerOptions& options, const GroupShape& shap
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
-  TESSERA_RETURN_IF_ERROR(CheckBackend(rank));
+  TESSERA_RETURN_IF_ERROR(CheckBackend(rank, model->config));
   TESSERA_RETURN_IF_ERROR(
       ReadWeights(*model, shape, std::nullopt, /*quiet=*/false, clock));
   TESSERA_ASSIGN_OR_RETURN(EngramSourceFactory engram, ResidentEngram(*model, clock));
@@ -110,7 +110,7 @@ absl::Status ServeProcesses(const ServerOptions& options, const LogOptions& log_
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
-  TESSERA_RETURN_IF_ERROR(CheckBackend(rank));
+  TESSERA_RETURN_IF_ERROR(CheckBackend(rank, model->config));
   TESSERA_RETURN_IF_ERROR(
       LaunchCommand(shape.num_ranks(), kMemoryDirectory, {}).status());
   if (options.engram_shards > 0 && !model->hash.has_value()) {

@@ -32,6 +32,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "kernels/model_shapes.h"
 #include "kernels/op_args.h"
 #include "kernels/runtime/device_buffer.h"
 #include "kernels/runtime/stream.h"
@@ -55,6 +56,9 @@ class KernelBackend {
 
   // kUnimplemented with the reason if weights of this format cannot be run.
   virtual absl::Status Supports(DType weight, DType scale) const = 0;
+  // kInvalidArgument, with what is needed and what there is, if a model of these shapes
+  // is too large for an op. To be asked before its weights are loaded.
+  virtual absl::Status CheckShapes(const ModelShapes& shapes) const = 0;
 
   // Zeroed memory, 64-byte aligned at least. kResourceExhausted. Start-up only.
   virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;

@@ -7,13 +7,6 @@ namespace {
 
 // What a cached row meets while it is in registers.
 constexpr int64_t kHeadsPerItem = 4;
-// Heads that share the unpacking of a row, at most; a multiple of the former.
-constexpr int64_t kMostHeadsPerItem = 32;
-
-// Rows that one pass over a cache takes where a query attends to everything: their scores
-// must fit the scratch. Passes begin at multiples of it whatever else a step holds.
-constexpr int64_t kRowsPerPass = 4096;
-static_assert(kRowsPerPass <= kMaxTopk);
 
 // Finds `count` of the rows that query t attends to, from the first-th on, and unpacks
 // them where they are packed: this thread's offsets name them.
@@ -133,17 +126,6 @@ int64_t CountRows(const MlaAttentionArgs& args) {
   }
   return rows;
 }
-
-// Heads that share a pass over rows that are keys and values both. A row is fetched once
-// per tile of heads for the scores and once for the sums: over thousands of rows, which
-// no cache near the core holds, that is the bound, so that tiles are wide where all
-// threads have one, and else narrow. Bits do not depend on it.
-constexpr int64_t kSharedKvHeads = 16;
-constexpr int64_t kNarrowSharedKvHeads = 8;
-
-// Rows of one pass: the scores of a wide tile fit half of the scratch.
-constexpr int64_t kSharedKvRowsPerPass = 2048;
-static_assert(2 * kSharedKvHeads * kSharedKvRowsPerPass <= kScratchFloats);
 
 // The rows of a query: `window` of them, then `entries`.
 struct SharedKvRows {
@@ -266,7 +248,7 @@ void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
   common.rope_dim = args.q_rope.dim(2);
   TESSERA_CHECK_LE(most, kMaxTopk);
   TESSERA_CHECK_EQ(args.rows.width(), common.latent_dim + common.rope_dim);
-  TESSERA_CHECK_LE(4 * (args.rows.width() + most + 48), kScratchFloats);
+  TESSERA_CHECK_LE(4 * (args.rows.width() + most + kScorePadding), kScratchFloats);
   TESSERA_CHECK_LE(kMostHeadsPerItem * common.latent_dim, kScratchFloats);
   TESSERA_CHECK(!packed || most * args.rows.width() <= kUnpackedFloats);
   common.q_latent_stride = args.q_latent.stride(1);
@@ -310,7 +292,7 @@ void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args) {
   common.dim = args.q.dim(2);
   common.scale = static_cast<float>(args.scale);
   common.out_stride = args.out.stride(1);
-  TESSERA_CHECK_LE(kSharedKvHeads * (common.dim + kSharedKvRowsPerPass + 32),
+  TESSERA_CHECK_LE(kSharedKvHeads * (common.dim + kSharedKvRowsPerPass + kRowPadding),
                    kScratchFloats);
   TESSERA_CHECK_EQ(args.window_rows.width(), common.dim);
   TESSERA_CHECK_LE(kSharedKvRowsPerPass * common.dim, kUnpackedFloats);

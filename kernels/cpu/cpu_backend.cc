@@ -46,6 +46,9 @@ class CpuBackend final : public KernelBackend {
         fmt::format("cpu backend: weights of type {} with {} scales",
                     model::DTypeName(weight), model::DTypeName(scale)));
   }
+  absl::Status CheckShapes(const ModelShapes& shapes) const override {
+    return cpu::CheckShapes(shapes);
+  }
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
     return AllocateHost(bytes);
   }

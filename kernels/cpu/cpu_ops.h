@@ -11,11 +11,13 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "kernels/cpu/simd/simd_ops.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/kernel_backend.h"
+#include "kernels/model_shapes.h"
 
 namespace tessera::kernels::cpu {
 
@@ -30,6 +32,36 @@ inline constexpr int64_t kMaxTopk = int64_t{1} << 13;
 // Floats of unpacked cache rows of a thread: all rows that one query selects. Memory is
 // taken as rows are unpacked, so that caches of activations need none.
 inline constexpr int64_t kUnpackedFloats = kMaxTopk * kMaxPackedWidth;
+
+// Heads of latent attention that share the unpacking of a row, at most.
+inline constexpr int64_t kMostHeadsPerItem = 32;
+// Rows that one pass over a cache takes where a query attends to everything: their scores
+// must fit the scratch. Passes begin at multiples of it whatever else a step holds.
+inline constexpr int64_t kRowsPerPass = 4096;
+static_assert(kRowsPerPass <= kMaxTopk);
+// Floats of padding beside the query and the scores of a head.
+inline constexpr int64_t kScorePadding = 48;
+inline constexpr int64_t kRowPadding = 32;  // with shared rows
+
+// Heads that share a pass over rows that are keys and values both. A row is fetched once
+// per tile of heads for the scores and once for the sums: over thousands of rows, which
+// no cache near the core holds, that is the bound, so that tiles are wide where all
+// threads have one, and else narrow. Bits do not depend on it.
+inline constexpr int64_t kSharedKvHeads = 16;
+inline constexpr int64_t kNarrowSharedKvHeads = 8;
+// Rows of one such pass: the scores of a wide tile fit half of the scratch.
+inline constexpr int64_t kSharedKvRowsPerPass = 2048;
+static_assert(2 * kSharedKvHeads * kSharedKvRowsPerPass <= kScratchFloats);
+
+// Index keys scored between two prunings of the candidates.
+inline constexpr int64_t kKeysPerChunk = 4096;
+static_assert(kKeysPerChunk + kMaxTopk <= 2 * kMaxTopk);
+
+// Expert groups of a router.
+inline constexpr int64_t kMaxGroups = 256;
+
+// kInvalidArgument: a model of these shapes would not fit the sizes above.
+absl::Status CheckShapes(const ModelShapes& shapes);
 
 // What every op needs. Owns the threads and all scratch, made once, so that ops allocate
 // nothing. One stream at a time uses it.

@@ -7,10 +7,6 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-// Keys scored between two prunings of the candidates.
-constexpr int64_t kKeysPerChunk = 4096;
-static_assert(kKeysPerChunk + kMaxTopk <= 2 * kMaxTopk);
-
 // One number per (score, position) whose order is the order of selection: higher score
 // first, then lower position. -0 counts as +0; NaN is the highest, so that damage is
 // selected and seen.

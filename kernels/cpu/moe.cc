@@ -8,8 +8,6 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-constexpr int64_t kMaxGroups = 256;
-
 // Whether `value` is ahead of `best` in a selection by falling value; the earlier index
 // stays ahead of an equal one because it is met first. NaN is ahead of every number, so
 // that damage is picked and seen.

@@ -22,6 +22,7 @@
 #include "proto/step_plan.h"
 #include "routing/expert_placement.h"
 #include "worker/runner/dspark_blocks.h"
+#include "worker/runner/model_shapes.h"
 #include "worker/runner/verification.h"
 #include "worker/runner/weight_loader.h"
 
@@ -78,8 +79,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                             placement.num_experts(), placement.num_ranks,
                             config.moe.num_experts, parts.ep->size());
   }
-  std::unique_ptr<ModelRunner> runner(new ModelRunner(config, options, parts));
   kernels::KernelBackend* const backend = parts.backend;
+  TESSERA_RETURN_IF_ERROR(backend->CheckShapes(ShapesOf(config)));
+  std::unique_ptr<ModelRunner> runner(new ModelRunner(config, options, parts));
   runner->placement_version_ = placement.version;
   TESSERA_ASSIGN_OR_RETURN(runner->stream_, backend->CreateStream());
   TESSERA_RETURN_IF_ERROR(runner->CreateExchanges(placement));

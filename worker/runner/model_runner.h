@@ -81,8 +81,8 @@ struct DraftBlock {
 class ModelRunner {
  public:
   // Maps the weights, allocates everything. kInvalidArgument: a shard or placement that
-  // the model does not allow; kResourceExhausted: memory; kNotFound, kDataLoss: the
-  // checkpoint.
+  // the model does not allow, or a model too large for the backend's ops;
+  // kResourceExhausted: memory; kNotFound, kDataLoss: the checkpoint.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       const model::ModelConfig& config, const RunnerOptions& options,
       const routing::ExpertPlacement& placement, const RunnerParts& parts);
