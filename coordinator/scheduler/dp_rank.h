@@ -1,12 +1,7 @@
 // DpRank: one data-parallel rank as the scheduler sees it: slots, KV blocks and tail
 // blocks, the running sequences in scheduling order, and the plan under construction. The
 // Scheduler decides who enters; DpRank writes the plan, makes room for decodes by
-// preemption, and gives blocks back once no plan in flight names them.
-//
-// Tail blocks: a step of positions [p, q) sees rows of [p - tail_tokens, q). A sequence
-// therefore holds the tail blocks of [computed - tail_tokens, planned) at least: those
-// before are given back when a step is accepted, since every plan in flight is about
-// positions from `computed` on.
+// preemption, and takes results back. What sequences hold is SequenceBlocks' to know.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_DP_RANK_H_
 #define TESSERA_COORDINATOR_SCHEDULER_DP_RANK_H_
 
@@ -22,6 +17,7 @@
 #include "coordinator/scheduler/planned_work.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/sequence_blocks.h"
 #include "proto/step_plan.h"
 
 namespace tessera::coordinator {
@@ -59,8 +55,8 @@ class DpRank {
 
   // Plans a probe of one token; the caller has checked CanProbe.
   bool CanProbe() const {
-    return has_free_slot() && blocks_->num_free() > 0 &&
-           (!blocks_->has_tails() || blocks_->tail_pool().num_free() > 0);
+    return has_free_slot() && blocks().num_free() > 0 &&
+           (!blocks_->has_tails() || blocks().tail_pool().num_free() > 0);
   }
   void AdmitProbe(int32_t token);
 
@@ -72,7 +68,7 @@ class DpRank {
   bool has_free_slot() const { return !free_slots_.empty(); }
 
   // The prefix hit that an admission would take; leaves at least one token to compute.
-  PrefixMatch Match(const Sequence& sequence) const;
+  PrefixMatch Match(const Sequence& sequence) const { return blocks_->Match(sequence); }
 
   // Blocks that an admission with `match` may take beside the match itself. One block for
   // each running sequence is kept back, so that an admission is not followed by a
@@ -99,7 +95,7 @@ class DpRank {
   void Reset();
 
   const std::vector<Sequence*>& running() const { return running_; }
-  const BlockManager& blocks() const { return *blocks_; }
+  const BlockManager& blocks() const { return blocks_->manager(); }
   const std::deque<PlannedRankStep>& in_flight() const { return in_flight_; }
   // Tokens that running sequences still have to prefill.
   int64_t pending_tokens() const;
@@ -108,21 +104,12 @@ class DpRank {
   absl::Status CheckInvariants() const;
 
  private:
-  struct DeferredRelease {
-    uint64_t step = 0;  // the last that names them
-    std::vector<BlockId> blocks;
-    std::vector<BlockId> tail_blocks;
-  };
-
   DpRank(const SchedulerOptions& options, int dp_rank,
-         std::unique_ptr<BlockManager> blocks);
+         std::unique_ptr<SequenceBlocks> blocks);
 
   uint32_t TakeSlot();
   // Plans as many known tokens as the step and the tail blocks have left.
   void PlanChunk(Sequence* sequence);
-  // Of `count` tokens from `planned` on, how many have tail blocks after giving the
-  // sequence more of the spare ones.
-  int64_t ExtendTail(Sequence* sequence, int64_t count);
   void RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_tokens);
   // Makes the block and the tail block for position `planned` exist; no plan has named
   // them. False: not in this step.
@@ -131,33 +118,19 @@ class DpRank {
   int64_t TakeDrafts(Sequence* sequence);
   // Names the blocks after the first `num_named`, and the tail blocks that no plan has.
   void NameBlocks(Sequence* sequence, int64_t num_named);
-  // Whether what is short comes free with the steps in flight; if so, it is spoken for.
-  bool AwaitBlocks(int64_t num_blocks, int64_t num_tails);
-  // The tail blocks of `sequence` that no plan has named, which now does.
-  std::vector<BlockId> TakeUnnamedTail(Sequence* sequence);
   // Appends what is still wanted of sampled tokens to the sequence.
   static void TakeSamples(Sequence* sequence, Samples samples,
                           std::vector<AcceptedToken>* accepted);
-  void RegisterFilled(const PrefixHash& hash, Sequence* sequence);
-  // Gives back the tail blocks that no token from `computed` on sees.
-  void ReleasePassedTail(Sequence* sequence);
-  void ReleaseBlocks(Sequence* sequence);
-  // Index of the first tail block that the token at `position` sees.
-  int64_t FirstTail(int64_t position) const;
-  int64_t num_deferred_blocks() const;
-  int64_t num_deferred_tails() const;
-  absl::Status CheckTable(const Sequence& sequence) const;
 
   const SchedulerOptions options_;
   const int dp_rank_;
-  std::unique_ptr<BlockManager> blocks_;
+  std::unique_ptr<SequenceBlocks> blocks_;
   std::vector<uint32_t> free_slots_;  // a stack
   std::vector<uint32_t>
       pending_releases_;  // slots to name in the plan that is closed next
   std::vector<uint32_t>
       probe_slots_;  // of the plan under construction; released in the one after
   std::vector<Sequence*> running_;  // by RunsBefore
-  std::vector<DeferredRelease> deferred_;
   std::deque<PlannedRankStep> in_flight_;
 
   // Of the plan under construction.
@@ -165,9 +138,6 @@ class DpRank {
   RankStepTotals totals_;
   int64_t budget_ = 0;        // tokens left
   int64_t draft_budget_ = 0;  // of them, for drafts
-  // Blocks and tail blocks to come for which sequences sit this step out.
-  int64_t num_awaited_blocks_ = 0;
-  int64_t num_awaited_tails_ = 0;
 };
 
 }  // namespace tessera::coordinator
