@@ -1,5 +1,5 @@
-// What a damaged file must not do: load with another meaning. Bits of every byte of a
-// small model's header, some of every golden's, and files cut inside every kind of
+// What a damaged file must not do: load with another meaning. Bits of every byte of the
+// headers of small models, some of every golden's, and files cut inside every kind of
 // tensor.
 #include <algorithm>
 #include <cctype>
@@ -88,26 +88,45 @@ void FlipAndCheck(const ModelConfig& config, std::string& file, size_t at, int b
   file[at] = before;
 }
 
+struct CutModel {
+  const char* folder;
+  std::map<std::string, nlohmann::json> fields;
+};
+
+// The goldens' configs, cut to one layer of each kind and as few experts as there may be.
+std::vector<CutModel> CutModels() {
+  const std::map<std::string, nlohmann::json> mla = {
+      {"num_hidden_layers", 2}, {"first_k_dense_replace", 1},
+      {"n_routed_experts", 1},  {"num_experts_per_tok", 1},
+      {"n_group", 1},           {"topk_group", 1}};
+  const std::map<std::string, nlohmann::json> window = {{"num_hidden_layers", 2},
+                                                        {"compress_ratios", {0, 4}},
+                                                        {"num_nextn_predict_layers", 0},
+                                                        {"n_routed_experts", 1},
+                                                        {"num_experts_per_tok", 1}};
+  return {{"v3", mla}, {"v3_bf16", mla}, {"v32", mla}, {"v4", window}};
+}
+
 TEST(DamagedHeader, NoByteOfASmallModelLoadsWithAnotherMeaning) {
-  nlohmann::json document = ReadDocument("tests/data/v4/config.json");
-  for (const auto& [field, value] :
-       std::map<std::string, nlohmann::json>{{"num_hidden_layers", 2},
-                                             {"compress_ratios", {0, 4}},
-                                             {"num_nextn_predict_layers", 0},
-                                             {"n_routed_experts", 1},
-                                             {"num_experts_per_tok", 1}}) {
-    document[field] = value;
-  }
-  const ModelConfig config = ParseModelConfig(document.dump()).value();
-  std::string file = FileOf(TensorInventory(config, EngramRowFormat::kBf16));
-  const auto whole = ParseSafetensors(Bytes(file));
-  ASSERT_TRUE(whole.ok()) << whole.status();
-  ASSERT_TRUE(Validate(config, whole->entries).ok()) << Validate(config, whole->entries);
-  const std::vector<SafetensorsEntry> entries = whole->entries;
-  const size_t end = kPrefixBytes + whole->header.size();
-  for (size_t at = 0; at < end; ++at) {
-    for (const size_t bit : {at, at + 3, at + 5}) {
-      FlipAndCheck(config, file, at, static_cast<int>(bit % 8), entries);
+  for (const CutModel& cut : CutModels()) {
+    SCOPED_TRACE(cut.folder);
+    nlohmann::json document =
+        ReadDocument(std::string("tests/data/") + cut.folder + "/config.json");
+    for (const auto& [field, value] : cut.fields) {
+      document[field] = value;
+    }
+    const ModelConfig config = ParseModelConfig(document.dump()).value();
+    std::string file = FileOf(TensorInventory(config, EngramRowFormat::kBf16));
+    const auto whole = ParseSafetensors(Bytes(file));
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    ASSERT_TRUE(Validate(config, whole->entries).ok())
+        << Validate(config, whole->entries);
+    const std::vector<SafetensorsEntry> entries = whole->entries;
+    const size_t end = kPrefixBytes + whole->header.size();
+    for (size_t at = 0; at < end; ++at) {
+      for (const size_t bit : {at, at + 3, at + 5}) {
+        FlipAndCheck(config, file, at, static_cast<int>(bit % 8), entries);
+      }
     }
   }
 }
