@@ -118,8 +118,8 @@ TEST(RowFormat, KeepsEveryFp4GroupOfEveryE4M3Scale) {
     for (int largest = 1; largest < 8; ++largest) {
       std::vector<float> values;
       for (int i = 0; i < 16; ++i) {
-        const auto code = static_cast<uint8_t>(
-            i == 0 ? largest : random() % static_cast<uint64_t>(largest + 1));
+        const auto most = static_cast<uint64_t>(largest);
+        const auto code = static_cast<uint8_t>(i == 0 ? most : random() % (most + 1));
         values.push_back(model::Fp4ToFloat(code) *
                          model::E4M3ToFloat(static_cast<uint8_t>(scale)));
       }
