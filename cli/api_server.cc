@@ -12,6 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cli/access/access_options.h"
+#include "cli/access/file_stamps.h"
 #include "cli/cell_options.h"
 #include "fmt/format.h"
 #include <sys/stat.h>
@@ -29,6 +31,8 @@ namespace tessera::cli {
 namespace {
 
 constexpr absl::Duration kReadyPoll = absl::Milliseconds(5);
+// How soon a changed file or SIGHUP takes effect.
+constexpr absl::Duration kReloadPoll = absl::Seconds(1);
 
 std::string DefaultModelName(const std::string& directory) {
   std::filesystem::path path = std::filesystem::path(directory).lexically_normal();
@@ -40,10 +44,6 @@ std::string DefaultModelName(const std::string& directory) {
 
 std::string Address(const std::string& host) {
   return host == "localhost" ? "127.0.0.1" : host;
-}
-
-bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
 coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
@@ -108,7 +108,6 @@ coordinator::ApiServiceOptions ApiOptionsOf(const ServerOptions& options,
   api.limits.default_timeout = options.request_timeout;
   api.limits.max_timeout = std::max(options.request_timeout, api.limits.max_timeout);
   api.default_thinking = options.default_thinking;
-  api.api_keys = options.api_key;
   api.metrics_need_key = options.metrics_need_key;
   api.allowed_origins = options.allowed_origins;
   api.metric_names = options.metrics_names == "native" ? coordinator::MetricNames::kNative
@@ -148,21 +147,10 @@ coordinator::MetricsOptions MetricsOptionsOf(const ServerOptions& options,
 
 }  // namespace
 
-absl::Status CheckExposure(const ServerOptions& options) {
-  if (!IsLoopback(options.host) && options.api_key.empty()) {
-    return InvalidArgumentF(
-        "--host {} is reachable from outside; give --api-key (TESSERA_API_KEY) or stay "
-        "on "
-        "127.0.0.1",
-        options.host);
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
     const ServerOptions& options, const LoadedModel& model, const RankOptions& rank,
     const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock) {
-  TESSERA_RETURN_IF_ERROR(CheckExposure(options));
+  TESSERA_RETURN_IF_ERROR(CheckExposure(options.host, options.access));
   std::unique_ptr<ApiServer> server(new ApiServer(options, clock));
   TESSERA_ASSIGN_OR_RETURN(server->tokenizer_,
                            model::Tokenizer::Load(options.model.model));
@@ -185,8 +173,8 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
 }
 
 absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& rank) {
-  const coordinator::ApiServiceOptions api =
-      ApiOptionsOf(options_, model, *tokenizer_, rank);
+  coordinator::ApiServiceOptions api = ApiOptionsOf(options_, model, *tokenizer_, rank);
+  TESSERA_ASSIGN_OR_RETURN(api.access, LoadAccess(options_.access));
   model_name_ = api.model_names.front();
   TESSERA_ASSIGN_OR_RETURN(
       api_, coordinator::ApiService::Create(api, {.tokenizer = tokenizer_.get(),
@@ -250,10 +238,30 @@ absl::Status ApiServer::RunUntilSignal(const SignalWatcher& signals) {
     PrintBanner();
     log::Info("main", "ready", {{"port", http_->port()}, {"model", model_name_}});
   }
-  while (!signals.WaitForFirst(absl::Hours(1))) {
+  FileStamps files({options_.access.api_key_file});
+  for (int64_t seen = 0; !signals.WaitForFirst(kReloadPoll);) {
+    const bool asked = std::exchange(seen, signals.hangups()) != signals.hangups();
+    if (files.Changed() || asked) {
+      Reload();
+    }
   }
   Drain();
   return absl::OkStatus();
+}
+
+void ApiServer::Reload() {
+  absl::Status status;
+  if (auto access = LoadAccess(options_.access); access.ok()) {
+    status = api_->access()->Replace(*access);
+  } else {
+    status = access.status();
+  }
+  if (status.ok()) {
+    log::Info("main", "keys and limits read again");
+  } else {
+    log::Error("main", "keys and limits stay as they are",
+               {{"error", std::string(status.message())}});
+  }
 }
 
 void ApiServer::Drain() {

@@ -38,7 +38,8 @@ class ApiServer {
       const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock);
 
   // Prints where it serves once it is ready, and returns at the first signal, after the
-  // drain. An error at once: no group can ever be formed.
+  // drain. Reads keys and limits again when their file changes and on SIGHUP. An error at
+  // once: no group can ever be formed.
   absl::Status RunUntilSignal(const SignalWatcher& signals);
 
  private:
@@ -48,6 +49,8 @@ class ApiServer {
   absl::Status OpenDoors(const LoadedModel& model, const RankOptions& rank);
   absl::Status OpenGrpcDoor();
   void PrintBanner() const;
+  // A mistake in the new files is logged, and the old state stays.
+  void Reload();
   void Drain();
 
   const ServerOptions options_;
@@ -61,9 +64,6 @@ class ApiServer {
   std::unique_ptr<coordinator::HttpServer> http_;
   std::unique_ptr<coordinator::ApiGrpcServer> grpc_;  // null with --grpc-port -1
 };
-
-// kInvalidArgument: an address beyond loopback without API keys.
-absl::Status CheckExposure(const ServerOptions& options);
 
 }  // namespace tessera::cli
 

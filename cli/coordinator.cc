@@ -82,8 +82,9 @@ absl::Status RunCoordinator(Arguments arguments) {
   if (options.server.model.model.empty() || options.cluster_token.empty()) {
     return InvalidArgumentF("a coordinator needs a model and TESSERA_CLUSTER_TOKEN");
   }
-  const SignalWatcher* const signals = SignalWatcher::Start();
-  TESSERA_RETURN_IF_ERROR(CheckExposure(options.server));
+  const SignalWatcher* const signals =
+      SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
+  TESSERA_RETURN_IF_ERROR(CheckExposure(options.server.host, options.server.access));
   return Coordinate(options, *signals);
 }
 

@@ -21,6 +21,8 @@ constexpr std::array kSubcommands = {
     Subcommand{"chat", "Talks to a running server.", &tessera::cli::RunChat},
     Subcommand{"bench", "Loads a running server and measures it.",
                &tessera::cli::RunBench},
+    Subcommand{"key", "Makes an API key and the line that admits it.",
+               &tessera::cli::RunKey},
     Subcommand{"inspect", "Prints what a checkpoint holds.", &tessera::cli::RunInspect},
     Subcommand{"trace", "Writes the intermediates of one prompt.",
                &tessera::cli::RunTrace},

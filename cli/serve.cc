@@ -144,8 +144,9 @@ absl::Status RunServe(Arguments arguments) {
     return absl::OkStatus();
   }
   ConfigureLogs(log_options);
-  const SignalWatcher* const signals = SignalWatcher::Start();
-  TESSERA_RETURN_IF_ERROR(CheckExposure(options));
+  const SignalWatcher* const signals =
+      SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
+  TESSERA_RETURN_IF_ERROR(CheckExposure(options.host, options.access));
   TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, ShapeOf(options.model));
   if (options.model.workers == 0 && options.engram_shards > 0) {
     return InvalidArgumentF("--engram-shards {} needs --workers and --comm mpi",

@@ -18,11 +18,6 @@ void AddDoors(OptionTable* table, ServerOptions* options) {
       .Range(-1, 65535);
   table->Add("served-model-name", &options->served_model_name,
              "names of the model in the API; default: the folder's name");
-  table
-      ->Add("api-key", &options->api_key,
-            "keys that clients must present; prefer TESSERA_API_KEY, since the command "
-            "line is visible to other processes")
-      .Secret();
   table->Add("allowed-origins", &options->allowed_origins,
              "origins that browsers may call from; * is any");
   table
@@ -33,6 +28,11 @@ void AddDoors(OptionTable* table, ServerOptions* options) {
   table->Add("default-thinking", &options->default_thinking,
              "chat requests think when they do not say");
   table->Add("seed", &options->seed, "seeds requests that bring none; default: random");
+}
+
+void AddAccess(OptionTable* table, ServerOptions* options) {
+  table->Heading("Access");
+  AddAccessOptions(table, &options->access);
 }
 
 void AddLimits(OptionTable* table, ServerOptions* options) {
@@ -93,6 +93,7 @@ void AddDeadlines(OptionTable* table, ServerOptions* options) {
 void AddServerOptions(OptionTable* table, ServerOptions* options) {
   AddModelOptions(table, &options->model);
   AddDoors(table, options);
+  AddAccess(table, options);
   AddLimits(table, options);
   AddProcesses(table, options);
   AddDeadlines(table, options);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "cli/access/access_options.h"
 #include "cli/model_options.h"
 
 #include "common/option_table.h"
@@ -20,7 +21,7 @@ struct ServerOptions {
   int port = 8000;
   std::optional<int> grpc_port;  // absent: 8001, or any free one if that is taken
   std::vector<std::string> served_model_name;
-  std::vector<std::string> api_key;
+  AccessOptions access;
   std::vector<std::string> allowed_origins;
   std::string metrics_names = "all";
   bool metrics_need_key = false;

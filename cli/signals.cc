@@ -13,35 +13,43 @@ namespace {
 
 constexpr int kExitAtOnce = 130;  // as a shell reports a program ended by SIGINT
 
-sigset_t Termination() {
+sigset_t WatchedSignals(SignalWatcher::Hangup hangup) {
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGTERM);
+  if (hangup == SignalWatcher::Hangup::kReloads) {
+    ::sigaddset(&signals, SIGHUP);
+  }
   return signals;
 }
 
 }  // namespace
 
-SignalWatcher* SignalWatcher::Start() {
-  const sigset_t signals = Termination();
+SignalWatcher* SignalWatcher::Start(Hangup hangup) {
+  const sigset_t signals = WatchedSignals(hangup);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   // Never destroyed: the watching thread runs until the process ends.
-  static SignalWatcher* const watcher = [] {
+  static SignalWatcher* const watcher = [hangup] {
     auto* created = new SignalWatcher();
-    static std::thread* const thread = new std::thread([created] { created->Watch(); });
+    static std::thread* const thread =
+        new std::thread([created, hangup] { created->Watch(hangup); });
     static_cast<void>(thread);
     return created;
   }();
   return watcher;
 }
 
-void SignalWatcher::Watch() {
-  const sigset_t signals = Termination();
+void SignalWatcher::Watch(Hangup hangup) {
+  const sigset_t signals = WatchedSignals(hangup);
   for (int seen = 0;;) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) {
+      continue;
+    }
+    if (signal == SIGHUP) {
+      hangups_.fetch_add(1);
       continue;
     }
     if (++seen > 1) {

@@ -1,8 +1,10 @@
 // SignalWatcher: SIGINT and SIGTERM as events. The first asks for a drain, the second
-// ends the process at once.
+// ends the process at once. SIGHUP asks a server to read its files again.
 #ifndef TESSERA_CLI_SIGNALS_H_
 #define TESSERA_CLI_SIGNALS_H_
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -16,7 +18,10 @@ namespace tessera::cli {
 // signals. One per process; it lives until the process ends.
 class SignalWatcher {
  public:
-  static SignalWatcher* Start();
+  // What SIGHUP does: as ever, which ends the process, or count as a wish to reload.
+  enum class Hangup { kEnds, kReloads };
+
+  static SignalWatcher* Start(Hangup hangup = Hangup::kEnds);
 
   // Blocks until the first signal; false after `timeout` without one.
   bool WaitForFirst(absl::Duration timeout) const {
@@ -24,11 +29,15 @@ class SignalWatcher {
   }
   bool signalled() const { return first_.HasBeenNotified(); }
 
+  // How often SIGHUP came.
+  int64_t hangups() const { return hangups_.load(); }
+
  private:
   SignalWatcher() = default;
-  void Watch();
+  void Watch(Hangup hangup);
 
   Notification first_;
+  std::atomic<int64_t> hangups_{0};
 };
 
 }  // namespace tessera::cli

@@ -49,6 +49,7 @@ absl::Status RunChat(Arguments arguments);
 absl::Status RunInspect(Arguments arguments);
 absl::Status RunCoordinator(Arguments arguments);
 absl::Status RunEngram(Arguments arguments);
+absl::Status RunKey(Arguments arguments);
 absl::Status RunServe(Arguments arguments);
 absl::Status RunWorker(Arguments arguments);
 absl::Status RunTrace(Arguments arguments);

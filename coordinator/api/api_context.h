@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "coordinator/api/access/access_config.h"
 #include "coordinator/api/api_observer.h"
 #include "coordinator/requests/engine.h"
 #include "coordinator/requests/validated_request.h"
@@ -30,8 +31,8 @@ struct ApiServiceOptions {
   // client says add_special_tokens: false); absent where the tokenizer's add_bos_token is
   // false.
   std::optional<int32_t> bos_token_id;
-  // None: every route is open.
-  std::vector<std::string> api_keys;
+  // Without keys every route is open.
+  AccessConfig access;
   // True: /metrics needs a key as well.
   bool metrics_need_key = false;
   // Origins that browsers may call from; "*" is any. None: same origin only.

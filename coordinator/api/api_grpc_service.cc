@@ -14,6 +14,7 @@
 
 #include "common/mutex.h"
 #include "common/status.h"
+#include "common/status_macros.h"
 #include "coordinator/api/api_request_convert.h"
 #include "proto/api.grpc.pb.h"
 #include "proto/status_convert.h"
@@ -33,8 +34,8 @@ std::string_view MetadataValue(const grpc::CallbackServerContext& context,
              : std::string_view(found->second.data(), found->second.size());
 }
 
-absl::Status Authenticate(const ApiService& api,
-                          const grpc::CallbackServerContext& context) {
+absl::StatusOr<KeyInfo> Authenticate(const ApiService& api,
+                                     const grpc::CallbackServerContext& context) {
   constexpr std::string_view kBearer = "Bearer ";
   std::string_view key = MetadataValue(context, "authorization");
   if (key.starts_with(kBearer)) {
@@ -42,9 +43,11 @@ absl::Status Authenticate(const ApiService& api,
   } else {
     key = MetadataValue(context, "x-api-key");
   }
-  return api.keys().Accepts(key)
-             ? absl::OkStatus()
-             : absl::UnauthenticatedError("missing or incorrect API key");
+  std::optional<KeyInfo> info = api.access()->Authenticate(key);
+  if (!info.has_value()) {
+    return absl::UnauthenticatedError("missing or incorrect API key");
+  }
+  return *std::move(info);
 }
 
 absl::Status CheckModelName(const ApiContext& context, const std::string& name) {
@@ -346,13 +349,13 @@ class Service final : public wire::ApiService::CallbackService {
       model->set_created(context().options.model_created);
       model->set_max_model_len(context().options.limits.max_model_len);
     }
-    return Answer(call, "ListModels", Authenticate(*api_, *call));
+    return Answer(call, "ListModels", Authenticate(*api_, *call).status());
   }
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call,
                                      const wire::TokenizeRequest* request,
                                      wire::TokenizeResponse* response) override {
-    const absl::Status status = Admit(*call, request->model());
+    const absl::Status status = Admit(*call, request->model()).status();
     if (status.ok()) {
       const auto ids =
           context().tokenizer->Encode(request->text(), model::AddedTokens::kRecognize);
@@ -364,7 +367,7 @@ class Service final : public wire::ApiService::CallbackService {
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* call,
                                        const wire::DetokenizeRequest* request,
                                        wire::DetokenizeResponse* response) override {
-    absl::Status status = Admit(*call, request->model());
+    absl::Status status = Admit(*call, request->model()).status();
     if (status.ok()) {
       const std::vector<int32_t> ids(request->ids().begin(), request->ids().end());
       auto text = context().tokenizer->Decode(ids, /*skip_special=*/false);
@@ -378,10 +381,11 @@ class Service final : public wire::ApiService::CallbackService {
   }
 
  private:
-  absl::Status Admit(const grpc::CallbackServerContext& call,
-                     const std::string& model) const {
-    const absl::Status status = Authenticate(*api_, call);
-    return status.ok() ? CheckModelName(context(), model) : status;
+  absl::StatusOr<KeyInfo> Admit(const grpc::CallbackServerContext& call,
+                                const std::string& model) const {
+    TESSERA_ASSIGN_OR_RETURN(KeyInfo key, Authenticate(*api_, call));
+    TESSERA_RETURN_IF_ERROR(CheckModelName(context(), model));
+    return key;
   }
 
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, const char* method,
@@ -414,11 +418,9 @@ class Service final : public wire::ApiService::CallbackService {
 
   absl::StatusOr<ValidatedRequest> ValidateGenerate(
       grpc::CallbackServerContext* call, const wire::GenerateRequest& request) const {
-    const absl::Status status = Admit(*call, request.model());
-    if (!status.ok()) {
-      return status;
-    }
+    TESSERA_ASSIGN_OR_RETURN(const KeyInfo key, Admit(*call, request.model()));
     RequestSpec spec;
+    spec.tenant = key.tenant;
     ReadSamplingOptions(request.sampling(), &spec);
     if (request.has_token_ids()) {
       spec.prompt_ids.assign(request.token_ids().ids().begin(),
@@ -439,10 +441,7 @@ class Service final : public wire::ApiService::CallbackService {
   absl::StatusOr<ValidatedRequest> ValidateChat(grpc::CallbackServerContext* call,
                                                 const wire::ChatRequest& request,
                                                 bool* in_reasoning) const {
-    const absl::Status status = Admit(*call, request.model());
-    if (!status.ok()) {
-      return status;
-    }
+    TESSERA_ASSIGN_OR_RETURN(const KeyInfo key, Admit(*call, request.model()));
     if (request.messages_size() > context().options.max_messages) {
       return InvalidArgumentF("{} messages, expected at most {}", request.messages_size(),
                               context().options.max_messages);
@@ -457,6 +456,7 @@ class Service final : public wire::ApiService::CallbackService {
     }
     *in_reasoning = encoded->in_reasoning;
     RequestSpec spec;
+    spec.tenant = key.tenant;
     ReadSamplingOptions(request.sampling(), &spec);
     spec.prompt_ids = std::move(encoded->ids);
     // The parser must see the tags, which a checkpoint may mark special.

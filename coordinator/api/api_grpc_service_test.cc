@@ -175,7 +175,7 @@ TEST_F(Grpc, BadPromptsAndModelsAreRefused) {
 
 TEST_F(Grpc, CallsNeedAKeyWhereThereAreKeys) {
   ApiServiceOptions options = tests::SmallApiOptions();
-  options.api_keys = {"key"};
+  options.access.keys = tests::PlainKeys({"key"});
   Serve(options);
   wire::ListModelsResponse response;
   {

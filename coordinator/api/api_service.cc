@@ -157,9 +157,9 @@ absl::StatusOr<std::unique_ptr<ApiService>> ApiService::Create(
     return absl::InvalidArgumentError(
         "the api's limits lack the context length or the vocabulary");
   }
-  auto keys = ApiKeys::Create(options.api_keys);
-  if (!keys.ok()) {
-    return keys.status();
+  auto access = AccessControl::Create(options.access, parts.clock);
+  if (!access.ok()) {
+    return access.status();
   }
   uint64_t seed = options.seed.value_or(0);
   if (!options.seed.has_value() &&
@@ -167,15 +167,15 @@ absl::StatusOr<std::unique_ptr<ApiService>> ApiService::Create(
     return absl::InternalError("openssl has no random bytes");
   }
   return std::unique_ptr<ApiService>(
-      new ApiService(options, parts, *std::move(keys), seed));
+      new ApiService(options, parts, *std::move(access), seed));
 }
 
 ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts,
-                       ApiKeys keys, uint64_t seed)
-    : keys_(std::move(keys)), ids_(seed) {
+                       std::unique_ptr<AccessControl> access, uint64_t seed)
+    : access_(std::move(access)), ids_(seed) {
   context_.options = options;
-  // The set of digests is all that is kept of the keys.
-  context_.options.api_keys.clear();
+  // AccessControl alone knows who may call: a copy here would not be replaced with it.
+  context_.options.access = AccessConfig();
   context_.tokenizer = parts.tokenizer;
   context_.chat = parts.chat;
   context_.engine = parts.engine;
@@ -251,16 +251,16 @@ bool ApiService::NeedsKey(const Route* route) const {
   const bool needs_key =
       route == nullptr || route->needs_key ||
       (route->endpoint == Endpoint::kMetrics && context_.options.metrics_need_key);
-  return needs_key && !keys_.empty();
+  return needs_key && !access_->open();
 }
 
-bool ApiService::HasKey(const HttpRequest& request) const {
+std::optional<KeyInfo> ApiService::KeyOf(const HttpRequest& request) const {
   constexpr std::string_view kBearer = "Bearer ";
   const std::string_view authorization = FindHeader(request.headers, "authorization");
   if (authorization.starts_with(kBearer)) {
-    return keys_.Accepts(authorization.substr(kBearer.size()));
+    return access_->Authenticate(authorization.substr(kBearer.size()));
   }
-  return keys_.Accepts(FindHeader(request.headers, "x-api-key"));
+  return access_->Authenticate(FindHeader(request.headers, "x-api-key"));
 }
 
 namespace {
@@ -311,11 +311,13 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
     observed->Respond(refusal(RouteNotFoundError()));
     return;
   }
-  if (NeedsKey(route) && !HasKey(request)) {
+  const std::optional<KeyInfo> key = KeyOf(request);
+  if (NeedsKey(route) && !key.has_value()) {
     context_.observer->OnRejected(RejectReason::kAuth);
     observed->Respond(refusal(InvalidKeyError()));
     return;
   }
+  request.key = key.value_or(KeyInfo());
   if (unsupported != nullptr) {
     observed->Respond(refusal(UnsupportedRouteError(*unsupported)));
     return;

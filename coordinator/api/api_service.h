@@ -13,8 +13,8 @@
 
 #include "absl/status/statusor.h"
 
+#include "coordinator/api/access/access_control.h"
 #include "coordinator/api/api_context.h"
-#include "coordinator/api/api_keys.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/http_message.h"
 
@@ -60,13 +60,14 @@ class ApiService {
   void SetDraining();
 
   const ApiContext& context() const { return context_; }
-  const ApiKeys& keys() const { return keys_; }
+  // The keys and grants in force, which may be replaced while requests run.
+  AccessControl* access() const { return access_.get(); }
 
  private:
   struct Route;
 
-  ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts, ApiKeys keys,
-             uint64_t seed);
+  ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts,
+             std::unique_ptr<AccessControl> access, uint64_t seed);
 
   static const Route* FindRoute(std::string_view path);
   // Whether errors and models are to look as Anthropic's: on its own routes, and where
@@ -81,11 +82,11 @@ class ApiService {
                                const HttpRequest& request) const;
   // `route`: null for a path that only the official services have.
   bool NeedsKey(const Route* route) const;
-  bool HasKey(const HttpRequest& request) const;
+  std::optional<KeyInfo> KeyOf(const HttpRequest& request) const;
   HttpHeaders CommonHeaders(const HttpHeaders& request_headers, bool anthropic);
 
   ApiContext context_;
-  ApiKeys keys_;
+  std::unique_ptr<AccessControl> access_;
   RequestIds ids_;
   ApiObserver silent_observer_;
   std::atomic<bool> draining_{false};

@@ -74,7 +74,7 @@ TEST_F(Api, RoutesOfOtherServicesAreRefusedWithWhatThereIsInstead) {
   RecordingObserver observer;
   observer_ = &observer;
   auto options = tessera::tests::SmallApiOptions();
-  options.api_keys = {"key"};
+  options.access.keys = tests::PlainKeys({"key"});
   Build(options);
   const HttpHeaders key = {{"x-api-key", "key"}};
   struct Row {
@@ -120,7 +120,7 @@ TEST_F(Api, EveryAnswerCarriesARequestId) {
 
 TEST_F(Api, EveryRouteButTheExemptOnesNeedsAKey) {
   auto options = tessera::tests::SmallApiOptions();
-  options.api_keys = {"first", "second"};
+  options.access.keys = tests::PlainKeys({"first", "second"});
   Build(options);
   for (const char* open : {"/livez", "/readyz", "/ready", "/health", "/ping"}) {
     EXPECT_EQ(Get(open).status, 200) << open;
@@ -186,7 +186,7 @@ TEST_F(Api, CrossOriginCallsAreAllowedOnlyFromListedOrigins) {
   EXPECT_EQ(preflight().status, 204);
   EXPECT_EQ(FindHeader(preflight().headers, "access-control-allow-origin"), "");
   auto options = tessera::tests::SmallApiOptions();
-  options.api_keys = {"key"};
+  options.access.keys = tests::PlainKeys({"key"});
   options.allowed_origins = {"https://a.example"};
   Build(options);
   EXPECT_EQ(FindHeader(preflight().headers, "access-control-allow-origin"),
@@ -276,7 +276,7 @@ TEST(ApiService, RefusesOptionsThatCannotServe) {
   options.model_names.clear();
   EXPECT_FALSE(ApiService::Create(options, parts).ok());
   options = tessera::tests::SmallApiOptions();
-  options.api_keys = {""};
+  options.access.keys.resize(kMaxApiKeys + 1);
   EXPECT_FALSE(ApiService::Create(options, parts).ok());
   options = tessera::tests::SmallApiOptions();
   options.limits.max_model_len = 0;

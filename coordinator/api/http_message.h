@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "coordinator/api/access/key_info.h"
+
 namespace tessera::coordinator {
 
 // In the order in which they were received or are to be sent; names compare without case.
@@ -25,6 +27,7 @@ struct HttpRequest {
   HttpHeaders headers;
   std::string body;
   std::string id{};  // of the answer's x-request-id; ApiService sets it
+  KeyInfo key{};     // whose it is; ApiService sets it
 };
 
 // A whole response, or the head of a stream (the body is then ignored). The transport

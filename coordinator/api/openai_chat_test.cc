@@ -334,10 +334,12 @@ TEST_F(Chat, MaxCompletionTokensWinsOverMaxTokens) {
   EXPECT_EQ(engine_.submitted(0).request.max_tokens(), 4);
 }
 
-TEST_F(Chat, TheCacheSaltNarrowsTheTenant) {
+TEST_F(Chat, TheCacheSaltNarrowsTheTenantAndDoesNotChangeIt) {
   Ask();
   Ask(R"(,"cache_salt":"a")");
-  EXPECT_NE(engine_.submitted(0).request.tenant(), engine_.submitted(1).request.tenant());
+  EXPECT_EQ(engine_.submitted(0).request.cache_salt(), "");
+  EXPECT_EQ(engine_.submitted(1).request.cache_salt(), "a");
+  EXPECT_EQ(engine_.submitted(1).request.tenant(), engine_.submitted(0).request.tenant());
 }
 
 }  // namespace

@@ -16,8 +16,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxCacheSaltBytes = 128;
-
 // Asks for constrained decoding, which this build does not have.
 constexpr const char* kGrammarFields[] = {
     "structured_outputs", "guided_json",    "guided_regex",
@@ -91,15 +89,8 @@ void ReadSampling(JsonFields* fields, RequestSpec* spec) {
   } else {
     spec->priority = static_cast<int32_t>(priority);
   }
-  // The salt narrows the tenant's own one: it can keep prefixes apart, never join
-  // tenants.
-  const std::string salt = fields->String("cache_salt").value_or("");
-  if (salt.size() > kMaxCacheSaltBytes) {
-    fields->Fail("cache_salt", fmt::format("cache_salt of {} bytes, expected at most {}",
-                                           salt.size(), kMaxCacheSaltBytes));
-  } else if (!salt.empty()) {
-    spec->tenant += "|" + salt;
-  }
+  // The salt narrows the tenant: it can keep prefixes apart, never join tenants.
+  spec->cache_salt = fields->String("cache_salt").value_or("");
 }
 
 void ReadOutput(JsonFields* fields, FieldError* error, OutputOptions* output) {
@@ -210,6 +201,7 @@ std::optional<ApiError> ReadSharedFields(const json& body, const HttpRequest& re
   if (auto error = CheckModel(body, context)) {
     return error;
   }
+  spec->tenant = request.key.tenant;
   FieldError error;
   JsonFields fields(body, &error);
   if (auto refused = RefuseUnsupported(fields, body)) {

@@ -23,7 +23,8 @@ struct OutputOptions {
   bool return_token_ids = false;
 };
 
-// Reads the shared fields of `body` and the header x-request-timeout-ms. Null is absent,
+// Reads the shared fields of `body` and the header x-request-timeout-ms; the tenant is
+// the key's. Null is absent,
 // unknown fields are ignored, fields that this build can't honour are refused. Does not
 // read `prompt`, `messages`, `max_completion_tokens` or the two spellings of logprobs.
 // nullopt: all well.

@@ -19,6 +19,8 @@ struct TenantPolicy {
   // Prompt and completion tokens per minute; 0: no limit.
   int64_t tokens_per_minute = 0;
   int64_t requests_per_minute = 0;
+  // Requests under way at once, waiting ones included; 0: no limit.
+  int64_t max_concurrent_requests = 0;
   // Cached blocks per DP rank that other tenants may not evict.
   int64_t min_cached_blocks = 0;
 };

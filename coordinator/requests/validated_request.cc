@@ -12,6 +12,7 @@ namespace {
 
 // Identifiers travel into logs and cache keys; longer ones are not useful to anybody.
 constexpr size_t kMaxIdentifierBytes = 256;
+constexpr size_t kMaxCacheSaltBytes = 128;
 
 // Ranges of the OpenAI reference; repetition_penalty has none there, ten times is already
 // absurd and keeps every logit finite.
@@ -78,6 +79,10 @@ void CheckIdentifiers(const RequestSpec& spec, Checker* check) {
   if (spec.tenant.size() > kMaxIdentifierBytes) {
     check->Fail("tenant", fmt::format("tenant of {} bytes, expected at most {}",
                                       spec.tenant.size(), kMaxIdentifierBytes));
+  }
+  if (spec.cache_salt.size() > kMaxCacheSaltBytes) {
+    check->Fail("cache_salt", fmt::format("cache_salt of {} bytes, expected at most {}",
+                                          spec.cache_salt.size(), kMaxCacheSaltBytes));
   }
 }
 

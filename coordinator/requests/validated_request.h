@@ -41,7 +41,8 @@ struct RequestLimits {
 // What a door read. Absent optionals take the default.
 struct RequestSpec {
   std::string request_id;
-  std::string tenant;
+  std::string tenant;      // the door's word, never the client's
+  std::string cache_salt;  // keeps prefixes apart inside the tenant
   std::vector<int32_t> prompt_ids;
   std::optional<int64_t> max_tokens;
   std::optional<int64_t> min_tokens;
@@ -88,6 +89,7 @@ class ValidatedRequest {
 
   const std::string& request_id() const { return spec_.request_id; }
   const std::string& tenant() const { return spec_.tenant; }
+  const std::string& cache_salt() const { return spec_.cache_salt; }
   const std::vector<int32_t>& prompt_ids() const { return spec_.prompt_ids; }
   int64_t max_tokens() const {
     return max_tokens_;

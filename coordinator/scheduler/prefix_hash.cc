@@ -89,11 +89,12 @@ PrefixHash::PrefixHash(const std::array<uint64_t, 2>& key, int key_bits)
   TESSERA_CHECK(key_bits >= 0 && key_bits <= 128);
 }
 
-PrefixKey PrefixHash::Root(std::string_view cache_key_prefix,
-                           std::string_view tenant) const {
+PrefixKey PrefixHash::Root(std::string_view cache_key_prefix, std::string_view tenant,
+                           std::string_view cache_salt) const {
   std::string bytes;
   AppendSized(cache_key_prefix, &bytes);
   AppendSized(tenant, &bytes);
+  AppendSized(cache_salt, &bytes);
   return Cut(SipHash128(key_, std::as_bytes(std::span(bytes.data(), bytes.size()))));
 }
 

@@ -40,8 +40,10 @@ class PrefixHash {
   // `key_bits` < 128 drops bits: only tests of collisions do that.
   explicit PrefixHash(const std::array<uint64_t, 2>& key, int key_bits = 128);
 
-  // The start of a tenant's chain. Both strings are covered with their lengths.
-  PrefixKey Root(std::string_view cache_key_prefix, std::string_view tenant) const;
+  // The start of a tenant's chain. All strings are covered with their lengths, so that no
+  // salt can imitate a tenant.
+  PrefixKey Root(std::string_view cache_key_prefix, std::string_view tenant,
+                 std::string_view cache_salt = {}) const;
 
   // The key of the block that holds `tokens` after the chain `parent`.
   PrefixKey Extend(const PrefixKey& parent, std::span<const int32_t> tokens) const;

@@ -38,6 +38,8 @@ TEST(PrefixHash, RootsDifferByModelTenantAndTheirBoundary) {
   EXPECT_NE(hash.Root("m", "a"), hash.Root("m", "b"));
   EXPECT_NE(hash.Root("m", "a"), hash.Root("n", "a"));
   EXPECT_NE(hash.Root("ma", "b"), hash.Root("m", "ab"));
+  EXPECT_NE(hash.Root("m", "a", "s"), hash.Root("m", "a"));
+  EXPECT_NE(hash.Root("m", "a", "s"), hash.Root("m", "as"));
   EXPECT_NE(hash.Root("m", "a"), PrefixHash({1, 2}).Root("m", "a"));
 }
 

@@ -126,7 +126,7 @@ absl::Status GroupScheduler::Enqueue(SequenceSpec spec) {
   sequence->max_length =
       prompt_length + std::min(spec.max_tokens, options_.max_model_len - prompt_length);
   sequence->order = next_order_++;
-  sequence->root = hash_.Root(options_.cache_key_prefix, spec.tenant);
+  sequence->root = hash_.Root(options_.cache_key_prefix, spec.tenant, spec.cache_salt);
   sequence->spec = std::move(spec);
   earliest_deadline_ = std::min(earliest_deadline_, sequence->spec.deadline);
   AddWaiting(sequence.get());

@@ -67,7 +67,8 @@ struct SchedulerOptions {
 // One choice of a request.
 struct SequenceSpec {
   SequenceId id = 0;
-  std::string tenant;  // salts the prefix keys: tenants never share a block
+  std::string tenant;      // salts the prefix keys: tenants never share a block
+  std::string cache_salt;  // salts them further, inside the tenant
   std::vector<int32_t> prompt;
   int64_t max_tokens = 0;
   proto::SamplingParams sampling;

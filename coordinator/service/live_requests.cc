@@ -30,6 +30,7 @@ SequenceSpec LiveRequests::MakeSpec(const ValidatedRequest& request, int32_t cho
   SequenceSpec spec;
   spec.id = id;
   spec.tenant = request.tenant();
+  spec.cache_salt = request.cache_salt();
   spec.prompt = request.prompt_ids();
   spec.max_tokens = request.max_tokens();
   spec.sampling = request.sampling(choice);

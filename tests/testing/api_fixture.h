@@ -34,6 +34,17 @@ inline coordinator::ApiServiceOptions SmallApiOptions() {
   return options;
 }
 
+// Keys as --api-key gives them.
+inline std::vector<coordinator::ApiKeyRecord> PlainKeys(
+    const std::vector<std::string>& keys) {
+  std::vector<coordinator::ApiKeyRecord> records;
+  for (const std::string& key : keys) {
+    records.push_back(
+        coordinator::RecordOfPlainKey(key, coordinator::KeyRole::kUser).value());
+  }
+  return records;
+}
+
 class ApiFixture : public testing::Test {
  protected:
   ApiFixture() : chat_(&tokenizer_) { Build(SmallApiOptions()); }

@@ -251,7 +251,7 @@ TEST_F(Messages, AFullQueueIsOverloaded) {
 
 TEST_F(Messages, ErrorsBeforeTheRouteHaveAnthropicsShapeToo) {
   auto options = tessera::tests::SmallApiOptions();
-  options.api_keys = {"key"};
+  options.access.keys = tests::PlainKeys({"key"});
   Build(options);
   const auto denied = Ask();
   EXPECT_EQ(denied->answer->status, 401);

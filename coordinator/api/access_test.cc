@@ -1,0 +1,114 @@
+// What the doors of the API do with keys: whose a request is, and what changes while the
+// server runs.
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "coordinator/api/access/access_control.h"
+#include "coordinator/api/api_service.h"
+#include "tests/testing/api_fixture.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tessera::coordinator {
+namespace {
+
+using nlohmann::json;
+using tessera::testing::IsOk;
+using tessera::testing::StatusIs;
+
+struct Door {
+  const char* path;
+  const char* body;
+};
+
+constexpr Door kDoors[] = {
+    {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}])"},
+    {"/v1/completions", R"({"prompt":"a")"},
+    {"/v1/responses", R"({"input":"a")"},
+    {"/v1/messages",
+     R"({"model":"demo","max_tokens":1,"messages":[{"role":"user","content":"a"}])"},
+};
+
+class Access : public tessera::tests::ApiFixture {
+ protected:
+  static ApiKeyRecord Record(const std::string& key, const std::string& tenant) {
+    ApiKeyRecord record = RecordOfPlainKey(key, KeyRole::kUser).value();
+    record.info.tenant = tenant;
+    return record;
+  }
+
+  void BuildWith(std::vector<ApiKeyRecord> keys) {
+    auto options = tessera::tests::SmallApiOptions();
+    options.access.keys = std::move(keys);
+    Build(options);
+  }
+};
+
+TEST_F(Access, TheTenantOfARequestIsItsKeysInEveryDialect) {
+  BuildWith({Record("one", "a"), Record("two", "b")});
+  size_t count = 0;
+  for (const Door& door : kDoors) {
+    Send("POST", door.path, std::string(door.body) + "}", {{"x-api-key", "one"}});
+    Send("POST", door.path, std::string(door.body) + "}",
+         {{"authorization", "Bearer two"}});
+    EXPECT_EQ(engine_.submitted(count++).request.tenant(), "a") << door.path;
+    EXPECT_EQ(engine_.submitted(count++).request.tenant(), "b") << door.path;
+  }
+}
+
+TEST_F(Access, NothingInARequestButItsKeySaysWhoseItIs) {
+  BuildWith({Record("one", "a")});
+  size_t count = 0;
+  for (const Door& door : kDoors) {
+    Send("POST", door.path, std::string(door.body) + R"(,"tenant":"b","user":"b"})",
+         {{"x-api-key", "one"}, {"x-tenant", "b"}, {"x-tessera-tenant", "b"}});
+    EXPECT_EQ(engine_.submitted(count++).request.tenant(), "a") << door.path;
+  }
+}
+
+TEST_F(Access, WithoutKeysEverybodyIsTheTenantWithoutAName) {
+  Send("POST", kDoors[0].path, std::string(kDoors[0].body) + "}",
+       {{"authorization", "Bearer anything"}});
+  EXPECT_EQ(engine_.submitted(0).request.tenant(), "");
+}
+
+TEST_F(Access, NewKeysTakeThePlaceOfTheOldAtOnce) {
+  BuildWith({Record("old", "a")});
+  const auto running = Send("POST", kDoors[1].path, std::string(kDoors[1].body) + "}",
+                            {{"x-api-key", "old"}});
+  AccessConfig next;
+  next.keys = {Record("new", "a")};
+  ASSERT_THAT(service_->access()->Replace(next), IsOk());
+  EXPECT_EQ(Send("GET", "/v1/models", "", {{"x-api-key", "old"}})->answer->status, 401);
+  EXPECT_EQ(Send("GET", "/v1/models", "", {{"x-api-key", "new"}})->answer->status, 200);
+  // What was let in goes on.
+  engine_.Finish(0, 1);
+  running->Run();
+  EXPECT_EQ(running->answer->status, 200);
+}
+
+TEST_F(Access, AServerWithKeysIsNeverLeftWithoutAny) {
+  BuildWith({Record("old", "a")});
+  EXPECT_THAT(service_->access()->Replace(AccessConfig()),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(Get("/v1/models").status, 401);
+  EXPECT_EQ(Send("GET", "/v1/models", "", {{"x-api-key", "old"}})->answer->status, 200);
+}
+
+TEST_F(Access, AnExpiredKeyIsNoKey) {
+  ApiKeyRecord record = Record("one", "a");
+  record.expires = clock_.Now() + absl::Seconds(5);
+  BuildWith({record});
+  const HttpHeaders key = {{"x-api-key", "one"}};
+  EXPECT_EQ(Send("GET", "/v1/models", "", key)->answer->status, 200);
+  clock_.Advance(absl::Seconds(5));
+  const auto writer = Send("GET", "/v1/models", "", key);
+  EXPECT_EQ(writer->answer->status, 401);
+  EXPECT_EQ(json::parse(writer->answer->body)["error"]["code"], "invalid_api_key");
+}
+
+}  // namespace
+}  // namespace tessera::coordinator
