@@ -39,7 +39,9 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
   table->Heading("Limits");
   table->Add("max-request-bytes", &options->max_request_bytes, "largest request body")
       .AtLeast(1024);
-  table->Add("max-connections", &options->max_connections, "open connections")
+  table
+      ->Add("max-connections", &options->max_connections,
+            "open connections; the limit of open files is raised for them")
       .Range(1, 65536);
   table
       ->Add("max-waiting", &options->max_waiting,

@@ -31,7 +31,7 @@ struct ServerOptions {
 
   // Limits.
   int64_t max_request_bytes = int64_t{4} << 20;
-  int max_connections = 1024;
+  int max_connections = 16384;
   int max_waiting = 256;
   int max_choices = 8;
   int max_logprobs = 20;

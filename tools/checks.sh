@@ -41,6 +41,8 @@ check_all() {
   sanitizer_environment
   check_preset clang "$clang_tests" 'mpi|script'
   check_preset asan "$asan_tests" 'mpi|script'
+  say "10,000 connections"
+  TESSERA_LONG_TESTS=1 ctest --test-dir build/cpu --output-on-failure --no-tests=error --tests-regex '^connections_test$'
   say "long simulations"
   simulate --seeds=3000
   # Suites that run in process and over gRPC: here the former alone.

@@ -5,13 +5,13 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "boost/asio/bind_executor.hpp"
 #include "boost/asio/buffer.hpp"
 #include "boost/asio/dispatch.hpp"
 #include "boost/asio/post.hpp"
-#include "boost/asio/steady_timer.hpp"
 #include "boost/asio/strand.hpp"
 #include "boost/asio/write.hpp"
 #include "boost/beast/core/flat_buffer.hpp"
@@ -20,6 +20,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include "coordinator/api/http/moving_deadline.h"
+#include "coordinator/api/http/output_queue.h"
 #include "coordinator/api/http_wire.h"
 
 namespace tessera::coordinator {
@@ -30,10 +32,8 @@ namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using boost::system::error_code;
 
-// One read takes at most this much off the socket; one write leaves at most so much in
-// flight, which is also the unit that write_timeout is about.
+// One read takes at most this much off the socket.
 constexpr size_t kReadBytes = 16 << 10;
-constexpr size_t kWriteBytes = 64 << 10;
 // A client that was refused while it was still sending gets this long, and may send so
 // much, to see the answer: closing at once would reset the connection and destroy it.
 constexpr absl::Duration kLingerTime = absl::Seconds(10);
@@ -60,7 +60,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
       : hub_(std::move(hub)),
         strand_(asio::make_strand(hub_->io)),
         socket_(std::move(socket)),
-        timer_(hub_->io),
+        deadline_(hub_->io),
         buffer_(hub_->options.max_header_bytes + kReadBytes) {
     hub_->num_connections.fetch_add(1);
   }
@@ -112,8 +112,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   }
 
   void NextRequest();
+  void ShrinkBuffers();
   void Watch();
-  void OnWatched(error_code error, size_t count);
+  void OnReadable(error_code error);
   void ReadHeader();
   void OnHeader(error_code error, size_t count);
   void OnContinueSent(error_code error, size_t count);
@@ -125,7 +126,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::string Head(const HttpResponse& response, BodyKind body) const {
     return ResponseHead(response, body, {http11_, keep_alive_});
   }
-  void Enqueue(std::string data);
+  void Enqueue(std::string_view data);
   void Flush();
   void OnWritten(error_code error, size_t count);
   void OnFlushed();
@@ -136,23 +137,21 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool CheckBacklog();
   absl::Time Now() const { return hub_->service->context().clock->Now(); }
   void SetDeadline(absl::Duration from_now);
-  void ClearDeadline() { deadline_ = absl::InfiniteFuture(); }
-  void ArmTimer();
+  void ClearDeadline() { deadline_.Clear(); }
   void OnTimer(error_code error);
 
   std::shared_ptr<ConnectionHub> hub_;
   asio::strand<asio::io_context::executor_type> strand_;
   asio::ip::tcp::socket socket_;
-  asio::steady_timer timer_;
+  MovingDeadline deadline_;
   boost::beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   std::optional<ConnectionHub::Closers::iterator> closer_;
 
   State state_ = State::kIdle;
-  uint64_t answer_ = 0;   // number of the request being answered
-  bool counted_ = false;  // in the hub's answers under way
-  bool watching_ =
-      false;  // a read is pending that waits for the next request or for the end
+  uint64_t answer_ = 0;    // number of the request being answered
+  bool counted_ = false;   // in the hub's answers under way
+  bool watching_ = false;  // a wait is pending for the next request or for the end
   std::function<void()> on_disconnect_;
 
   bool http11_ = true;
@@ -160,14 +159,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool keep_alive_ = true;
   bool linger_ = false;
 
-  std::string pending_;    // to be written after in_flight_
-  std::string in_flight_;  // being written
-  bool writing_ = false;
-  std::optional<absl::Time> over_since_;  // the stream's backlog is too long since then
+  OutputQueue output_;
 
-  absl::Time deadline_ = absl::InfiniteFuture();
-  absl::Time armed_ =
-      absl::InfiniteFuture();  // when the timer fires; infinite: not running
   size_t lingered_bytes_ = 0;
 };
 
@@ -214,6 +207,7 @@ void HttpConnection::Start(bool refuse) {
   error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   socket_.set_option(asio::socket_base::keep_alive(true), ignored);
+  socket_.non_blocking(true, ignored);
   const int timeout = kTcpUserTimeoutMs;
   setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
              sizeof(timeout));
@@ -232,30 +226,44 @@ void HttpConnection::Start(bool refuse) {
 
 void HttpConnection::NextRequest() {
   state_ = State::kIdle;
-  parser_.emplace();
-  parser_->header_limit(static_cast<uint32_t>(hub_->options.max_header_bytes));
-  parser_->body_limit(hub_->options.max_request_bytes);
-  if (watching_) {
-    SetDeadline(hub_->options.idle_timeout);
-  } else if (buffer_.size() > 0) {
+  if (buffer_.size() > 0) {
     ReadHeader();
-  } else {
-    SetDeadline(hub_->options.idle_timeout);
+    return;
+  }
+  ShrinkBuffers();
+  SetDeadline(hub_->options.idle_timeout);
+  if (!watching_) {
     Watch();
   }
 }
 
-// One pending read serves two ends: between requests it waits for the next one, during an
-// answer it notices that the client left. A client that pipelines is not watched until
-// its answer is written.
-void HttpConnection::Watch() {
-  watching_ = true;
-  socket_.async_read_some(buffer_.prepare(kReadBytes), Bind(&HttpConnection::OnWatched));
+// Thousands of connections may be idle: between requests they own no buffers.
+void HttpConnection::ShrinkBuffers() {
+  buffer_.shrink_to_fit();
+  parser_.reset();
+  output_.Shrink();
 }
 
-void HttpConnection::OnWatched(error_code error, size_t count) {
+// One pending wait serves two ends: between requests it waits for the next one, during an
+// answer it notices that the client left. It needs no buffer. A client that pipelines is
+// not watched until its answer is written.
+void HttpConnection::Watch() {
+  watching_ = true;
+  socket_.async_wait(asio::ip::tcp::socket::wait_read, Bind(&HttpConnection::OnReadable));
+}
+
+void HttpConnection::OnReadable(error_code error) {
   watching_ = false;
   if (state_ == State::kClosed) {
+    return;
+  }
+  size_t count = 0;
+  if (!error) {
+    // Never waits: the socket is readable, and non-blocking in any case.
+    count = socket_.read_some(buffer_.prepare(kReadBytes), error);
+  }
+  if (error == asio::error::would_block) {
+    Watch();
     return;
   }
   if (error) {
@@ -269,6 +277,9 @@ void HttpConnection::OnWatched(error_code error, size_t count) {
 }
 
 void HttpConnection::ReadHeader() {
+  parser_.emplace();
+  parser_->header_limit(static_cast<uint32_t>(hub_->options.max_header_bytes));
+  parser_->body_limit(hub_->options.max_request_bytes);
   state_ = State::kReading;
   SetDeadline(hub_->options.read_timeout);
   http::async_read_header(socket_, buffer_, *parser_, Bind(&HttpConnection::OnHeader));
@@ -411,10 +422,10 @@ void HttpConnection::FinishStream(uint64_t answer, bool close) {
   on_disconnect_ = nullptr;
   keep_alive_ = keep_alive_ && !close && !hub_->draining.load();
   state_ = State::kFlushing;
-  over_since_.reset();
+  output_.CaughtUp();
   if (http11_) {
     Enqueue(kLastChunk);
-  } else if (!writing_) {
+  } else if (!output_.writing()) {
     OnFlushed();
   }
 }
@@ -428,29 +439,24 @@ void HttpConnection::SetDisconnectHandler(uint64_t answer,
   }
 }
 
-void HttpConnection::Enqueue(std::string data) {
-  pending_ += data;
-  if (CheckBacklog() && !writing_) {
+void HttpConnection::Enqueue(std::string_view data) {
+  output_.Append(data);
+  if (CheckBacklog() && !output_.writing()) {
     Flush();
   }
 }
 
 // Cuts a client that is too far behind, or behind for too long; false if it did.
 bool HttpConnection::CheckBacklog() {
-  if (state_ != State::kStreaming) {
+  const HttpServerOptions& options = hub_->options;
+  if (state_ != State::kStreaming || output_.size() <= options.stream_buffer_bytes) {
+    output_.CaughtUp();
     return true;
   }
-  const size_t backlog = pending_.size() + in_flight_.size();
-  if (backlog <= hub_->options.stream_buffer_bytes) {
-    over_since_.reset();
-    return true;
-  }
-  const absl::Time now = Now();
-  if (!over_since_.has_value()) {
-    over_since_ = now;
-  }
-  const bool too_long = now - *over_since_ > hub_->options.write_timeout;
-  if (backlog > hub_->options.stream_buffer_bytes_max || too_long) {
+  const BacklogLimits limits = {.bytes = options.stream_buffer_bytes,
+                                .bytes_max = options.stream_buffer_bytes_max,
+                                .time = options.write_timeout};
+  if (!output_.Check(limits, Now())) {
     Close();
     return false;
   }
@@ -458,20 +464,14 @@ bool HttpConnection::CheckBacklog() {
 }
 
 void HttpConnection::Flush() {
-  writing_ = true;
-  if (pending_.size() <= kWriteBytes) {
-    in_flight_ = std::exchange(pending_, std::string());
-  } else {
-    in_flight_ = pending_.substr(0, kWriteBytes);
-    pending_.erase(0, kWriteBytes);
-  }
+  const std::string_view part = output_.Begin();
   SetDeadline(hub_->options.write_timeout);
-  asio::async_write(socket_, asio::buffer(in_flight_), Bind(&HttpConnection::OnWritten));
+  asio::async_write(socket_, asio::buffer(part.data(), part.size()),
+                    Bind(&HttpConnection::OnWritten));
 }
 
 void HttpConnection::OnWritten(error_code error, size_t /*count*/) {
-  writing_ = false;
-  in_flight_.clear();
+  output_.Finish();
   if (state_ == State::kClosed) {
     return;
   }
@@ -479,7 +479,7 @@ void HttpConnection::OnWritten(error_code error, size_t /*count*/) {
     Close();
     return;
   }
-  if (!pending_.empty()) {
+  if (output_.has_pending()) {
     Flush();
     return;
   }
@@ -488,7 +488,7 @@ void HttpConnection::OnWritten(error_code error, size_t /*count*/) {
 
 void HttpConnection::OnFlushed() {
   if (state_ == State::kStreaming) {
-    over_since_.reset();
+    output_.CaughtUp();
     SetDeadline(hub_->options.keep_alive_interval);
     return;
   }
@@ -539,49 +539,34 @@ void HttpConnection::Close() {
   state_ = State::kClosed;
   error_code ignored;
   socket_.close(ignored);
-  timer_.cancel();
+  deadline_.Cancel();
   EndAnswer();
   if (closer_.has_value()) {
     hub_->RemoveCloser(*closer_);
     closer_.reset();
   }
-  pending_.clear();
+  output_.DropPending();
   if (const auto handler = std::exchange(on_disconnect_, nullptr)) {
     handler();
   }
 }
 
 void HttpConnection::SetDeadline(absl::Duration from_now) {
-  deadline_ = Now() + from_now;
-  // A timer that fires too early looks again; only one that fires too late must be moved.
-  if (armed_ > deadline_) {
-    ArmTimer();
-  }
-}
-
-void HttpConnection::ArmTimer() {
-  armed_ = deadline_;
-  if (armed_ == absl::InfiniteFuture()) {
-    return;
-  }
-  timer_.expires_after(absl::ToChronoNanoseconds(armed_ - Now()));
-  timer_.async_wait(Bind(&HttpConnection::OnTimer));
+  const absl::Time now = Now();
+  deadline_.Set(now + from_now, now, [this] { return Bind(&HttpConnection::OnTimer); });
 }
 
 void HttpConnection::OnTimer(error_code error) {
   if (error || state_ == State::kClosed) {
     return;  // moved, or over
   }
-  armed_ = absl::InfiniteFuture();
-  if (Now() < deadline_) {
-    ArmTimer();
+  if (!deadline_.IsDue(Now(), [this] { return Bind(&HttpConnection::OnTimer); })) {
     return;
   }
-  ClearDeadline();
   if (state_ == State::kReading) {
     // The pending read ends when the socket does, after the answer.
     Refuse(RequestTimeoutError(), /*linger=*/false);
-  } else if (state_ == State::kStreaming && !writing_) {
+  } else if (state_ == State::kStreaming && !output_.writing()) {
     Enqueue(http11_ ? BodyChunk(kKeepAliveComment) : kKeepAliveComment);
   } else {
     Close();

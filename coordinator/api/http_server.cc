@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "common/status.h"
+#include "coordinator/api/http/descriptor_limit.h"
 #include "coordinator/api/http_connection.h"
 
 namespace tessera::coordinator {
@@ -111,8 +112,18 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Create(
     return absl::InvalidArgumentError(
         "the http server needs at least one thread of each kind");
   }
+  HttpServerOptions possible = options;
+  possible.max_connections = static_cast<size_t>(
+      ReserveConnections(static_cast<int64_t>(options.max_connections)));
+  if (possible.max_connections < options.max_connections) {
+    log::Warning("api",
+                 "fewer connections than asked for: the limit of open files (ulimit -Hn) "
+                 "is too low",
+                 {{"max_connections", options.max_connections},
+                  {"possible", possible.max_connections}});
+  }
   auto listener =
-      std::make_unique<Listener>(std::make_shared<ConnectionHub>(options, service));
+      std::make_unique<Listener>(std::make_shared<ConnectionHub>(possible, service));
   const absl::Status status = listener->Listen(options);
   if (!status.ok()) {
     return status;

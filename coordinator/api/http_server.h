@@ -25,7 +25,7 @@ struct HttpServerOptions {
   size_t max_request_bytes = 4 << 20;
   size_t max_header_bytes = 16 << 10;
   size_t max_header_fields = 100;
-  size_t max_connections = 4096;
+  size_t max_connections = 16384;
   // A request must arrive whole in this time, counted from its first byte.
   absl::Duration read_timeout = absl::Seconds(60);
   // A connection without a request.

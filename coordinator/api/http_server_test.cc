@@ -316,6 +316,28 @@ TEST_F(Http, AReaderThatFallsTooFarBehindIsCutAndCancelled) {
   EXPECT_TRUE(engine_.AwaitCancelled(1));
 }
 
+TEST_F(Http, AReaderThatStandsStillDelaysNobody) {
+  options_.num_io_threads = 1;
+  options_.stream_buffer_bytes_max = 1 << 30;
+  Serve();
+  RawClient slow(server_->port(), /*receive_buffer=*/4096);
+  slow.Send(PostText("/v1/completions", kStream));
+  ASSERT_TRUE(engine_.AwaitSubmitted(1));
+  RawClient quick(server_->port());
+  quick.Send(PostText("/v1/completions", kStream));
+  ASSERT_TRUE(engine_.AwaitSubmitted(2));
+  const std::string text(64 << 10, 'x');
+  for (int i = 0; i < 200; ++i) {
+    engine_.Token(0, i, text);
+    engine_.Token(1, i, fmt::format("<{}>", i));
+    // Each token arrives although megabytes wait for the other client.
+    ASSERT_THAT(quick.ReadUntil(fmt::format("<{}>", i)), HasSubstr("data: {")) << i;
+  }
+  engine_.Finish(1, 200);
+  EXPECT_THAT(quick.ReadUntil("0\r\n\r\n"), HasSubstr("data: [DONE]\n\n"));
+  EXPECT_TRUE(engine_.cancelled().empty());
+}
+
 TEST_F(Http, AReaderThatStandsStillIsCutAfterTheTimeout) {
   options_.write_timeout = absl::Milliseconds(200);
   options_.stream_buffer_bytes_max = 1 << 30;
