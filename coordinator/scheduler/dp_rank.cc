@@ -1,13 +1,21 @@
 #include "coordinator/scheduler/dp_rank.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "coordinator/scheduler/tenant_account.h"
 
 namespace tessera::coordinator {
+namespace {
+
+// Of what prompts share in a step, the one that came first gets one in so many.
+constexpr int64_t kFirstPromptShare = 4;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DpRank>> DpRank::Create(const SchedulerOptions& options,
                                                        int dp_rank) {
@@ -35,6 +43,7 @@ void DpRank::Reset() {
   pending_releases_.clear();
   probe_slots_.clear();
   running_.clear();
+  by_runs_before_ = true;
   in_flight_.clear();
 }
 
@@ -42,6 +51,11 @@ void DpRank::BeginPlan(proto::StepPlan* plan) {
   TESSERA_CHECK(plan_ == nullptr);
   plan_ = plan;
   budget_ = options_.max_num_batched_tokens;
+  prompts_.clear();
+  first_prompt_ = nullptr;
+  kept_tokens_ = 0;
+  kept_cost_ = 0;
+  cost_ = std::numeric_limits<double>::infinity();
   blocks_->BeginStep();
   totals_ = RankStepTotals();
   in_flight_.push_back({.step = plan->step, .work = {}});
@@ -49,7 +63,22 @@ void DpRank::BeginPlan(proto::StepPlan* plan) {
   plan->work.reserve(running_.size());
 }
 
+void DpRank::SortRunning() {
+  const int64_t num_running = std::ssize(running_);
+  const bool short_of_blocks =
+      blocks().num_free() < num_running ||
+      (blocks_->has_tails() && blocks().tail_pool().num_free() < num_running);
+  if (short_of_blocks) {
+    SortForPreemption(&running_);
+    by_runs_before_ = false;
+  } else if (!by_runs_before_) {
+    std::sort(running_.begin(), running_.end(), RunsBefore());
+    by_runs_before_ = true;
+  }
+}
+
 void DpRank::PlanDecodes(std::vector<Sequence*>* preempted) {
+  SortRunning();
   // Every running sequence keeps a token; drafts share half of the others with prompts.
   draft_budget_ = std::max<int64_t>(0, budget_ - std::ssize(running_)) / 2;
   // Victims leave from the end of `running_`, so indices before `i` stay valid.
@@ -72,6 +101,7 @@ void DpRank::PlanDecodes(std::vector<Sequence*>* preempted) {
     if (!work.from_sample) {
       work.tokens.push_back(sequence->tokens.back());
     }
+    sequence->tenant->Charge(1 + num_drafts, /*prefill=*/false);
     RecordWork(sequence, std::move(work), 1 + num_drafts);
   }
 }
@@ -117,25 +147,74 @@ void DpRank::NameBlocks(Sequence* sequence, int64_t num_named) {
   }
 }
 
-void DpRank::PlanPrefills() {
+void DpRank::BeginPrefills(bool bounded) {
   for (Sequence* sequence : running_) {
-    if (budget_ == 0) {
-      return;
-    }
     if (sequence->prefilling) {
-      PlanChunk(sequence);
+      prompts_.push_back(sequence);
     }
+  }
+  if (bounded && options_.prefill_cost_tokens > 0) {
+    cost_ = static_cast<double>(budget_);
+  }
+  const auto came_first = [](const Sequence* a, const Sequence* b) {
+    return a->spec.priority != b->spec.priority ? a->spec.priority < b->spec.priority
+                                                : a->order < b->order;
+  };
+  const auto first = std::min_element(prompts_.begin(), prompts_.end(), came_first);
+  if (first == prompts_.end()) {
+    return;
+  }
+  first_prompt_ = *first;
+  kept_tokens_ = std::min(std::max<int64_t>(1, budget_ / kFirstPromptShare),
+                          first_prompt_->num_known());
+  if (cost_ < std::numeric_limits<double>::infinity()) {
+    kept_cost_ = std::min(cost_ / kFirstPromptShare,
+                          static_cast<double>(kept_tokens_) * TokenCost(*first_prompt_));
   }
 }
 
-void DpRank::PlanChunk(Sequence* sequence) {
+Sequence* DpRank::NextPrefill() const {
+  const auto best = std::min_element(prompts_.begin(), prompts_.end(), PrefillsBefore());
+  return best == prompts_.end() || !shares_tokens() ? nullptr : *best;
+}
+
+void DpRank::PlanPrefill(Sequence* sequence) {
+  std::erase(prompts_, sequence);
+  if (sequence == first_prompt_) {
+    first_prompt_ = nullptr;
+    kept_tokens_ = 0;
+    kept_cost_ = 0;
+  }
+  PlanChunk(sequence, kept_tokens_, kept_cost_);
+}
+
+void DpRank::FinishPrefills() {
+  if (first_prompt_ != nullptr && budget_ > 0) {
+    PlanPrefill(first_prompt_);
+  }
+}
+
+double DpRank::TokenCost(const Sequence& sequence) const {
+  return 1 + static_cast<double>(sequence.planned) /
+                 static_cast<double>(options_.prefill_cost_tokens);
+}
+
+void DpRank::PlanChunk(Sequence* sequence, int64_t kept_tokens, double kept_cost) {
+  int64_t limit = std::min(budget_ - kept_tokens, sequence->num_known());
+  const bool bounded = cost_ < std::numeric_limits<double>::infinity();
+  if (bounded) {
+    const double tokens = (cost_ - kept_cost) / TokenCost(*sequence);
+    limit = std::min(limit, std::max(static_cast<int64_t>(tokens), options_.block_size));
+  }
   // As with admissions, a tail block for each running sequence is kept back.
-  const int64_t count = blocks_->GrowTail(
-      sequence, std::min(budget_, sequence->num_known()), std::ssize(running_));
+  const int64_t count = blocks_->GrowTail(sequence, limit, std::ssize(running_));
   if (count == 0) {
     return;  // It waits for tail blocks.
   }
   TESSERA_CHECK_LT(0, count);
+  if (bounded) {
+    cost_ -= static_cast<double>(count) * TokenCost(*sequence);
+  }
   std::vector<BlockId> tail_blocks = SequenceBlocks::TakeUnnamedTail(sequence);
   if (!tail_blocks.empty()) {
     plan_->appends.push_back(
@@ -151,6 +230,7 @@ void DpRank::PlanChunk(Sequence* sequence) {
   }
   sequence->prefilling = !last;
   totals_.num_prefill_tokens += count;
+  sequence->tenant->Charge(count, /*prefill=*/true);
   RecordWork(sequence, std::move(work), count);
 }
 
@@ -198,9 +278,11 @@ void DpRank::Admit(Sequence* sequence, const PrefixMatch& match) {
   sequence->cached_tokens = std::min(start, sequence->prompt_length);
   sequence->prefilling = true;
   sequence->started = true;
-  running_.insert(
-      std::upper_bound(running_.begin(), running_.end(), sequence, RunsBefore()),
-      sequence);
+  sequence->tenant->Enter(*sequence);
+  running_.insert(by_runs_before_ ? std::upper_bound(running_.begin(), running_.end(),
+                                                     sequence, RunsBefore())
+                                  : running_.end(),
+                  sequence);
 
   proto::SlotAdmission admission{
       .slot = sequence->slot,
@@ -212,7 +294,7 @@ void DpRank::Admit(Sequence* sequence, const PrefixMatch& match) {
       .tail_blocks = sequence->tail.blocks,
       .sampling = sequence->spec.sampling};
   plan_->admissions.push_back(std::move(admission));
-  PlanChunk(sequence);
+  PlanChunk(sequence, kept_tokens_, kept_cost_);
 }
 
 void DpRank::AdmitProbe(int32_t token) {
@@ -251,6 +333,12 @@ RankStepTotals DpRank::EndPlan() {
   return totals_;
 }
 
+Sequence* DpRank::FindWorse(int32_t priority) const {
+  const auto worst = std::max_element(running_.begin(), running_.end(), RunsBefore());
+  return worst == running_.end() || (*worst)->spec.priority <= priority ? nullptr
+                                                                        : *worst;
+}
+
 void DpRank::Remove(Sequence* sequence) {
   const auto found = std::find(running_.begin(), running_.end(), sequence);
   TESSERA_CHECK(found != running_.end());
@@ -258,6 +346,7 @@ void DpRank::Remove(Sequence* sequence) {
   pending_releases_.push_back(sequence->slot);
   free_slots_.push_back(sequence->slot);
   blocks_->Release(sequence);
+  sequence->tenant->Leave(*sequence);
   sequence->LeaveRank();
 }
 

@@ -45,9 +45,24 @@ class DpRank {
   // ones have left the rank and are appended to `preempted`.
   void PlanDecodes(std::vector<Sequence*>* preempted);
 
-  // The rest of the step's tokens for running sequences that still prefill, best first;
-  // no more of each than there are tail blocks for.
-  void PlanPrefills();
+  // Whether the plan has work that decodes.
+  bool decodes() const { return totals_.num_tokens > 0; }
+
+  // Opens the second half of a plan, in which prompts share what the decodes left. Where
+  // `bounded`, their cost is limited as well. The prompt that came first has a quarter of
+  // it for itself.
+  void BeginPrefills(bool bounded);
+
+  // The best of the running prompts that have nothing in this plan yet, by
+  // PrefillsBefore; null if there is none or what they share is used up.
+  Sequence* NextPrefill() const;
+
+  // Plans a chunk of a sequence that NextPrefill gave; no more than there are tail blocks
+  // for.
+  void PlanPrefill(Sequence* sequence);
+
+  // Gives the rest to the prompt that came first, if it has nothing yet.
+  void FinishPrefills();
 
   // Admits `sequence` with the match that `Match` gave in this plan, and plans its first
   // chunk. The caller has checked `has_room`, `blocks_for_admission` and HasTailRoom.
@@ -63,8 +78,8 @@ class DpRank {
   // Closes the plan.
   RankStepTotals EndPlan();
 
-  // A slot and at least one token of this plan are free.
-  bool has_room() const { return has_free_slot() && budget_ > 0; }
+  // A slot and at least one token of those that prompts share are free.
+  bool has_room() const { return has_free_slot() && shares_tokens(); }
   bool has_free_slot() const { return !free_slots_.empty(); }
 
   // The prefix hit that an admission would take; leaves at least one token to compute.
@@ -77,6 +92,13 @@ class DpRank {
 
   // Whether an admission with `match` finds a tail block for its first token, likewise.
   bool HasTailRoom(const PrefixMatch& match) const;
+
+  // The running sequence that goes first where a waiting one of `priority` finds no
+  // place: the last by RunsBefore, if its priority is worse; else null.
+  Sequence* FindWorse(int32_t priority) const;
+
+  // Blocks that come free with the steps in flight.
+  int64_t num_deferred_blocks() const { return blocks_->num_deferred(); }
 
   // Takes a running sequence off: slot and blocks go back.
   void Remove(Sequence* sequence);
@@ -108,8 +130,14 @@ class DpRank {
          std::unique_ptr<SequenceBlocks> blocks);
 
   uint32_t TakeSlot();
-  // Plans as many known tokens as the step and the tail blocks have left.
-  void PlanChunk(Sequence* sequence);
+  bool shares_tokens() const { return budget_ > kept_tokens_ && cost_ > kept_cost_; }
+  // Plans as many known tokens as the step has left but for `kept_tokens` and
+  // `kept_cost`, and the tail blocks.
+  void PlanChunk(Sequence* sequence, int64_t kept_tokens, double kept_cost);
+  // What a token behind those that are planned costs, in tokens without a context.
+  double TokenCost(const Sequence& sequence) const;
+  // Orders `running_` so that victims of preemption stand at its end.
+  void SortRunning();
   void RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_tokens);
   // Makes the block and the tail block for position `planned` exist; no plan has named
   // them. False: not in this step.
@@ -130,7 +158,8 @@ class DpRank {
       pending_releases_;  // slots to name in the plan that is closed next
   std::vector<uint32_t>
       probe_slots_;  // of the plan under construction; released in the one after
-  std::vector<Sequence*> running_;  // by RunsBefore
+  std::vector<Sequence*> running_;
+  bool by_runs_before_ = true;  // the order of `running_`; else SortForPreemption's
   std::deque<PlannedRankStep> in_flight_;
 
   // Of the plan under construction.
@@ -138,6 +167,13 @@ class DpRank {
   RankStepTotals totals_;
   int64_t budget_ = 0;        // tokens left
   int64_t draft_budget_ = 0;  // of them, for drafts
+  // Running prompts without work in the plan, and the one of them that came first, with
+  // what is kept for it.
+  std::vector<Sequence*> prompts_;
+  Sequence* first_prompt_ = nullptr;
+  int64_t kept_tokens_ = 0;
+  double cost_ = 0;  // left for prompts
+  double kept_cost_ = 0;
 };
 
 }  // namespace tessera::coordinator

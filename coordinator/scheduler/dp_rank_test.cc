@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 
+#include "coordinator/scheduler/tenant_account.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tessera::coordinator {
@@ -25,19 +26,28 @@ SchedulerOptions SmallOptions() {
   return options;
 }
 
-std::unique_ptr<Sequence> MakeSequence(SequenceId id, size_t prompt_length) {
-  auto sequence = std::make_unique<Sequence>();
-  sequence->spec.id = id;
-  sequence->order = id;
-  sequence->tokens.assign(prompt_length, static_cast<int32_t>(id));
-  sequence->prompt_length = static_cast<int64_t>(prompt_length);
-  sequence->max_length = 16;
-  return sequence;
-}
-
 // One rank with the plans that it made.
 class DpRankTest : public ::testing::Test {
  protected:
+  std::unique_ptr<Sequence> MakeSequence(SequenceId id, size_t prompt_length) {
+    auto sequence = std::make_unique<Sequence>();
+    sequence->spec.id = id;
+    sequence->tenant = &tenant_;
+    sequence->order = id;
+    sequence->tokens.assign(prompt_length, static_cast<int32_t>(id));
+    sequence->prompt_length = static_cast<int64_t>(prompt_length);
+    sequence->max_length = 16;
+    return sequence;
+  }
+
+  void PlanPrefills() {
+    rank_->BeginPrefills(/*bounded=*/true);
+    while (Sequence* next = rank_->NextPrefill()) {
+      rank_->PlanPrefill(next);
+    }
+    rank_->FinishPrefills();
+  }
+
   proto::StepPlan* Begin() {
     plans_.push_back(std::make_unique<proto::StepPlan>());
     plans_.back()->step = plans_.size();
@@ -79,6 +89,7 @@ class DpRankTest : public ::testing::Test {
     return accepted;
   }
 
+  TenantAccount tenant_;
   std::unique_ptr<DpRank> rank_ = *DpRank::Create(SmallOptions(), 3);
   std::vector<std::unique_ptr<proto::StepPlan>> plans_;
 };
@@ -162,7 +173,7 @@ TEST_F(DpRankTailTest, ChunksAreCutToTheTailBlocksThatThereAre) {
   // Ahead of the answer: one block is kept back, the chunk ends with the other.
   plan = Begin();
   EXPECT_TRUE(PlanDecodes().empty());
-  rank_->PlanPrefills();
+  PlanPrefills();
   rank_->EndPlan();
   EXPECT_EQ(plan->appends.at(0).tail_blocks.size(), 1u);
   EXPECT_EQ(plan->work.at(0).tokens.size(), 4u);
@@ -224,7 +235,7 @@ TEST_F(DpRankTailTest, TheBestPromptGetsItsTailBlockBeforeWorseDecodes) {
   Accept();
   proto::StepPlan* plan = Begin();
   EXPECT_EQ(PlanDecodes(), std::vector<Sequence*>{worse.get()});
-  rank_->PlanPrefills();
+  PlanPrefills();
   rank_->EndPlan();
   EXPECT_EQ(plan->work.at(0).slot, best->slot);
   EXPECT_EQ(plan->work.at(0).tokens.size(), 4u);

@@ -1,9 +1,12 @@
 #include "coordinator/scheduler/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <set>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 
@@ -13,6 +16,8 @@
 #include "coordinator/scheduler/dp_rank.h"
 #include "coordinator/scheduler/prefix_hash.h"
 #include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/tenant_account.h"
+#include "coordinator/scheduler/waiting_queue.h"
 #include "routing/dp_rank_policy.h"
 
 namespace tessera::coordinator {
@@ -34,6 +39,10 @@ absl::Status ValidateOptions(const SchedulerOptions& options) {
     return InvalidArgumentF("{} speculative tokens, expected 0 to {}",
                             options.num_speculative_tokens, proto::kMaxDrafts);
   }
+  if (options.prefill_cost_tokens < 0) {
+    return InvalidArgumentF("prefill_cost_tokens {}, expected at least 0",
+                            options.prefill_cost_tokens);
+  }
   if (options.max_model_len < 2) {
     return InvalidArgumentF("max_model_len {}, expected at least 2",
                             options.max_model_len);
@@ -47,11 +56,31 @@ absl::Status ValidateOptions(const SchedulerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status ValidateTenants(const std::vector<TenantPolicy>& tenants) {
+  std::set<std::string_view> names;
+  for (const TenantPolicy& tenant : tenants) {
+    if (!names.insert(tenant.name).second) {
+      return InvalidArgumentF("tenant {} is configured twice", tenant.name);
+    }
+    if (!(tenant.weight > 0) || !std::isfinite(tenant.weight) ||
+        tenant.max_running_tokens < 0) {
+      return InvalidArgumentF(
+          "tenant {} has weight {} and max_running_tokens {}, expected a positive weight "
+          "and at least 0",
+          tenant.name, tenant.weight, tenant.max_running_tokens);
+    }
+  }
+  return absl::OkStatus();
+}
+
 class GroupScheduler final : public Scheduler {
  public:
   GroupScheduler(const SchedulerOptions& options,
                  std::vector<std::unique_ptr<DpRank>> ranks)
-      : options_(options), hash_(options.prefix_hash_key), ranks_(std::move(ranks)) {}
+      : options_(options),
+        hash_(options.prefix_hash_key),
+        ranks_(std::move(ranks)),
+        waiting_(options.tenants, options.max_waiting) {}
 
   absl::Status Enqueue(SequenceSpec spec) override;
   void Finish(SequenceId id) override;
@@ -71,14 +100,19 @@ class GroupScheduler final : public Scheduler {
  private:
   PlannedStep OpenStep();
   void CloseStep(PlannedStep* step);
-  void AddWaiting(Sequence* sequence);
-  void RemoveWaiting(Sequence* sequence);
-  void AdmitWaiting(absl::Time now);
+  // Where the best waiting sequence finds no place, takes one from a sequence of a worse
+  // priority, which no work of this plan names yet.
+  void MakeRoom(absl::Time now, std::vector<Sequence*>* preempted);
+  // Shares the tokens that decodes left among running prompts and waiting sequences.
+  void PlanPrefills(absl::Time now);
+  // The best running prompt of all ranks; null if there is none.
+  Sequence* BestPrompt() const;
   // Admits the sequence on the best rank; false if none has room for it.
   bool TryAdmit(Sequence* sequence);
   // Whether an attempt to admit `sequence` could end differently than the last one did.
   bool MayFit(const Sequence& sequence) const;
   bool AnyRoom() const;
+  bool AnyFreeSlot() const;
   uint64_t ReleaseCount() const;
   const Sequence* Find(SequenceId id) const;
 
@@ -87,8 +121,7 @@ class GroupScheduler final : public Scheduler {
   std::vector<std::unique_ptr<DpRank>> ranks_;
   absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
   std::vector<std::unique_ptr<Sequence>> ending_;  // finished, with steps in flight
-  std::set<Sequence*, RunsBefore> waiting_;
-  int64_t waiting_tokens_ = 0;
+  WaitingQueue waiting_;
 
   uint64_t epoch_ = 1;
   uint64_t next_step_ = 1;
@@ -106,10 +139,8 @@ class GroupScheduler final : public Scheduler {
 };
 
 absl::Status GroupScheduler::Enqueue(SequenceSpec spec) {
-  if (std::ssize(waiting_) >= options_.max_waiting) {
-    return absl::ResourceExhaustedError(
-        fmt::format("{} sequences wait, the most allowed", waiting_.size()));
-  }
+  TenantAccount* tenant = waiting_.Account(spec.tenant);
+  TESSERA_RETURN_IF_ERROR(waiting_.CheckRoom(*tenant));
   const int64_t prompt_length = std::ssize(spec.prompt);
   if (prompt_length < 1 || prompt_length >= options_.max_model_len ||
       spec.max_tokens < 1) {
@@ -120,29 +151,27 @@ absl::Status GroupScheduler::Enqueue(SequenceSpec spec) {
   if (sequences_.contains(spec.id)) {
     return InvalidArgumentF("sequence {} exists", spec.id);
   }
+  const int64_t max_length =
+      prompt_length + std::min(spec.max_tokens, options_.max_model_len - prompt_length);
+  const int64_t quota = tenant->policy.max_running_tokens;
+  if (quota > 0 && max_length > quota) {
+    return InvalidArgumentF(
+        "prompt of {} tokens and max_tokens {}, expected together at most {}: so many "
+        "may run of this tenant",
+        prompt_length, spec.max_tokens, quota);
+  }
   auto sequence = std::make_unique<Sequence>();
+  sequence->tenant = tenant;
   sequence->tokens = std::move(spec.prompt);
   sequence->prompt_length = prompt_length;
-  sequence->max_length =
-      prompt_length + std::min(spec.max_tokens, options_.max_model_len - prompt_length);
+  sequence->max_length = max_length;
   sequence->order = next_order_++;
   sequence->root = hash_.Root(options_.cache_key_prefix, spec.tenant, spec.cache_salt);
   sequence->spec = std::move(spec);
   earliest_deadline_ = std::min(earliest_deadline_, sequence->spec.deadline);
-  AddWaiting(sequence.get());
+  waiting_.Add(sequence.get());
   sequences_.emplace(sequence->spec.id, std::move(sequence));
   return absl::OkStatus();
-}
-
-void GroupScheduler::AddWaiting(Sequence* sequence) {
-  sequence->waiting_tokens = sequence->num_tokens();
-  waiting_tokens_ += sequence->waiting_tokens;
-  waiting_.insert(sequence);
-}
-
-void GroupScheduler::RemoveWaiting(Sequence* sequence) {
-  waiting_tokens_ -= sequence->waiting_tokens;
-  waiting_.erase(sequence);
 }
 
 void GroupScheduler::Finish(SequenceId id) {
@@ -156,7 +185,7 @@ void GroupScheduler::Finish(SequenceId id) {
   if (sequence->running()) {
     ranks_[static_cast<size_t>(sequence->dp_rank)]->Remove(sequence.get());
   } else {
-    RemoveWaiting(sequence.get());
+    waiting_.Remove(sequence.get());
   }
   if (sequence->steps_in_flight > 0) {
     ending_.push_back(std::move(sequence));
@@ -206,17 +235,16 @@ void GroupScheduler::CloseStep(PlannedStep* step) {
 PlannedStep GroupScheduler::Plan(absl::Time now) {
   PlannedStep step = OpenStep();
   std::vector<Sequence*> preempted;
+  MakeRoom(now, &preempted);
   for (const auto& rank : ranks_) {
     rank->PlanDecodes(&preempted);
   }
   preemptions_ += preempted.size();
   for (Sequence* sequence : preempted) {
-    AddWaiting(sequence);
+    ++sequence->tenant->preemptions;
+    waiting_.Add(sequence);
   }
-  for (const auto& rank : ranks_) {
-    rank->PlanPrefills();
-  }
-  AdmitWaiting(now);
+  PlanPrefills(now);
   CloseStep(&step);
   return step;
 }
@@ -240,21 +268,67 @@ absl::StatusOr<PlannedStep> GroupScheduler::PlanProbe(int32_t token) {
   return step;
 }
 
-void GroupScheduler::AdmitWaiting(absl::Time now) {
-  for (auto next = waiting_.begin(); next != waiting_.end() && AnyRoom();) {
-    Sequence* sequence = *next;
-    ++next;
-    if (sequence->spec.deadline <= now) {
-      continue;  // The caller is about to finish it.
+void GroupScheduler::MakeRoom(absl::Time now, std::vector<Sequence*>* preempted) {
+  const Sequence* front = waiting_.Front(now);
+  if (front == nullptr || front->steps_in_flight > 0 ||
+      (AnyFreeSlot() && MayFit(*front))) {
+    return;
+  }
+  DpRank* where = nullptr;
+  Sequence* victim = nullptr;
+  for (const auto& rank : ranks_) {
+    if (AnyFreeSlot() && rank->num_deferred_blocks() > 0) {
+      return;  // What comes free may be enough.
     }
+    Sequence* worst = rank->FindWorse(front->spec.priority);
+    if (worst != nullptr && (victim == nullptr || RunsBefore()(victim, worst))) {
+      victim = worst;
+      where = rank.get();
+    }
+  }
+  if (victim != nullptr) {
+    where->Remove(victim);
+    preempted->push_back(victim);
+  }
+}
+
+Sequence* GroupScheduler::BestPrompt() const {
+  Sequence* best = nullptr;
+  for (const auto& rank : ranks_) {
+    Sequence* next = rank->NextPrefill();
+    if (next != nullptr && (best == nullptr || PrefillsBefore()(next, best))) {
+      best = next;
+    }
+  }
+  return best;
+}
+
+void GroupScheduler::PlanPrefills(absl::Time now) {
+  // The ranks' steps end together: decodes of one wait for prompts of another.
+  const bool decoding = std::any_of(ranks_.begin(), ranks_.end(),
+                                    [](const auto& rank) { return rank->decodes(); });
+  for (const auto& rank : ranks_) {
+    rank->BeginPrefills(decoding);
+  }
+  bool admitting = true;
+  for (;;) {
+    Sequence* best = BestPrompt();
+    Sequence* front = admitting && AnyRoom() ? waiting_.Front(now) : nullptr;
     // Nobody overtakes the first: what does not fit now would otherwise never fit.
-    if (!MayFit(*sequence)) {
-      return;
+    if (front != nullptr && !MayFit(*front)) {
+      admitting = false;
+      front = nullptr;
     }
-    if (!TryAdmit(sequence)) {
-      misfit_ = {sequence->order, ReleaseCount()};
-      return;
+    if (front != nullptr && (best == nullptr || PrefillsBefore()(front, best))) {
+      admitting = TryAdmit(front);
+    } else if (best != nullptr) {
+      ranks_[static_cast<size_t>(best->dp_rank)]->PlanPrefill(best);
+    } else {
+      break;
     }
+  }
+  for (const auto& rank : ranks_) {
+    rank->FinishPrefills();
   }
 }
 
@@ -265,8 +339,10 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
   }
   std::vector<PrefixMatch> matches(ranks_.size());
   std::vector<routing::DpRankLoad> loads(ranks_.size());
+  bool saw_all = true;
   for (size_t i = 0; i < ranks_.size(); ++i) {
     if (!ranks_[i]->has_room()) {
+      saw_all = saw_all && !ranks_[i]->has_free_slot();
       continue;
     }
     matches[i] = ranks_[i]->Match(*sequence);
@@ -282,10 +358,13 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
   const std::optional<int> rank = routing::PickDpRank(
       loads, {.num_tokens = sequence->num_tokens(), .block_size = options_.block_size});
   if (!rank.has_value()) {
+    if (saw_all) {
+      misfit_ = {sequence->order, ReleaseCount()};
+    }
     return false;
   }
   const auto idx = static_cast<size_t>(*rank);
-  RemoveWaiting(sequence);
+  waiting_.Remove(sequence);
   ranks_[idx]->Admit(sequence, matches[idx]);
   prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
   prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
@@ -296,13 +375,18 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
 
 bool GroupScheduler::MayFit(const Sequence& sequence) const {
   // A preempted sequence waits for the tokens that plans in flight still bring it.
-  return sequence.steps_in_flight == 0 && sequence.plannable() &&
+  return sequence.steps_in_flight == 0 &&
          misfit_ != std::make_pair(sequence.order, ReleaseCount());
 }
 
 bool GroupScheduler::AnyRoom() const {
   return std::any_of(ranks_.begin(), ranks_.end(),
                      [](const auto& rank) { return rank->has_room(); });
+}
+
+bool GroupScheduler::AnyFreeSlot() const {
+  return std::any_of(ranks_.begin(), ranks_.end(),
+                     [](const auto& rank) { return rank->has_free_slot(); });
 }
 
 uint64_t GroupScheduler::ReleaseCount() const {
@@ -319,10 +403,8 @@ bool GroupScheduler::has_work() const {
       return true;
     }
   }
-  const bool slot_free = std::any_of(ranks_.begin(), ranks_.end(), [](const auto& rank) {
-    return rank->has_free_slot();
-  });
-  return slot_free && !waiting_.empty() && MayFit(**waiting_.begin());
+  const Sequence* front = AnyFreeSlot() ? waiting_.Front(absl::InfinitePast()) : nullptr;
+  return front != nullptr && MayFit(*front);
 }
 
 absl::StatusOr<std::vector<AcceptedToken>> GroupScheduler::Accept(
@@ -363,8 +445,9 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
   for (const auto& rank : ranks_) {
     const std::vector<Sequence*> running = rank->running();
     for (Sequence* sequence : running) {
+      sequence->tenant->Leave(*sequence);
       sequence->LeaveRank();
-      AddWaiting(sequence);
+      waiting_.Add(sequence);
     }
     rank->Reset();
   }
@@ -381,8 +464,8 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
 
 SchedulerStats GroupScheduler::stats() const {
   SchedulerStats stats;
-  stats.num_waiting = std::ssize(waiting_);
-  stats.waiting_tokens = waiting_tokens_;
+  stats.num_waiting = waiting_.size();
+  stats.waiting_tokens = waiting_.num_tokens();
   for (const auto& rank : ranks_) {
     stats.num_running += std::ssize(rank->running());
     stats.blocks_total += rank->blocks().num_blocks();
@@ -396,28 +479,29 @@ SchedulerStats GroupScheduler::stats() const {
   stats.prefix_hit_tokens = prefix_hit_tokens_;
   stats.prefix_shortened_tokens = prefix_shortened_tokens_;
   stats.preemptions = preemptions_;
+  for (const TenantAccount* tenant : waiting_.configured()) {
+    stats.tenants.push_back({.num_waiting = std::ssize(tenant->waiting),
+                             .num_running = tenant->num_running,
+                             .running_tokens = tenant->running_tokens,
+                             .scheduled_tokens = tenant->scheduled_tokens,
+                             .preemptions = tenant->preemptions});
+  }
   return stats;
 }
 
 absl::Status GroupScheduler::CheckInvariants() const {
-  size_t num_running = 0;
+  std::vector<const Sequence*> running;
   for (size_t i = 0; i < ranks_.size(); ++i) {
     TESSERA_RETURN_IF_ERROR(
         WithContext(ranks_[i]->CheckInvariants(), fmt::format("dp rank {}", i)));
-    num_running += ranks_[i]->running().size();
+    running.insert(running.end(), ranks_[i]->running().begin(),
+                   ranks_[i]->running().end());
   }
-  if (num_running + waiting_.size() != sequences_.size()) {
+  if (running.size() + static_cast<size_t>(waiting_.size()) != sequences_.size()) {
     return InternalF("{} running and {} waiting sequences, expected {} together",
-                     num_running, waiting_.size(), sequences_.size());
+                     running.size(), waiting_.size(), sequences_.size());
   }
-  int64_t tokens = 0;
-  for (const Sequence* sequence : waiting_) {
-    tokens += sequence->waiting_tokens;
-  }
-  if (tokens != waiting_tokens_) {
-    return InternalF("{} tokens wait, counted {}", tokens, waiting_tokens_);
-  }
-  return absl::OkStatus();
+  return waiting_.CheckInvariants(running);
 }
 
 }  // namespace
@@ -425,6 +509,7 @@ absl::Status GroupScheduler::CheckInvariants() const {
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
     const SchedulerOptions& options) {
   TESSERA_RETURN_IF_ERROR(ValidateOptions(options));
+  TESSERA_RETURN_IF_ERROR(ValidateTenants(options.tenants));
   std::vector<std::unique_ptr<DpRank>> ranks;
   for (int64_t i = 0; i < options.num_dp_ranks; ++i) {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<DpRank> rank,

@@ -20,9 +20,21 @@
 // bounds, blocks are there for all of them, and Accept takes the difference back. A stop
 // among several tokens of one step is the caller's to find: it drops those after it.
 //
+// Order: the best priority first; inside it, tenants get tokens in the ratio of their
+// weights (waiting_queue.h); inside a tenant, the earliest deadline first. A sequence of
+// a worse priority gives up its place where a better one finds none. Where blocks run
+// out, the tenant that holds most for its weight gives some up.
+//
+// A step's tokens: one for every sequence that decodes, then prompts. Of several prompts
+// on a rank the one that came first gets a quarter of what is left, the others share the
+// rest, shortest first inside a tenant: a long prompt delays a short one little and
+// itself takes at most four times as long. Beside decodes the work of prompts is bounded
+// as well, since a token behind a long context costs more (`prefill_cost_tokens`).
+//
 // Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished.
-// Preempted (no free block or tail block): back to the front of the waiting queue, to be
-// recomputed from prompt + generated tokens.
+// Preempted (no free block or tail block, or its place was given to a better priority):
+// back to its place in the waiting queue, to be recomputed from prompt + generated
+// tokens.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
@@ -37,6 +49,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "coordinator/requests/tenant_policy.h"
 #include "proto/step_plan.h"
 
 namespace tessera::coordinator {
@@ -55,6 +68,12 @@ struct SchedulerOptions {
   int64_t num_tail_blocks = 0;
   int64_t tail_tokens = 0;
   int64_t max_waiting = 256;
+  // The context behind which a token costs twice as much as at a prompt's start. In a
+  // step that also decodes, a chunk behind a context of c tokens has at most
+  // max_num_batched_tokens / (1 + c / prefill_cost_tokens), but at least one block. 0:
+  // every token costs the same.
+  int64_t prefill_cost_tokens = 0;
+  std::vector<TenantPolicy> tenants;  // others have weight 1 and no quota
   bool enable_prefix_caching = true;
   int64_t num_speculative_tokens = 0;  // drafts per sequence and step, at most
   // Keys of prefix blocks cover the model digest and numerics id through this.
@@ -85,6 +104,15 @@ struct AcceptedToken {
   bool length_reached = false;  // it is the last that max_tokens or max_model_len allow
 };
 
+// One configured tenant.
+struct TenantStats {
+  int64_t num_waiting = 0;
+  int64_t num_running = 0;
+  int64_t running_tokens = 0;     // of running sequences, at their greatest length
+  uint64_t scheduled_tokens = 0;  // prompts and generated ones, recomputed ones again
+  uint64_t preemptions = 0;
+};
+
 struct SchedulerStats {
   int64_t num_waiting = 0;
   int64_t num_running = 0;
@@ -100,6 +128,7 @@ struct SchedulerStats {
   // Cached, yet computed again since their tail blocks were gone.
   uint64_t prefix_shortened_tokens = 0;
   uint64_t preemptions = 0;
+  std::vector<TenantStats> tenants;  // as SchedulerOptions has them
 };
 
 // What one Plan call scheduled, for metrics.
@@ -120,8 +149,8 @@ class Scheduler {
       const SchedulerOptions& options);
   virtual ~Scheduler() = default;
 
-  // kResourceExhausted: max_waiting sequences wait. kInvalidArgument: it can never fit,
-  // or its id lives.
+  // kResourceExhausted: max_waiting sequences wait, or this tenant's share of them.
+  // kInvalidArgument: it can never fit, the tenant's quota included, or its id lives.
   virtual absl::Status Enqueue(SequenceSpec spec) = 0;
 
   // Drops the sequence; its slot is released in the next plan, its blocks as soon as no

@@ -18,6 +18,8 @@
 
 namespace tessera::coordinator {
 
+struct TenantAccount;
+
 // The part of a sequence's tail block table that it holds: the blocks from the first that
 // a token to compute can see, up to what is planned. Empty for a model without them.
 struct TailTable {
@@ -31,6 +33,7 @@ struct TailTable {
 // External synchronisation.
 struct Sequence {
   SequenceSpec spec;  // its prompt moved into `tokens`
+  TenantAccount* tenant = nullptr;
   std::vector<int32_t> tokens;
   int64_t prompt_length = 0;
   int64_t max_length = 0;  // of tokens, by max_tokens and max_model_len
@@ -83,10 +86,14 @@ struct Sequence {
   }
 };
 
-// Scheduling order: lower priority value, then earlier arrival in the queue.
+// Scheduling order inside a tenant: lower priority value, then earlier deadline, then
+// earlier arrival in the queue.
 struct RunsBefore {
   bool operator()(const Sequence* a, const Sequence* b) const {
-    return a->spec.priority != b->spec.priority ? a->spec.priority < b->spec.priority
+    if (a->spec.priority != b->spec.priority) {
+      return a->spec.priority < b->spec.priority;
+    }
+    return a->spec.deadline != b->spec.deadline ? a->spec.deadline < b->spec.deadline
                                                 : a->order < b->order;
   }
 };

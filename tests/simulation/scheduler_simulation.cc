@@ -40,12 +40,33 @@ void SchedulerSimulation::ChooseOptions() {
   options_.max_waiting = static_cast<int64_t>(1 + Draw(30));
   options_.enable_prefix_caching = Chance(85);
   options_.prefix_hash_key = {random_(), random_()};
+  if (Chance(50)) {
+    options_.prefill_cost_tokens = static_cast<int64_t>(1 + Draw(40));
+  }
   if (Chance(60)) {
     ChooseTail();
+  }
+  if (Chance(40)) {
+    ChooseTenants();
   }
   if (Chance(50)) {
     options_.num_speculative_tokens = static_cast<int64_t>(1 + Draw(6));
   }
+}
+
+void SchedulerSimulation::ChooseTenants() {
+  for (const char* name : {"a", "b"}) {
+    coordinator::TenantPolicy policy;
+    policy.name = name;
+    policy.weight = 0.5 * static_cast<double>(1 + Draw(8));
+    if (Chance(50)) {
+      policy.max_running_tokens =
+          options_.max_model_len * 3 / 4 +
+          static_cast<int64_t>(Draw(static_cast<uint64_t>(2 * options_.max_model_len)));
+    }
+    options_.tenants.push_back(std::move(policy));
+  }
+  ++coverage_.tenant_runs;
 }
 
 void SchedulerSimulation::ChooseTail() {
@@ -154,18 +175,83 @@ coordinator::SequenceSpec SchedulerSimulation::DrawSpec() {
   return spec;
 }
 
+int64_t SchedulerSimulation::MaxLength(const coordinator::SequenceSpec& spec) const {
+  return std::min(options_.max_model_len, std::ssize(spec.prompt) + spec.max_tokens);
+}
+
 absl::Status SchedulerSimulation::Arrive() {
   const coordinator::SequenceSpec spec = DrawSpec();
   const absl::Status status = scheduler_->Enqueue(spec);
-  const bool full = scheduler_->stats().num_waiting >= options_.max_waiting;
   if (status.ok()) {
     live_[spec.id] = {.spec = spec, .generated = {}};
     return absl::OkStatus();
   }
-  if (status.code() == absl::StatusCode::kResourceExhausted && full) {
+  const TenantPolicy* policy = PolicyOf(spec.tenant);
+  if (status.code() == absl::StatusCode::kInvalidArgument && policy != nullptr &&
+      policy->max_running_tokens > 0 && MaxLength(spec) > policy->max_running_tokens) {
+    ++coverage_.over_quota;
     return absl::OkStatus();
   }
-  return WithContext(status, "enqueue");
+  if (status.code() != absl::StatusCode::kResourceExhausted) {
+    return WithContext(status, "enqueue");
+  }
+  return CheckRefusal(spec.tenant);
+}
+
+const SchedulerSimulation::TenantPolicy* SchedulerSimulation::PolicyOf(
+    const std::string& tenant) const {
+  for (const TenantPolicy& policy : options_.tenants) {
+    if (policy.name == tenant) {
+      return &policy;
+    }
+  }
+  return nullptr;
+}
+
+absl::Status SchedulerSimulation::CheckRefusal(const std::string& tenant) const {
+  const coordinator::SchedulerStats stats = scheduler_->stats();
+  double weights = 0;
+  for (const TenantPolicy& policy : options_.tenants) {
+    weights += policy.weight;
+  }
+  for (size_t i = 0; i < options_.tenants.size(); ++i) {
+    const TenantPolicy& policy = options_.tenants[i];
+    const auto share = static_cast<int64_t>(
+        static_cast<double>(options_.max_waiting / 2) * policy.weight / weights);
+    if (policy.name == tenant && stats.tenants[i].num_waiting < share) {
+      return InternalF("tenant {} is refused with {} of its {} places taken", tenant,
+                       stats.tenants[i].num_waiting, share);
+    }
+  }
+  // Of the common places a tenant leaves as many as it takes: with four names at most,
+  // one in eight is free for who has none waiting.
+  if (stats.num_waiting == 0) {
+    return InternalF("tenant {} is refused by an empty queue", tenant);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SchedulerSimulation::CheckQuotas() {
+  std::map<std::string, int64_t> running;
+  for (const RankView& view : views_) {
+    for (const auto& [idx, slot] : view.slots) {
+      const auto found = live_.find(slot.sequence);
+      if (found != live_.end()) {
+        running[slot.tenant] += MaxLength(found->second.spec);
+      }
+    }
+  }
+  for (const TenantPolicy& policy : options_.tenants) {
+    if (policy.max_running_tokens == 0) {
+      continue;
+    }
+    if (running[policy.name] > policy.max_running_tokens) {
+      return InternalF("{} tokens of tenant {} run, expected at most {}",
+                       running[policy.name], policy.name, policy.max_running_tokens);
+    }
+    coverage_.near_quota += 2 * running[policy.name] > policy.max_running_tokens ? 1 : 0;
+  }
+  return absl::OkStatus();
 }
 
 void SchedulerSimulation::CancelOne() {
@@ -258,6 +344,7 @@ absl::Status SchedulerSimulation::PlanStep() {
     }
     results.push_back(std::move(result));
   }
+  TESSERA_RETURN_IF_ERROR(CheckQuotas());
   // A worker may have fewer drafts than it is allowed.
   if (num_tokens > step.num_tokens || num_tokens < step.num_tokens - num_drafts) {
     return InternalF("{} tokens planned, {} of them drafts, and {} reported",

@@ -45,6 +45,10 @@ struct SimulationCoverage {
   int64_t planned_drafts = 0;
   int64_t accepted_drafts = 0;
   int64_t tokens_after_a_stop = 0;  // of the same step
+  // Of configured tenants:
+  int64_t tenant_runs = 0;
+  int64_t over_quota = 0;  // sequences that no quota could ever let run
+  int64_t near_quota = 0;  // plans in which a tenant ran more than half of its quota
 };
 
 // External synchronisation.
@@ -59,6 +63,8 @@ class SchedulerSimulation {
   const SimulationCoverage& coverage() const { return coverage_; }
 
  private:
+  using TenantPolicy = coordinator::TenantPolicy;
+
   struct Request {
     coordinator::SequenceSpec spec;
     std::vector<int32_t> generated;
@@ -103,6 +109,14 @@ class SchedulerSimulation {
   // The tail blocks that tokens from `position` on can see.
   std::span<const uint32_t> VisibleTail(const SlotView& slot, size_t position) const;
   void ChooseTail();
+  void ChooseTenants();
+  // null: nobody configured it.
+  const TenantPolicy* PolicyOf(const std::string& tenant) const;
+  int64_t MaxLength(const coordinator::SequenceSpec& spec) const;
+  // Whether the queue had a reason to refuse a sequence of `tenant`.
+  absl::Status CheckRefusal(const std::string& tenant) const;
+  // What runs of each tenant by the plans, against its quota.
+  absl::Status CheckQuotas();
   // Takes the drafts that stood into the lengths of the slots that still have them.
   void TakeAcceptedDrafts(size_t rank, const std::map<uint32_t, SlotView>& slots,
                           const proto::StepResult& result);

@@ -43,6 +43,9 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     total.planned_drafts += coverage.planned_drafts;
     total.accepted_drafts += coverage.accepted_drafts;
     total.tokens_after_a_stop += coverage.tokens_after_a_stop;
+    total.tenant_runs += coverage.tenant_runs;
+    total.over_quota += coverage.over_quota;
+    total.near_quota += coverage.near_quota;
   }
   std::cout << num_seeds << " seeds: " << total.tokens << " tokens, " << total.finished
             << " finished, " << total.cancelled << " cancelled, " << total.expired
@@ -54,7 +57,9 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
             << total.tail_chunks << " later chunks, " << total.tail_preemptions
             << " preemptions, " << total.shortened_tokens << " shortened tokens; "
             << total.planned_drafts << " drafts planned, " << total.accepted_drafts
-            << " accepted, " << total.tokens_after_a_stop << " tokens after a stop\n";
+            << " accepted, " << total.tokens_after_a_stop << " tokens after a stop; "
+            << total.tenant_runs << " runs with tenants: " << total.over_quota
+            << " sequences over a quota, " << total.near_quota << " plans near one\n";
   if (num_seeds >= 50) {
     // A simulation in which nothing happens proves nothing.
     EXPECT_GT(total.finished, 10 * static_cast<int64_t>(num_seeds));
@@ -66,13 +71,15 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     EXPECT_GT(total.preemptions, num_seeds);
     EXPECT_GT(total.prefix_hit_tokens, num_seeds);
     EXPECT_GT(total.tail_runs, 0);
-    EXPECT_GT(total.tail_hits, total.tail_runs);
+    EXPECT_GT(2 * total.tail_hits, total.tail_runs);
     EXPECT_GT(total.tail_chunks, total.tail_runs);
     EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
     EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
     EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(num_seeds));
     EXPECT_GT(total.planned_drafts, 2 * total.accepted_drafts);
     EXPECT_GT(total.tokens_after_a_stop, 0);
+    EXPECT_GT(total.over_quota, total.tenant_runs / 4);
+    EXPECT_GT(total.near_quota, 10 * total.tenant_runs);
   }
 }
 

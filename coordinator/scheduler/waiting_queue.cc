@@ -1,0 +1,188 @@
+#include "coordinator/scheduler/waiting_queue.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <string>
+#include <tuple>
+
+#include "fmt/format.h"
+
+#include "common/check.h"
+#include "common/status.h"
+
+namespace tessera::coordinator {
+namespace {
+
+// Names come from clients where no keys are configured: so many that have nothing are
+// remembered.
+constexpr size_t kMaxIdleTenants = 1024;
+
+}  // namespace
+
+WaitingQueue::WaitingQueue(const std::vector<TenantPolicy>& tenants, int64_t max_waiting)
+    : num_common_(max_waiting) {
+  double total_weight = 0;
+  for (const TenantPolicy& policy : tenants) {
+    total_weight += policy.weight;
+  }
+  for (const TenantPolicy& policy : tenants) {
+    TenantAccount& account = accounts_[policy.name];
+    account.policy = policy;
+    account.configured = true;
+    account.num_seats = static_cast<int64_t>(static_cast<double>(max_waiting / 2) *
+                                             policy.weight / total_weight);
+    num_common_ -= account.num_seats;
+    configured_.push_back(&account);
+  }
+}
+
+TenantAccount* WaitingQueue::Account(const std::string& name) {
+  const auto found = accounts_.find(name);
+  if (found != accounts_.end()) {
+    return &found->second;
+  }
+  if (accounts_.size() >= configured_.size() + kMaxIdleTenants) {
+    DropIdle();
+  }
+  TenantAccount& account = accounts_[name];
+  account.policy.name = name;
+  return &account;
+}
+
+void WaitingQueue::DropIdle() {
+  std::erase_if(accounts_, [](const auto& entry) {
+    return !entry.second.configured && entry.second.idle();
+  });
+}
+
+int64_t WaitingQueue::CommonOf(const TenantAccount& tenant) {
+  return std::max<int64_t>(0, std::ssize(tenant.waiting) - tenant.num_seats);
+}
+
+absl::Status WaitingQueue::CheckRoom(const TenantAccount& tenant) const {
+  if (std::ssize(tenant.waiting) < tenant.num_seats) {
+    return absl::OkStatus();
+  }
+  const int64_t free = num_common_ - common_taken_;
+  if (free <= 0) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{} sequences wait, the most allowed", size_));
+  }
+  if (accounts_.size() > 1 && CommonOf(tenant) >= free) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{} sequences of this tenant wait, the most allowed while {} wait "
+                    "together",
+                    tenant.waiting.size(), size_));
+  }
+  return absl::OkStatus();
+}
+
+double WaitingQueue::StartTime() const {
+  double least = std::numeric_limits<double>::infinity();
+  double greatest = 0;
+  for (const auto& [name, account] : accounts_) {
+    if (account.backlogged()) {
+      least = std::min(least, account.virtual_time);
+    }
+    greatest = std::max(greatest, account.virtual_time);
+  }
+  // With nobody waiting nobody is behind.
+  return least == std::numeric_limits<double>::infinity() ? greatest : least;
+}
+
+void WaitingQueue::Add(Sequence* sequence) {
+  TenantAccount* tenant = sequence->tenant;
+  if (!tenant->backlogged()) {
+    tenant->virtual_time = std::max(tenant->virtual_time, StartTime());
+  }
+  if (tenant->waiting.empty()) {
+    waiting_tenants_.push_back(tenant);
+  }
+  common_taken_ -= CommonOf(*tenant);
+  tenant->waiting.insert(sequence);
+  common_taken_ += CommonOf(*tenant);
+  ++size_;
+  sequence->waiting_tokens = sequence->num_tokens();
+  num_tokens_ += sequence->waiting_tokens;
+}
+
+void WaitingQueue::Remove(Sequence* sequence) {
+  TenantAccount* tenant = sequence->tenant;
+  common_taken_ -= CommonOf(*tenant);
+  TESSERA_CHECK_EQ(tenant->waiting.erase(sequence), 1u);
+  common_taken_ += CommonOf(*tenant);
+  if (tenant->waiting.empty()) {
+    std::erase(waiting_tenants_, tenant);
+  }
+  --size_;
+  num_tokens_ -= sequence->waiting_tokens;
+}
+
+Sequence* WaitingQueue::Front(absl::Time now) const {
+  Sequence* best = nullptr;
+  const auto key = [](const Sequence& sequence) {
+    return std::make_tuple(sequence.spec.priority, sequence.tenant->admission_time(),
+                           sequence.order);
+  };
+  for (const TenantAccount* tenant : waiting_tenants_) {
+    const auto first = std::find_if(
+        tenant->waiting.begin(), tenant->waiting.end(), [&](const Sequence* sequence) {
+          return sequence->plannable() && sequence->spec.deadline > now;
+        });
+    if (first != tenant->waiting.end() && tenant->Allows(**first) &&
+        (best == nullptr || key(**first) < key(*best))) {
+      best = *first;
+    }
+  }
+  return best;
+}
+
+absl::Status WaitingQueue::CheckInvariants(
+    const std::vector<const Sequence*>& running) const {
+  struct Counts {
+    int64_t num_running = 0;
+    int64_t running_tokens = 0;
+    int64_t pending_tokens = 0;
+    bool operator==(const Counts&) const = default;
+  };
+  std::map<const TenantAccount*, Counts> counted;
+  for (const Sequence* sequence : running) {
+    Counts& counts = counted[sequence->tenant];
+    ++counts.num_running;
+    counts.running_tokens += sequence->max_length;
+    counts.pending_tokens += sequence->prefilling ? sequence->num_known() : 0;
+  }
+  int64_t size = 0;
+  int64_t num_tokens = 0;
+  int64_t common = 0;
+  for (const auto& [name, account] : accounts_) {
+    size += std::ssize(account.waiting);
+    common += CommonOf(account);
+    for (const Sequence* sequence : account.waiting) {
+      num_tokens += sequence->waiting_tokens;
+    }
+    const Counts& counts = counted[&account];
+    if (counts !=
+        Counts{account.num_running, account.running_tokens, account.pending_tokens}) {
+      return InternalF(
+          "tenant {} has {} running sequences of {} tokens with {} to prefill, counted "
+          "{}, {} and {}",
+          name, account.num_running, account.running_tokens, account.pending_tokens,
+          counts.num_running, counts.running_tokens, counts.pending_tokens);
+    }
+    if (account.policy.max_running_tokens > 0 &&
+        account.running_tokens > account.policy.max_running_tokens) {
+      return InternalF("tenant {} runs {} tokens, expected at most {}", name,
+                       account.running_tokens, account.policy.max_running_tokens);
+    }
+  }
+  if (size != size_ || num_tokens != num_tokens_ || common != common_taken_) {
+    return InternalF(
+        "{} sequences with {} tokens wait in {} common places, counted {}, {} and {}",
+        size_, num_tokens_, common_taken_, size, num_tokens, common);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::coordinator

@@ -1,0 +1,83 @@
+// WaitingQueue: the sequences that wait for a rank, and who is next. It keeps the
+// accounts of all tenants that have sequences, and of all configured ones.
+//
+// Who is next: the best priority; among its tenants the one with the least virtual time
+// (tenant_account.h) that its quota does not hold back; of its sequences the one with the
+// earliest deadline, then the first that came.
+//
+// Who may wait: `max_waiting` sequences. Half of these places are the configured
+// tenants' alone, in the ratio of their weights; the others are common. Of the common
+// places a tenant that is not alone takes no more than it leaves free, so that nobody
+// finds the queue filled by one other.
+#ifndef TESSERA_COORDINATOR_SCHEDULER_WAITING_QUEUE_H_
+#define TESSERA_COORDINATOR_SCHEDULER_WAITING_QUEUE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "coordinator/requests/tenant_policy.h"
+#include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/tenant_account.h"
+
+namespace tessera::coordinator {
+
+// External synchronisation. Sequences are borrowed while they wait.
+class WaitingQueue {
+ public:
+  // Names are unique and weights positive; `max_waiting` is at least 1.
+  WaitingQueue(const std::vector<TenantPolicy>& tenants, int64_t max_waiting);
+
+  // The account of a tenant, made with default grants where it is not configured. Valid
+  // as long as a sequence points to it, and until the next call otherwise.
+  TenantAccount* Account(const std::string& name);
+
+  // kResourceExhausted: the tenant may have no further sequence waiting.
+  absl::Status CheckRoom(const TenantAccount& tenant) const;
+
+  // The sequence's tenant is set. Sequences that ran before are always taken.
+  void Add(Sequence* sequence);
+  void Remove(Sequence* sequence);
+
+  // The sequence to admit next, of those that can still be planned and whose deadline is
+  // after `now`; null if there is none.
+  Sequence* Front(absl::Time now) const;
+
+  int64_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  // Tokens that the waiting sequences have.
+  int64_t num_tokens() const { return num_tokens_; }
+
+  // In the order of the constructor's list.
+  const std::vector<TenantAccount*>& configured() const { return configured_; }
+
+  // Recounts everything, `running` included; kInternal names the first difference.
+  absl::Status CheckInvariants(const std::vector<const Sequence*>& running) const;
+
+ private:
+  using Accounts = std::map<std::string, TenantAccount, std::less<>>;
+
+  // Places of the common part that are taken.
+  static int64_t CommonOf(const TenantAccount& tenant);
+  // Forgets tenants that nobody configured and that have nothing.
+  void DropIdle();
+  // The virtual time from which a tenant without work starts.
+  double StartTime() const;
+
+  int64_t num_common_ = 0;    // places that are nobody's alone
+  int64_t common_taken_ = 0;  // of them
+  Accounts accounts_;
+  std::vector<TenantAccount*> configured_;
+  std::vector<TenantAccount*> waiting_tenants_;  // those with a waiting sequence
+  int64_t size_ = 0;
+  int64_t num_tokens_ = 0;
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_SCHEDULER_WAITING_QUEUE_H_
