@@ -41,8 +41,9 @@ check_all() {
   sanitizer_environment
   check_preset clang "$clang_tests" 'mpi|script'
   check_preset asan "$asan_tests" 'mpi|script'
-  say "10,000 connections"
-  TESSERA_LONG_TESTS=1 ctest --test-dir build/cpu --output-on-failure --no-tests=error --tests-regex '^connections_test$'
+  say "10,000 connections, and thousands of generated requests per route"
+  TESSERA_LONG_TESTS=1 ctest --test-dir build/cpu --output-on-failure --no-tests=error \
+    --timeout 1800 --tests-regex '^(connections_test|openapi_test)$'
   say "long simulations"
   simulate --seeds=3000
   # Suites that run in process and over gRPC: here the former alone.

@@ -10,6 +10,7 @@
 #include "coordinator/api/observed_writer.h"
 #include "coordinator/api/openai_chat.h"
 #include "coordinator/api/openai_completions.h"
+#include "coordinator/api/openapi/openapi_document.h"
 #include "coordinator/api/responses/responses_api.h"
 #include "coordinator/api/unsupported_routes.h"
 #include "openssl/rand.h"
@@ -36,6 +37,7 @@ enum class Endpoint {
   kVersion,
   kLoad,
   kMetrics,
+  kOpenApi,
 };
 
 // A client's own id is kept if it can go into a header and a log line as it is.
@@ -114,7 +116,7 @@ struct ApiService::Route {
   bool is_prefix;  // "/v1/models/{id}": the rest of the path is the id
 };
 
-const ApiService::Route* ApiService::FindRoute(std::string_view path) {
+std::span<const ApiService::Route> ApiService::RouteTable() {
   static constexpr Route kRoutes[] = {
       {"/v1/chat/completions", "POST", Endpoint::kChat, true, false},
       {"/v1/chat/completions/render", "POST", Endpoint::kRender, true, false},
@@ -134,8 +136,21 @@ const ApiService::Route* ApiService::FindRoute(std::string_view path) {
       {"/health", "GET", Endpoint::kHealth, false, false},
       {"/ping", "GET", Endpoint::kHealth, false, false},
       {"/metrics", "GET", Endpoint::kMetrics, false, false},
+      {"/openapi.json", "GET", Endpoint::kOpenApi, false, false},
   };
-  for (const Route& route : kRoutes) {
+  return kRoutes;
+}
+
+std::vector<ApiService::RouteName> ApiService::Routes() {
+  std::vector<RouteName> names;
+  for (const Route& route : RouteTable()) {
+    names.push_back({route.pattern, route.method});
+  }
+  return names;
+}
+
+const ApiService::Route* ApiService::FindRoute(std::string_view path) {
+  for (const Route& route : RouteTable()) {
     const std::string_view stem = route.pattern.substr(0, route.pattern.find('{'));
     const bool match = route.is_prefix
                            ? path.starts_with(stem) && path.size() > stem.size()
@@ -172,7 +187,7 @@ absl::StatusOr<std::unique_ptr<ApiService>> ApiService::Create(
 
 ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts,
                        std::unique_ptr<AccessControl> access, uint64_t seed)
-    : access_(std::move(access)), ids_(seed) {
+    : access_(std::move(access)), ids_(seed), openapi_(OpenApiDocument(options.version)) {
   context_.options = options;
   // AccessControl alone knows who may call: a copy here would not be replaced with it.
   context_.options.access = AccessConfig();
@@ -403,6 +418,11 @@ HttpResponse ApiService::Answer(const Route& route, std::string_view path,
         return MetricsResponse(context_, QueryOf(request.target));
       }
       break;
+    case Endpoint::kOpenApi: {
+      HttpResponse response;
+      response.body = openapi_;
+      return response;
+    }
   }
   return ErrorResponse(RouteNotFoundError());
 }

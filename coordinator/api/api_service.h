@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -47,6 +49,13 @@ class ApiService {
   // never waits for the engine.
   void Handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer);
 
+  // What the API answers, in the words of its OpenAPI document.
+  struct RouteName {
+    std::string_view pattern;  // "/v1/models/{id}"
+    std::string_view method;   // "GET"
+  };
+  static std::vector<RouteName> Routes();
+
   // True for requests that Handle answers within microseconds, so that a thread which
   // serves sockets may call it: probes, scrapes, CORS preflights.
   static bool IsQuick(const HttpRequest& request);
@@ -69,6 +78,7 @@ class ApiService {
   ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts,
              std::unique_ptr<AccessControl> access, uint64_t seed);
 
+  static std::span<const Route> RouteTable();
   static const Route* FindRoute(std::string_view path);
   // Whether errors and models are to look as Anthropic's: on its own routes, and where
   // its client's header is on paths that are no dialect's own. `route` may be null.
@@ -88,6 +98,7 @@ class ApiService {
   ApiContext context_;
   std::unique_ptr<AccessControl> access_;
   RequestIds ids_;
+  const std::string openapi_;  // the document
   ApiObserver silent_observer_;
   std::atomic<bool> draining_{false};
 };

@@ -1,13 +1,10 @@
 #include "coordinator/api/unsupported_routes.h"
 
-#include <algorithm>
-#include <iterator>
-
 #include "fmt/format.h"
 
 namespace tessera::coordinator {
 
-const UnsupportedRoute* FindUnsupportedRoute(std::string_view path) {
+std::span<const UnsupportedRoute> UnsupportedRoutes() {
   constexpr std::string_view kNoEmbedding = "has no embedding or ranking model";
   constexpr std::string_view kNoMedia = "has no model of images, audio or video";
   constexpr std::string_view kNoFiles = "keeps no files and runs no jobs over them";
@@ -43,12 +40,17 @@ const UnsupportedRoute* FindUnsupportedRoute(std::string_view path) {
       {"/v1/complete", "has no legacy text completions of Anthropic's"},
       {"/user/balance", "keeps no accounts"},
   };
-  const auto* row = std::find_if(
-      std::begin(kRoutes), std::end(kRoutes), [path](const UnsupportedRoute& route) {
-        return path.starts_with(route.path) &&
-               (path.size() == route.path.size() || path[route.path.size()] == '/');
-      });
-  return row == std::end(kRoutes) ? nullptr : row;
+  return kRoutes;
+}
+
+const UnsupportedRoute* FindUnsupportedRoute(std::string_view path) {
+  for (const UnsupportedRoute& route : UnsupportedRoutes()) {
+    if (path.starts_with(route.path) &&
+        (path.size() == route.path.size() || path[route.path.size()] == '/')) {
+      return &route;
+    }
+  }
+  return nullptr;
 }
 
 ApiError UnsupportedRouteError(const UnsupportedRoute& route) {

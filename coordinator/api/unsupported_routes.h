@@ -3,6 +3,7 @@
 #ifndef TESSERA_COORDINATOR_API_UNSUPPORTED_ROUTES_H_
 #define TESSERA_COORDINATOR_API_UNSUPPORTED_ROUTES_H_
 
+#include <span>
 #include <string_view>
 
 #include "coordinator/api/errors.h"
@@ -13,6 +14,9 @@ struct UnsupportedRoute {
   std::string_view path;    // and everything below it; a label of metrics
   std::string_view reason;  // "this server …"
 };
+
+// All of them.
+std::span<const UnsupportedRoute> UnsupportedRoutes();
 
 // The row of `path`, which no route serves, or null where nobody knows such a path.
 const UnsupportedRoute* FindUnsupportedRoute(std::string_view path);
