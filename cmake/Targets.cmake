@@ -164,22 +164,13 @@ function(tessera_proto_library)
   set_property(GLOBAL PROPERTY TESSERA_FOLDER_${arg_NAME} "${folder}")
 endfunction()
 
-# tessera_embedded_files(NAME n FUNCTION f FILES text files...): a library whose header
-# "<folder>/<n>.h", generated, declares std::span<const tessera::EmbeddedFile> f().
+# tessera_embedded_files(NAME n FUNCTION f FILES text files...): a library that holds the files. Its header
+# <n>.h, beside them, declares std::span<const EmbeddedFile> f() in the namespace tessera.
 function(tessera_embedded_files)
   cmake_parse_arguments(arg "" "NAME;FUNCTION" "FILES" ${ARGN})
   _tessera_folder(folder)
   set(out "${PROJECT_BINARY_DIR}/generated")
   set(header "${folder}/${arg_NAME}.h")
-  file(CONFIGURE OUTPUT "${out}/${header}" CONTENT "#pragma once
-#include <span>
-
-#include \"common/embedded_file.h\"
-
-namespace tessera {
-std::span<const EmbeddedFile> ${arg_FUNCTION}();
-}  // namespace tessera
-")
   list(TRANSFORM arg_FILES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
   string(REPLACE ";" "|" files "${arg_FILES}")
   set(script "${PROJECT_SOURCE_DIR}/cmake/EmbedFiles.cmake")
@@ -190,7 +181,7 @@ std::span<const EmbeddedFile> ${arg_FUNCTION}();
     DEPENDS ${arg_FILES} "${script}" VERBATIM)
   set(target tessera_${arg_NAME})
   add_library(${target} STATIC "${out}/${folder}/${arg_NAME}.cc")
-  target_include_directories(${target} PUBLIC "${out}" "${PROJECT_SOURCE_DIR}")
+  _tessera_common_settings(${target})
   target_link_libraries(${target} PUBLIC tessera::embedded_file)
   add_library(tessera::${arg_NAME} ALIAS ${target})
   set_property(GLOBAL PROPERTY TESSERA_FOLDER_${arg_NAME} "${folder}")
