@@ -32,6 +32,8 @@ class StubProvider final : public coordinator::GroupProvider {
   const absl::Duration step_time_;
 };
 
+}  // namespace
+
 coordinator::EngineOptions EngineOptionsOf(const StubServiceOptions& options) {
   coordinator::EngineOptions engine;
   coordinator::SchedulerOptions& scheduler = engine.scheduler;
@@ -56,8 +58,6 @@ testing::StubWorkerOptions WorkerOptionsOf(const coordinator::SchedulerOptions& 
   worker.vocab_size = vocab_size;
   return worker;
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<StubService>> StubService::Create(
     const StubServiceOptions& options) {

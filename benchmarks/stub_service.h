@@ -15,6 +15,7 @@
 #include "coordinator/service/metrics.h"
 #include "model/chat/chat_encoding.h"
 #include "model/tokenizer/tokenizer.h"
+#include "tests/testing/stub_worker.h"
 
 namespace tessera::benchmarks {
 
@@ -24,6 +25,11 @@ struct StubServiceOptions {
   int64_t max_model_len = 4096;
   absl::Duration step_time = absl::ZeroDuration();  // that the device takes
 };
+
+// The engine of that size, and the rank that fits it.
+coordinator::EngineOptions EngineOptionsOf(const StubServiceOptions& options);
+testing::StubWorkerOptions WorkerOptionsOf(const coordinator::SchedulerOptions& options,
+                                           int32_t vocab_size);
 
 // Thread-safe. Its engine ends with it.
 class StubService {
