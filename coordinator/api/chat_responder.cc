@@ -5,6 +5,7 @@
 #include "nlohmann/json.hpp"
 
 #include "coordinator/api/errors.h"
+#include "coordinator/api/http/event_template.h"
 #include "coordinator/api/json_fields.h"
 #include "coordinator/api/response_json.h"
 
@@ -16,6 +17,8 @@ namespace {
 
 constexpr char kWhole[] = "chat.completion";
 constexpr char kChunk[] = "chat.completion.chunk";
+constexpr char kContent[] = "content";
+constexpr char kReasoning[] = "reasoning_content";
 
 json ToolCallJson(const model::ToolCall& call) {
   return {{"id", call.id},
@@ -37,6 +40,9 @@ struct ChatResponder::Choice {
   json content_logprobs = json::array();
   std::vector<int32_t> token_ids;
   std::optional<ChoiceFinished> finished;
+  // Of a stream's chunks of that kind, from the first one on.
+  std::optional<EventTemplate> content_event;
+  std::optional<EventTemplate> reasoning_event;
 };
 
 ChatResponder::ChatResponder(const ApiContext* context,
@@ -91,10 +97,10 @@ void ChatResponder::Absorb(size_t index, TurnReader::Delta delta) {
   Choice& choice = choices_[index];
   const bool stream = answer_.output.stream;
   if (stream && !delta.reasoning.empty()) {
-    SendDelta(index, {{"reasoning_content", delta.reasoning}}, nullptr);
+    SendText(index, kReasoning, delta.reasoning);
   }
   if (stream && !delta.content.empty()) {
-    SendDelta(index, {{"content", delta.content}}, nullptr);
+    SendText(index, kContent, delta.content);
   }
   for (model::ToolCall& call : delta.tool_calls) {
     if (stream) {
@@ -154,7 +160,27 @@ std::string FinishName(const ChoiceFinished& finished, bool called_tools) {
 
 }  // namespace
 
+// Chunks of text are alike unless they tell of tokens one by one.
+void ChatResponder::SendText(size_t index, const char* kind, const std::string& text) {
+  if (answer_.logprobs || answer_.output.return_token_ids ||
+      answer_.output.continuous_usage) {
+    SendDelta(index, {{kind, text}}, nullptr);
+    return;
+  }
+  Choice& choice = choices_[index];
+  auto& event = kind == kContent ? choice.content_event : choice.reasoning_event;
+  if (!event.has_value()) {
+    event.emplace(DeltaEvent(index, {{kind, EventTemplate::kHole}}, nullptr));
+  }
+  writer_->Write(event->Fill(text));
+}
+
 void ChatResponder::SendDelta(size_t index, json delta, const ChoiceFinished* finished) {
+  writer_->Write(DeltaEvent(index, std::move(delta), finished));
+}
+
+std::string ChatResponder::DeltaEvent(size_t index, json delta,
+                                      const ChoiceFinished* finished) {
   Choice& choice = choices_[index];
   const bool first = delta.contains("role");
   json out = {{"index", index},
@@ -178,7 +204,7 @@ void ChatResponder::SendDelta(size_t index, json delta, const ChoiceFinished* fi
   } else if (answer_.output.include_usage) {
     chunk["usage"] = nullptr;
   }
-  writer_->Write(SseEvent(chunk));
+  return SseEvent(chunk);
 }
 
 json ChatResponder::MessageJson(const Choice& choice) const {

@@ -52,7 +52,11 @@ class ChatResponder final : public GenerationResponder {
   // Takes what the reader gave into the choice and, when streaming, sends it.
   void Absorb(size_t index, TurnReader::Delta delta);
   void SendToolCall(size_t index, const model::ToolCall& call, size_t call_index);
+  // Text of a kind, which is also the name of its field.
+  void SendText(size_t index, const char* kind, const std::string& text);
   void SendDelta(size_t index, nlohmann::json delta, const ChoiceFinished* finished);
+  std::string DeltaEvent(size_t index, nlohmann::json delta,
+                         const ChoiceFinished* finished);
   int64_t reasoning_tokens() const;
 
   const ApiContext* context_;

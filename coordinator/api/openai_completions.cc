@@ -11,6 +11,7 @@
 #include "common/status.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/generation.h"
+#include "coordinator/api/http/event_template.h"
 #include "coordinator/api/json_fields.h"
 #include "coordinator/api/response_json.h"
 #include "coordinator/api/sampling_fields.h"
@@ -78,7 +79,7 @@ class CompletionResponder final : public GenerationResponder {
       choice.token_ids.push_back(event.token);
     }
     if (answer_.output.stream && (!event.text.empty() || answer_.logprobs)) {
-      SendChunk(index, nullptr);
+      SendText(index);
     }
   }
 
@@ -134,6 +135,7 @@ class CompletionResponder final : public GenerationResponder {
     std::vector<int32_t> token_ids;
     int64_t text_offset = 0;
     std::optional<ChoiceFinished> finished;
+    std::optional<EventTemplate> text_chunk;  // of a stream, from the first token on
   };
 
   size_t Index(size_t prompt, int32_t choice) const {
@@ -176,7 +178,29 @@ class CompletionResponder final : public GenerationResponder {
     return out;
   }
 
+  // The text that a token brought. Its chunks are alike unless they tell of tokens one by
+  // one.
+  void SendText(size_t index) {
+    Choice& choice = choices_[index];
+    if (answer_.logprobs || answer_.output.return_token_ids ||
+        answer_.output.continuous_usage) {
+      SendChunk(index, nullptr);
+      return;
+    }
+    if (!choice.text_chunk.has_value()) {
+      std::string text = std::exchange(choice.text, std::string(EventTemplate::kHole));
+      choice.text_chunk.emplace(ChunkText(index, nullptr));
+      choice.text = std::move(text);
+    }
+    writer_->Write(choice.text_chunk->Fill(choice.text));
+    choice.text.clear();
+  }
+
   void SendChunk(size_t index, const ChoiceFinished* finished) {
+    writer_->Write(ChunkText(index, finished));
+  }
+
+  std::string ChunkText(size_t index, const ChoiceFinished* finished) {
     json chunk = Envelope();
     chunk["choices"] = json::array({ChoiceJson(index, finished)});
     if (answer_.output.continuous_usage) {
@@ -187,7 +211,7 @@ class CompletionResponder final : public GenerationResponder {
     } else if (answer_.output.include_usage) {
       chunk["usage"] = nullptr;
     }
-    writer_->Write(SseEvent(chunk));
+    return SseEvent(chunk);
   }
 
   const ApiContext* context_;
