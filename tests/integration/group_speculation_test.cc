@@ -215,7 +215,8 @@ class SpeculationOf : public ::testing::TestWithParam<Family> {
     ASSERT_TRUE(engram.ok()) << engram.status();
     engram_ = *std::move(engram);
     std::mt19937_64 random(kSeed);
-    for (const size_t length : {1, 3, 9, 17, 47, 120, 126, 127, 128, 131, 160}) {
+    for (const size_t length :
+         {1u, 3u, 9u, 17u, 47u, 120u, 126u, 127u, 128u, 131u, 160u}) {
       SequenceSpec spec;
       for (size_t i = 0; i < length; ++i) {
         // Few tokens, so that some drafts are right by chance.
