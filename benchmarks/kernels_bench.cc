@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "benchmark/benchmark.h"
@@ -55,8 +56,9 @@ enum WeightKind { kBf16, kF32, kF8, kFp4, kF8Small };
 // A backend with one thread, and memory that lives as long as the benchmark.
 class Bench {
  public:
-  explicit Bench(benchmark::State& state) : state_(state) {
-    auto backend = CreateBackend({.name = "cpu"});
+  explicit Bench(benchmark::State& state, std::string_view numerics = "f32")
+      : state_(state) {
+    auto backend = CreateBackend({.name = "cpu", .numerics = numerics});
     TESSERA_CHECK(backend.ok());
     backend_ = std::move(*backend);
     auto stream = backend_->CreateStream();
@@ -205,9 +207,9 @@ BENCHMARK(BM_HeadLinear)
     ->Args({kF8Small, 1, 8, 4096, 1024})
     ->Args({kF8, 64, 8, 4096, 1024});
 
-// Arguments: tokens, experts per token, experts, d, m. MXFP4.
+// Arguments: tokens, experts per token, experts, d, m, 1: inputs in 8 bits. MXFP4.
 void BM_GroupedExperts(benchmark::State& state) {
-  Bench bench(state);
+  Bench bench(state, state.range(5) != 0 ? "int8-g32" : "f32");
   const int64_t tokens = state.range(0);
   const int64_t items = tokens * state.range(1);
   const int64_t experts = state.range(2);
@@ -241,10 +243,15 @@ void BM_GroupedExperts(benchmark::State& state) {
             static_cast<double>(items * d * m * 3));
 }
 BENCHMARK(BM_GroupedExperts)
-    ->ArgNames({"tokens", "picks", "experts", "d", "m"})
-    ->Args({1, 16, 256, 192, 32})
-    ->Args({64, 16, 256, 192, 32})
-    ->Args({1, 8, 16, 7168, 2048});
+    ->ArgNames({"tokens", "picks", "experts", "d", "m", "int8"})
+    ->Args({1, 16, 256, 192, 32, 0})
+    ->Args({1, 16, 256, 192, 32, 1})
+    ->Args({64, 16, 256, 192, 32, 0})
+    ->Args({64, 16, 256, 192, 32, 1})
+    ->Args({1, 8, 16, 7168, 2048, 0})
+    ->Args({1, 8, 16, 7168, 2048, 1})
+    ->Args({128, 8, 16, 4096, 2048, 0})
+    ->Args({128, 8, 16, 4096, 2048, 1});
 
 // Arguments: queries, heads, c, r, selected rows.
 void BM_MlaAttention(benchmark::State& state) {

@@ -138,8 +138,10 @@ coordinator::MetricsOptions MetricsOptionsOf(const ServerOptions& options,
   metrics.version = Version();
   // What the ranks of a machine like this one choose; a backend without threads costs
   // nothing.
-  const auto backend = kernels::CreateBackend(
-      {.name = rank.backend, .dtype = rank.dtype, .cpu_isa = rank.cpu_isa});
+  const auto backend = kernels::CreateBackend({.name = rank.backend,
+                                               .dtype = rank.dtype,
+                                               .cpu_isa = rank.cpu_isa,
+                                               .numerics = rank.numerics});
   metrics.isa = backend.ok() ? std::string((*backend)->isa()) : rank.cpu_isa;
   metrics.numerics_id = NumericsIdOf(rank);
   return metrics;

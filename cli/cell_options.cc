@@ -90,7 +90,8 @@ std::string MakeClusterToken() {
 
 std::string NumericsIdOf(const RankOptions& options) {
   return fmt::format(
-      "{}/{}{}", options.backend, options.dtype == model::DType::kF64 ? "f64" : "f32",
+      "{}/{}{}", options.backend,
+      options.dtype == model::DType::kF64 ? "f64" : options.numerics,
       options.runner.kv_cache_dtype == worker::KvCacheDtype::kFp8 ? "+kv-fp8" : "");
 }
 

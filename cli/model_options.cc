@@ -116,7 +116,13 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
   table->Add("backend", &options->backend, "kernels: cpu or reference")
       .OneOf({"cpu", "reference"});
   table->Add("cpu-isa", &options->cpu_isa, "instruction set of the cpu backend")
-      .OneOf({"auto", "scalar", "avx2", "avx512", "amx"});
+      .OneOf({"auto", "scalar", "avx2", "avx512", "avx512vnni", "amx"});
+  table
+      ->Add(
+          "numerics", &options->numerics,
+          "rounding of the cpu backend: f32; or int8-g32, where what meets 4-bit experts "
+          "is rounded to 8 bits in groups of 32: faster, with answers of its own")
+      .OneOf({"f32", "int8-g32"});
   table
       ->Add("threads-per-rank", &options->threads_per_rank,
             "0: the cores of the machine shared by its ranks")
@@ -171,10 +177,15 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   RankOptions rank;
   rank.backend = options.backend;
   rank.cpu_isa = options.cpu_isa;
+  rank.numerics = options.numerics;
   rank.dtype = options.dtype == "float64" ? model::DType::kF64 : model::DType::kF32;
   if (rank.dtype == model::DType::kF64 && rank.backend != "reference") {
     return InvalidArgumentF("--dtype float64 runs on --backend reference only, got {}",
                             rank.backend);
+  }
+  if (rank.numerics != "f32" && rank.backend != "cpu") {
+    return InvalidArgumentF("--numerics {} runs on --backend cpu only, got {}",
+                            rank.numerics, rank.backend);
   }
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   rank.num_threads = options.threads_per_rank > 0 ? options.threads_per_rank

@@ -29,6 +29,7 @@ struct ModelOptions {
   std::string dtype = "auto";
   std::string kv_cache_dtype = "auto";
   std::string cpu_isa = "auto";
+  std::string numerics = "f32";
   int threads_per_rank = 0;  // 0: the machine's cores shared by its ranks
   std::optional<int64_t> max_model_len;
   int64_t max_num_seqs = 64;

@@ -50,6 +50,7 @@ absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& 
                            kernels::CreateBackend({.name = options.backend,
                                                    .dtype = options.dtype,
                                                    .cpu_isa = options.cpu_isa,
+                                                   .numerics = options.numerics,
                                                    .num_threads = 1}));
   return backend->CheckShapes(worker::ShapesOf(config));
 }
@@ -63,6 +64,7 @@ absl::StatusOr<AssembledRank> AssembleRank(
                            kernels::CreateBackend({.name = options.backend,
                                                    .dtype = options.dtype,
                                                    .cpu_isa = options.cpu_isa,
+                                                   .numerics = options.numerics,
                                                    .num_threads = options.num_threads}));
   rank.tp = std::move(tp);
   rank.ep = std::move(ep);

@@ -33,6 +33,7 @@ struct RankOptions {
   std::string backend = "cpu";
   model::DType dtype = model::DType::kF32;
   std::string cpu_isa = "auto";
+  std::string numerics = "f32";  // BackendOptions::numerics
   int num_threads = 1;
   worker::CommOptions comm;
   worker::RunnerOptions runner;

@@ -79,12 +79,14 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
   plan.worker_arguments = ChildArguments("worker", options, log_options);
   const ModelOptions& model = options.model;
   for (const std::string& word :
-       {fmt::format("--workers={}", model.workers), fmt::format("--comm={}", model.comm),
+       {fmt::format("--workers={}", model.workers),
+        fmt::format("--comm={}", model.comm),
         fmt::format("--tensor-parallel-size={}", model.tensor_parallel_size),
         fmt::format("--backend={}", model.backend),
         fmt::format("--dtype={}", model.dtype),
         fmt::format("--kv-cache-dtype={}", model.kv_cache_dtype),
         fmt::format("--cpu-isa={}", model.cpu_isa),
+        fmt::format("--numerics={}", model.numerics),
         fmt::format("--threads-per-rank={}", rank.num_threads),
         fmt::format("--max-model-len={}", rank.runner.max_model_len),
         fmt::format("--max-num-seqs={}", rank.runner.max_slots),

@@ -12,6 +12,10 @@ namespace tessera::kernels {
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
     const BackendOptions& options) {
   if (options.name == "reference") {
+    if (options.numerics != "f32") {
+      return absl::InvalidArgumentError(fmt::format(
+          "reference backend: numerics '{}', expected f32", options.numerics));
+    }
     return CreateReferenceBackend(options.dtype);
   }
   if (options.name == "cpu") {

@@ -188,11 +188,15 @@ struct BackendOptions {
   std::string_view name = "cpu";      // reference | cpu
   DType dtype = DType::kF32;          // kF64: reference only
   std::string_view cpu_isa = "auto";  // auto | scalar | avx2 | avx512 | amx
-  int num_threads = 1;                // of this rank
+  // How cpu rounds: f32, or int8-g32: what meets e2m1 expert weights is first rounded to
+  // 8 bits with a scale per 32 values; all else as f32.
+  std::string_view numerics = "f32";
+  int num_threads = 1;  // of this rank
   bool pin_threads = false;
 };
 
-// kInvalidArgument: an unknown name, or an instruction set that this machine lacks.
+// kInvalidArgument: an unknown name, or an instruction set or numerics that this
+// machine or backend lacks.
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
     const BackendOptions& options);
 

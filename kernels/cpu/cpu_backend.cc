@@ -20,8 +20,10 @@ const cpu::SimdOps& TableOf(cpu::CpuIsa isa) {
     case cpu::CpuIsa::kAvx2:
       return cpu::avx2::kOps;
     case cpu::CpuIsa::kAvx512:
-    case cpu::CpuIsa::kAmx:  // float32 sums have no use for bf16 tiles: see CpuIsa
       return cpu::avx512::kOps;
+    case cpu::CpuIsa::kAvx512Vnni:
+    case cpu::CpuIsa::kAmx:  // float32 sums have no use for bf16 tiles: see CpuIsa
+      return cpu::avx512vnni::kOps;
   }
   return cpu::scalar::kOps;
 }
@@ -32,10 +34,12 @@ class CpuBackend final : public KernelBackend {
       : isa_(isa), context_(std::move(context)) {}
 
   std::string_view name() const override { return "cpu"; }
-  std::string_view numerics_id() const override { return "cpu/f32"; }
+  std::string_view numerics_id() const override {
+    return context_->rounds_experts() ? "cpu/int8-g32" : "cpu/f32";
+  }
   DType activation_dtype() const override { return DType::kF32; }
   std::string_view isa() const override {
-    return isa_ == cpu::CpuIsa::kAmx ? "amx (float32 on avx512)" : cpu::CpuIsaName(isa_);
+    return isa_ == cpu::CpuIsa::kAmx ? "amx (avx512 vectors)" : cpu::CpuIsaName(isa_);
   }
 
   absl::Status Supports(DType weight, DType scale) const override {
@@ -191,11 +195,17 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCpuBackend(
                                                   model::DTypeName(options.dtype),
                                                   model::DTypeName(DType::kF32)));
   }
+  if (options.numerics != "f32" && options.numerics != "int8-g32") {
+    return absl::InvalidArgumentError(fmt::format(
+        "cpu backend: numerics '{}', expected f32 or int8-g32", options.numerics));
+  }
   TESSERA_ASSIGN_OR_RETURN(const cpu::CpuIsa isa, cpu::ChooseCpuIsa(options.cpu_isa));
   TESSERA_ASSIGN_OR_RETURN(
       std::unique_ptr<cpu::CpuContext> context,
-      cpu::CpuContext::Create(TableOf(isa), {.num_threads = options.num_threads,
-                                             .pin_threads = options.pin_threads}));
+      cpu::CpuContext::Create(
+          TableOf(isa),
+          {.num_threads = options.num_threads, .pin_threads = options.pin_threads},
+          /*rounds_experts=*/options.numerics == "int8-g32"));
   return std::make_unique<CpuBackend>(isa, std::move(context));
 }
 

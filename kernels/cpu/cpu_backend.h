@@ -1,6 +1,7 @@
 // The cpu backend: threads and SIMD, the instruction set chosen at run time. Weights stay
-// in their checkpoint format and are decoded as they are streamed. Numerics id "cpu/f32":
-// the bits are the same at every instruction set, thread count, batch and block size.
+// in their checkpoint format and are decoded as they are streamed. Numerics ids
+// "cpu/f32" and "cpu/int8-g32": within each the bits are the same at every instruction
+// set, thread count, batch and block size.
 #ifndef TESSERA_KERNELS_CPU_CPU_BACKEND_H_
 #define TESSERA_KERNELS_CPU_CPU_BACKEND_H_
 
@@ -12,9 +13,9 @@
 
 namespace tessera::kernels {
 
-// Reads `dtype` (kF32 only), `cpu_isa`, `num_threads` and `pin_threads`. kInvalidArgument
-// for a value that this machine or backend lacks; kResourceExhausted without threads or
-// memory. One stream at a time may run ops.
+// Reads `dtype` (kF32 only), `cpu_isa`, `numerics`, `num_threads` and `pin_threads`.
+// kInvalidArgument for a value that this machine or backend lacks; kResourceExhausted
+// without threads or memory. One stream at a time may run ops.
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCpuBackend(
     const BackendOptions& options);
 

@@ -5,10 +5,11 @@
 namespace tessera::kernels::cpu {
 
 absl::StatusOr<std::unique_ptr<CpuContext>> CpuContext::Create(
-    const SimdOps& simd, const ThreadPoolOptions& options) {
+    const SimdOps& simd, const ThreadPoolOptions& options, bool rounds_experts) {
   TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool, ThreadPool::Create(options));
   const auto threads = static_cast<size_t>(pool->num_threads());
-  std::unique_ptr<CpuContext> context(new CpuContext(simd, std::move(pool)));
+  std::unique_ptr<CpuContext> context(
+      new CpuContext(simd, std::move(pool), rounds_experts));
   constexpr size_t kArrayBytes = kScratchFloats * sizeof(float);
   constexpr size_t kOffsetBytes = 4 * kMaxTopk * sizeof(int64_t);
   constexpr size_t kUnpackedBytes = kUnpackedFloats * sizeof(float);

@@ -15,13 +15,14 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-constexpr std::array<CpuIsa, 4> kAllIsas = {CpuIsa::kScalar, CpuIsa::kAvx2,
-                                            CpuIsa::kAvx512, CpuIsa::kAmx};
+constexpr std::array<CpuIsa, 5> kAllIsas = {
+    CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Vnni, CpuIsa::kAmx};
 
 #if defined(__x86_64__)
 struct CpuBits {
   uint32_t leaf1_ecx = 0;
   uint32_t leaf7_ebx = 0;
+  uint32_t leaf7_ecx = 0;
   uint32_t leaf7_edx = 0;
   uint64_t enabled = 0;  // XCR0: register state that the system saves
 };
@@ -37,6 +38,7 @@ CpuBits ReadCpu() {
   }
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0) {
     bits.leaf7_ebx = ebx;
+    bits.leaf7_ecx = ecx;
     bits.leaf7_edx = edx;
   }
   if ((bits.leaf1_ecx & bit_OSXSAVE) != 0) {
@@ -65,8 +67,10 @@ bool Has(const CpuBits& cpu, CpuIsa isa) {
       return Has(cpu, CpuIsa::kAvx2) && HasAll(cpu.enabled, kZmmState) &&
              HasAll(cpu.leaf7_ebx,
                     bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
+    case CpuIsa::kAvx512Vnni:
+      return Has(cpu, CpuIsa::kAvx512) && HasAll(cpu.leaf7_ecx, bit_AVX512VNNI);
     case CpuIsa::kAmx:
-      return Has(cpu, CpuIsa::kAvx512) && HasAll(cpu.enabled, kTileState) &&
+      return Has(cpu, CpuIsa::kAvx512Vnni) && HasAll(cpu.enabled, kTileState) &&
              HasAll(cpu.leaf7_edx, kAmxTileInt8Bf16);
   }
   return false;
@@ -83,6 +87,8 @@ std::string_view CpuIsaName(CpuIsa isa) {
       return "avx2";
     case CpuIsa::kAvx512:
       return "avx512";
+    case CpuIsa::kAvx512Vnni:
+      return "avx512vnni";
     case CpuIsa::kAmx:
       return "amx";
   }
@@ -118,7 +124,8 @@ absl::StatusOr<CpuIsa> ChooseCpuIsa(std::string_view name) {
     return isa;
   }
   return absl::InvalidArgumentError(fmt::format(
-      "cpu instruction set '{}', expected auto, scalar, avx2, avx512 or amx", name));
+      "cpu instruction set '{}', expected auto, scalar, avx2, avx512, avx512vnni or amx",
+      name));
 }
 
 }  // namespace tessera::kernels::cpu

@@ -12,7 +12,8 @@ namespace tessera::kernels::cpu {
 
 // In rising order. kAmx computes float32 with the AVX-512 kernels: the bf16 tiles of AMX
 // round differently, and the numerics id cpu/f32 promises the same bits at every level.
-enum class CpuIsa { kScalar, kAvx2, kAvx512, kAmx };
+// kAvx512Vnni: with dot products of bytes.
+enum class CpuIsa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kAmx };
 
 std::string_view CpuIsaName(CpuIsa isa);
 

@@ -78,9 +78,9 @@ class CpuContext {
     }
   };
 
-  // kResourceExhausted, or as ThreadPool::Create.
+  // kResourceExhausted, or as ThreadPool::Create. `rounds_experts`: numerics int8-g32.
   static absl::StatusOr<std::unique_ptr<CpuContext>> Create(
-      const SimdOps& simd, const ThreadPoolOptions& options);
+      const SimdOps& simd, const ThreadPoolOptions& options, bool rounds_experts);
 
   const SimdOps& simd() const { return simd_; }
   const ThreadScratch& scratch(int thread) const {
@@ -90,6 +90,7 @@ class CpuContext {
   float* shared() const { return shared_; }
 
   int num_threads() const { return pool_->num_threads(); }
+  bool rounds_experts() const { return rounds_experts_; }
 
   // body(begin, end, thread) over [0, count), on as many threads as `work`, an estimate
   // in fused multiply-adds, is worth. Waking a thread costs a few microseconds.
@@ -104,10 +105,11 @@ class CpuContext {
   }
 
  private:
-  CpuContext(const SimdOps& simd, std::unique_ptr<ThreadPool> pool)
-      : simd_(simd), pool_(std::move(pool)) {}
+  CpuContext(const SimdOps& simd, std::unique_ptr<ThreadPool> pool, bool rounds_experts)
+      : simd_(simd), rounds_experts_(rounds_experts), pool_(std::move(pool)) {}
 
   const SimdOps& simd_;
+  const bool rounds_experts_;
   std::unique_ptr<ThreadPool> pool_;
   DeviceBuffer memory_;
   std::vector<ThreadScratch> scratch_;

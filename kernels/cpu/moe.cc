@@ -138,6 +138,24 @@ void ScaleRows(const float* factors, int64_t rows, int64_t length, float* values
   }
 }
 
+// What RunExpert and RunRoundedExpert share: gate and up of some items, and their place.
+struct ExpertBlock {
+  int64_t item;
+  int64_t count;
+  float* gate;  // [count, m]
+  float* up;
+};
+
+// gate = silu(gate) up, times the items' weights where they come before `down`.
+void Activate(const CpuContext& context, const GroupedExpertsArgs& args,
+              const ExpertBlock& block, int64_t inner) {
+  context.simd().silu_mul(block.gate, block.up, ActivationLimit(args.swiglu_limit),
+                          block.gate, block.count * inner);
+  if (args.item_weights.rank > 0) {
+    ScaleRows(args.item_weights.as<float>() + block.item, block.count, inner, block.gate);
+  }
+}
+
 // One expert over its items, a block of items at a time so that both inner activations
 // fit scratch.
 void RunExpert(CpuContext& context, const GroupedExpertsArgs& args, int64_t expert,
@@ -145,16 +163,16 @@ void RunExpert(CpuContext& context, const GroupedExpertsArgs& args, int64_t expe
   const ExpertWeights& weights = args.experts[static_cast<size_t>(expert)];
   const int32_t* offsets = args.item_offsets.as<int32_t>();
   const int64_t inner = weights.gate.rows;
-  const int64_t block = kScratchFloats / (2 * inner);
+  const int64_t most = kScratchFloats / (2 * inner);
   const CpuContext::ThreadScratch& scratch = context.scratch(thread);
   LinearTask task = {};
   task.num_leaves = 1;
   task.scratch = scratch.panel;
   task.scratch_floats = kScratchFloats;
-  for (int64_t item = offsets[expert]; item < offsets[expert + 1]; item += block) {
-    task.count = std::min<int64_t>(block, offsets[expert + 1] - item);
-    float* gate = scratch.rows;
-    float* up = gate + task.count * inner;
+  for (int64_t item = offsets[expert]; item < offsets[expert + 1]; item += most) {
+    task.count = std::min<int64_t>(most, offsets[expert + 1] - item);
+    const ExpertBlock block = {item, task.count, scratch.rows,
+                               scratch.rows + task.count * inner};
     task.x = args.x.as<float>();
     task.x_stride = args.x.stride(0);
     task.x_rows = args.row_of_item.as<int32_t>() + item;
@@ -162,17 +180,13 @@ void RunExpert(CpuContext& context, const GroupedExpertsArgs& args, int64_t expe
     task.row_end = inner;
     task.out_stride = inner;
     task.weights = ToWeightRows(weights.gate);
-    task.out = gate;
+    task.out = block.gate;
     context.simd().linear(task);
     task.weights = ToWeightRows(weights.up);
-    task.out = up;
+    task.out = block.up;
     context.simd().linear(task);
-    context.simd().silu_mul(gate, up, ActivationLimit(args.swiglu_limit), gate,
-                            task.count * inner);
-    if (args.item_weights.rank > 0) {
-      ScaleRows(args.item_weights.as<float>() + item, task.count, inner, gate);
-    }
-    task.x = gate;
+    Activate(context, args, block, inner);
+    task.x = block.gate;
     task.x_stride = inner;
     task.x_rows = nullptr;
     task.leaf_begin[1] = inner;
@@ -181,6 +195,70 @@ void RunExpert(CpuContext& context, const GroupedExpertsArgs& args, int64_t expe
     task.out = args.out.row<float>(item);
     task.out_stride = args.out.stride(0);
     context.simd().linear(task);
+  }
+}
+
+// Whether products with `w` may have their inputs in 8 bits: a property of the weight
+// alone.
+bool TakesInt8(const WeightView& w) {
+  return w.dtype == DType::kFp4 && w.has_scales() && w.block_rows == 1 &&
+         w.block_cols == kInt8GroupValues && w.cols % kInt8GroupValues == 0 &&
+         w.col_offset % kInt8GroupValues == 0;
+}
+
+int64_t Int8Blocks(int64_t values) {
+  return (values + kInt8BlockValues - 1) / kInt8BlockValues;
+}
+
+// Room for `rows` rows of `blocks` blocks at `at`.
+Int8Rows Int8RowsAt(float* at, int64_t rows, int64_t blocks) {
+  float* scales = at + rows * blocks * kInt8BlockValues / 4;
+  return {reinterpret_cast<int8_t*>(at), scales,
+          reinterpret_cast<int32_t*>(scales + rows * blocks * 16), blocks};
+}
+
+// As RunExpert with inputs in 8 bits, which take the place of decoded weights in scratch.
+void RunRoundedExpert(CpuContext& context, const GroupedExpertsArgs& args, int64_t expert,
+                      int thread) {
+  const ExpertWeights& weights = args.experts[static_cast<size_t>(expert)];
+  const int32_t* offsets = args.item_offsets.as<int32_t>();
+  const int64_t inner = weights.gate.rows;
+  const int64_t inputs = args.x.dim(1);
+  const int64_t blocks = Int8Blocks(std::max(inputs, inner));
+  const int64_t most = std::min(kScratchFloats / (2 * inner),
+                                kScratchFloats / (blocks * kInt8BlockFloats));
+  const CpuContext::ThreadScratch& scratch = context.scratch(thread);
+  const SimdOps& simd = context.simd();
+  for (int64_t item = offsets[expert]; item < offsets[expert + 1]; item += most) {
+    const int64_t count = std::min<int64_t>(most, offsets[expert + 1] - item);
+    const ExpertBlock block = {item, count, scratch.rows, scratch.rows + count * inner};
+    Int8Task task = {};
+    task.count = count;
+    task.inputs = inputs;
+    task.x = Int8RowsAt(scratch.panel, count, Int8Blocks(inputs));
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t row = args.row_of_item.as<int32_t>()[item + i];
+      simd.quantize_int8(args.x.row<float>(row), inputs, task.x, i);
+    }
+    task.row_end = inner;
+    task.out_stride = inner;
+    task.weights = ToWeightRows(weights.gate);
+    task.out = block.gate;
+    simd.int8_linear(task);
+    task.weights = ToWeightRows(weights.up);
+    task.out = block.up;
+    simd.int8_linear(task);
+    Activate(context, args, block, inner);
+    task.inputs = inner;
+    task.x = Int8RowsAt(scratch.panel, count, Int8Blocks(inner));
+    for (int64_t i = 0; i < count; ++i) {
+      simd.quantize_int8(block.gate + i * inner, inner, task.x, i);
+    }
+    task.row_end = weights.down.rows;
+    task.weights = ToWeightRows(weights.down);
+    task.out = args.out.row<float>(item);
+    task.out_stride = args.out.stride(0);
+    simd.int8_linear(task);
   }
 }
 
@@ -240,8 +318,10 @@ void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args) {
   }
   const ExpertWeights& first = args.experts[0];
   TESSERA_CHECK_LE(2 * first.gate.rows, kScratchFloats);
-  TESSERA_CHECK_LE(first.gate.cols + 16, kScratchFloats);
+  TESSERA_CHECK_LE(first.gate.cols + kInt8BlockValues, kScratchFloats);
   const int64_t work = total * first.gate.rows * first.gate.cols * 3;
+  const bool rounded = context.rounds_experts() && TakesInt8(first.gate) &&
+                       TakesInt8(first.up) && TakesInt8(first.down);
   context.ParallelFor(total, work, [&](int64_t begin, int64_t end, int thread) {
     // An expert belongs to the thread whose part of the total weight holds its middle.
     int64_t before = 0;
@@ -254,7 +334,8 @@ void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args) {
       const int64_t middle = before + weight / 2;
       before += weight;
       if (middle >= begin && middle < end) {
-        RunExpert(context, args, e, thread);
+        rounded ? RunRoundedExpert(context, args, e, thread)
+                : RunExpert(context, args, e, thread);
       }
     }
   });

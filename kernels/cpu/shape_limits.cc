@@ -50,9 +50,9 @@ absl::Status CheckIndexer(const ModelShapes& shapes) {
 }  // namespace
 
 absl::Status CheckShapes(const ModelShapes& shapes) {
-  // A cut contraction pads each of its leaves to the lanes.
+  // A cut contraction pads each of its leaves to the lanes, 8 bits to whole blocks.
   TESSERA_RETURN_IF_ERROR(CheckFits("values in the longest row",
-                                    shapes.row + KSplit::kLeaves * 16, kScratchFloats));
+                                    shapes.row + kInt8BlockValues, kScratchFloats));
   if (shapes.latent_dim > 0) {
     TESSERA_RETURN_IF_ERROR(CheckLatentAttention(shapes));
   }

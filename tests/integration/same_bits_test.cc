@@ -178,30 +178,38 @@ TEST_F(SameBits, WithAPrefixHit) {
   }
 }
 
-// Packed rows give numbers of their own, which are as independent of the rest.
-TEST_F(SameBits, OverPackedRows) {
-  HarnessOptions options = Options(1, 1, 512);
-  options.rank.runner.kv_cache_dtype = worker::KvCacheDtype::kFp8;
-  options.prefix_caching = false;
-  auto alone = GroupHarness::Create(*model_, options, *engram_);
-  ASSERT_TRUE(alone.ok()) << alone.status();
-  std::vector<SequenceOutput> expected;
-  for (const std::vector<int32_t>& prompt : *prompts_) {
-    auto output = (*alone)->Run({prompt}, kNumTokens);
-    ASSERT_TRUE(output.ok()) << output.status();
-    expected.push_back(output->front());
-  }
-  EXPECT_NE(expected.back().logits_of_position, baseline_->back().logits_of_position);
-  for (const auto& [tp, dp, chunk] : {std::tuple{2, 1, 7}, {4, 2, 64}}) {
-    SCOPED_TRACE(fmt::format("tp {} dp {} chunk {}", tp, dp, chunk));
-    options = Options(tp, dp, chunk);
-    options.rank.runner.kv_cache_dtype = worker::KvCacheDtype::kFp8;
-    auto harness = GroupHarness::Create(*model_, options, *engram_);
-    ASSERT_TRUE(harness.ok()) << harness.status();
-    for (int round = 0; round < 2; ++round) {
-      auto outputs = (*harness)->Run(*prompts_, kNumTokens);
-      ASSERT_TRUE(outputs.ok()) << outputs.status();
-      ExpectSame(*outputs, expected, false);
+// Other numerics give numbers of their own, which are as independent of the rest.
+void SetPackedRows(cli::RankOptions* rank) {
+  rank->runner.kv_cache_dtype = worker::KvCacheDtype::kFp8;
+}
+void SetInt8Experts(cli::RankOptions* rank) { rank->numerics = "int8-g32"; }
+
+TEST_F(SameBits, OfOtherNumerics) {
+  for (const auto& set : {SetPackedRows, SetInt8Experts}) {
+    SCOPED_TRACE(set == SetInt8Experts ? "int8-g32" : "packed rows");
+    HarnessOptions options = Options(1, 1, 512);
+    set(&options.rank);
+    options.prefix_caching = false;
+    auto alone = GroupHarness::Create(*model_, options, *engram_);
+    ASSERT_TRUE(alone.ok()) << alone.status();
+    std::vector<SequenceOutput> expected;
+    for (const std::vector<int32_t>& prompt : *prompts_) {
+      auto output = (*alone)->Run({prompt}, kNumTokens);
+      ASSERT_TRUE(output.ok()) << output.status();
+      expected.push_back(output->front());
+    }
+    EXPECT_NE(expected.back().logits_of_position, baseline_->back().logits_of_position);
+    for (const auto& [tp, dp, chunk] : {std::tuple{2, 1, 7}, {4, 2, 64}}) {
+      SCOPED_TRACE(fmt::format("tp {} dp {} chunk {}", tp, dp, chunk));
+      options = Options(tp, dp, chunk);
+      set(&options.rank);
+      auto harness = GroupHarness::Create(*model_, options, *engram_);
+      ASSERT_TRUE(harness.ok()) << harness.status();
+      for (int round = 0; round < 2; ++round) {
+        auto outputs = (*harness)->Run(*prompts_, kNumTokens);
+        ASSERT_TRUE(outputs.ok()) << outputs.status();
+        ExpectSame(*outputs, expected, false);
+      }
     }
   }
 }

@@ -98,7 +98,7 @@ std::vector<LeafTreeParam> AllParams() {
   std::vector<LeafTreeParam> params;
   for (const int64_t inputs : {5, 64, 256, 1001, 2048}) {
     params.push_back({"reference", "auto", inputs});
-    for (const char* isa : {"scalar", "avx2", "avx512"}) {
+    for (const char* isa : {"scalar", "avx2", "avx512", "avx512vnni"}) {
       params.push_back({"cpu", isa, inputs});
     }
   }

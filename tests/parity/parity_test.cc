@@ -112,7 +112,7 @@ TEST_P(CpuParity, BitsDoNotDependOnTheThreadCount) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, CpuParity,
-                         testing::Values("scalar", "avx2", "avx512", "amx"),
+                         testing::Values("scalar", "avx2", "avx512", "avx512vnni", "amx"),
                          [](const auto& level) { return level.param; });
 
 // Levels that are compared with the scalar one.
@@ -126,7 +126,8 @@ TEST_P(CpuSimd, BitsAreThoseOfTheScalarLevel) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, CpuSimd, testing::Values("avx2", "avx512", "amx"),
+INSTANTIATE_TEST_SUITE_P(Isa, CpuSimd,
+                         testing::Values("avx2", "avx512", "avx512vnni", "amx"),
                          [](const auto& level) { return level.param; });
 
 TEST(Reference, Float32AgreesWithFloat64) {

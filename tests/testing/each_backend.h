@@ -53,7 +53,8 @@ class EachBackend : public testing::TestWithParam<BackendLevel> {
 
 inline auto EveryLevel() {
   return testing::Values(BackendLevel{"reference", "auto"}, BackendLevel{"cpu", "scalar"},
-                         BackendLevel{"cpu", "avx2"}, BackendLevel{"cpu", "avx512"});
+                         BackendLevel{"cpu", "avx2"}, BackendLevel{"cpu", "avx512"},
+                         BackendLevel{"cpu", "avx512vnni"});
 }
 inline std::string LevelName(const testing::TestParamInfo<BackendLevel>& level) {
   return level.param.backend + "_" + level.param.isa;

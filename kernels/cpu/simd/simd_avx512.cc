@@ -1,7 +1,7 @@
 // The avx512 table: the shared kernels over the avx512 vector.
+#define TESSERA_SIMD_ISA avx512
+
 #include "kernels/cpu/simd/simd_ops.h"
 #include "kernels/cpu/simd/vector_avx512.h"
-
-#define TESSERA_SIMD_ISA avx512
 
 #include "kernels/cpu/simd/simd_table.h"

@@ -49,6 +49,39 @@ struct LinearTask {
   int64_t scratch_floats;  // holds at least one padded weight row
 };
 
+// Rows of activations as integers, for products with e2m1 weights: groups of
+// kInt8GroupValues values with a scale each, in blocks of 16 groups. Lane l of a block is
+// its group Int8GroupOfLane(l); byte i of lane l in run 2 j + h of a block's eight runs
+// of 64 bytes is value 8 j + 2 i + h of that group: the places of four packed weight
+// bytes, their low and their high nibbles. What lies beyond a row is zero.
+constexpr int64_t kInt8GroupValues = 32;
+constexpr int64_t kInt8BlockValues = 16 * kInt8GroupValues;
+static constexpr int64_t Int8GroupOfLane(int64_t lane) { return lane % 4 * 4 + lane / 4; }
+struct Int8Rows {
+  int8_t* codes;     // [rows, blocks, 8, 16, 4]
+  float* scales;     // [rows, blocks, 16], by lane: half of the value of a step, since
+                     // integers stand for twice an e2m1 value
+  int32_t* offsets;  // [rows, blocks, 16], by lane: -12 times the sum of the codes
+  int64_t blocks;    // of a row
+};
+// What a block takes, in units of a float.
+constexpr int64_t kInt8BlockFloats = kInt8BlockValues / 4 + 16 + 16;
+
+// out[t, o] = sum over groups g of (sum_i x[t, g, i] w[o, g, i]) (scale of x's group)
+// (scale of w's), for weight rows [row_begin, row_end) in e2m1 with an e8m0 scale per
+// group. The inner sums are integers and exact. Group g is added to lane
+// Int8GroupOfLane(g mod 16) of 16 by a fused multiply-add, blocks rising; then the lanes.
+struct Int8Task {
+  WeightRows weights;
+  int64_t row_begin;
+  int64_t row_end;
+  int64_t inputs;
+  Int8Rows x;
+  int64_t count;  // rows of x
+  float* out;     // of weight row 0
+  int64_t out_stride;
+};
+
 // out[t, c] = sum_i x[t, i] w[row_begin + i, c] for columns [col_begin, col_end), i
 // rising.
 struct TransposedTask {
@@ -154,6 +187,12 @@ struct SimdOps {
   void (*decode_row)(const WeightRows& w, int64_t row, int64_t begin, int64_t count,
                      float* out);
   void (*linear)(const LinearTask& task);
+  // Rounds x [n], n a multiple of kInt8GroupValues, to row `row` of `out`: codes of at
+  // most 127 = x / step, nearest, ties to even, where step = (largest magnitude of the
+  // group) / 127. A group whose largest is below 2^-100 is zero; one that is not finite
+  // has a scale that is not.
+  void (*quantize_int8)(const float* x, int64_t n, const Int8Rows& out, int64_t row);
+  void (*int8_linear)(const Int8Task& task);
   void (*linear_transposed)(const TransposedTask& task);
   void (*index_scores)(const IndexScoreTask& task);
   void (*attention)(const AttentionTask& task);
@@ -196,6 +235,9 @@ namespace avx2 {
 extern const SimdOps kOps;
 }
 namespace avx512 {
+extern const SimdOps kOps;
+}
+namespace avx512vnni {
 extern const SimdOps kOps;
 }
 

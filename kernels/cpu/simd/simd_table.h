@@ -11,6 +11,7 @@
 #include "kernels/cpu/simd/simd_linear.h"
 #include "kernels/cpu/simd/simd_stored_dot.h"
 #include "kernels/cpu/simd/simd_few_rows.h"
+#include "kernels/cpu/simd/simd_int8.h"
 #include "kernels/cpu/simd/simd_attention.h"
 #include "kernels/cpu/simd/simd_compressed.h"
 // clang-format on
@@ -20,6 +21,8 @@ namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 const SimdOps kOps = {
     .decode_row = DecodeRow,
     .linear = Linear,
+    .quantize_int8 = QuantizeInt8,
+    .int8_linear = Int8Linear,
     .linear_transposed = LinearTransposed,
     .index_scores = IndexScores,
     .attention = Attention,

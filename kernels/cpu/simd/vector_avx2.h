@@ -211,6 +211,67 @@ TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
   return HalvesToFloat(_mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 8));
 }
 
+// ---- integers ----
+
+struct I16 {
+  __m256i lo;  // words 0-7
+  __m256i hi;  // words 8-15
+};
+
+TESSERA_INLINE I16 LoadBytes(const void* at) {
+  const auto* vectors = static_cast<const __m256i*>(at);
+  return {_mm256_loadu_si256(vectors), _mm256_loadu_si256(vectors + 1)};
+}
+TESSERA_INLINE I16 LoadInts(const int32_t* at) { return LoadBytes(at); }
+TESSERA_INLINE I16 ZeroInts() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+TESSERA_INLINE I16 AddInts(I16 a, I16 b) {
+  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+TESSERA_INLINE V16 IntsToFloats(I16 a) {
+  return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+TESSERA_INLINE void TransposeHalves(__m256i* a, __m256i* b, __m256i* c, __m256i* d) {
+  const __m256i low01 = _mm256_unpacklo_epi32(*a, *b);
+  const __m256i high01 = _mm256_unpackhi_epi32(*a, *b);
+  const __m256i low23 = _mm256_unpacklo_epi32(*c, *d);
+  const __m256i high23 = _mm256_unpackhi_epi32(*c, *d);
+  *a = _mm256_unpacklo_epi64(low01, low23);
+  *b = _mm256_unpackhi_epi64(low01, low23);
+  *c = _mm256_unpacklo_epi64(high01, high23);
+  *d = _mm256_unpackhi_epi64(high01, high23);
+}
+TESSERA_INLINE void TransposeWords(I16* v) {
+  TransposeHalves(&v[0].lo, &v[1].lo, &v[2].lo, &v[3].lo);
+  TransposeHalves(&v[0].hi, &v[1].hi, &v[2].hi, &v[3].hi);
+}
+TESSERA_INLINE I16 LowNibbles(I16 a) {
+  const __m256i mask = _mm256_set1_epi8(0x0f);
+  return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
+}
+TESSERA_INLINE I16 HighNibbles(I16 a) {
+  return LowNibbles({_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)});
+}
+TESSERA_INLINE I16 Fp4Steps(I16 codes) {
+  const __m256i steps = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+  return {_mm256_shuffle_epi8(steps, codes.lo), _mm256_shuffle_epi8(steps, codes.hi)};
+}
+// Two products of bytes are at most 2 * 24 * 127: they fit 16 bits.
+TESSERA_INLINE I16 AddDots(I16 sum, I16 a, I16 b) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  return AddInts(sum, {_mm256_madd_epi16(_mm256_maddubs_epi16(a.lo, b.lo), ones),
+                       _mm256_madd_epi16(_mm256_maddubs_epi16(a.hi, b.hi), ones)});
+}
+TESSERA_INLINE V16 DecodeLaneE8M0(const uint8_t* at) {
+  const __m128i order =
+      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  uint8_t lanes[16];
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(lanes),
+      _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)), order));
+  return DecodeFirstE8M0(lanes, 16);
+}
+
 }  // namespace
 }  // namespace tessera::kernels::cpu::avx2
 

@@ -1,6 +1,7 @@
 // V16, sixteen float lanes, as one zmm register. The same functions with the same bits
 // are in vector_avx2.h and vector_scalar.h; vector_scalar.h says what each does. For
-// simd_avx512.cc alone.
+// simd_avx512.cc and simd_avx512vnni.cc alone: the latter's compiler flags add dot
+// products of bytes (VNNI).
 #ifndef TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_
 #define TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_
 
@@ -10,7 +11,7 @@
 
 #define TESSERA_INLINE static inline __attribute__((always_inline))
 
-namespace tessera::kernels::cpu::avx512 {
+namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 namespace {
 
 using V16 = __m512;
@@ -167,9 +168,7 @@ TESSERA_INLINE bool HasNanF8(const uint8_t* at, int64_t n) {
   }
   return found != 0;
 }
-TESSERA_INLINE V16 DecodeFirstE8M0(const uint8_t* at, int64_t n) {
-  const __mmask16 lanes = FirstLanes(n);
-  const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, at));
+TESSERA_INLINE V16 E8M0Lanes(__m512i codes, __mmask16 lanes) {
   __m512i bits = _mm512_slli_epi32(codes, 23);
   bits = _mm512_mask_mov_epi32(
       bits, _mm512_mask_cmpeq_epi32_mask(lanes, codes, _mm512_setzero_si512()),
@@ -178,6 +177,10 @@ TESSERA_INLINE V16 DecodeFirstE8M0(const uint8_t* at, int64_t n) {
       _mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(codes, _mm512_set1_epi32(255)),
                             _mm512_set1_epi32(0x7fc00000));
   return _mm512_castsi512_ps(bits);
+}
+TESSERA_INLINE V16 DecodeFirstE8M0(const uint8_t* at, int64_t n) {
+  const __mmask16 lanes = FirstLanes(n);
+  return E8M0Lanes(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, at)), lanes);
 }
 // Lane i gets the 32 bits that hold its nibble, moved down; the permutation looks at the
 // low four bits alone.
@@ -193,7 +196,51 @@ TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
   return _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shift), values);
 }
 
+// ---- integers ----
+
+using I16 = __m512i;
+
+TESSERA_INLINE I16 LoadBytes(const void* at) { return _mm512_loadu_si512(at); }
+TESSERA_INLINE I16 LoadInts(const int32_t* at) { return _mm512_loadu_si512(at); }
+TESSERA_INLINE I16 ZeroInts() { return _mm512_setzero_si512(); }
+TESSERA_INLINE I16 AddInts(I16 a, I16 b) { return _mm512_add_epi32(a, b); }
+TESSERA_INLINE V16 IntsToFloats(I16 a) { return _mm512_cvtepi32_ps(a); }
+TESSERA_INLINE void TransposeWords(I16* v) {
+  const I16 low01 = _mm512_unpacklo_epi32(v[0], v[1]);
+  const I16 high01 = _mm512_unpackhi_epi32(v[0], v[1]);
+  const I16 low23 = _mm512_unpacklo_epi32(v[2], v[3]);
+  const I16 high23 = _mm512_unpackhi_epi32(v[2], v[3]);
+  v[0] = _mm512_unpacklo_epi64(low01, low23);
+  v[1] = _mm512_unpackhi_epi64(low01, low23);
+  v[2] = _mm512_unpacklo_epi64(high01, high23);
+  v[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+TESSERA_INLINE I16 LowNibbles(I16 a) {
+  return _mm512_and_si512(a, _mm512_set1_epi8(0x0f));
+}
+TESSERA_INLINE I16 HighNibbles(I16 a) { return LowNibbles(_mm512_srli_epi16(a, 4)); }
+TESSERA_INLINE I16 Fp4Steps(I16 codes) {
+  const __m128i steps =
+      _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(steps), codes);
+}
+TESSERA_INLINE I16 AddDots(I16 sum, I16 a, I16 b) {
+#if defined(__AVX512VNNI__)
+  return _mm512_dpbusd_epi32(sum, a, b);
+#else
+  const I16 pairs = _mm512_maddubs_epi16(a, b);
+  return AddInts(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+#endif
+}
+TESSERA_INLINE V16 DecodeLaneE8M0(const uint8_t* at) {
+  const __m128i order =
+      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m128i lanes =
+      _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)), order);
+  return E8M0Lanes(_mm512_cvtepu8_epi32(lanes), 0xffff);
+}
+
 }  // namespace
-}  // namespace tessera::kernels::cpu::avx512
+}  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
 
 #endif  // TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_

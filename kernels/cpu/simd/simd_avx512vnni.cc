@@ -1,0 +1,8 @@
+// The avx512vnni table: the shared kernels over the avx512 vector, whose dot products of
+// bytes are one instruction.
+#define TESSERA_SIMD_ISA avx512vnni
+
+#include "kernels/cpu/simd/simd_ops.h"
+#include "kernels/cpu/simd/vector_avx512.h"
+
+#include "kernels/cpu/simd/simd_table.h"

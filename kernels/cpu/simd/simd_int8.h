@@ -1,0 +1,199 @@
+// Packed e2m1 weights against rows of activations in 8 bits, written once for all
+// instruction sets. Included through simd_table.h only. Layout and sums: Int8Rows and
+// Int8Task in simd_ops.h.
+//
+// Per 512 weights of a row (256 bytes): 4 loads, 8 shuffles that bring the words of a
+// group into one lane, 12 instructions that split nibbles, 8 lookups; per row of x on
+// them 8 dot products (VNNI) and 4 instructions of scales. About 44 instructions of one
+// row of x for 256 bytes: at two to three a cycle, 12 to 17 bytes, which is more than a
+// core reads from memory.
+#ifndef TESSERA_KERNELS_CPU_SIMD_SIMD_INT8_H_
+#define TESSERA_KERNELS_CPU_SIMD_SIMD_INT8_H_
+
+namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
+namespace {
+
+constexpr int kInt8Runs = 8;              // of 64 bytes in a block of activations
+constexpr int64_t kInt8BlockBytes = 256;  // of weights
+
+// ---- activations ----
+
+// One group of 32 values at lane `lane` of a block.
+TESSERA_INLINE void QuantizeGroup(const float* x, int64_t lane, int8_t* codes,
+                                  float* scale, int32_t* offset) {
+  const float largest = LargestMagnitude(x, kInt8GroupValues);
+  const bool zero = largest < 0x1p-100F;
+  const V16 inverse = Set(zero ? 0.0F : 127.0F / largest);
+  // A small number plus 1.5 * 2^23 is rounded to a whole one, which is then in the low
+  // bits, as two's complement. Of a group that is not finite nothing but the scale
+  // counts.
+  const V16 anchor = Set(0x1.8p23F);
+  float anchored[kInt8GroupValues];
+  Store(Add(Mul(Load(x), inverse), anchor), anchored);
+  Store(Add(Mul(Load(x + 16), inverse), anchor), anchored + 16);
+  uint32_t bits[kInt8GroupValues];
+  __builtin_memcpy(bits, anchored, sizeof(bits));
+  int32_t sum = 0;
+#pragma GCC unroll 8
+  for (int64_t run = 0; run < kInt8Runs; ++run) {
+    const uint32_t* at = bits + run / 2 * 8 + run % 2;
+    const uint32_t word =
+        (at[0] & 0xff) | ((at[2] & 0xff) << 8) | ((at[4] & 0xff) << 16) | (at[6] << 24);
+    __builtin_memcpy(codes + run * 64 + lane * 4, &word, sizeof(word));
+    sum += static_cast<int8_t>(at[0]) + static_cast<int8_t>(at[2]) +
+           static_cast<int8_t>(at[4]) + static_cast<int8_t>(at[6]);
+  }
+  *scale = zero ? 0.0F : 0.5F * (largest / 127.0F);
+  *offset = -12 * sum;
+}
+
+void QuantizeInt8(const float* x, int64_t n, const Int8Rows& out, int64_t row) {
+  const int64_t groups = n / kInt8GroupValues;
+  for (int64_t block = 0; block < out.blocks; ++block) {
+    int8_t* codes = out.codes + (row * out.blocks + block) * kInt8BlockValues;
+    float* scales = out.scales + (row * out.blocks + block) * 16;
+    int32_t* offsets = out.offsets + (row * out.blocks + block) * 16;
+    if ((block + 1) * 16 > groups) {
+      __builtin_memset(codes, 0, kInt8BlockValues);
+      __builtin_memset(scales, 0, 16 * sizeof(float));
+      __builtin_memset(offsets, 0, 16 * sizeof(int32_t));
+    }
+    for (int64_t lane = 0; lane < 16; ++lane) {
+      const int64_t group = block * 16 + Int8GroupOfLane(lane);
+      if (group < groups) {
+        QuantizeGroup(x + group * kInt8GroupValues, lane, codes, scales + lane,
+                      offsets + lane);
+      }
+    }
+  }
+}
+
+// ---- products ----
+
+// A block of a weight row: values 2 w + 12 as unsigned bytes in the layout of Int8Rows,
+// and the scales by lane.
+struct Int8Block {
+  I16 runs[kInt8Runs];
+  V16 scales;
+};
+
+TESSERA_INLINE void UnpackBlock(const uint8_t* codes, const uint8_t* scales,
+                                Int8Block* out) {
+  I16 words[4];  // groups 4 r..4 r + 3, four words each
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    words[r] = LoadBytes(codes + 64 * r);
+  }
+  TransposeWords(words);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    out->runs[2 * j] = Fp4Steps(LowNibbles(words[j]));
+    out->runs[2 * j + 1] = Fp4Steps(HighNibbles(words[j]));
+  }
+  out->scales = DecodeLaneE8M0(scales);
+}
+
+// Adds a block to the sums of kX rows of x.
+template <int kX>
+TESSERA_INLINE void AddBlock(const Int8Block& w, const Int8Rows* x, int64_t block,
+                             V16 (*sums)[kWRows], int o) {
+#pragma GCC unroll 4
+  for (int j = 0; j < kX; ++j) {
+    const int8_t* codes = x[j].codes + block * kInt8BlockValues;
+    I16 even = LoadInts(x[j].offsets + block * 16);
+    I16 odd = ZeroInts();  // two chains hide the latency of a dot product
+#pragma GCC unroll 4
+    for (int run = 0; run < kInt8Runs; run += 2) {
+      even = AddDots(even, w.runs[run], LoadBytes(codes + 64 * run));
+      odd = AddDots(odd, w.runs[run + 1], LoadBytes(codes + 64 * run + 64));
+    }
+    const V16 factor = Mul(w.scales, Load(x[j].scales + block * 16));
+    sums[j][o] = Fma(IntsToFloats(AddInts(even, odd)), factor, sums[j][o]);
+  }
+}
+
+// kX rows of x against the `count` weight rows from `row` on.
+template <int kX>
+void Int8Strip(const Int8Task& task, int64_t t, int64_t row, int64_t count) {
+  const WeightRows& w = task.weights;
+  const uint8_t* codes[kWRows];
+  const uint8_t* scales[kWRows];
+  for (int64_t o = 0; o < kWRows; ++o) {
+    const int64_t at = row + Smaller(o, count - 1);
+    codes[o] = w.data + at * w.row_bytes;
+    scales[o] =
+        w.scales + (w.row_offset + at) * w.scale_stride + w.col_offset / kInt8GroupValues;
+  }
+  Int8Rows x[kX];
+  for (int j = 0; j < kX; ++j) {
+    const int64_t at = (t + j) * task.x.blocks;
+    x[j] = {task.x.codes + at * kInt8BlockValues, task.x.scales + at * 16,
+            task.x.offsets + at * 16, task.x.blocks};
+  }
+  V16 sums[kX][kWRows];
+#pragma GCC unroll 4
+  for (int j = 0; j < kX; ++j) {
+#pragma GCC unroll 4
+    for (int o = 0; o < kWRows; ++o) {
+      sums[j][o] = Zero();
+    }
+  }
+  const int64_t whole = task.inputs / kInt8BlockValues;
+  for (int64_t block = 0; block < whole; ++block) {
+#pragma GCC unroll 4
+    for (int o = 0; o < kWRows; ++o) {
+      const uint8_t* at = codes[o] + block * kInt8BlockBytes;
+      for (int64_t line = 0; line < kInt8BlockBytes; line += 64) {
+        __builtin_prefetch(at + kWRows * w.row_bytes + line, 0, 2);
+      }
+      Int8Block weights;
+      UnpackBlock(at, scales[o] + block * 16, &weights);
+      AddBlock<kX>(weights, x, block, sums, o);
+    }
+  }
+  if (whole < task.x.blocks) {  // do not read past the row
+    const int64_t rest = task.inputs - whole * kInt8BlockValues;
+    for (int o = 0; o < kWRows; ++o) {
+      uint8_t last[kInt8BlockBytes] = {};
+      uint8_t last_scales[16] = {};
+      __builtin_memcpy(last, codes[o] + whole * kInt8BlockBytes,
+                       static_cast<uint64_t>(rest / 2));
+      __builtin_memcpy(last_scales, scales[o] + whole * 16,
+                       static_cast<uint64_t>(rest / kInt8GroupValues));
+      Int8Block weights;
+      UnpackBlock(last, last_scales, &weights);
+      AddBlock<kX>(weights, x, whole, sums, o);
+    }
+  }
+  float results[kX][kWRows];
+  ReduceBlock<kX>(sums, results);
+  for (int j = 0; j < kX; ++j) {
+    for (int64_t o = 0; o < count; ++o) {
+      task.out[(t + j) * task.out_stride + row + o] = results[j][o];
+    }
+  }
+}
+
+void Int8Linear(const Int8Task& task) {
+  for (int64_t row = task.row_begin; row < task.row_end; row += kWRows) {
+    const int64_t count = Smaller(kWRows, task.row_end - row);
+    int64_t t = 0;
+    if constexpr (kXRows == 4) {
+      for (; t + 4 <= task.count; t += 4) {
+        Int8Strip<4>(task, t, row, count);
+      }
+      if (t + 2 <= task.count) {
+        Int8Strip<2>(task, t, row, count);
+        t += 2;
+      }
+    }
+    for (; t < task.count; ++t) {
+      Int8Strip<1>(task, t, row, count);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_SIMD_INT8_H_
