@@ -34,9 +34,10 @@ constexpr int64_t kIdleConnections = 10000;
 constexpr int64_t kStreams = 1000;
 
 std::string Body(int64_t max_tokens, bool stream) {
-  return fmt::format(R"({{"prompt":"def add(a, b):","max_tokens":{},"ignore_eos":true,)"
-                     R"("temperature":0,"stream":{}}})",
-                     max_tokens, stream);
+  return fmt::format(
+      R"({{"prompt":"request ########: hello world","max_tokens":{},"ignore_eos":true,)"
+      R"("temperature":0,"stream":{}}})",
+      max_tokens, stream);
 }
 
 double Milliseconds(absl::Duration duration) {
@@ -53,14 +54,15 @@ void Report(std::string_view name, const LoadOptions& options) {
   std::cout << fmt::format(
                    "{:<24} {:>5} conn {:>8.0f} req/s {:>9.0f} events/s  first p50 "
                    "{:>7.2f} p99 {:>7.2f} ms"
-                   "  whole p50 {:>7.2f} p99 {:>7.2f} ms  failed {}\n",
+                   "  whole p50 {:>7.2f} p99 {:>7.2f} ms  failed {} reconnects {}\n",
                    name, options.num_connections, result->requests_per_second(),
                    static_cast<double>(result->num_events) /
                        absl::ToDoubleSeconds(result->elapsed),
                    Milliseconds(Percentile(result->first_times, 50)),
                    Milliseconds(Percentile(result->first_times, 99)),
                    Milliseconds(Percentile(result->total_times, 50)),
-                   Milliseconds(Percentile(result->total_times, 99)), result->num_failed)
+                   Milliseconds(Percentile(result->total_times, 99)), result->num_failed,
+                   result->num_reconnects)
             << std::flush;
 }
 
@@ -71,7 +73,8 @@ void ShortRequests(uint16_t port) {
       load.port = port;
       load.request = PostText("/v1/completions", Body(1, stream));
       load.num_connections = connections;
-      load.num_requests = connections == 1 ? 3000 : 15000;
+      load.num_requests = connections == 1 ? 2000 : 10000;
+      load.time_limit = absl::Seconds(8);
       Report(stream ? "1 token, streamed" : "1 token, whole", load);
     }
   }

@@ -78,8 +78,9 @@ int64_t CountEvents(std::string_view text) {
 // One connection and the answer that it waits for.
 struct Connection {
   int fd = -1;
+  bool fresh = true;    // no answer came on it yet
+  std::string request;  // that was sent
   std::string text;
-  size_t counted = 0;  // of the text that was searched for events
   absl::Time sent;
   absl::Time first = absl::InfinitePast();
 };
@@ -123,6 +124,7 @@ class Load {
       ::close(connection.fd);
     }
     TESSERA_ASSIGN_OR_RETURN(connection.fd, Connect(options_.port));
+    connection.fresh = true;
     epoll_event event = {};
     event.events = EPOLLIN;
     event.data.u64 = index;
@@ -134,19 +136,38 @@ class Load {
     if (num_sent_ == options_.num_requests) {
       return absl::OkStatus();
     }
+    Connection& connection = connections_[index];
+    connection.request = options_.request;
+    const size_t at = connection.request.find(kNumber);
+    if (at != std::string::npos) {
+      connection.request.replace(at, sizeof(kNumber) - 1,
+                                 fmt::format("{:08}", num_sent_));
+    }
     ++num_sent_;
     ++num_open_;
+    return Send(index);
+  }
+
+  absl::Status Send(size_t index) {
     Connection& connection = connections_[index];
     connection.text.clear();
-    connection.counted = 0;
     connection.first = absl::InfinitePast();
     connection.sent = absl::Now();
-    const std::string& request = options_.request;
-    if (::send(connection.fd, request.data(), request.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(request.size())) {
+    const std::string& request = connection.request;
+    const ssize_t count =
+        ::send(connection.fd, request.data(), request.size(), MSG_NOSIGNAL);
+    return count == std::ssize(request) ? absl::OkStatus() : Lost(index);
+  }
+
+  // The connection broke. Between two requests a server may close it.
+  absl::Status Lost(size_t index) {
+    Connection& connection = connections_[index];
+    if (connection.fresh || !connection.text.empty()) {
       return Fail(index);
     }
-    return absl::OkStatus();
+    ++result_.num_reconnects;
+    TESSERA_RETURN_IF_ERROR(Reconnect(index));
+    return Send(index);
   }
 
   absl::Status Poll() {
@@ -167,7 +188,7 @@ class Load {
       return absl::OkStatus();
     }
     if (count <= 0) {
-      return Fail(index);
+      return Lost(index);
     }
     connection.text.append(buffer.data(), static_cast<size_t>(count));
     const std::string_view text = connection.text;
@@ -188,7 +209,8 @@ class Load {
   }
 
   absl::Status Finish(size_t index) {
-    const Connection& connection = connections_[index];
+    Connection& connection = connections_[index];
+    connection.fresh = false;
     --num_open_;
     const std::string_view text = connection.text;
     if (text.starts_with("HTTP/1.1 200")) {

@@ -15,18 +15,23 @@
 
 namespace tessera::benchmarks {
 
+inline constexpr char kNumber[] = "########";
+
 struct LoadOptions {
   uint16_t port = 0;
-  std::string request;  // the whole text of a POST, head and body
+  // The whole text of a POST, head and body. Each request has its number in the place of
+  // kNumber, if that is there.
+  std::string request;
   int64_t num_connections = 1;
   int64_t num_requests = 1;  // in all
   absl::Duration time_limit = absl::Seconds(60);
 };
 
 struct LoadResult {
-  int64_t num_answered = 0;  // with 200, whole
-  int64_t num_failed = 0;    // another status, or the connection broke
-  int64_t num_events = 0;    // of streams
+  int64_t num_answered = 0;    // with 200, whole
+  int64_t num_failed = 0;      // another status, or the connection broke
+  int64_t num_events = 0;      // of streams
+  int64_t num_reconnects = 0;  // after the server closed a connection between requests
   absl::Duration elapsed;
   // Of each answered request, in the order of their ends. First: the first event of a
   // stream, or the whole answer.
