@@ -198,6 +198,27 @@ absl::StatusOr<SampledToken> SampledFromWire(const wire::SampledToken& from,
   return to;
 }
 
+using WireCopies = google::protobuf::RepeatedPtrField<wire::BlockCopy>;
+
+void CopiesToWire(const std::vector<BlockCopy>& from, WireCopies* to) {
+  to->Reserve(static_cast<int>(from.size()));
+  for (const BlockCopy& copy : from) {
+    wire::BlockCopy* entry = to->Add();
+    entry->set_device(copy.device);
+    entry->set_host(copy.host);
+    entry->set_tail(copy.tail);
+  }
+}
+
+std::vector<BlockCopy> CopiesFromWire(const WireCopies& from) {
+  std::vector<BlockCopy> to;
+  to.reserve(static_cast<size_t>(from.size()));
+  for (const wire::BlockCopy& copy : from) {
+    to.push_back({.device = copy.device(), .host = copy.host(), .tail = copy.tail()});
+  }
+  return to;
+}
+
 void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
   to->set_step_ns(from.step_ns);
   to->set_collective_ns(from.collective_ns);
@@ -256,6 +277,8 @@ wire::StepPlan ToWire(const StepPlan& plan) {
     to->mutable_blocks()->Add(from.blocks.begin(), from.blocks.end());
     to->mutable_tail_blocks()->Add(from.tail_blocks.begin(), from.tail_blocks.end());
   }
+  CopiesToWire(plan.offloads, message.mutable_offloads());
+  CopiesToWire(plan.restores, message.mutable_restores());
   for (const SlotWork& from : plan.work) {
     wire::SlotWork* to = message.add_work();
     to->set_slot(from.slot);
@@ -297,10 +320,16 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
   TESSERA_RETURN_IF_ERROR(CheckCount("admissions", message.admissions_size(), max_slots));
   TESSERA_RETURN_IF_ERROR(CheckCount("appends", message.appends_size(), max_slots));
   TESSERA_RETURN_IF_ERROR(CheckCount("work", message.work_size(), max_slots));
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("offloads", message.offloads_size(), limits.max_copies));
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("restores", message.restores_size(), limits.max_copies));
   StepPlan plan;
   plan.epoch = message.epoch();
   plan.step = message.step();
   plan.placement_version = message.placement_version();
+  plan.offloads = CopiesFromWire(message.offloads());
+  plan.restores = CopiesFromWire(message.restores());
   for (const uint32_t slot : message.releases()) {
     TESSERA_RETURN_IF_ERROR(CheckSlot(slot, limits));
     plan.releases.push_back(slot);

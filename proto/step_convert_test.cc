@@ -19,6 +19,8 @@ StepPlan FullPlan() {
   plan.epoch = 3;
   plan.step = uint64_t{1} << 40;
   plan.placement_version = 9;
+  plan.offloads = {{5, 1000, false}, {2, 3, true}};
+  plan.restores = {{0, 7, true}};
   plan.releases = {4, 0};
   SlotAdmission admission;
   admission.slot = 7;
@@ -56,8 +58,8 @@ TEST(StepConvert, EveryCountHasALimit) {
   ASSERT_TRUE(FromWire(message, limits).ok());
   for (int64_t StepLimits::*limit :
        {&StepLimits::max_history, &StepLimits::max_blocks, &StepLimits::max_tokens,
-        &StepLimits::max_stop_tokens, &StepLimits::max_logit_bias,
-        &StepLimits::max_top_logprobs}) {
+        &StepLimits::max_copies, &StepLimits::max_stop_tokens,
+        &StepLimits::max_logit_bias, &StepLimits::max_top_logprobs}) {
     StepLimits narrow;
     narrow.*limit = 0;
     EXPECT_THAT(FromWire(message, narrow), StatusIs(kInvalid));

@@ -4,7 +4,8 @@
 // tables and sampler state. A new epoch starts from nothing: every live sequence is
 // admitted again.
 //
-// Order inside a plan: releases, admissions, block appends, then work.
+// Order inside a plan: offloads, restores, releases, admissions, block appends, then
+// work.
 #ifndef TESSERA_PROTO_STEP_PLAN_H_
 #define TESSERA_PROTO_STEP_PLAN_H_
 
@@ -88,11 +89,26 @@ struct SlotWork {
   bool operator==(const SlotWork&) const = default;
 };
 
+// One block of a rank's pool, every layer of it, between the device and host memory; or,
+// if `tail`, one tail block likewise. Host blocks of both kinds are numbered from 0 each.
+// A host block has content from its first offload of an epoch on.
+struct BlockCopy {
+  uint32_t device = 0;
+  uint32_t host = 0;
+  bool tail = false;
+
+  bool operator==(const BlockCopy&) const = default;
+};
+
 struct StepPlan {
   uint64_t epoch = 0;
   uint64_t step = 0;  // counts up by one inside an epoch
   uint64_t placement_version = 0;
-  std::vector<uint32_t> releases = {};  // slots
+  // In their order, all offloads first: a block that is restored here may hold, until
+  // then, content that is offloaded here.
+  std::vector<BlockCopy> offloads = {};  // device to host
+  std::vector<BlockCopy> restores = {};  // host to device
+  std::vector<uint32_t> releases = {};   // slots
   std::vector<SlotAdmission> admissions = {};
   std::vector<BlockAppend> appends = {};
   std::vector<SlotWork>

@@ -73,7 +73,7 @@ struct SchedulerOptions {
   // max_num_batched_tokens / (1 + c / prefill_cost_tokens), but at least one block. 0:
   // every token costs the same.
   int64_t prefill_cost_tokens = 0;
-  std::vector<TenantPolicy> tenants;  // others have weight 1 and no quota
+  std::vector<TenantPolicy> tenants = {};  // others have weight 1 and no quota
   bool enable_prefix_caching = true;
   int64_t num_speculative_tokens = 0;  // drafts per sequence and step, at most
   // Keys of prefix blocks cover the model digest and numerics id through this.

@@ -100,6 +100,13 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                                            .block_size = options.block_size,
                                            .dtype = options.kv_cache_dtype}));
   TESSERA_ASSIGN_OR_RETURN(
+      HostBlocks host_blocks,
+      HostBlocks::Create(config, backend, runner->kv_.caches(),
+                         {.num_blocks = options.num_host_blocks,
+                          .num_tail_blocks = options.num_host_tail_blocks,
+                          .dtype = options.kv_cache_dtype}));
+  runner->host_blocks_ = std::make_unique<HostBlocks>(std::move(host_blocks));
+  TESSERA_ASSIGN_OR_RETURN(
       runner->decoder_, Decoder::Create(config,
                                         {.tp_rank = parts.tp->rank(),
                                          .tp_size = parts.tp->size(),
@@ -209,6 +216,7 @@ absl::Status ModelRunner::CheckOrder(const proto::StepPlan& plan) {
   }
   if (!epoch_begun_ || plan.epoch > epoch_) {
     slots_.Clear();
+    host_blocks_->Clear();
     epoch_ = plan.epoch;
     epoch_begun_ = true;
     epoch_failed_ = false;
@@ -332,6 +340,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   TESSERA_RETURN_IF_ERROR(CheckOrder(plan));
   // Until the step has succeeded; an error below leaves slots and caches half-way.
   epoch_failed_ = true;
+  TESSERA_RETURN_IF_ERROR(host_blocks_->Copy(*stream_, plan));
   TESSERA_RETURN_IF_ERROR(slots_.Apply(plan));
   TESSERA_RETURN_IF_ERROR(CheckWork(plan));
   collective_ns_ = 0;

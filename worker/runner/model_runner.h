@@ -32,6 +32,7 @@
 #include "worker/layers/step_context.h"
 #include "worker/runner/drafter.h"
 #include "worker/runner/engram_prefetch.h"
+#include "worker/runner/host_blocks.h"
 #include "worker/runner/kv_pool.h"
 #include "worker/runner/logit_rows.h"
 #include "worker/runner/sampler.h"
@@ -46,6 +47,8 @@ struct RunnerOptions {
   int64_t max_model_len = 4096;
   int64_t num_blocks = 0;
   int64_t num_tail_blocks = 0;  // of models that keep tail blocks
+  int64_t num_host_blocks = 0;  // copies of either in host memory
+  int64_t num_host_tail_blocks = 0;
   int64_t block_size = 16;
   KvCacheDtype kv_cache_dtype = KvCacheDtype::kActivations;
   int64_t num_speculative_tokens = 0;  // drafts of one sequence and step, at most
@@ -89,8 +92,8 @@ class ModelRunner {
 
   // Runs one step. Collective over the group. kInvalidArgument, kFailedPrecondition: the
   // plan is wrong; kAborted, kDeadlineExceeded: the group; kUnavailable…: Engram rows;
-  // kDataLoss: a logit that is not finite. After any error the epoch is over: only a plan
-  // of a new epoch may follow.
+  // kDataLoss: a logit that is not finite, or a damaged host block. After any error the
+  // epoch is over: only a plan of a new epoch may follow.
   absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan);
 
   // Streams and logits of the draft layer for `trace`: `streams` (host, [n, M, d] of the
@@ -142,6 +145,7 @@ class ModelRunner {
   int64_t max_head_rows_ = 0;
   std::unique_ptr<kernels::Stream> stream_;
   KvPool kv_;
+  std::unique_ptr<HostBlocks> host_blocks_;
   std::unique_ptr<ExpertExchange> exchange_;
   std::unique_ptr<ExpertExchange> own_draft_exchange_;  // null: drafts use exchange_
   std::unique_ptr<Decoder> decoder_;

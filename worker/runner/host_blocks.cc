@@ -1,0 +1,130 @@
+#include "worker/runner/host_blocks.h"
+
+#include <new>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "engram_store/table/crc32c.h"
+#include "kernels/cache_view.h"
+#include "model/formats/dtype.h"
+
+namespace tessera::worker {
+namespace {
+
+const char* NameOf(bool tail) { return tail ? "tail block" : "kv block"; }
+
+// Of one block in one cache.
+size_t PageBytes(const kernels::TensorView& cache) {
+  return model::DTypeBytes(cache.dtype, static_cast<size_t>(cache.dim(1) * cache.dim(2)));
+}
+
+}  // namespace
+
+absl::StatusOr<HostBlocks> HostBlocks::Create(const model::ModelConfig& config,
+                                              kernels::KernelBackend* backend,
+                                              const ModelCaches& caches,
+                                              const Options& options) {
+  HostBlocks host;
+  host.backend_ = backend;
+  for (const CacheSpec& spec : DescribeCaches(config, options.dtype)) {
+    const kernels::CacheView& cache = caches[static_cast<size_t>(spec.layer)][spec.role];
+    Kind& kind = host.kinds_[spec.in_tail ? 1 : 0];
+    kind.caches.push_back(cache.rows);
+    kind.page_bytes.push_back(PageBytes(cache.rows));
+    kind.block_bytes += kind.page_bytes.back();
+    kind.num_device = cache.num_blocks();
+  }
+  const int64_t counts[2] = {options.num_blocks, options.num_tail_blocks};
+  for (size_t i = 0; i < 2; ++i) {
+    Kind& kind = host.kinds_[i];
+    if (counts[i] > 0 && kind.caches.empty()) {
+      return InvalidArgumentF("{} host {}s of a model that keeps none", counts[i],
+                              NameOf(i == 1));
+    }
+    const auto count = static_cast<size_t>(counts[i]);
+    size_t bytes = 0;
+    if (!__builtin_mul_overflow(count, kind.block_bytes, &bytes)) {
+      kind.memory.reset(new (std::nothrow) std::byte[bytes]);
+    }
+    if (kind.memory == nullptr) {
+      return StatusF(absl::StatusCode::kResourceExhausted,
+                     "no memory for {} host {}s of {} bytes", count, NameOf(i == 1),
+                     kind.block_bytes);
+    }
+    kind.crc.resize(count);
+    kind.has_content.resize(count);
+  }
+  return host;
+}
+
+void HostBlocks::Clear() {
+  for (Kind& kind : kinds_) {
+    kind.has_content.assign(kind.has_content.size(), false);
+  }
+}
+
+absl::Status HostBlocks::Check(const proto::BlockCopy& copy) const {
+  const Kind& kind = kinds_[copy.tail ? 1 : 0];
+  if (copy.device >= static_cast<uint64_t>(kind.num_device) ||
+      copy.host >= kind.crc.size()) {
+    return InvalidArgumentF(
+        "copy between {} {} and host block {}, expected less than "
+        "{} and {}",
+        NameOf(copy.tail), copy.device, copy.host, kind.num_device, kind.crc.size());
+  }
+  return absl::OkStatus();
+}
+
+void HostBlocks::Offload(kernels::Stream& stream, const proto::BlockCopy& copy) {
+  Kind& kind = kinds_[copy.tail ? 1 : 0];
+  std::byte* at = kind.Bytes(copy.host).data();
+  for (size_t i = 0; i < kind.caches.size(); ++i) {
+    backend_->Download(stream, kind.caches[i].Rows(copy.device, 1), at);
+    at += kind.page_bytes[i];
+  }
+}
+
+absl::Status HostBlocks::Restore(kernels::Stream& stream, const proto::BlockCopy& copy) {
+  const Kind& kind = kinds_[copy.tail ? 1 : 0];
+  if (!kind.has_content[copy.host]) {
+    return InvalidArgumentF("host block {} of a {} has no content to restore", copy.host,
+                            NameOf(copy.tail));
+  }
+  const std::span<const std::byte> bytes = kind.Bytes(copy.host);
+  const uint32_t crc = engram_store::Crc32c(bytes);
+  if (crc != kind.crc[copy.host]) {
+    return DataLossF("host block {} of a {} has crc32c {:08x}, {:08x} was written",
+                     copy.host, NameOf(copy.tail), crc, kind.crc[copy.host]);
+  }
+  const std::byte* at = bytes.data();
+  for (size_t i = 0; i < kind.caches.size(); ++i) {
+    backend_->Upload(stream, at, kind.caches[i].Rows(copy.device, 1));
+    at += kind.page_bytes[i];
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HostBlocks::Copy(kernels::Stream& stream, const proto::StepPlan& plan) {
+  for (const auto* copies : {&plan.offloads, &plan.restores}) {
+    for (const proto::BlockCopy& copy : *copies) {
+      TESSERA_RETURN_IF_ERROR(Check(copy));
+    }
+  }
+  for (const proto::BlockCopy& copy : plan.offloads) {
+    Offload(stream, copy);
+  }
+  if (!plan.offloads.empty()) {
+    TESSERA_RETURN_IF_ERROR(stream.Synchronize());
+  }
+  for (const proto::BlockCopy& copy : plan.offloads) {
+    Kind& kind = kinds_[copy.tail ? 1 : 0];
+    kind.crc[copy.host] = engram_store::Crc32c(kind.Bytes(copy.host));
+    kind.has_content[copy.host] = true;
+  }
+  for (const proto::BlockCopy& copy : plan.restores) {
+    TESSERA_RETURN_IF_ERROR(Restore(stream, copy));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::worker

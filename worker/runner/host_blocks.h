@@ -1,0 +1,84 @@
+// HostBlocks: copies of KV blocks and tail blocks of one rank in host memory, as the
+// `offloads` and `restores` of step plans ask for. A copy holds the block's page of every
+// cache of its kind, in the order of the cache layout, and has a CRC32C, made when it was
+// written and checked before it is read back: a block comes back as it left or not at
+// all. It decides nothing and knows no contents: those are the coordinator's.
+#ifndef TESSERA_WORKER_RUNNER_HOST_BLOCKS_H_
+#define TESSERA_WORKER_RUNNER_HOST_BLOCKS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "kernels/kernel_backend.h"
+#include "kernels/tensor_view.h"
+#include "model/config/model_config.h"
+#include "proto/step_plan.h"
+#include "worker/layers/cache_layout.h"
+
+namespace tessera::worker {
+
+// Step thread only. The backend and the memory of the caches must outlive it.
+class HostBlocks {
+ public:
+  struct Options {
+    int64_t num_blocks = 0;       // in host memory
+    int64_t num_tail_blocks = 0;  // likewise
+    KvCacheDtype dtype = KvCacheDtype::kActivations;
+  };
+
+  // Reserves the memory, which the system gives as it is written. `caches` are those of
+  // KvPool for the same model and dtype. kInvalidArgument: tail blocks for a model that
+  // keeps none; kResourceExhausted: the system has too little memory.
+  static absl::StatusOr<HostBlocks> Create(const model::ModelConfig& config,
+                                           kernels::KernelBackend* backend,
+                                           const ModelCaches& caches,
+                                           const Options& options);
+
+  // Makes the copies of a plan: all offloads, then all restores. Those of the device may
+  // be on their way when it returns, before anything that is enqueued later. Allocates
+  // nothing. kInvalidArgument: a block that does not exist, or a host block without
+  // content; kDataLoss: a host block that is not what was written.
+  absl::Status Copy(kernels::Stream& stream, const proto::StepPlan& plan);
+
+  // Forgets all contents: a new epoch.
+  void Clear();
+
+  // The bytes of a host block, for tests of damage.
+  std::span<std::byte> block(bool tail, uint32_t host) {
+    return kinds_[tail ? 1 : 0].Bytes(host);
+  }
+
+ private:
+  // Blocks, or tail blocks.
+  struct Kind {
+    std::vector<kernels::TensorView> caches;  // [num_device, rows, width] each
+    std::vector<size_t> page_bytes;           // of each cache
+    size_t block_bytes = 0;                   // of all pages of a block
+    int64_t num_device = 0;
+    std::unique_ptr<std::byte[]> memory;  // [num_host, block_bytes]
+    std::vector<uint32_t> crc;            // [num_host]
+    std::vector<bool> has_content;        // [num_host]
+
+    std::span<std::byte> Bytes(uint32_t host) const {
+      return {memory.get() + host * block_bytes, block_bytes};
+    }
+  };
+
+  HostBlocks() = default;
+  absl::Status Check(const proto::BlockCopy& copy) const;
+  void Offload(kernels::Stream& stream, const proto::BlockCopy& copy);
+  absl::Status Restore(kernels::Stream& stream, const proto::BlockCopy& copy);
+
+  kernels::KernelBackend* backend_ = nullptr;
+  Kind kinds_[2];  // blocks, tail blocks
+};
+
+}  // namespace tessera::worker
+
+#endif  // TESSERA_WORKER_RUNNER_HOST_BLOCKS_H_
