@@ -213,7 +213,7 @@ class Rig {
     }
   }
 
-  // Fills it with streams of /v1/completions or /v1/chat/completions.
+  // Fills it with streams of a route that generates.
   void FillWithStreams(std::string_view route) {
     chat_ = std::make_unique<tests::PlainChat>(tokenizer_);
     engine_ = std::make_unique<CoreEngine>(core_.get());
@@ -231,9 +231,10 @@ class Rig {
       request.method = "POST";
       request.target = route;
       request.body = fmt::format(
-          R"({{"prompt":"request {}","messages":[{{"role":"user","content":"{}"}}],)"
-          R"("max_tokens":2048,"ignore_eos":true,"stream":true}})",
-          i, i);
+          R"({{"{}":"request {}","messages":[{{"role":"user","content":"{}"}}],)"
+          R"("max_tokens":2048,"max_output_tokens":2048,)"
+          R"("ignore_eos":true,"stream":true}})",
+          route == "/v1/responses" ? "input" : "prompt", i, i);
       api_->Handle(std::move(request),
                    std::make_shared<CountingWriter>(&tasks_, &bytes_));
     }
@@ -325,12 +326,12 @@ void Run(int64_t num_sequences) {
   Rig observed(text, num_sequences, &metrics);
   observed.FillWithNull();
   const StepTimes counted = observed.Measure();
-  Rig streaming(text, num_sequences, &metrics);
-  streaming.FillWithStreams("/v1/completions");
-  const StepTimes streamed = streaming.Measure();
-  Rig chatting(text, num_sequences, &metrics);
-  chatting.FillWithStreams("/v1/chat/completions");
-  const StepTimes chat = chatting.Measure();
+  const auto times_of = [&](std::string_view route) {
+    Rig rig(text, num_sequences, &metrics);
+    rig.FillWithStreams(route);
+    return rig.Measure();
+  };
+  const StepTimes streamed = times_of("/v1/completions");
 
   std::cout << fmt::format("{} sequences, one step\n", num_sequences);
   std::cout << "engine thread, beside the device:\n";
@@ -346,11 +347,13 @@ void Run(int64_t num_sequences) {
   Print("and with ranks in other processes: encoding",
         TimeEncoding(bare.executor().plan(), bare.executor().result()));
   std::cout << "I/O threads, beside the engine's:\n";
-  Print("events of completions as JSON", streamed.door);
-  Print("events of chats as JSON", chat.door);
-  std::cout << fmt::format("  {:.0f} and {:.0f} bytes an event\n",
-                           streamed.bytes / static_cast<double>(num_sequences),
-                           chat.bytes / static_cast<double>(num_sequences));
+  for (const std::string_view route :
+       {"/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"}) {
+    const StepTimes times = times_of(route);
+    Print(fmt::format("events of {} as JSON, {:.0f} bytes each", route,
+                      times.bytes / static_cast<double>(num_sequences)),
+          times.door);
+  }
 }
 
 }  // namespace

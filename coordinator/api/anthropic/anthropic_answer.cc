@@ -96,22 +96,29 @@ std::string AnthropicAnswer::Open(size_t index, const TurnBlock& block) {
                         {"content_block", BlockJson(empty, "")}});
 }
 
+std::string AnthropicAnswer::TextDelta(size_t index, TurnBlock::Kind kind,
+                                       std::string_view piece) const {
+  if (kind == Kind::kReasoning) {
+    return NamedSseEvent(
+        DeltaEvent(index, {{"type", "thinking_delta"}, {"thinking", piece}}));
+  }
+  return NamedSseEvent(DeltaEvent(index, {{"type", "text_delta"}, {"text", piece}}));
+}
+
 std::string AnthropicAnswer::Append(size_t index, const TurnBlock& block,
                                     std::string_view piece) {
-  switch (block.kind) {
-    case Kind::kReasoning:
-      return NamedSseEvent(
-          DeltaEvent(index, {{"type", "thinking_delta"}, {"thinking", piece}}));
-    case Kind::kText:
-      return NamedSseEvent(DeltaEvent(index, {{"type", "text_delta"}, {"text", piece}}));
-    case Kind::kCall:
-      break;
+  if (block.kind == Kind::kCall) {
+    return NamedSseEvent(
+        DeltaEvent(index, {{"type", "input_json_delta"}, {"partial_json", piece}}));
   }
-  return NamedSseEvent(
-      DeltaEvent(index, {{"type", "input_json_delta"}, {"partial_json", piece}}));
+  if (!delta_.has_value()) {
+    delta_.emplace(TextDelta(index, block.kind, EventTemplate::kHole));
+  }
+  return delta_->Fill(piece);
 }
 
 std::string AnthropicAnswer::Close(size_t index, const TurnBlock& block) {
+  delta_.reset();
   std::string events;
   if (block.kind == Kind::kReasoning) {
     events = NamedSseEvent(

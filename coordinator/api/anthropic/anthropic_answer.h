@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "nlohmann/json_fwd.hpp"
 
 #include "coordinator/api/chat/block_responder.h"
+#include "coordinator/api/http/event_template.h"
 
 namespace tessera::coordinator {
 
@@ -45,9 +47,13 @@ class AnthropicAnswer final : public BlockDialect {
   HttpResponse Refuse(const ApiError& error) override;
 
  private:
+  // The text of a delta event; those of one block differ in `piece` alone.
+  std::string TextDelta(size_t index, TurnBlock::Kind kind, std::string_view piece) const;
   nlohmann::json Message() const;
 
   const Facts facts_;
+  // Of the block that is open, from its first delta on.
+  std::optional<EventTemplate> delta_;
 };
 
 }  // namespace tessera::coordinator

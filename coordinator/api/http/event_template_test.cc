@@ -27,6 +27,16 @@ TEST(EventTemplate, FillsInWhatTheJsonWouldHave) {
   }
 }
 
+TEST(EventTemplate, FillsInTheNumber) {
+  const auto event = [](std::string_view text, const json& number) {
+    return DumpJson({{"delta", text}, {"sequence_number", number}, {"type", "t"}});
+  };
+  const EventTemplate numbered(
+      event(EventTemplate::kHole, std::string(EventTemplate::kNumberHole)));
+  EXPECT_EQ(numbered.Fill("a\"b", 1234567), event("a\"b", 1234567));
+  EXPECT_EQ(numbered.Fill("", 0), event("", 0));
+}
+
 TEST(EventTemplate, AnyBytesAreSpelledAsJsonSpellsThem) {
   constexpr unsigned kSeed = 17;
   SCOPED_TRACE(kSeed);
@@ -44,6 +54,8 @@ TEST(EventTemplate, AnyBytesAreSpelledAsJsonSpellsThem) {
 
 TEST(EventTemplateDeathTest, OneHoleIsNeeded) {
   EXPECT_DEATH(EventTemplate(Event("text")), "");
+  const std::string one = Event(EventTemplate::kHole);
+  EXPECT_DEATH(EventTemplate(one + one), "");
 }
 
 }  // namespace

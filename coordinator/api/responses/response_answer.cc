@@ -139,22 +139,36 @@ std::string ResponseAnswer::Open(size_t index, const TurnBlock& block) {
   return events;
 }
 
-std::string ResponseAnswer::Append(size_t index, const TurnBlock& block,
-                                   std::string_view piece) {
-  json event = PartEvent(block.kind == Kind::kReasoning ? "response.reasoning_text.delta"
-                                                        : "response.output_text.delta",
-                         index);
-  if (block.kind == Kind::kCall) {
-    event["type"] = "response.function_call_arguments.delta";
-    event.erase("content_index");
-  } else if (block.kind == Kind::kText) {
+json ResponseAnswer::TextDelta(size_t index, TurnBlock::Kind kind,
+                               std::string_view piece) {
+  const bool reasoning = kind == Kind::kReasoning;
+  json event = PartEvent(
+      reasoning ? "response.reasoning_text.delta" : "response.output_text.delta", index);
+  if (!reasoning) {
     event["logprobs"] = json::array();
   }
   event["delta"] = piece;
-  return Event(std::move(event));
+  return event;
+}
+
+std::string ResponseAnswer::Append(size_t index, const TurnBlock& block,
+                                   std::string_view piece) {
+  if (block.kind == Kind::kCall) {
+    json event = PartEvent("response.function_call_arguments.delta", index);
+    event.erase("content_index");
+    event["delta"] = piece;
+    return Event(std::move(event));
+  }
+  if (!delta_.has_value()) {
+    json event = TextDelta(index, block.kind, EventTemplate::kHole);
+    event["sequence_number"] = EventTemplate::kNumberHole;
+    delta_.emplace(NamedSseEvent(event));
+  }
+  return delta_->Fill(piece, next_number_++);
 }
 
 std::string ResponseAnswer::Close(size_t index, const TurnBlock& block) {
+  delta_.reset();
   std::string events;
   if (block.kind == Kind::kCall) {
     json done = PartEvent("response.function_call_arguments.done", index);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "nlohmann/json.hpp"
 
 #include "coordinator/api/chat/block_responder.h"
+#include "coordinator/api/http/event_template.h"
 
 namespace tessera::coordinator {
 
@@ -38,6 +40,8 @@ class ResponseAnswer final : public BlockDialect {
  private:
   // Gives the event its number.
   std::string Event(nlohmann::json event);
+  // A delta of text without its number.
+  nlohmann::json TextDelta(size_t index, TurnBlock::Kind kind, std::string_view piece);
   // An event about item `index`, and about its only content part.
   nlohmann::json ItemEvent(const char* type, size_t index);
   nlohmann::json PartEvent(const char* type, size_t index);
@@ -50,6 +54,8 @@ class ResponseAnswer final : public BlockDialect {
   const nlohmann::json settings_;
   std::vector<std::string> item_ids_;
   int64_t next_number_ = 0;
+  // Of the item that is open, from its first delta of text on.
+  std::optional<EventTemplate> delta_;
 };
 
 }  // namespace tessera::coordinator
