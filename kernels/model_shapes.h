@@ -25,7 +25,6 @@ struct ModelShapes {
   int64_t entry_ratio = 0;           // tokens per entry, the most
   int64_t num_experts = 0;           // E
   int64_t num_expert_groups = 0;
-  int64_t expert_width = 0;  // m
 };
 
 }  // namespace tessera::kernels

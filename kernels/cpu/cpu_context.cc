@@ -13,12 +13,15 @@ absl::StatusOr<std::unique_ptr<CpuContext>> CpuContext::Create(
   constexpr size_t kArrayBytes = kScratchFloats * sizeof(float);
   constexpr size_t kOffsetBytes = 4 * kMaxTopk * sizeof(int64_t);
   constexpr size_t kUnpackedBytes = kUnpackedFloats * sizeof(float);
+  constexpr size_t kExpertBytes = kExpertFloats * sizeof(float);
   constexpr size_t kThreadBytes = 2 * kArrayBytes + kOffsetBytes + kUnpackedBytes;
-  TESSERA_ASSIGN_OR_RETURN(context->memory_,
-                           AllocateHost(threads * kThreadBytes + kArrayBytes));
+  TESSERA_ASSIGN_OR_RETURN(context->memory_, AllocateHost(threads * kThreadBytes +
+                                                          kArrayBytes + kExpertBytes));
   auto* at = static_cast<std::byte*>(context->memory_.data());
   context->shared_ = reinterpret_cast<float*>(at);
   at += kArrayBytes;
+  context->expert_items_ = reinterpret_cast<float*>(at);
+  at += kExpertBytes;
   for (size_t thread = 0; thread < threads; ++thread, at += kThreadBytes) {
     context->scratch_.push_back(
         {reinterpret_cast<float*>(at), reinterpret_cast<float*>(at + kArrayBytes),

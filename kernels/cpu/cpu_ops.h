@@ -1,7 +1,7 @@
 // The ops of the cpu backend without intrinsics, one file per family: linear.cc, rows.cc,
 // quantize.cc, rope.cc, indexer.cc, attention.cc, compress.cc, hyper.cc, moe.cc,
-// engram.cc. They cut work over threads and blocks and leave the inner loops to a SimdOps
-// table. What each op computes: kernel_backend.h.
+// experts.cc, engram.cc. They cut work over threads and blocks and leave the inner loops
+// to a SimdOps table. What each op computes: kernel_backend.h.
 #ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
 #define TESSERA_KERNELS_CPU_CPU_OPS_H_
 
@@ -25,6 +25,10 @@ namespace tessera::kernels::cpu {
 // of activations fit a 1 MiB L2 together. Also the longest contraction that an op
 // accepts, and the bound of experts, streams times width, and the like; ops check it.
 inline constexpr int64_t kScratchFloats = int64_t{1} << 16;
+
+// Floats for what experts keep between gate and down: of 174 items at a width of 2048
+// with inputs in 8 bits.
+inline constexpr int64_t kExpertFloats = int64_t{1} << 20;
 
 // Largest index_topk.
 inline constexpr int64_t kMaxTopk = int64_t{1} << 13;
@@ -88,6 +92,8 @@ class CpuContext {
   }
   // kScratchFloats for values that pass from one parallel loop to the next.
   float* shared() const { return shared_; }
+  // kExpertFloats likewise, for experts.
+  float* expert_items() const { return expert_items_; }
 
   int num_threads() const { return pool_->num_threads(); }
   bool rounds_experts() const { return rounds_experts_; }
@@ -114,6 +120,7 @@ class CpuContext {
   DeviceBuffer memory_;
   std::vector<ThreadScratch> scratch_;
   float* shared_ = nullptr;
+  float* expert_items_ = nullptr;
 };
 
 // The plain form of a view for the tables; CHECKs that the format is one of theirs.

@@ -66,10 +66,7 @@ absl::Status CheckShapes(const ModelShapes& shapes) {
   TESSERA_RETURN_IF_ERROR(
       CheckFits("tokens in a compressed entry", shapes.entry_ratio, kMaxTopk));
   TESSERA_RETURN_IF_ERROR(CheckFits("experts", shapes.num_experts, kScratchFloats));
-  TESSERA_RETURN_IF_ERROR(
-      CheckFits("expert groups", shapes.num_expert_groups, kMaxGroups));
-  return CheckFits("scratch floats for gate and up of an expert", 2 * shapes.expert_width,
-                   kScratchFloats);
+  return CheckFits("expert groups", shapes.num_expert_groups, kMaxGroups);
 }
 
 }  // namespace tessera::kernels::cpu

@@ -69,7 +69,6 @@ kernels::ModelShapes ShapesOf(const ModelConfig& config) {
   for (const model::MoeConfig& moe : {config.moe, config.draft_moe}) {
     shapes.num_experts = std::max(shapes.num_experts, moe.num_experts);
     shapes.num_expert_groups = std::max(shapes.num_expert_groups, moe.num_groups);
-    shapes.expert_width = std::max(shapes.expert_width, moe.expert_width);
   }
   return shapes;
 }

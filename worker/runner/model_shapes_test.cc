@@ -59,7 +59,7 @@ TEST(ModelShapes, WhatAnOpHasNoScratchForIsRefusedByNameAndByCpuAlone) {
       {"deepseek_v3", "rows of a head", [](auto* c) { c->mla.qk_nope_head_dim = 8192; }},
       {"deepseek_v3", "longest row", [](auto* c) { c->dense_width = 65536; }},
       {"deepseek_v3", "expert groups", [](auto* c) { c->moe.num_groups = 512; }},
-      {"deepseek_v4_flash", "gate and up", [](auto* c) { c->moe.expert_width = 32769; }},
+      {"deepseek_v4_flash", "longest row", [](auto* c) { c->moe.expert_width = 65536; }},
       {"deepseek_v4_flash", "compressed entry",
        [](auto* c) { c->compressed.ratios.front() = 16384; }},
   };
