@@ -324,6 +324,22 @@ bool ProcessCell::ShardHasReplica(size_t shard) {
   return false;
 }
 
+std::vector<coordinator::MemberReport> ProcessCell::Members() const {
+  std::vector<coordinator::MemberReport> reports;
+  for (const coordinator::MemberView& member : state_.Members()) {
+    const coordinator::Liveness liveness = member.liveness;
+    reports.push_back(
+        {.role = member.member.role == proto::ClusterRole::kWorker ? "worker" : "engram",
+         .rank = member.member.rank,
+         .address = member.member.address,
+         .liveness = liveness == coordinator::Liveness::kAlive     ? "alive"
+                     : liveness == coordinator::Liveness::kSuspect ? "suspect"
+                                                                   : "dead",
+         .last_heartbeat = member.last_heartbeat});
+  }
+  return reports;
+}
+
 absl::Status ProcessCell::FindFault() {
   state_.Sweep();
   const auto view = state_.View();

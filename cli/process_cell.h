@@ -63,6 +63,7 @@ class ProcessCell final : public coordinator::GroupProvider {
   absl::StatusOr<coordinator::RankExecutors> Form(uint64_t epoch) override;
   void OnGroupFailed(uint64_t epoch, const absl::Status& reason) override;
   absl::Status CheckGroup(uint64_t epoch) override;
+  std::vector<coordinator::MemberReport> Members() const override;
   // Stops everything: the thread that forms groups is about to end, and the kernel ends
   // with it the processes that it started, but less gently.
   void CancelForm() override { Stop(); }

@@ -177,6 +177,11 @@ bool ClusterState::Sweep() {
   return changed;
 }
 
+std::vector<MemberView> ClusterState::Members() const {
+  MutexLock lock(&mutex_);
+  return NextView()->members;
+}
+
 std::shared_ptr<const ClusterView> ClusterState::View() const {
   MutexLock lock(&mutex_);
   return view_;

@@ -82,6 +82,9 @@ class ClusterState {
   bool Sweep();
 
   std::shared_ptr<const ClusterView> View() const;
+
+  // The members of the view with the heartbeats that came since it was published.
+  std::vector<MemberView> Members() const;
   const ClusterOptions& options() const { return options_; }
 
  private:

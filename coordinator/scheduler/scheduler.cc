@@ -56,12 +56,10 @@ absl::Status ValidateOptions(const SchedulerOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status ValidateTenants(const SchedulerOptions& options) {
+absl::Status ValidateTenants(const std::vector<TenantPolicy>& tenants) {
   std::set<std::string_view> names;
-  std::vector<TenantPolicy> tenants = options.tenants;
-  tenants.push_back(options.other_tenants);
   for (const TenantPolicy& tenant : tenants) {
-    if (&tenant != &tenants.back() && !names.insert(tenant.name).second) {
+    if (!names.insert(tenant.name).second) {
       return InvalidArgumentF("tenant {} is configured twice", tenant.name);
     }
     if (!(tenant.weight > 0) || !std::isfinite(tenant.weight) ||
@@ -82,7 +80,7 @@ class GroupScheduler final : public Scheduler {
       : options_(options),
         hash_(options.prefix_hash_key),
         ranks_(std::move(ranks)),
-        waiting_(options) {}
+        waiting_(options.tenants, options.max_waiting) {}
 
   absl::Status Enqueue(SequenceSpec spec) override;
   void Finish(SequenceId id) override;
@@ -95,6 +93,7 @@ class GroupScheduler final : public Scheduler {
       std::span<const proto::StepResult> results) override;
   int64_t cached_tokens(SequenceId id) const override;
   bool started(SequenceId id) const override;
+  SequenceProgress progress(SequenceId id) const override;
   void StartEpoch(uint64_t epoch) override;
   SchedulerStats stats() const override;
   absl::Status CheckInvariants() const override;
@@ -354,7 +353,6 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
     loads[i] = {.has_free_slot = true,
                 .pending_tokens = ranks_[i]->pending_tokens(),
                 .num_sequences = std::ssize(ranks_[i]->running()),
-                .blocks_used = ranks_[i]->blocks().num_used(),
                 .blocks_free = ranks_[i]->blocks_for_admission(matches[i]),
                 .cached_tokens = std::ssize(matches[i].blocks) * options_.block_size};
   }
@@ -444,6 +442,13 @@ bool GroupScheduler::started(SequenceId id) const {
   return sequence != nullptr && sequence->started;
 }
 
+SequenceProgress GroupScheduler::progress(SequenceId id) const {
+  const Sequence* sequence = Find(id);
+  return sequence == nullptr ? SequenceProgress()
+                             : SequenceProgress{.dp_rank = sequence->dp_rank,
+                                                .computed_tokens = sequence->computed};
+}
+
 void GroupScheduler::StartEpoch(uint64_t epoch) {
   for (const auto& rank : ranks_) {
     const std::vector<Sequence*> running = rank->running();
@@ -483,9 +488,6 @@ SchedulerStats GroupScheduler::stats() const {
   stats.prefix_shortened_tokens = prefix_shortened_tokens_;
   stats.preemptions = preemptions_;
   for (const TenantAccount* tenant : waiting_.configured()) {
-    if (stats.tenants.size() == kMaxReportedTenants) {
-      break;
-    }
     stats.tenants.push_back({.num_waiting = std::ssize(tenant->waiting),
                              .num_running = tenant->num_running,
                              .running_tokens = tenant->running_tokens,
@@ -515,7 +517,7 @@ absl::Status GroupScheduler::CheckInvariants() const {
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
     const SchedulerOptions& options) {
   TESSERA_RETURN_IF_ERROR(ValidateOptions(options));
-  TESSERA_RETURN_IF_ERROR(ValidateTenants(options));
+  TESSERA_RETURN_IF_ERROR(ValidateTenants(options.tenants));
   std::vector<std::unique_ptr<DpRank>> ranks;
   for (int64_t i = 0; i < options.num_dp_ranks; ++i) {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<DpRank> rank,

@@ -39,7 +39,6 @@
 #define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -74,8 +73,7 @@ struct SchedulerOptions {
   // max_num_batched_tokens / (1 + c / prefill_cost_tokens), but at least one block. 0:
   // every token costs the same.
   int64_t prefill_cost_tokens = 0;
-  std::vector<TenantPolicy> tenants = {};
-  TenantPolicy other_tenants = {};  // of every tenant that `tenants` does not name
+  std::vector<TenantPolicy> tenants = {};  // others have weight 1 and no quota
   bool enable_prefix_caching = true;
   int64_t num_speculative_tokens = 0;  // drafts per sequence and step, at most
   // Keys of prefix blocks cover the model digest and numerics id through this.
@@ -106,8 +104,11 @@ struct AcceptedToken {
   bool length_reached = false;  // it is the last that max_tokens or max_model_len allow
 };
 
-// So that neither stats nor the labels of metrics grow with the number of tenants.
-inline constexpr size_t kMaxReportedTenants = 64;
+// Where a sequence stands.
+struct SequenceProgress {
+  int dp_rank = -1;             // -1: it waits
+  int64_t computed_tokens = 0;  // by accepted steps
+};
 
 // One configured tenant.
 struct TenantStats {
@@ -133,8 +134,7 @@ struct SchedulerStats {
   // Cached, yet computed again since their tail blocks were gone.
   uint64_t prefix_shortened_tokens = 0;
   uint64_t preemptions = 0;
-  // Of the first kMaxReportedTenants of SchedulerOptions::tenants, in that order.
-  std::vector<TenantStats> tenants;
+  std::vector<TenantStats> tenants;  // as SchedulerOptions has them
 };
 
 // What one Plan call scheduled, for metrics.
@@ -192,6 +192,9 @@ class Scheduler {
 
   // Whether the sequence was ever part of a plan; false for unknown ids.
   virtual bool started(SequenceId id) const = 0;
+
+  // Of a waiting one for unknown ids.
+  virtual SequenceProgress progress(SequenceId id) const = 0;
 
   // Forgets plans in flight, empties caches, and returns every running sequence to the
   // waiting queue with its accepted tokens: the group was re-formed and starts from

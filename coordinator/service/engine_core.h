@@ -89,6 +89,8 @@ class EngineCore {
 
   const EngineSnapshot& snapshot() const { return snapshot_; }
   int64_t num_requests() const { return live_.size(); }
+  // The live requests, as EngineReport has them.
+  std::vector<RequestReport> ReportRequests() const { return live_.Report(); }
   // Ids of requests that ended since the last call.
   std::vector<std::string> TakeEnded();
 

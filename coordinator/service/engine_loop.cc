@@ -17,6 +17,11 @@ size_t InboxCapacity(const SchedulerOptions& options) {
   return static_cast<size_t>(2 * live + 16);
 }
 
+// How old the list of requests may grow while somebody looks at it, and for how long a
+// look counts.
+constexpr absl::Duration kRequestListPeriod = absl::Milliseconds(500);
+constexpr absl::Duration kRequestListInterest = absl::Seconds(5);
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineLoop>> EngineLoop::Create(
@@ -48,7 +53,7 @@ EngineLoop::~EngineLoop() { Shutdown(); }
 bool EngineLoop::IsReady() const {
   // A step in progress may take its whole timeout before the group counts as failed.
   const absl::Duration age_max = options_.probe_interval + options_.step_timeout;
-  return snapshot_.group_up && !draining_ && !stopped_ &&
+  return snapshot_.group_up && !draining_ && !stopped_ && !cordoned_ &&
          clock_->Now() - snapshot_.last_step <= age_max;
 }
 
@@ -56,6 +61,10 @@ absl::Status EngineLoop::Admit(const ValidatedRequest& request) {
   if (draining_ || stopped_) {
     ++num_rejected_unready_;
     return absl::UnavailableError("the server is shutting down");
+  }
+  if (cordoned_) {
+    ++num_rejected_unready_;
+    return absl::UnavailableError("the server is cordoned");
   }
   if (!IsReady()) {
     ++num_rejected_unready_;
@@ -107,10 +116,11 @@ EngineStatus EngineLoop::status() const {
   MutexLock lock(&mutex_);
   EngineStatus status;
   status.ready = IsReady();
-  status.draining = draining_;
+  status.draining = draining_ || cordoned_;
   status.fatal = snapshot_.fatal;
   status.phase = stopped_                              ? "stopped"
                  : draining_                           ? "draining"
+                 : cordoned_                           ? "cordoned"
                  : !snapshot_.fatal.ok()               ? "no group can be formed"
                  : status.ready || !snapshot_.group_up ? snapshot_.phase
                                                        : "no step lately";
@@ -127,6 +137,26 @@ absl::Duration EngineLoop::retry_after() const {
       static_cast<double>(snapshot_.stats.num_waiting + inbox_sequences_);
   return std::clamp(snapshot_.finish_interval * waiting, absl::Seconds(1),
                     absl::Seconds(60));
+}
+
+EngineReport EngineLoop::Report() {
+  EngineReport report;
+  {
+    MutexLock lock(&mutex_);
+    report.epoch = snapshot_.epoch;
+    report.last_step = snapshot_.last_step;
+    report.cordoned = cordoned_;
+    report.requests = requests_;
+    report.num_requests = static_cast<int64_t>(known_.size());
+    requests_wanted_until_ = clock_->Now() + kRequestListInterest;
+  }
+  report.members = provider_->Members();
+  return report;
+}
+
+void EngineLoop::SetCordoned(bool cordoned) {
+  MutexLock lock(&mutex_);
+  cordoned_ = cordoned;
 }
 
 bool EngineLoop::WaitReady(absl::Time deadline) const {
@@ -205,7 +235,26 @@ void EngineLoop::Apply(Command command) {
   }
 }
 
+void EngineLoop::PublishRequests() {
+  const int64_t num_requests = core_->num_requests();
+  const absl::Time now = clock_->Now();
+  {
+    MutexLock lock(&mutex_);
+    // The last one's end is told at once: an idle engine does not come here again soon.
+    const bool emptied = num_requests == 0 && !requests_.empty();
+    const bool due = now < requests_wanted_until_ && now >= next_request_list_;
+    if (!emptied && !due) {
+      return;
+    }
+    next_request_list_ = now + kRequestListPeriod;
+  }
+  std::vector<RequestReport> requests = core_->ReportRequests();
+  MutexLock lock(&mutex_);
+  requests_ = std::move(requests);
+}
+
 void EngineLoop::Publish() {
+  PublishRequests();
   const std::vector<std::string> ended = core_->TakeEnded();
   int64_t num_full = 0;
   int64_t num_unready = 0;

@@ -25,12 +25,13 @@
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "coordinator/requests/engine.h"
+#include "coordinator/requests/engine_operations.h"
 #include "coordinator/service/engine_core.h"
 
 namespace tessera::coordinator {
 
 // Thread-safe. What it borrows must outlive it.
-class EngineLoop final : public Engine {
+class EngineLoop final : public Engine, public EngineOperations {
  public:
   // Starts the threads; the group is formed in the background, and status() says when it
   // is ready. Errors as EngineCore::Create. `clock` must run in real time: the threads
@@ -46,6 +47,8 @@ class EngineLoop final : public Engine {
   void Cancel(const std::string& request_id) override;
   EngineStatus status() const override;
   absl::Duration retry_after() const override;
+  EngineReport Report() override;
+  void SetCordoned(bool cordoned) override;
 
   // Blocks until the engine is ready or `deadline` passed; whether it is ready.
   bool WaitReady(absl::Time deadline) const;
@@ -91,6 +94,8 @@ class EngineLoop final : public Engine {
   void RunForming();
   void Apply(Command command);
   void Publish();
+  // Renews the list of requests if somebody asks for it and it is due.
+  void PublishRequests();
   absl::Status Admit(const ValidatedRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsReady() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -114,6 +119,11 @@ class EngineLoop final : public Engine {
   int64_t num_rejected_full_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_rejected_unready_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cordoned_ ABSL_GUARDED_BY(mutex_) = false;
+  // The list of requests, which is made only while somebody looks at it.
+  std::vector<RequestReport> requests_ ABSL_GUARDED_BY(mutex_);
+  absl::Time requests_wanted_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  absl::Time next_request_list_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::thread forming_;

@@ -64,6 +64,48 @@ TEST_F(EngineLoopTest, ManyThreadsGetTheSameTokensAsOneAtATime) {
   EXPECT_GE(loop_->retry_after(), absl::Seconds(1));
 }
 
+TEST_F(EngineLoopTest, ACordonFinishesWhatRunsAndRefusesWhatIsNew) {
+  Start(SmallEngineOptions(), absl::Milliseconds(5));
+  ASSERT_TRUE(WaitReady());
+  const auto running = std::make_shared<RecordingSink>();
+  ASSERT_THAT(Submit(MakeRequestSpec("running", 3, 20), running), IsOk());
+  loop_->SetCordoned(true);
+  EXPECT_FALSE(loop_->status().ready);
+  EXPECT_TRUE(loop_->status().draining);
+  EXPECT_EQ(loop_->status().phase, "cordoned");
+  EXPECT_THAT(Submit(MakeRequestSpec("new", 3, 20), std::make_shared<RecordingSink>()),
+              StatusIs(absl::StatusCode::kUnavailable));
+  ASSERT_TRUE(running->WaitEnded());
+  EXPECT_EQ(running->tokens(0).size(), 20u);
+  loop_->SetCordoned(false);
+  EXPECT_TRUE(WaitReady());
+  const auto after = std::make_shared<RecordingSink>();
+  ASSERT_THAT(Submit(MakeRequestSpec("after", 3, 5), after), IsOk());
+  EXPECT_TRUE(after->WaitEnded());
+}
+
+TEST_F(EngineLoopTest, TheReportListsLiveRequestsAndForgetsThemWhenTheyEnd) {
+  Start(SmallEngineOptions(), absl::Milliseconds(2));
+  ASSERT_TRUE(WaitReady());
+  EXPECT_TRUE(loop_->Report().requests.empty());  // From now on somebody looks.
+  const auto sink = std::make_shared<RecordingSink>();
+  ASSERT_THAT(Submit(MakeRequestSpec("one", 3, 20), sink), IsOk());
+  RequestReport seen;
+  while (seen.id.empty() && !sink->ended()) {
+    for (const RequestReport& request : loop_->Report().requests) {
+      seen = request;
+    }
+  }
+  EXPECT_EQ(seen.id, "one");
+  EXPECT_EQ(seen.prompt_tokens, 3);
+  EXPECT_EQ(seen.max_tokens, 20);
+  ASSERT_TRUE(sink->WaitEnded());
+  while (!loop_->Report().requests.empty()) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(loop_->Report().num_requests, 0);
+}
+
 TEST_F(EngineLoopTest, RefusesWhileNoGroupIsReadyAndRecovers) {
   EngineOptions options = SmallEngineOptions();
   Start(options);

@@ -68,6 +68,43 @@ void LiveRequests::Add(ValidatedRequest request, std::shared_ptr<RequestSink> si
   not_started_.push_back(id);
 }
 
+std::vector<RequestReport> LiveRequests::Report() const {
+  std::vector<const Live*> all;
+  all.reserve(requests_.size());
+  for (const auto& [id, live] : requests_) {
+    all.push_back(live.get());
+  }
+  // Sequences are numbered as their requests come.
+  const size_t count = std::min(all.size(), kMaxReportedRequests);
+  std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(count), all.end(),
+                    [](const Live* a, const Live* b) {
+                      return a->choices.front().sequence < b->choices.front().sequence;
+                    });
+  std::vector<RequestReport> reports;
+  for (size_t i = 0; i < count; ++i) {
+    const Live& live = *all[i];
+    const SequenceId first = live.choices.front().sequence;
+    const SequenceProgress progress = scheduler_->progress(first);
+    RequestReport& report = reports.emplace_back();
+    report.id = live.request.request_id();
+    report.tenant = live.request.tenant();
+    report.priority = live.request.priority();
+    report.num_choices = live.request.num_choices();
+    report.arrival = live.request.arrival();
+    report.deadline = live.request.deadline();
+    report.started = live.start.has_value();
+    report.prompt_tokens = live.usage.prompt_tokens;
+    report.cached_tokens = scheduler_->cached_tokens(first);
+    report.completion_tokens = live.usage.completion_tokens;
+    report.max_tokens = live.request.max_tokens();
+    if (progress.dp_rank >= 0) {
+      report.dp_rank = progress.dp_rank;
+    }
+    report.computed_tokens = progress.computed_tokens;
+  }
+  return reports;
+}
+
 void LiveRequests::NoteStarts(absl::Time now) {
   std::erase_if(not_started_, [&](const std::string& id) {
     const auto found = requests_.find(id);

@@ -17,6 +17,7 @@
 
 #include "coordinator/requests/engine.h"
 #include "coordinator/requests/engine_observer.h"
+#include "coordinator/requests/engine_operations.h"
 #include "coordinator/requests/validated_request.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/service/output_processor.h"
@@ -50,6 +51,9 @@ class LiveRequests {
   // Marks sequences that were planned for the first time, for their queue time. Cheap
   // when none is new.
   void NoteStarts(absl::Time now);
+
+  // What is live, oldest first, kMaxReportedRequests at most.
+  std::vector<RequestReport> Report() const;
 
   int64_t size() const { return static_cast<int64_t>(requests_.size()); }
 

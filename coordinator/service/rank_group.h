@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "coordinator/requests/engine_operations.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "proto/step_executor.h"
 
@@ -39,6 +40,9 @@ class GroupProvider {
   // Asked in every turn of the engine and at least every kGroupCheckPeriod while it is
   // idle; must not block.
   virtual absl::Status CheckGroup(uint64_t /*epoch*/) { return absl::OkStatus(); }
+
+  // The processes that registered, whatever their state. Any thread.
+  virtual std::vector<MemberReport> Members() const { return {}; }
 
   // Makes a Form in progress return soon; the engine has stopped, no group is in use, and
   // Form's thread ends next. Any thread.
