@@ -46,13 +46,6 @@ std::string Address(const std::string& host) {
   return host == "localhost" ? "127.0.0.1" : host;
 }
 
-// The context at which attention costs a token as much as all else, roughly: the ratio of
-// active parameters to what one more token of context costs in V3's attention, and in
-// the indexers of sparse families.
-int64_t PrefillCostTokens(const model::ModelConfig& config) {
-  return config.attention == model::AttentionKind::kMla ? 8192 : 65536;
-}
-
 coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
                                            const LoadedModel& model,
                                            const RankOptions& rank,
@@ -69,8 +62,6 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   scheduler.tail_tokens = model.config.tail_tokens();
   scheduler.num_speculative_tokens = rank.runner.num_speculative_tokens;
   scheduler.max_waiting = options.max_waiting;
-  scheduler.prefill_cost_tokens =
-      options.prefill_cost_tokens.value_or(PrefillCostTokens(model.config));
   scheduler.enable_prefix_caching = options.enable_prefix_caching;
   scheduler.cache_key_prefix =
       fmt::format("{}:{}", model.checkpoint->digest(), NumericsIdOf(rank));
@@ -156,19 +147,28 @@ coordinator::MetricsOptions MetricsOptionsOf(const ServerOptions& options,
   return metrics;
 }
 
-// What the access file grants in the scheduler, and whose series metrics show.
-absl::Status AddTenants(const AccessOptions& options,
-                        coordinator::SchedulerOptions* scheduler,
-                        coordinator::MetricsOptions* metrics) {
-  TESSERA_ASSIGN_OR_RETURN(const coordinator::AccessConfig access, LoadAccess(options));
-  scheduler->tenants = access.tenants;
-  scheduler->other_tenants = access.others;
-  for (const coordinator::TenantPolicy& tenant : access.tenants) {
-    if (metrics->tenants.size() < coordinator::kMaxReportedTenants) {
-      metrics->tenants.push_back(tenant.name);
-    }
-  }
-  return absl::OkStatus();
+// What the console shows of the options.
+coordinator::AdminOptions AdminOptionsOf(const ServerOptions& options,
+                                         const coordinator::ApiServiceOptions& api,
+                                         const LoadedModel& model,
+                                         const RankOptions& rank,
+                                         const GroupShape& shape) {
+  coordinator::AdminOptions admin;
+  admin.console = options.console;
+  admin.facts = {.model = api.model_names.front(),
+                 .version = api.version,
+                 .fingerprint = api.system_fingerprint,
+                 .tp = shape.tp,
+                 .dp = shape.dp,
+                 .block_size = rank.runner.block_size,
+                 .max_model_len = rank.runner.max_model_len,
+                 .max_num_seqs = rank.runner.max_slots,
+                 .num_speculative_tokens = rank.runner.num_speculative_tokens,
+                 .has_engram = model.hash.has_value(),
+                 .kv_cache_dtype = options.model.kv_cache_dtype,
+                 .backend = NumericsIdOf(rank),
+                 .config = options.config_in_force};
+  return admin;
 }
 
 }  // namespace
@@ -182,34 +182,43 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
                            model::Tokenizer::Load(options.model.model));
   TESSERA_ASSIGN_OR_RETURN(
       server->chat_, model::ChatEncoding::Create(model.config, server->tokenizer_.get()));
-  coordinator::EngineOptions engine = EngineOptionsOf(options, model, rank, shape);
-  coordinator::MetricsOptions metrics = MetricsOptionsOf(options, rank, shape);
-  TESSERA_RETURN_IF_ERROR(AddTenants(options.access, &engine.scheduler, &metrics));
+  const coordinator::EngineOptions engine = EngineOptionsOf(options, model, rank, shape);
+  const coordinator::MetricsOptions metrics = MetricsOptionsOf(options, rank, shape);
   log::Info("main", "KV cache",
             {{"dtype", metrics.kv_cache_dtype},
              {"blocks", metrics.num_blocks},
              {"tokens", metrics.num_blocks * metrics.block_size},
              {"tail_blocks", rank.runner.num_tail_blocks * shape.dp}});
   server->metrics_ = std::make_unique<coordinator::Metrics>(metrics);
+  server->activity_ =
+      std::make_unique<coordinator::ActivityRecorder>(server->metrics_.get(), clock);
   TESSERA_ASSIGN_OR_RETURN(
       server->engine_,
       coordinator::EngineLoop::Create(engine, provider, server->tokenizer_.get(), clock,
-                                      server->metrics_.get()));
-  TESSERA_RETURN_IF_ERROR(server->OpenDoors(model, rank));
+                                      server->activity_.get()));
+  TESSERA_RETURN_IF_ERROR(server->OpenDoors(model, rank, shape));
   return server;
 }
 
-absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& rank) {
+absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& rank,
+                                  const GroupShape& shape) {
   coordinator::ApiServiceOptions api = ApiOptionsOf(options_, model, *tokenizer_, rank);
   TESSERA_ASSIGN_OR_RETURN(api.access, LoadAccess(options_.access));
   model_name_ = api.model_names.front();
+  admin_ = std::make_unique<coordinator::AdminDoor>(
+      AdminOptionsOf(options_, api, model, rank, shape),
+      coordinator::AdminParts{.engine = engine_.get(),
+                              .operations = engine_.get(),
+                              .activity = activity_.get(),
+                              .clock = clock_});
   TESSERA_ASSIGN_OR_RETURN(
       api_, coordinator::ApiService::Create(api, {.tokenizer = tokenizer_.get(),
                                                   .chat = chat_.get(),
                                                   .engine = engine_.get(),
                                                   .clock = clock_,
                                                   .observer = metrics_.get(),
-                                                  .metrics = metrics_.get()}));
+                                                  .metrics = metrics_.get(),
+                                                  .admin = admin_.get()}));
   coordinator::HttpServerOptions http;
   http.host = Address(options_.host);
   http.port = static_cast<uint16_t>(options_.port);
@@ -248,8 +257,9 @@ void ApiServer::PrintBanner() const {
              "\nTessera {} serves {} at {}\n\n"
              "  curl {}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
              "    -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", "
-             "\"content\": \"Hello\"}}]}}'\n\n",
-             Version(), model_name_, url, url, model_name_)
+             "\"content\": \"Hello\"}}]}}'\n\n{}",
+             Version(), model_name_, url, url, model_name_,
+             options_.console ? fmt::format("  console: {}/console/\n\n", url) : "")
       << std::flush;
 }
 

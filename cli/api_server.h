@@ -16,9 +16,11 @@
 #include "cli/signals.h"
 
 #include "common/clock.h"
+#include "coordinator/api/admin/admin_door.h"
 #include "coordinator/api/api_grpc_service.h"
 #include "coordinator/api/api_service.h"
 #include "coordinator/api/http_server.h"
+#include "coordinator/console/activity_recorder.h"
 #include "coordinator/service/engine_loop.h"
 #include "coordinator/service/metrics.h"
 #include "coordinator/service/rank_group.h"
@@ -46,7 +48,8 @@ class ApiServer {
   ApiServer(const ServerOptions& options, Clock* clock)
       : options_(options), clock_(clock) {}
 
-  absl::Status OpenDoors(const LoadedModel& model, const RankOptions& rank);
+  absl::Status OpenDoors(const LoadedModel& model, const RankOptions& rank,
+                         const GroupShape& shape);
   absl::Status OpenGrpcDoor();
   void PrintBanner() const;
   // A mistake in the new files is logged, and the old state stays.
@@ -59,7 +62,9 @@ class ApiServer {
   std::unique_ptr<model::Tokenizer> tokenizer_;
   std::unique_ptr<model::ChatEncoding> chat_;
   std::unique_ptr<coordinator::Metrics> metrics_;
+  std::unique_ptr<coordinator::ActivityRecorder> activity_;
   std::unique_ptr<coordinator::EngineLoop> engine_;
+  std::unique_ptr<coordinator::AdminDoor> admin_;
   std::unique_ptr<coordinator::ApiService> api_;
   std::unique_ptr<coordinator::HttpServer> http_;
   std::unique_ptr<coordinator::ApiGrpcServer> grpc_;  // null with --grpc-port -1

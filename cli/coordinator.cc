@@ -79,6 +79,7 @@ absl::Status RunCoordinator(Arguments arguments) {
     return absl::OkStatus();
   }
   ConfigureLogs(options.log);
+  options.server.config_in_force = table.PrintConfig();
   if (options.server.model.model.empty() || options.cluster_token.empty()) {
     return InvalidArgumentF("a coordinator needs a model and TESSERA_CLUSTER_TOKEN");
   }

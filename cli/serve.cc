@@ -146,6 +146,7 @@ absl::Status RunServe(Arguments arguments) {
     return absl::OkStatus();
   }
   ConfigureLogs(log_options);
+  options.config_in_force = table.PrintConfig();
   const SignalWatcher* const signals =
       SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
   TESSERA_RETURN_IF_ERROR(CheckExposure(options.host, options.access));

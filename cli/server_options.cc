@@ -25,6 +25,7 @@ void AddDoors(OptionTable* table, ServerOptions* options) {
             "metric names of /metrics: native, vllm or all")
       .OneOf({"native", "vllm", "all"});
   table->Add("metrics-need-key", &options->metrics_need_key, "/metrics needs an API key");
+  table->Add("console", &options->console, "serve the web console at /console/");
   table->Add("default-thinking", &options->default_thinking,
              "chat requests think when they do not say");
   table->Add("seed", &options->seed, "seeds requests that bring none; default: random");
@@ -47,13 +48,6 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
       ->Add("max-waiting", &options->max_waiting,
             "queued sequences; one more is answered 429 with Retry-After")
       .Range(1, 1 << 20);
-  table
-      ->Add(
-          "prefill-cost-tokens", &options->prefill_cost_tokens,
-          "context behind which a prompt's token costs twice as much as at its start: "
-          "beside decodes, chunks of prompts are cut accordingly, so that a long prompt "
-          "delays no stream; 0: never; default: 65536 for sparse attention, else 8192")
-      .AtLeast(0);
   table->Add("max-choices", &options->max_choices, "largest n of a request")
       .Range(1, 128);
   table->Add("max-logprobs", &options->max_logprobs, "most logprobs per token")

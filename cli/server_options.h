@@ -25,10 +25,10 @@ struct ServerOptions {
   std::vector<std::string> allowed_origins;
   std::string metrics_names = "all";
   bool metrics_need_key = false;
+  bool console = true;
   bool default_thinking = false;
   std::optional<uint64_t> seed;
   bool enable_prefix_caching = true;
-  std::optional<int64_t> prefill_cost_tokens;  // absent: by the model's attention
 
   // Limits.
   int64_t max_request_bytes = int64_t{4} << 20;
@@ -52,6 +52,9 @@ struct ServerOptions {
   int engram_shards = 0;  // 0: tables in the ranks' own memory
   int engram_replicas = 1;
   std::string engram_source = "shm";
+
+  // All of it as --print-config shows it, for people who look at a running server.
+  std::string config_in_force;
 };
 
 // Adds them, the model's included, to `table`; `options` must outlive it.

@@ -187,7 +187,10 @@ absl::StatusOr<std::unique_ptr<ApiService>> ApiService::Create(
 
 ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts,
                        std::unique_ptr<AccessControl> access, uint64_t seed)
-    : access_(std::move(access)), ids_(seed), openapi_(OpenApiDocument(options.version)) {
+    : access_(std::move(access)),
+      admin_(parts.admin),
+      ids_(seed),
+      openapi_(OpenApiDocument(options.version)) {
   context_.options = options;
   // AccessControl alone knows who may call: a copy here would not be replaced with it.
   context_.options.access = AccessConfig();
@@ -220,7 +223,12 @@ bool ApiService::SpeaksAnthropic(const Route* route, const HttpHeaders& headers)
   return shared && !FindHeader(headers, "anthropic-version").empty();
 }
 
-void ApiService::SetDraining() { draining_.store(true); }
+void ApiService::SetDraining() {
+  draining_.store(true);
+  if (admin_ != nullptr) {
+    admin_->CloseStreams();
+  }
+}
 
 HttpHeaders ApiService::CommonHeaders(const HttpHeaders& request_headers,
                                       bool anthropic) {
@@ -301,9 +309,12 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
   const Route* route = FindRoute(path);
   const UnsupportedRoute* unsupported =
       route == nullptr ? FindUnsupportedRoute(path) : nullptr;
-  const std::string_view label = route != nullptr         ? route->pattern
-                                 : unsupported != nullptr ? unsupported->path
-                                                          : "unknown";
+  const auto admin_route =
+      route == nullptr && admin_ != nullptr ? admin_->RouteOf(path) : std::nullopt;
+  const std::string_view label = route != nullptr          ? route->pattern
+                                 : admin_route.has_value() ? *admin_route
+                                 : unsupported != nullptr  ? unsupported->path
+                                                           : "unknown";
   const bool anthropic = SpeaksAnthropic(route, request.headers);
   HttpHeaders headers = CommonHeaders(request.headers, anthropic);
   request.id = FindHeader(headers, "x-request-id");
@@ -320,6 +331,10 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
                              context_.clock->Now()});
   if (request.method == "OPTIONS") {
     observed->Respond(PreflightResponse(cross_origin));
+    return;
+  }
+  if (admin_route.has_value()) {
+    admin_->Handle(request, path, KeyOf(request), access_->open(), std::move(observed));
     return;
   }
   if (route == nullptr && unsupported == nullptr) {

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 
 #include "coordinator/api/access/access_control.h"
+#include "coordinator/api/admin/admin_door.h"
 #include "coordinator/api/api_context.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/http_message.h"
@@ -24,7 +25,7 @@ namespace tessera::coordinator {
 
 // What the API stands on. None is owned; all must outlive the service and the engine's
 // last event. `observer` may be null; without `metrics` the route /metrics does not
-// exist.
+// exist, without `admin` neither /admin nor the console.
 struct ApiServiceParts {
   const model::Tokenizer* tokenizer = nullptr;
   const model::ChatEncoding* chat = nullptr;
@@ -32,6 +33,7 @@ struct ApiServiceParts {
   Clock* clock = nullptr;
   ApiObserver* observer = nullptr;
   MetricsText* metrics = nullptr;
+  AdminDoor* admin = nullptr;
 };
 
 // Thread-safe.
@@ -97,6 +99,7 @@ class ApiService {
 
   ApiContext context_;
   std::unique_ptr<AccessControl> access_;
+  AdminDoor* const admin_;
   RequestIds ids_;
   const std::string openapi_;  // the document
   ApiObserver silent_observer_;
