@@ -46,6 +46,13 @@ std::string Address(const std::string& host) {
   return host == "localhost" ? "127.0.0.1" : host;
 }
 
+// The context at which attention costs a token as much as all else, roughly: the ratio of
+// active parameters to what one more token of context costs in V3's attention, and in
+// the indexers of sparse families.
+int64_t PrefillCostTokens(const model::ModelConfig& config) {
+  return config.attention == model::AttentionKind::kMla ? 8192 : 65536;
+}
+
 coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
                                            const LoadedModel& model,
                                            const RankOptions& rank,
@@ -62,6 +69,8 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   scheduler.tail_tokens = model.config.tail_tokens();
   scheduler.num_speculative_tokens = rank.runner.num_speculative_tokens;
   scheduler.max_waiting = options.max_waiting;
+  scheduler.prefill_cost_tokens =
+      options.prefill_cost_tokens.value_or(PrefillCostTokens(model.config));
   scheduler.enable_prefix_caching = options.enable_prefix_caching;
   scheduler.cache_key_prefix =
       fmt::format("{}:{}", model.checkpoint->digest(), NumericsIdOf(rank));
@@ -171,6 +180,21 @@ coordinator::AdminOptions AdminOptionsOf(const ServerOptions& options,
   return admin;
 }
 
+// What the access file grants in the scheduler, and whose series metrics show.
+absl::Status AddTenants(const AccessOptions& options,
+                        coordinator::SchedulerOptions* scheduler,
+                        coordinator::MetricsOptions* metrics) {
+  TESSERA_ASSIGN_OR_RETURN(const coordinator::AccessConfig access, LoadAccess(options));
+  scheduler->tenants = access.tenants;
+  scheduler->other_tenants = access.others;
+  for (const coordinator::TenantPolicy& tenant : access.tenants) {
+    if (metrics->tenants.size() < coordinator::kMaxReportedTenants) {
+      metrics->tenants.push_back(tenant.name);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
@@ -182,8 +206,9 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
                            model::Tokenizer::Load(options.model.model));
   TESSERA_ASSIGN_OR_RETURN(
       server->chat_, model::ChatEncoding::Create(model.config, server->tokenizer_.get()));
-  const coordinator::EngineOptions engine = EngineOptionsOf(options, model, rank, shape);
-  const coordinator::MetricsOptions metrics = MetricsOptionsOf(options, rank, shape);
+  coordinator::EngineOptions engine = EngineOptionsOf(options, model, rank, shape);
+  coordinator::MetricsOptions metrics = MetricsOptionsOf(options, rank, shape);
+  TESSERA_RETURN_IF_ERROR(AddTenants(options.access, &engine.scheduler, &metrics));
   log::Info("main", "KV cache",
             {{"dtype", metrics.kv_cache_dtype},
              {"blocks", metrics.num_blocks},

@@ -48,6 +48,13 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
       ->Add("max-waiting", &options->max_waiting,
             "queued sequences; one more is answered 429 with Retry-After")
       .Range(1, 1 << 20);
+  table
+      ->Add(
+          "prefill-cost-tokens", &options->prefill_cost_tokens,
+          "context behind which a prompt's token costs twice as much as at its start: "
+          "beside decodes, chunks of prompts are cut accordingly, so that a long prompt "
+          "delays no stream; 0: never; default: 65536 for sparse attention, else 8192")
+      .AtLeast(0);
   table->Add("max-choices", &options->max_choices, "largest n of a request")
       .Range(1, 128);
   table->Add("max-logprobs", &options->max_logprobs, "most logprobs per token")

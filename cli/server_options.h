@@ -29,6 +29,7 @@ struct ServerOptions {
   bool default_thinking = false;
   std::optional<uint64_t> seed;
   bool enable_prefix_caching = true;
+  std::optional<int64_t> prefill_cost_tokens;  // absent: by the model's attention
 
   // Limits.
   int64_t max_request_bytes = int64_t{4} << 20;

@@ -19,8 +19,9 @@ std::optional<int> PickDpRank(std::span<const DpRankLoad> loads,
     if (!load.has_free_slot || load.blocks_free < blocks - shared) {
       continue;
     }
-    const int64_t work =
-        load.pending_tokens + load.num_sequences + demand.num_tokens - load.cached_tokens;
+    const int64_t held = load.blocks_used * demand.block_size;
+    const int64_t work = load.pending_tokens + load.num_sequences + demand.num_tokens -
+                         load.cached_tokens + held / kHeldTokensPerToken;
     const bool better =
         !best.has_value() || work < best_work ||
         (work == best_work &&

@@ -14,6 +14,7 @@ struct DpRankLoad {
   bool has_free_slot = false;
   int64_t pending_tokens = 0;  // that its sequences still have to prefill
   int64_t num_sequences = 0;   // running
+  int64_t blocks_used = 0;     // that running sequences hold
   int64_t blocks_free = 0;     // allocatable, cached ones included
   int64_t cached_tokens = 0;  // of the new sequence's tokens, that its prefix cache holds
 };
@@ -24,12 +25,18 @@ struct DpRankDemand {
   int64_t block_size = 16;
 };
 
-// The rank with the least work after taking the sequence: tokens it would have to
-// compute, its own backlog included, where each running sequence counts as one token a
-// step. A cached prefix lowers the work, so affinity is a consequence and yields once the
-// rank is busier than the prefix is long. Ties go to the rank with more free blocks, then
-// to the lower index. Ranks without a slot or without the blocks for the tokens do not
-// qualify; nullopt if none does.
+// A token that a rank holds for its running sequences weighs as much as one of so many
+// tokens that it has to compute: every decode reads what is held, and a rank that is full
+// preempts.
+inline constexpr int64_t kHeldTokensPerToken = 16;
+
+// The rank with the least load after taking the sequence: tokens to compute, its own
+// backlog included, where each running sequence counts as one token a step, and the
+// tokens that it holds, of which kHeldTokensPerToken count as one. A cached prefix lowers
+// the load, so affinity is a consequence and yields once the rank is busier than the
+// prefix is long. Ties go to the rank with more free blocks, then to the lower index.
+// Ranks without a slot or without the blocks for the tokens do not qualify; nullopt if
+// none does.
 std::optional<int> PickDpRank(std::span<const DpRankLoad> loads,
                               const DpRankDemand& demand);
 

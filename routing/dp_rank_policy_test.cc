@@ -27,6 +27,21 @@ TEST(PickDpRank, ACachedPrefixAttractsUntilTheRankIsBusierThanThePrefixIsLong) {
   EXPECT_EQ(PickDpRank(std::vector{Load(0, 1, 50, 0), Load(60, 1, 50, 48)}, kDemand), 0);
 }
 
+TEST(PickDpRank, OfRanksWithTheSameWorkTheOneThatHoldsLessIsTaken) {
+  std::vector<DpRankLoad> loads = {Load(10, 3, 50, 0), Load(10, 3, 50, 0)};
+  loads[0].blocks_used = 30;
+  loads[1].blocks_used = 20;
+  EXPECT_EQ(PickDpRank(loads, kDemand), 1);
+}
+
+TEST(PickDpRank, APrefixOutweighsWhatIsHeldUpToSixteenTimesItsLength) {
+  std::vector<DpRankLoad> loads = {Load(0, 1, 900, 0), Load(0, 1, 500, 48)};
+  loads[1].blocks_used = 47;
+  EXPECT_EQ(PickDpRank(loads, kDemand), 1);
+  loads[1].blocks_used = 49;
+  EXPECT_EQ(PickDpRank(loads, kDemand), 0);
+}
+
 TEST(PickDpRank, TiesGoToMoreFreeBlocksThenToTheLowerRank) {
   EXPECT_EQ(PickDpRank(std::vector{Load(5, 1, 10, 0), Load(5, 1, 20, 0)}, kDemand), 1);
   EXPECT_EQ(PickDpRank(std::vector{Load(5, 1, 20, 0), Load(5, 1, 20, 0)}, kDemand), 0);

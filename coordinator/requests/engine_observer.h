@@ -17,6 +17,15 @@
 
 namespace tessera::coordinator {
 
+// One configured tenant: what it has at present, and totals since start.
+struct TenantGauges {
+  int64_t num_waiting = 0;
+  int64_t num_running = 0;
+  int64_t running_tokens = 0;     // at the greatest length of what runs
+  uint64_t scheduled_tokens = 0;  // monotonic
+  uint64_t preemptions = 0;       // monotonic
+};
+
 // State of the queue and of the KV blocks, over all data-parallel ranks, and totals since
 // start.
 struct EngineGauges {
@@ -34,6 +43,8 @@ struct EngineGauges {
   // Monotonic: cached tokens that were no hit since their tail blocks were gone.
   uint64_t prefix_shortened_tokens = 0;
   uint64_t preemptions = 0;  // monotonic
+  // In the order of MetricsOptions::tenants; valid during the call.
+  std::span<const TenantGauges> tenants = {};
 };
 
 // What became of the drafts of one step, over all data-parallel ranks.

@@ -56,10 +56,12 @@ absl::Status ValidateOptions(const SchedulerOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status ValidateTenants(const std::vector<TenantPolicy>& tenants) {
+absl::Status ValidateTenants(const SchedulerOptions& options) {
   std::set<std::string_view> names;
+  std::vector<TenantPolicy> tenants = options.tenants;
+  tenants.push_back(options.other_tenants);
   for (const TenantPolicy& tenant : tenants) {
-    if (!names.insert(tenant.name).second) {
+    if (&tenant != &tenants.back() && !names.insert(tenant.name).second) {
       return InvalidArgumentF("tenant {} is configured twice", tenant.name);
     }
     if (!(tenant.weight > 0) || !std::isfinite(tenant.weight) ||
@@ -80,7 +82,7 @@ class GroupScheduler final : public Scheduler {
       : options_(options),
         hash_(options.prefix_hash_key),
         ranks_(std::move(ranks)),
-        waiting_(options.tenants, options.max_waiting) {}
+        waiting_(options) {}
 
   absl::Status Enqueue(SequenceSpec spec) override;
   void Finish(SequenceId id) override;
@@ -353,6 +355,7 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
     loads[i] = {.has_free_slot = true,
                 .pending_tokens = ranks_[i]->pending_tokens(),
                 .num_sequences = std::ssize(ranks_[i]->running()),
+                .blocks_used = ranks_[i]->blocks().num_used(),
                 .blocks_free = ranks_[i]->blocks_for_admission(matches[i]),
                 .cached_tokens = std::ssize(matches[i].blocks) * options_.block_size};
   }
@@ -488,6 +491,9 @@ SchedulerStats GroupScheduler::stats() const {
   stats.prefix_shortened_tokens = prefix_shortened_tokens_;
   stats.preemptions = preemptions_;
   for (const TenantAccount* tenant : waiting_.configured()) {
+    if (stats.tenants.size() == kMaxReportedTenants) {
+      break;
+    }
     stats.tenants.push_back({.num_waiting = std::ssize(tenant->waiting),
                              .num_running = tenant->num_running,
                              .running_tokens = tenant->running_tokens,
@@ -517,7 +523,7 @@ absl::Status GroupScheduler::CheckInvariants() const {
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
     const SchedulerOptions& options) {
   TESSERA_RETURN_IF_ERROR(ValidateOptions(options));
-  TESSERA_RETURN_IF_ERROR(ValidateTenants(options.tenants));
+  TESSERA_RETURN_IF_ERROR(ValidateTenants(options));
   std::vector<std::unique_ptr<DpRank>> ranks;
   for (int64_t i = 0; i < options.num_dp_ranks; ++i) {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<DpRank> rank,

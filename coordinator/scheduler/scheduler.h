@@ -39,6 +39,7 @@
 #define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -73,7 +74,8 @@ struct SchedulerOptions {
   // max_num_batched_tokens / (1 + c / prefill_cost_tokens), but at least one block. 0:
   // every token costs the same.
   int64_t prefill_cost_tokens = 0;
-  std::vector<TenantPolicy> tenants = {};  // others have weight 1 and no quota
+  std::vector<TenantPolicy> tenants = {};
+  TenantPolicy other_tenants = {};  // of every tenant that `tenants` does not name
   bool enable_prefix_caching = true;
   int64_t num_speculative_tokens = 0;  // drafts per sequence and step, at most
   // Keys of prefix blocks cover the model digest and numerics id through this.
@@ -110,6 +112,9 @@ struct SequenceProgress {
   int64_t computed_tokens = 0;  // by accepted steps
 };
 
+// So that neither stats nor the labels of metrics grow with the number of tenants.
+inline constexpr size_t kMaxReportedTenants = 64;
+
 // One configured tenant.
 struct TenantStats {
   int64_t num_waiting = 0;
@@ -134,7 +139,8 @@ struct SchedulerStats {
   // Cached, yet computed again since their tail blocks were gone.
   uint64_t prefix_shortened_tokens = 0;
   uint64_t preemptions = 0;
-  std::vector<TenantStats> tenants;  // as SchedulerOptions has them
+  // Of the first kMaxReportedTenants of SchedulerOptions::tenants, in that order.
+  std::vector<TenantStats> tenants;
 };
 
 // What one Plan call scheduled, for metrics.

@@ -23,6 +23,7 @@ namespace tessera::coordinator {
 struct TenantAccount {
   TenantPolicy policy;
   bool configured = false;
+  bool active = false;    // WaitingQueue counts it among those that have something
   int64_t num_seats = 0;  // of the waiting queue, that are this tenant's alone
 
   double virtual_time = 0;

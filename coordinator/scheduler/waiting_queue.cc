@@ -20,18 +20,18 @@ constexpr size_t kMaxIdleTenants = 1024;
 
 }  // namespace
 
-WaitingQueue::WaitingQueue(const std::vector<TenantPolicy>& tenants, int64_t max_waiting)
-    : num_common_(max_waiting) {
+WaitingQueue::WaitingQueue(const SchedulerOptions& options)
+    : others_(options.other_tenants), num_common_(options.max_waiting) {
   double total_weight = 0;
-  for (const TenantPolicy& policy : tenants) {
+  for (const TenantPolicy& policy : options.tenants) {
     total_weight += policy.weight;
   }
-  for (const TenantPolicy& policy : tenants) {
+  for (const TenantPolicy& policy : options.tenants) {
     TenantAccount& account = accounts_[policy.name];
     account.policy = policy;
     account.configured = true;
-    account.num_seats = static_cast<int64_t>(static_cast<double>(max_waiting / 2) *
-                                             policy.weight / total_weight);
+    account.num_seats = static_cast<int64_t>(
+        static_cast<double>(options.max_waiting / 2) * policy.weight / total_weight);
     num_common_ -= account.num_seats;
     configured_.push_back(&account);
   }
@@ -46,11 +46,24 @@ TenantAccount* WaitingQueue::Account(const std::string& name) {
     DropIdle();
   }
   TenantAccount& account = accounts_[name];
+  account.policy = others_;
   account.policy.name = name;
   return &account;
 }
 
+void WaitingQueue::RetireIdle() {
+  std::erase_if(active_, [this](TenantAccount* tenant) {
+    if (!tenant->idle()) {
+      return false;
+    }
+    latest_ = std::max(latest_, tenant->virtual_time);
+    tenant->active = false;
+    return true;
+  });
+}
+
 void WaitingQueue::DropIdle() {
+  RetireIdle();
   std::erase_if(accounts_, [](const auto& entry) {
     return !entry.second.configured && entry.second.idle();
   });
@@ -78,14 +91,15 @@ absl::Status WaitingQueue::CheckRoom(const TenantAccount& tenant) const {
   return absl::OkStatus();
 }
 
-double WaitingQueue::StartTime() const {
+double WaitingQueue::StartTime() {
+  RetireIdle();
   double least = std::numeric_limits<double>::infinity();
-  double greatest = 0;
-  for (const auto& [name, account] : accounts_) {
-    if (account.backlogged()) {
-      least = std::min(least, account.virtual_time);
+  double greatest = latest_;
+  for (const TenantAccount* tenant : active_) {
+    if (tenant->backlogged()) {
+      least = std::min(least, tenant->virtual_time);
     }
-    greatest = std::max(greatest, account.virtual_time);
+    greatest = std::max(greatest, tenant->virtual_time);
   }
   // With nobody waiting nobody is behind.
   return least == std::numeric_limits<double>::infinity() ? greatest : least;
@@ -98,6 +112,10 @@ void WaitingQueue::Add(Sequence* sequence) {
   }
   if (tenant->waiting.empty()) {
     waiting_tenants_.push_back(tenant);
+  }
+  if (!tenant->active) {
+    tenant->active = true;
+    active_.push_back(tenant);
   }
   common_taken_ -= CommonOf(*tenant);
   tenant->waiting.insert(sequence);

@@ -30,11 +30,11 @@ namespace tessera::coordinator {
 // External synchronisation. Sequences are borrowed while they wait.
 class WaitingQueue {
  public:
-  // Names are unique and weights positive; `max_waiting` is at least 1.
-  WaitingQueue(const std::vector<TenantPolicy>& tenants, int64_t max_waiting);
+  // Of `options` the tenants and `max_waiting` matter; the Scheduler has checked them.
+  explicit WaitingQueue(const SchedulerOptions& options);
 
-  // The account of a tenant, made with default grants where it is not configured. Valid
-  // as long as a sequence points to it, and until the next call otherwise.
+  // The account of a tenant, made with the others' grants where it is not configured.
+  // Valid as long as a sequence points to it, and until the next call otherwise.
   TenantAccount* Account(const std::string& name);
 
   // kResourceExhausted: the tenant may have no further sequence waiting.
@@ -67,13 +67,18 @@ class WaitingQueue {
   // Forgets tenants that nobody configured and that have nothing.
   void DropIdle();
   // The virtual time from which a tenant without work starts.
-  double StartTime() const;
+  double StartTime();
+  // Takes tenants that have nothing out of `active_`.
+  void RetireIdle();
 
+  const TenantPolicy others_;
   int64_t num_common_ = 0;    // places that are nobody's alone
   int64_t common_taken_ = 0;  // of them
   Accounts accounts_;
   std::vector<TenantAccount*> configured_;
   std::vector<TenantAccount*> waiting_tenants_;  // those with a waiting sequence
+  std::vector<TenantAccount*> active_;  // those with a sequence, and some that had one
+  double latest_ = 0;                   // greatest virtual time of the others
   int64_t size_ = 0;
   int64_t num_tokens_ = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -19,7 +20,7 @@ class WaitingQueueTest : public ::testing::Test {
   // Makes a sequence of 10 tokens, of 20 at most.
   Sequence* Make(const std::string& tenant, int32_t priority = 0) {
     auto sequence = std::make_unique<Sequence>();
-    sequence->tenant = queue_.Account(tenant);
+    sequence->tenant = queue_->Account(tenant);
     sequence->spec.priority = priority;
     sequence->spec.deadline = absl::InfiniteFuture();
     sequence->order = sequences_.size();
@@ -31,22 +32,31 @@ class WaitingQueueTest : public ::testing::Test {
 
   Sequence* Add(const std::string& tenant, int32_t priority = 0) {
     Sequence* sequence = Make(tenant, priority);
-    queue_.Add(sequence);
+    queue_->Add(sequence);
     return sequence;
   }
 
   // How many more sequences of `tenant` the queue takes.
   int64_t Fill(const std::string& tenant) {
     int64_t count = 0;
-    for (; queue_.CheckRoom(*queue_.Account(tenant)).ok(); ++count) {
+    for (; queue_->CheckRoom(*queue_->Account(tenant)).ok(); ++count) {
       Add(tenant);
     }
     return count;
   }
 
-  Sequence* Front() const { return queue_.Front(absl::UnixEpoch()); }
+  Sequence* Front() const { return queue_->Front(absl::UnixEpoch()); }
 
-  WaitingQueue queue_ = WaitingQueue({}, 16);
+  void Configure(std::vector<TenantPolicy> tenants) {
+    SchedulerOptions options;
+    options.max_waiting = 16;
+    options.tenants = std::move(tenants);
+    queue_ = std::make_unique<WaitingQueue>(options);
+  }
+
+  void SetUp() override { Configure({}); }
+
+  std::unique_ptr<WaitingQueue> queue_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
 };
 
@@ -65,7 +75,7 @@ TEST_F(WaitingQueueTest, APriorityComesBeforeFairness) {
   Sequence* urgent = Add("b", -1);
   urgent->tenant->virtual_time = 1000;
   EXPECT_EQ(Front(), urgent);
-  queue_.Remove(urgent);
+  queue_->Remove(urgent);
   EXPECT_EQ(Front(), plain);
 }
 
@@ -74,39 +84,40 @@ TEST_F(WaitingQueueTest, AnIdleTenantSavesUpNothing) {
   busy->tenant->virtual_time = 500;
   Sequence* back = Add("idle");
   EXPECT_DOUBLE_EQ(back->tenant->virtual_time, 500);
-  queue_.Remove(busy);
-  queue_.Remove(back);
+  queue_->Remove(busy);
+  queue_->Remove(back);
   busy->tenant->virtual_time = 900;
   // Nobody waits any more: nobody is behind.
   EXPECT_DOUBLE_EQ(Add("third")->tenant->virtual_time, 900);
+  EXPECT_DOUBLE_EQ(Add("fourth")->tenant->virtual_time, 900);
 }
 
 TEST_F(WaitingQueueTest, ATenantInDebtKeepsItWhenItComesBack) {
   Sequence* busy = Add("busy");
   Sequence* greedy = Add("greedy");
   greedy->tenant->virtual_time = 700;
-  queue_.Remove(greedy);
-  queue_.Add(greedy);
+  queue_->Remove(greedy);
+  queue_->Add(greedy);
   EXPECT_DOUBLE_EQ(greedy->tenant->virtual_time, 700);
   EXPECT_EQ(Front(), busy);
 }
 
 TEST_F(WaitingQueueTest, AQuotaHoldsBackItsTenantAlone) {
-  queue_ = WaitingQueue({{.name = "a", .max_running_tokens = 30}}, 16);
+  Configure({{.name = "a", .max_running_tokens = 30}});
   Add("a")->tenant->running_tokens = 11;
   Sequence* other = Add("b");
   EXPECT_EQ(Front(), other);
-  queue_.Remove(other);
+  queue_->Remove(other);
   EXPECT_EQ(Front(), nullptr);
 }
 
 TEST_F(WaitingQueueTest, WhatIsOverdueOrHasAllItsTokensIsPassedOver) {
   Sequence* overdue = Make("a");
   overdue->spec.deadline = absl::UnixEpoch();
-  queue_.Add(overdue);
+  queue_->Add(overdue);
   Sequence* full = Make("a");
   full->unaccepted_samples = 10;
-  queue_.Add(full);
+  queue_->Add(full);
   EXPECT_EQ(Front(), nullptr);
   Sequence* next = Add("a");
   EXPECT_EQ(Front(), next);
@@ -115,7 +126,7 @@ TEST_F(WaitingQueueTest, WhatIsOverdueOrHasAllItsTokensIsPassedOver) {
 TEST_F(WaitingQueueTest, ALoneTenantMayFillTheQueue) { EXPECT_EQ(Fill("a"), 16); }
 
 TEST_F(WaitingQueueTest, BesideOthersATenantLeavesAsMuchAsItTakes) {
-  queue_.Account("b");
+  queue_->Account("b");
   EXPECT_EQ(Fill("a"), 8);
   EXPECT_EQ(Fill("b"), 4);
   EXPECT_EQ(Fill("c"), 2);
@@ -125,33 +136,42 @@ TEST_F(WaitingQueueTest, ATenantThatWasAloneYieldsOnceOthersCame) {
   EXPECT_EQ(Fill("flood"), 16);
   EXPECT_EQ(Fill("late"), 0);
   for (size_t i = 0; i < 6; ++i) {
-    queue_.Remove(sequences_[i].get());
+    queue_->Remove(sequences_[i].get());
     EXPECT_EQ(Fill("flood"), 0);
   }
   EXPECT_GT(Fill("late"), 0);
 }
 
 TEST_F(WaitingQueueTest, ConfiguredTenantsHavePlacesThatNobodyElseTakes) {
-  queue_ = WaitingQueue({{.name = "a", .weight = 3}, {.name = "b", .weight = 1}}, 16);
+  Configure({{.name = "a", .weight = 3}, {.name = "b", .weight = 1}});
   EXPECT_EQ(Fill("c"), 4);
   EXPECT_GE(Fill("b"), 2);
   EXPECT_GE(Fill("a"), 6);
-  EXPECT_LE(queue_.size(), 16);
-  EXPECT_THAT(queue_.CheckInvariants({}), IsOk());
+  EXPECT_LE(queue_->size(), 16);
+  EXPECT_THAT(queue_->CheckInvariants({}), IsOk());
+}
+
+TEST_F(WaitingQueueTest, TenantsThatNobodyNamedHaveTheOthersGrants) {
+  SchedulerOptions options;
+  options.other_tenants = {.name = "*", .weight = 2, .max_running_tokens = 30};
+  WaitingQueue queue(options);
+  EXPECT_EQ(queue.Account("a")->policy.weight, 2);
+  EXPECT_EQ(queue.Account("a")->policy.max_running_tokens, 30);
+  EXPECT_EQ(queue.Account("a")->policy.name, "a");
 }
 
 TEST_F(WaitingQueueTest, ManyNamesLeaveNothingBehind) {
   Sequence* kept = Add("kept");
   for (int i = 0; i < 5000; ++i) {
-    queue_.Account(std::to_string(i));
+    queue_->Account(std::to_string(i));
   }
-  EXPECT_EQ(queue_.Account("kept"), kept->tenant);
-  EXPECT_THAT(queue_.CheckInvariants({}), IsOk());
+  EXPECT_EQ(queue_->Account("kept"), kept->tenant);
+  EXPECT_THAT(queue_->CheckInvariants({}), IsOk());
 }
 
 TEST_F(WaitingQueueTest, TheRecountFindsWhatRunsBesideTheBooks) {
   Sequence* sequence = Make("a");
-  EXPECT_THAT(queue_.CheckInvariants({sequence}), StatusIs(absl::StatusCode::kInternal));
+  EXPECT_THAT(queue_->CheckInvariants({sequence}), StatusIs(absl::StatusCode::kInternal));
 }
 
 }  // namespace

@@ -227,6 +227,14 @@ void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
                          const std::vector<proto::StepCounters>& counters,
                          int64_t num_accepted) {
   const SchedulerStats stats = scheduler_->stats();
+  std::vector<TenantGauges> tenants;
+  for (const TenantStats& tenant : stats.tenants) {
+    tenants.push_back({.num_waiting = tenant.num_waiting,
+                       .num_running = tenant.num_running,
+                       .running_tokens = tenant.running_tokens,
+                       .scheduled_tokens = tenant.scheduled_tokens,
+                       .preemptions = tenant.preemptions});
+  }
   StepObservation seen;
   seen.step_time = snapshot_.last_step - step.submitted;
   seen.scheduler_time = step.plan_time + accept_time;
@@ -249,7 +257,8 @@ void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
                  .prefix_query_tokens = stats.prefix_query_tokens,
                  .prefix_hit_tokens = stats.prefix_hit_tokens,
                  .prefix_shortened_tokens = stats.prefix_shortened_tokens,
-                 .preemptions = stats.preemptions};
+                 .preemptions = stats.preemptions,
+                 .tenants = tenants};
   observer_->OnStep(seen);
   if (stats.preemptions > preemptions_seen_) {
     observer_->OnPreemptions(static_cast<int64_t>(stats.preemptions - preemptions_seen_));

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "coordinator/api/api_observer.h"
 #include "coordinator/requests/engine_observer.h"
@@ -29,6 +30,9 @@ struct MetricsOptions {
   std::string cuda = "none";
   std::string numerics_mode = "exact";
   std::string numerics_id;
+  // Configured tenants that have series of their own, in the order of
+  // EngineGauges::tenants; a bounded number.
+  std::vector<std::string> tenants;
 };
 
 // Thread-safe. Observing never blocks on rendering for longer than one series takes to

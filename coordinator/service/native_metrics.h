@@ -1,6 +1,6 @@
 // NativeMetrics: Tessera's own series, tessera_* and grpc_server_*. Internal to Metrics.
-// Label values are bounded: route patterns, methods, codes, never anything that a client
-// wrote.
+// Label values are bounded: route patterns, methods, codes, configured tenants, never
+// anything that a client wrote.
 #ifndef TESSERA_COORDINATOR_SERVICE_NATIVE_METRICS_H_
 #define TESSERA_COORDINATOR_SERVICE_NATIVE_METRICS_H_
 
@@ -16,6 +16,7 @@
 
 #include "coordinator/requests/engine_observer.h"
 #include "coordinator/service/metrics.h"
+#include "coordinator/service/tenant_metrics.h"
 
 namespace tessera::coordinator {
 
@@ -93,6 +94,7 @@ class NativeMetrics {
   prometheus::Counter& drafts_;
   prometheus::Counter& draft_tokens_;
   std::vector<prometheus::Counter*> accepted_at_;  // by position of the draft
+  TenantMetrics tenants_;
   prometheus::Gauge& imbalance_;
   prometheus::Counter& engram_rows_;
   prometheus::Counter& engram_late_waits_;
