@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -68,6 +69,34 @@ void SamplingToWire(const SamplingParams& from, wire::SamplingParams* to) {
     entry->set_token(token);
     entry->set_bias(bias);
   }
+  to->set_prompt_logprobs_plus_one(static_cast<uint32_t>(from.num_prompt_logprobs + 1));
+  for (const std::vector<int32_t>& word : from.bad_words) {
+    to->add_bad_words()->mutable_tokens()->Add(word.begin(), word.end());
+  }
+  to->mutable_allowed_token_ids()->Add(from.allowed_token_ids.begin(),
+                                       from.allowed_token_ids.end());
+}
+
+absl::Status CheckVocabularyCuts(const wire::SamplingParams& from,
+                                 const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("bad_words", from.bad_words_size(), limits.max_bad_words));
+  for (const wire::TokenSequence& word : from.bad_words()) {
+    TESSERA_RETURN_IF_ERROR(
+        CheckCount("bad_words", word.tokens_size(), limits.max_bad_word_tokens));
+    TESSERA_RETURN_IF_ERROR(CheckTokens("bad_words", word.tokens()));
+    if (word.tokens().empty()) {
+      return InvalidArgumentF("bad_words: a word without tokens");
+    }
+  }
+  TESSERA_RETURN_IF_ERROR(CheckCount("allowed_token_ids", from.allowed_token_ids_size(),
+                                     limits.max_allowed_tokens));
+  TESSERA_RETURN_IF_ERROR(CheckTokens("allowed_token_ids", from.allowed_token_ids()));
+  const auto& ids = from.allowed_token_ids();
+  if (std::adjacent_find(ids.begin(), ids.end(), std::greater_equal<>()) != ids.end()) {
+    return InvalidArgumentF("allowed_token_ids do not rise");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckSampling(const wire::SamplingParams& from, const StepLimits& limits) {
@@ -96,7 +125,12 @@ absl::Status CheckSampling(const wire::SamplingParams& from, const StepLimits& l
       return InvalidArgumentF("logit_bias: token id {}", entry.token());
     }
   }
-  return absl::OkStatus();
+  if (from.prompt_logprobs_plus_one() > limits.max_top_logprobs + 1) {
+    return InvalidArgumentF("num_prompt_logprobs {}, expected at most {}",
+                            int64_t{from.prompt_logprobs_plus_one()} - 1,
+                            limits.max_top_logprobs);
+  }
+  return CheckVocabularyCuts(from, limits);
 }
 
 absl::StatusOr<SamplingParams> SamplingFromWire(const wire::SamplingParams& from,
@@ -118,6 +152,11 @@ absl::StatusOr<SamplingParams> SamplingFromWire(const wire::SamplingParams& from
   for (const wire::LogitBias& entry : from.logit_bias()) {
     to.logit_bias.emplace_back(entry.token(), entry.bias());
   }
+  to.num_prompt_logprobs = static_cast<int32_t>(from.prompt_logprobs_plus_one()) - 1;
+  for (const wire::TokenSequence& word : from.bad_words()) {
+    to.bad_words.push_back(ToVector<int32_t>(word.tokens()));
+  }
+  to.allowed_token_ids = ToVector<int32_t>(from.allowed_token_ids());
   return to;
 }
 
@@ -196,6 +235,23 @@ absl::StatusOr<SampledToken> SampledFromWire(const wire::SampledToken& from,
     to.top.push_back({entry.token(), entry.logprob()});
   }
   return to;
+}
+
+void SampledToWire(const std::vector<SampledToken>& tokens,
+                   google::protobuf::RepeatedPtrField<wire::SampledToken>* out) {
+  out->Reserve(static_cast<int>(tokens.size()));
+  for (const SampledToken& from : tokens) {
+    wire::SampledToken* to = out->Add();
+    to->set_slot(from.slot);
+    to->set_token(from.token);
+    to->set_position(from.position);
+    to->set_logprob(from.logprob);
+    for (const TokenLogprob& entry : from.top) {
+      wire::TokenLogprob* top = to->add_top();
+      top->set_token(entry.token);
+      top->set_logprob(entry.logprob);
+    }
+  }
 }
 
 using WireCopies = google::protobuf::RepeatedPtrField<wire::BlockCopy>;
@@ -297,18 +353,8 @@ wire::StepResult ToWire(const StepResult& result) {
   wire::StepResult message;
   message.set_epoch(result.epoch);
   message.set_step(result.step);
-  for (const SampledToken& from : result.sampled) {
-    wire::SampledToken* to = message.add_sampled();
-    to->set_slot(from.slot);
-    to->set_token(from.token);
-    to->set_position(from.position);
-    to->set_logprob(from.logprob);
-    for (const TokenLogprob& entry : from.top) {
-      wire::TokenLogprob* top = to->add_top();
-      top->set_token(entry.token);
-      top->set_logprob(entry.logprob);
-    }
-  }
+  SampledToWire(result.sampled, message.mutable_sampled());
+  SampledToWire(result.prompt, message.mutable_prompt());
   CountersToWire(result.counters, message.mutable_counters());
   return message;
 }
@@ -361,6 +407,11 @@ absl::StatusOr<StepResult> FromWire(const wire::StepResult& message,
   for (const wire::SampledToken& from : message.sampled()) {
     TESSERA_ASSIGN_OR_RETURN(SampledToken sampled, SampledFromWire(from, limits));
     result.sampled.push_back(std::move(sampled));
+  }
+  TESSERA_RETURN_IF_ERROR(CheckCount("prompt", message.prompt_size(), limits.max_tokens));
+  for (const wire::SampledToken& from : message.prompt()) {
+    TESSERA_ASSIGN_OR_RETURN(SampledToken scored, SampledFromWire(from, limits));
+    result.prompt.push_back(std::move(scored));
   }
   TESSERA_ASSIGN_OR_RETURN(result.counters, CountersFromWire(message.counters()));
   return result;

@@ -23,6 +23,9 @@ struct StepLimits {
   int64_t max_stop_tokens = 1024;
   int64_t max_logit_bias = 1024;
   int64_t max_top_logprobs = 64;
+  int64_t max_bad_words = 256;
+  int64_t max_bad_word_tokens = 64;  // of one
+  int64_t max_allowed_tokens = 4096;
 };
 
 ::tessera::worker::v1::StepPlan ToWire(const StepPlan& plan);

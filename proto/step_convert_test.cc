@@ -29,8 +29,9 @@ StepPlan FullPlan() {
   admission.blocks = {8, 6};
   admission.tail_begin = 1;
   admission.tail_blocks = {3, 0};
-  admission.sampling = {0.7f,         0.9f, 40, 0.05f, 1.1f,   -0.5f,          0.25f,
-                        ~uint64_t{0}, 3u,   5,  2,     {1, 2}, {{17, -100.0f}}};
+  admission.sampling = {0.7f,          0.9f,  40, 0.05f, 1.1f, -0.5f,  0.25f,
+                        ~uint64_t{0},  3u,    5,  4,     2,    {1, 2}, {{17, -100.0f}},
+                        {{5}, {6, 7}}, {3, 9}};
   plan.admissions = {admission};
   plan.appends = {{7, {11}, {2}}, {1, {12, 13}, {}}, {4, {}, {5, 6}}};
   plan.work = {
@@ -48,6 +49,7 @@ TEST(StepConvert, AResultComesBackAsItWas) {
   result.epoch = 3;
   result.step = 12;
   result.sampled = {{7, 42, 100, -1.5f, {{42, -1.5f}, {3, -2.0f}}}, {1, 0, 0, 0, {}}};
+  result.prompt = {{7, 5, 1, -0.5f, {{6, -0.25f}}}, {7, 9, 2, -3.0f, {}}};
   result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f, 8, 9, {10, 0, 11}};
   EXPECT_THAT(FromWire(ToWire(result)), IsOkAndHolds(result));
 }
@@ -59,7 +61,9 @@ TEST(StepConvert, EveryCountHasALimit) {
   for (int64_t StepLimits::*limit :
        {&StepLimits::max_history, &StepLimits::max_blocks, &StepLimits::max_tokens,
         &StepLimits::max_copies, &StepLimits::max_stop_tokens,
-        &StepLimits::max_logit_bias, &StepLimits::max_top_logprobs}) {
+        &StepLimits::max_logit_bias, &StepLimits::max_top_logprobs,
+        &StepLimits::max_bad_words, &StepLimits::max_bad_word_tokens,
+        &StepLimits::max_allowed_tokens}) {
     StepLimits narrow;
     narrow.*limit = 0;
     EXPECT_THAT(FromWire(message, narrow), StatusIs(kInvalid));

@@ -33,9 +33,15 @@ struct SamplingParams {
   uint64_t seed = 0;
   uint32_t choice_index = 0;  // a draw is keyed by (seed, choice_index, position)
   int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's; n: the n best as well
-  int32_t min_tokens = 0;     // stop ids are masked until so many tokens were generated
+  // Likewise of the prompt's tokens from the second on, of positions that are computed.
+  int32_t num_prompt_logprobs = -1;
+  int32_t min_tokens = 0;  // stop ids are masked until so many tokens were generated
   std::vector<int32_t> stop_token_ids = {};  // only read while min_tokens is not reached
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // at most 1024
+  // Generated tokens never end in one of these sequences. They give way where nothing
+  // else is left to choose.
+  std::vector<std::vector<int32_t>> bad_words = {};
+  std::vector<int32_t> allowed_token_ids = {};  // rising; empty: all
 
   bool operator==(const SamplingParams&) const = default;
 };
@@ -83,7 +89,7 @@ struct SlotWork {
   std::vector<int32_t> tokens = {};
   uint32_t num_drafts = 0;  // 0 unless the slot's last work sampled and this one does
   // The token after `tokens` where the plan knows it (a chunk inside a prompt), for the
-  // draft layer; -1: the sampled one.
+  // draft layer and for scores of the prompt; -1: the sampled one.
   int32_t next_token = -1;
 
   bool operator==(const SlotWork&) const = default;
@@ -159,6 +165,9 @@ struct StepResult {
   uint64_t epoch = 0;
   uint64_t step = 0;
   std::vector<SampledToken> sampled = {};
+  // Tokens of prompts and their log-probabilities, for slots that ask for them: of each
+  // the positions after those that the step computed, rising; the prompt's end aside.
+  std::vector<SampledToken> prompt = {};
   StepCounters counters = {};
 
   bool operator==(const StepResult&) const = default;

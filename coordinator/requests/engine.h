@@ -27,6 +27,9 @@ struct TokenEvent {
   int32_t token = 0;
   float logprob = 0;
   std::vector<proto::TokenLogprob> top;
+  // With the first token of the first choice, if asked for: the prompt's tokens from the
+  // second on.
+  std::vector<proto::SampledToken> prompt = {};
   // Text that became certain: whole UTF-8 characters, without what may be the start of a
   // stop string.
   std::string text;

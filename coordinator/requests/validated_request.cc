@@ -193,6 +193,78 @@ std::vector<std::pair<int32_t, float>> CheckLogitBias(const RequestSpec& spec,
   return biases;
 }
 
+bool IsTokenId(int32_t id, const RequestLimits& limits) {
+  return id >= 0 && id < limits.num_token_ids;
+}
+
+void CheckBadWords(const RequestSpec& spec, const RequestLimits& limits, Checker* check) {
+  if (spec.bad_words.size() > static_cast<size_t>(limits.max_bad_words)) {
+    check->Fail("bad_words", fmt::format("{} token sequences, expected at most {}",
+                                         spec.bad_words.size(), limits.max_bad_words));
+    return;
+  }
+  for (const std::vector<int32_t>& word : spec.bad_words) {
+    if (word.empty() || word.size() > static_cast<size_t>(limits.max_bad_word_tokens)) {
+      check->Fail("bad_words", fmt::format("a word of {} tokens, expected 1 to {}",
+                                           word.size(), limits.max_bad_word_tokens));
+    } else if (!std::all_of(word.begin(), word.end(),
+                            [&](int32_t id) { return IsTokenId(id, limits); })) {
+      check->Fail("bad_words", fmt::format("a token id that is none of 0 to {}",
+                                           limits.num_token_ids - 1));
+    }
+  }
+}
+
+// Rising, each once.
+std::vector<int32_t> CheckAllowedIds(const RequestSpec& spec, const RequestLimits& limits,
+                                     Checker* check) {
+  std::vector<int32_t> ids = spec.allowed_token_ids.value_or(std::vector<int32_t>());
+  if (!spec.allowed_token_ids.has_value()) {
+    return ids;
+  }
+  if (ids.empty() || ids.size() > static_cast<size_t>(limits.max_allowed_token_ids)) {
+    check->Fail("allowed_token_ids", fmt::format("{} ids, expected 1 to {}", ids.size(),
+                                                 limits.max_allowed_token_ids));
+    return {};
+  }
+  for (const int32_t id : ids) {
+    if (!IsTokenId(id, limits)) {
+      check->Fail("allowed_token_ids", fmt::format("token id {}, expected 0 to {}", id,
+                                                   limits.num_token_ids - 1));
+    }
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+int32_t CheckPromptLogprobs(const RequestSpec& spec, const RequestLimits& limits,
+                            Checker* check) {
+  const auto count = static_cast<int32_t>(check->Integer(
+      "prompt_logprobs", spec.prompt_logprobs, -1, 0, limits.max_logprobs));
+  const int64_t total = std::ssize(spec.prompt_ids) * (count + 1);
+  if (total > limits.max_prompt_logprobs) {
+    check->Fail(
+        "prompt_logprobs",
+        fmt::format("{} log-probabilities of {} tokens, expected at most {} in "
+                    "all",
+                    count + 1, spec.prompt_ids.size(), limits.max_prompt_logprobs));
+  }
+  return count;
+}
+
+// Something must be left to choose while no stop id may be chosen.
+void CheckChoiceLeft(const std::vector<int32_t>& allowed, int32_t min_tokens,
+                     const std::vector<int32_t>& stop_ids, Checker* check) {
+  const bool none_left = std::all_of(allowed.begin(), allowed.end(), [&](int32_t id) {
+    return std::find(stop_ids.begin(), stop_ids.end(), id) != stop_ids.end();
+  });
+  if (min_tokens > 0 && !allowed.empty() && none_left) {
+    check->Fail("allowed_token_ids",
+                "every allowed token ends the answer, and min_tokens forbids that");
+  }
+}
+
 proto::SamplingParams CheckSampling(const RequestSpec& spec, const RequestLimits& limits,
                                     Checker* check) {
   proto::SamplingParams out;
@@ -213,6 +285,10 @@ proto::SamplingParams CheckSampling(const RequestSpec& spec, const RequestLimits
   out.num_logprobs = static_cast<int32_t>(
       check->Integer("logprobs", spec.logprobs, -1, 0, limits.max_logprobs));
   out.logit_bias = CheckLogitBias(spec, limits, check);
+  CheckBadWords(spec, limits, check);
+  out.bad_words = spec.bad_words;
+  out.allowed_token_ids = CheckAllowedIds(spec, limits, check);
+  out.num_prompt_logprobs = CheckPromptLogprobs(spec, limits, check);
   return out;
 }
 
@@ -260,13 +336,16 @@ absl::StatusOr<ValidatedRequest> ValidatedRequest::Create(RequestSpec spec,
                                       absl::ToDoubleSeconds(timeout),
                                       absl::ToDoubleSeconds(limits.max_timeout)));
   }
+  const std::vector<int32_t> stop_ids = MergeStopIds(spec, limits);
+  CheckChoiceLeft(request.sampling_.allowed_token_ids, request.sampling_.min_tokens,
+                  stop_ids, &check);
   if (!check.ok()) {
     if (error != nullptr) {
       *error = check.error();
     }
     return check.error().status;
   }
-  spec.stop_token_ids = MergeStopIds(spec, limits);
+  spec.stop_token_ids = stop_ids;
   if (request.sampling_.min_tokens > 0) {
     request.sampling_.stop_token_ids = spec.stop_token_ids;
   }
@@ -279,6 +358,9 @@ absl::StatusOr<ValidatedRequest> ValidatedRequest::Create(RequestSpec spec,
 proto::SamplingParams ValidatedRequest::sampling(int32_t choice) const {
   proto::SamplingParams params = sampling_;
   params.choice_index = static_cast<uint32_t>(choice);
+  if (choice > 0) {
+    params.num_prompt_logprobs = -1;
+  }
   return params;
 }
 

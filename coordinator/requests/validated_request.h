@@ -32,6 +32,11 @@ struct RequestLimits {
   int32_t max_stop_bytes = 64;
   int32_t max_stop_token_ids = 64;
   int32_t max_logit_bias = 1024;
+  int32_t max_bad_words = 128;
+  int32_t max_bad_word_tokens = 64;  // of one
+  int32_t max_allowed_token_ids = 4096;
+  // Tokens of a prompt times the log-probabilities of each.
+  int64_t max_prompt_logprobs = int64_t{1} << 20;
   // The model's end-of-sequence ids: they stop a request unless it sets ignore_eos.
   std::vector<int32_t> eos_token_ids;
   absl::Duration default_timeout = absl::Minutes(10);
@@ -56,6 +61,9 @@ struct RequestSpec {
   std::optional<int64_t> seed;
   std::optional<int64_t> n;
   std::optional<int64_t> logprobs;  // number of best tokens; 0 = the sampled one only
+  std::optional<int64_t> prompt_logprobs;  // likewise, of the prompt's tokens
+  std::vector<std::vector<int32_t>> bad_words;
+  std::optional<std::vector<int32_t>> allowed_token_ids;
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;
   std::vector<std::pair<int32_t, double>> logit_bias;
@@ -95,7 +103,9 @@ class ValidatedRequest {
     return max_tokens_;
   }  // >= 1, fits max_model_len with the prompt
   int32_t num_choices() const { return num_choices_; }
-  // choice_index differs per choice; all else is equal.
+  bool scores_prompt() const { return sampling_.num_prompt_logprobs >= 0; }
+  // choice_index differs per choice, and the first alone scores the prompt; all else is
+  // equal.
   proto::SamplingParams sampling(int32_t choice) const;
   const std::vector<std::string>& stop_strings() const { return spec_.stop; }
   // Ids that end a choice: the client's, and eos unless ignore_eos.

@@ -225,7 +225,7 @@ void DpRank::PlanChunk(Sequence* sequence, int64_t kept_tokens, double kept_cost
       .slot = sequence->slot, .from_sample = false, .sample = last, .tokens = {}};
   const auto begin = sequence->tokens.begin() + sequence->planned;
   work.tokens.assign(begin, begin + count);
-  if (!last && options_.num_speculative_tokens > 0) {
+  if (!last) {
     work.next_token = *(begin + count);
   }
   sequence->prefilling = !last;
@@ -380,6 +380,9 @@ void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
     if (sequence->finished) {
       continue;
     }
+    if (!result.prompt.empty()) {
+      TakePromptScores(result, work);
+    }
     TakeSamples(sequence, samples, accepted);
     // A sequence preempted in the meantime has no blocks to register, but its tokens
     // stand.
@@ -405,7 +408,8 @@ void DpRank::TakeSamples(Sequence* sequence, Samples samples,
                          .index = static_cast<int32_t>(sequence->num_tokens() -
                                                        sequence->prompt_length - 1),
                          .sampled = sampled,
-                         .length_reached = !sequence->takes_tokens()});
+                         .length_reached = !sequence->takes_tokens(),
+                         .prompt = std::exchange(sequence->prompt_scores, {})});
   }
 }
 

@@ -43,7 +43,39 @@ absl::Status CheckWorkSamples(const PlannedWork& work, Samples samples) {
   return absl::OkStatus();
 }
 
+// Scores are of planned slots and of the tokens that their prompts have.
+absl::Status CheckPromptScores(const PlannedRankStep& planned,
+                               const proto::StepResult& result) {
+  for (const proto::SampledToken& scored : result.prompt) {
+    const auto work = std::find_if(
+        planned.work.begin(), planned.work.end(),
+        [&](const PlannedWork& candidate) { return candidate.slot == scored.slot; });
+    const Sequence* sequence = work == planned.work.end() ? nullptr : work->sequence;
+    if (sequence == nullptr || scored.position == 0 ||
+        scored.position >= static_cast<uint64_t>(sequence->prompt_length) ||
+        sequence->tokens[scored.position] != scored.token) {
+      return InternalF(
+          "step {} scored token {} at position {} of slot {}, which no "
+          "prompt has there",
+          result.step, scored.token, scored.position, scored.slot);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+void TakePromptScores(const proto::StepResult& result, const PlannedWork& work) {
+  if (work.sequence->num_tokens() > work.sequence->prompt_length) {
+    return;
+  }
+  std::vector<proto::SampledToken>& scores = work.sequence->prompt_scores;
+  for (const proto::SampledToken& scored : result.prompt) {
+    if (scored.slot == work.slot && scored.position == scores.size() + 1) {
+      scores.push_back(scored);
+    }
+  }
+}
 
 Samples FindSamples(const proto::StepResult& result, uint32_t slot, size_t hint) {
   const auto is_of_slot = [&](const proto::SampledToken& sampled) {
@@ -73,7 +105,7 @@ absl::Status CheckSamples(const PlannedRankStep& planned,
     return InternalF("step {} sampled {} tokens, expected {}", result.step,
                      result.sampled.size(), num_samples);
   }
-  return absl::OkStatus();
+  return CheckPromptScores(planned, result);
 }
 
 }  // namespace tessera::coordinator

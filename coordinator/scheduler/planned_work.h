@@ -38,9 +38,15 @@ using Samples = std::span<const proto::SampledToken>;
 // before, nearly always finds them.
 Samples FindSamples(const proto::StepResult& result, uint32_t slot, size_t hint);
 
+// Takes the scores of `result` for prompt tokens of `work`'s sequence, those that follow
+// what it has, until it has generated: a step that computes positions anew scores them
+// anew.
+void TakePromptScores(const proto::StepResult& result, const PlannedWork& work);
+
 // Whether `result` answers `planned`, in any order of its slots: for each that samples
 // one token after another, 1 to 1 + num_drafts of them; of a sequence that still takes
-// them from the end of its tokens on; and no others. kInternal: it does not.
+// them from the end of its tokens on; and no others; and scores of tokens of
+// the prompts alone. kInternal: it does not.
 absl::Status CheckSamples(const PlannedRankStep& planned,
                           const proto::StepResult& result);
 

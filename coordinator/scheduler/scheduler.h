@@ -104,6 +104,8 @@ struct AcceptedToken {
   int32_t index = 0;  // among the generated tokens of the sequence
   proto::SampledToken sampled;
   bool length_reached = false;  // it is the last that max_tokens or max_model_len allow
+  // With the first one, if asked for: the prompt's tokens from the second on.
+  std::vector<proto::SampledToken> prompt = {};
 };
 
 // Where a sequence stands.

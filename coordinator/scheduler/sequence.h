@@ -42,6 +42,9 @@ struct Sequence {
   std::vector<PrefixKey>
       keys;  // of the full blocks of `tokens`, as far as they were needed
 
+  // Log-probabilities of the prompt's tokens from the second on, as far as they came.
+  std::vector<proto::SampledToken> prompt_scores;
+
   // While it runs.
   int dp_rank = -1;  // -1: waiting or finished
   uint32_t slot = 0;

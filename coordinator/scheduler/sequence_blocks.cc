@@ -72,7 +72,10 @@ void SequenceBlocks::Reset() {
 }
 
 PrefixMatch SequenceBlocks::Match(const Sequence& sequence) const {
-  return manager_->Match(sequence.query((sequence.num_tokens() - 1) / block_size_));
+  // Positions that are not computed have no logits to score the prompt from.
+  const bool all_computed = sequence.spec.sampling.num_prompt_logprobs >= 0;
+  return manager_->Match(
+      sequence.query(all_computed ? 0 : (sequence.num_tokens() - 1) / block_size_));
 }
 
 void SequenceBlocks::Admit(Sequence* sequence, const PrefixMatch& match) {

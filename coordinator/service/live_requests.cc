@@ -147,12 +147,21 @@ void LiveRequests::TakeToken(const AcceptedToken& token, absl::Time now) {
   choice.last_token = live.last_token = now;
   ++live.usage.completion_tokens;
 
+  const bool scored = token.index == 0 && ref.choice == 0 && live.request.scores_prompt();
+  if (scored && std::ssize(token.prompt) + 1 != live.usage.prompt_tokens) {
+    End(live.request.request_id(),
+        InternalF("{} of {} prompt tokens were scored", token.prompt.size(),
+                  live.usage.prompt_tokens - 1),
+        now);
+    return;
+  }
   OutputPiece piece = choice.output.Push(token.sampled.token, token.length_reached);
   live.sink->OnToken({.choice = ref.choice,
                       .index = token.index,
                       .token = token.sampled.token,
                       .logprob = token.sampled.logprob,
                       .top = token.sampled.top,
+                      .prompt = token.prompt,
                       .text = std::move(piece.text)});
   if (!piece.finished) {
     return;

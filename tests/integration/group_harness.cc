@@ -201,6 +201,10 @@ bool GroupHarness::TakeToken(const coordinator::AcceptedToken& token,
                              const coordinator::SequenceSpec& spec,
                              SequenceOutput* output) {
   output->tokens.push_back(token.sampled.token);
+  output->sampled.push_back(token.sampled);
+  if (!token.prompt.empty()) {
+    output->prompt_scores = token.prompt;
+  }
   ++totals_.num_tokens;
   const std::vector<int32_t>& stops = spec.sampling.stop_token_ids;
   const bool stops_here =

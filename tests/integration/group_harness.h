@@ -23,6 +23,8 @@ namespace tessera::testing {
 // What one sequence computed.
 struct SequenceOutput {
   std::vector<int32_t> tokens;                     // generated
+  std::vector<proto::SampledToken> sampled;        // the same, with log-probabilities
+  std::vector<proto::SampledToken> prompt_scores;  // if the sequence asks for them
   std::map<int64_t, uint64_t> logits_of_position;  // hash of the row's bits
   int64_t cached_tokens = 0;
 };

@@ -56,6 +56,15 @@ std::vector<SequenceSpec> MakeSpecs() {
     spec.sampling.seed = random();
     spec.sampling.choice_index = static_cast<uint32_t>(random() % 3);
     spec.sampling.temperature = i % 5 == 0 || i % 5 == 4 ? 0.0f : 0.8f;
+    if (i % 7 == 3) {
+      spec.sampling.bad_words = {{ids[0]}, {ids[1], ids[2]}, {ids[20], ids[21]}};
+    }
+    if (i % 11 == 5) {
+      std::vector<int32_t>& allowed = spec.sampling.allowed_token_ids;
+      allowed.assign(ids.begin(), ids.end());
+      std::sort(allowed.begin(), allowed.end());
+      allowed.erase(std::unique(allowed.begin(), allowed.end()), allowed.end());
+    }
     if (i % 5 == 2) {
       spec.sampling.top_p = 0.9f;
       spec.sampling.top_k = 40;

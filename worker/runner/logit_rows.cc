@@ -110,6 +110,14 @@ absl::StatusOr<proto::SampledToken> LogitRows::Sample(
   });
 }
 
+absl::StatusOr<proto::SampledToken> LogitRows::Score(int64_t row, Sampler& sampler,
+                                                     int32_t token, int64_t position,
+                                                     int32_t num_logprobs) const {
+  return VisitRow(logits(), row, [&]<typename T>(std::span<const T> values) {
+    return sampler.Score<T>(values, token, position, num_logprobs);
+  });
+}
+
 absl::StatusOr<int32_t> LogitRows::Choose(int64_t row, Sampler& sampler,
                                           const proto::SamplingParams& params,
                                           const SamplingHistory& history) const {

@@ -48,10 +48,13 @@ class LogitRows {
   // [n, V] on the host, of the last Compute.
   kernels::TensorView logits() const;
 
-  // What Sampler::Sample and Sampler::Choose say of row `row` of the last Compute.
+  // What Sampler::Sample, Sampler::Score and Sampler::Choose say of row `row` of the last
+  // Compute.
   absl::StatusOr<proto::SampledToken> Sample(int64_t row, Sampler& sampler,
                                              const proto::SamplingParams& params,
                                              const SamplingHistory& history) const;
+  absl::StatusOr<proto::SampledToken> Score(int64_t row, Sampler& sampler, int32_t token,
+                                            int64_t position, int32_t num_logprobs) const;
   absl::StatusOr<int32_t> Choose(int64_t row, Sampler& sampler,
                                  const proto::SamplingParams& params,
                                  const SamplingHistory& history) const;

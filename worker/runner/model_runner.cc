@@ -335,6 +335,41 @@ absl::Status ModelRunner::SampleAll(const StepContext& context,
       result.sampled, result.counters);
 }
 
+absl::Status ModelRunner::ScorePrompts(const StepContext& context,
+                                       proto::StepResult& result) {
+  int64_t first_row = 0;  // of the run, among the step's tokens
+  for (const StepRun& run : runs_) {
+    const SequenceSlot& slot = slots_.slot(run.slot);
+    const int64_t wanted =
+        slot.sampling.num_prompt_logprobs < 0
+            ? 0
+            : std::clamp<int64_t>(slot.prompt_length - 1 - run.begin, 0, run.count);
+    for (int64_t done = 0; done < wanted; done += max_head_rows_) {
+      const int64_t count = std::min(max_head_rows_, wanted - done);
+      TESSERA_RETURN_IF_ERROR(logits_.Compute(
+          context, StreamsView(context.num_tokens).Rows(first_row + done, count),
+          [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
+      for (int64_t row = 0; row < count; ++row) {
+        const int64_t position = run.begin + done + row + 1;
+        const int32_t token = position < std::ssize(slot.tokens)
+                                  ? slot.tokens[static_cast<size_t>(position)]
+                                  : run.next_token;
+        if (token < 0) {
+          return InvalidArgumentF("slot {}: no token at position {} of the prompt",
+                                  run.slot, position);
+        }
+        TESSERA_ASSIGN_OR_RETURN(proto::SampledToken scored,
+                                 logits_.Score(row, sampler_, token, position,
+                                               slot.sampling.num_prompt_logprobs));
+        scored.slot = run.slot;
+        result.prompt.push_back(std::move(scored));
+      }
+    }
+    first_row += run.count;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& plan) {
   const absl::Time begin = parts_.clock->Now();
   TESSERA_RETURN_IF_ERROR(CheckOrder(plan));
@@ -370,6 +405,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   proto::StepResult result;
   result.epoch = plan.epoch;
   result.step = plan.step;
+  TESSERA_RETURN_IF_ERROR(ScorePrompts(context, result));
   TESSERA_RETURN_IF_ERROR(SampleAll(context, result));
   if (drafter_ != nullptr) {
     TESSERA_RETURN_IF_ERROR(
@@ -392,6 +428,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
       static_cast<uint64_t>(absl::ToInt64Nanoseconds(parts_.clock->Now() - begin));
   if (parts_.tp->rank() != 0) {
     result.sampled.clear();
+    result.prompt.clear();
   }
   epoch_failed_ = false;
   return result;

@@ -130,6 +130,9 @@ class ModelRunner {
   absl::Status GatherInputs(const proto::StepPlan& plan);
   StepContext MakeContext();
   absl::Status SampleAll(const StepContext& context, proto::StepResult& result);
+  // Log-probabilities of the prompt tokens that follow what the step computed, of slots
+  // that ask for them; a bounded number of rows at a time.
+  absl::Status ScorePrompts(const StepContext& context, proto::StepResult& result);
   absl::Status TraceAllLogits(const StepContext& context);
   void TraceRows(const StepContext& context);
   kernels::TensorView StreamsView(int64_t rows) const;

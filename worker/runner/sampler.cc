@@ -70,6 +70,24 @@ void Sampler::ApplyBiasAndPenalties(const proto::SamplingParams& params,
       }
     }
   }
+}
+
+void Sampler::ApplyMasks(const proto::SamplingParams& params,
+                         const SamplingHistory& history) {
+  const auto generated =
+      history.tokens.subspan(static_cast<size_t>(history.prompt_length));
+  if (!params.allowed_token_ids.empty()) {
+    // Both rise: what lies between two allowed ids is masked.
+    size_t at = 0;
+    for (const int32_t allowed : params.allowed_token_ids) {
+      const auto end = std::min(static_cast<size_t>(allowed), adjusted_.size());
+      std::fill(adjusted_.begin() + static_cast<std::ptrdiff_t>(at),
+                adjusted_.begin() + static_cast<std::ptrdiff_t>(end), kMasked);
+      at = std::min(end + 1, adjusted_.size());
+    }
+    std::fill(adjusted_.begin() + static_cast<std::ptrdiff_t>(at), adjusted_.end(),
+              kMasked);
+  }
   if (static_cast<int64_t>(generated.size()) < params.min_tokens) {
     for (const int32_t token : params.stop_token_ids) {
       adjusted_[static_cast<size_t>(token)] = kMasked;
@@ -78,6 +96,18 @@ void Sampler::ApplyBiasAndPenalties(const proto::SamplingParams& params,
   // After the bias, which a request chooses.
   std::fill(adjusted_.begin() + static_cast<std::ptrdiff_t>(num_token_ids_),
             adjusted_.end(), kMasked);
+  const size_t best = ArgMax(adjusted_);
+  const double logit_of_best = adjusted_[best];
+  for (const std::vector<int32_t>& word : params.bad_words) {
+    const auto before = std::span(word).first(word.size() - 1);
+    if (before.size() <= generated.size() &&
+        std::equal(before.begin(), before.end(), generated.end() - std::ssize(before))) {
+      adjusted_[static_cast<size_t>(word.back())] = kMasked;
+    }
+  }
+  if (!params.bad_words.empty() && adjusted_[ArgMax(adjusted_)] == kMasked) {
+    adjusted_[best] = logit_of_best;  // else nothing would be left
+  }
 }
 
 size_t Sampler::Truncate(const proto::SamplingParams& params) {
@@ -128,7 +158,10 @@ size_t Sampler::Truncate(const proto::SamplingParams& params) {
 }
 
 int32_t Sampler::Draw(const proto::SamplingParams& params, uint64_t position) {
-  const size_t kept = Truncate(params);
+  size_t kept = Truncate(params);
+  while (kept > 1 && weights_[kept - 1] == 0) {
+    --kept;  // never drawn, not even where the running sum falls short of the total
+  }
   double total = 0;
   for (size_t i = 0; i < kept; ++i) {
     total += weights_[i];
@@ -173,19 +206,37 @@ void Sampler::FillLogprobs(int32_t num_logprobs, proto::SampledToken& out) {
 }
 
 template <typename T>
-absl::StatusOr<int32_t> Sampler::Choose(std::span<const T> logits,
-                                        const proto::SamplingParams& params,
-                                        const SamplingHistory& history) {
+absl::Status Sampler::TakeRaw(std::span<const T> logits, int64_t position) {
   TESSERA_CHECK_EQ(logits.size(), raw_.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     raw_[i] = static_cast<double>(logits[i]);
     if (!std::isfinite(raw_[i])) {
-      return DataLossF("logit {} of token {} at position {}", raw_[i], i,
-                       history.tokens.size());
+      return DataLossF("logit {} of token {} at position {}", raw_[i], i, position);
     }
   }
+  return absl::OkStatus();
+}
+
+template <typename T>
+absl::StatusOr<proto::SampledToken> Sampler::Score(std::span<const T> logits,
+                                                   int32_t token, int64_t position,
+                                                   int32_t num_logprobs) {
+  TESSERA_RETURN_IF_ERROR(TakeRaw(logits, position));
+  proto::SampledToken out;
+  out.token = token;
+  out.position = static_cast<uint32_t>(position);
+  FillLogprobs(num_logprobs, out);
+  return out;
+}
+
+template <typename T>
+absl::StatusOr<int32_t> Sampler::Choose(std::span<const T> logits,
+                                        const proto::SamplingParams& params,
+                                        const SamplingHistory& history) {
+  TESSERA_RETURN_IF_ERROR(TakeRaw(logits, std::ssize(history.tokens)));
   std::copy(raw_.begin(), raw_.end(), adjusted_.begin());
   ApplyBiasAndPenalties(params, history);
+  ApplyMasks(params, history);
   return params.temperature == 0.0f ? static_cast<int32_t>(ArgMax(adjusted_))
                                     : Draw(params, history.tokens.size());
 }
@@ -207,6 +258,11 @@ template absl::StatusOr<proto::SampledToken> Sampler::Sample<float>(
     std::span<const float>, const proto::SamplingParams&, const SamplingHistory&);
 template absl::StatusOr<proto::SampledToken> Sampler::Sample<double>(
     std::span<const double>, const proto::SamplingParams&, const SamplingHistory&);
+template absl::StatusOr<proto::SampledToken> Sampler::Score<float>(std::span<const float>,
+                                                                   int32_t, int64_t,
+                                                                   int32_t);
+template absl::StatusOr<proto::SampledToken> Sampler::Score<double>(
+    std::span<const double>, int32_t, int64_t, int32_t);
 template absl::StatusOr<int32_t> Sampler::Choose<float>(std::span<const float>,
                                                         const proto::SamplingParams&,
                                                         const SamplingHistory&);

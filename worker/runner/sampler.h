@@ -1,8 +1,9 @@
 // Sampler: the next token from one row of logits. The draw is a pure function of (seed,
 // choice, position) and the logits, so every rank of a TP group, every batch and every
 // replay picks the same token. Order of the steps: logit bias, penalties, masks
-// (min_tokens, ids that the model cannot take as inputs); then greedy, or temperature,
-// top-k, min-p, top-p and an inverse-CDF draw over what remains, in falling probability.
+// (min_tokens, allowed ids, bad words, ids that the model cannot take as inputs); then
+// greedy, or temperature, top-k, min-p, top-p and an inverse-CDF draw over what remains,
+// in falling probability.
 #ifndef TESSERA_WORKER_RUNNER_SAMPLER_H_
 #define TESSERA_WORKER_RUNNER_SAMPLER_H_
 
@@ -39,6 +40,11 @@ class Sampler {
   absl::StatusOr<proto::SampledToken> Sample(std::span<const T> logits,
                                              const proto::SamplingParams& params,
                                              const SamplingHistory& history);
+  // The log-probability of `token` as it stands at `position`, and the `num_logprobs`
+  // best. kDataLoss as above.
+  template <typename T>
+  absl::StatusOr<proto::SampledToken> Score(std::span<const T> logits, int32_t token,
+                                            int64_t position, int32_t num_logprobs);
   // The token alone, without log-probabilities.
   template <typename T>
   absl::StatusOr<int32_t> Choose(std::span<const T> logits,
@@ -50,8 +56,12 @@ class Sampler {
     double logit;
     int32_t token;
   };
+  template <typename T>
+  absl::Status TakeRaw(std::span<const T> logits, int64_t position);
   void ApplyBiasAndPenalties(const proto::SamplingParams& params,
                              const SamplingHistory& history);
+  // What must not be chosen, whatever its logit.
+  void ApplyMasks(const proto::SamplingParams& params, const SamplingHistory& history);
   int32_t Draw(const proto::SamplingParams& params, uint64_t position);
   // Keeps the candidates that top_k, min_p and top_p allow; sorted by falling logit.
   size_t Truncate(const proto::SamplingParams& params);

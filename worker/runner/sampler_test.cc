@@ -134,5 +134,60 @@ TEST(Sampler, LogprobsAreOfTheRawLogits) {
   EXPECT_EQ(token->top[2].token, 2);
 }
 
+// Draws many times and returns how often each token came.
+std::map<int32_t, int> Draw(const proto::SamplingParams& params,
+                            const std::vector<int32_t>& tokens, int64_t prompt_length) {
+  std::map<int32_t, int> counts;
+  Sampler sampler(static_cast<int64_t>(kLogits.size()));
+  proto::SamplingParams seeded = params;
+  for (seeded.seed = 0; seeded.seed < 500; ++seeded.seed) {
+    ++counts[sampler.Sample<float>(kLogits, seeded, {tokens, prompt_length})->token];
+  }
+  return counts;
+}
+
+TEST(Sampler, OnlyAllowedTokensAreDrawn) {
+  const auto counts = Draw({.temperature = 2, .allowed_token_ids = {0, 4}}, {}, 0);
+  EXPECT_EQ(counts.size(), 2u);
+  EXPECT_TRUE(counts.contains(0) && counts.contains(4));
+  EXPECT_EQ(SampleOne(kLogits, {.temperature = 0, .allowed_token_ids = {2, 4}}), 2);
+}
+
+TEST(Sampler, ABadWordIsNeverCompleted) {
+  const proto::SamplingParams params = {.temperature = 0, .bad_words = {{1}, {3, 3}}};
+  EXPECT_EQ(SampleOne(kLogits, params, {0}, 1), 3);
+  EXPECT_EQ(SampleOne(kLogits, params, {0, 3}, 1), 2) << "3 was generated before";
+  EXPECT_EQ(SampleOne(kLogits, params, {0, 3}, 2), 3) << "of the prompt nothing counts";
+  const proto::SamplingParams hot = {.temperature = 2, .bad_words = {{1}, {3, 3}}};
+  EXPECT_FALSE(Draw(hot, {0, 3}, 1).contains(1));
+  EXPECT_FALSE(Draw(hot, {0, 3}, 1).contains(3));
+}
+
+TEST(Sampler, BadWordsGiveWayWhereNothingElseIsLeft) {
+  EXPECT_EQ(
+      SampleOne(kLogits,
+                {.temperature = 0, .bad_words = {{1}, {2}}, .allowed_token_ids = {1, 2}}),
+      1);
+}
+
+TEST(Sampler, AScoreIsTheLogSoftmaxWithTheBestBesideIt) {
+  Sampler sampler(5);
+  const auto scored = sampler.Score<float>(kLogits, 4, 9, 2);
+  ASSERT_TRUE(scored.ok()) << scored.status();
+  double sum = 0;
+  for (const float logit : kLogits) {
+    sum += std::exp(static_cast<double>(logit));
+  }
+  EXPECT_EQ(scored->token, 4);
+  EXPECT_EQ(scored->position, 9u);
+  EXPECT_NEAR(scored->logprob, -1.0 - std::log(sum), 1e-6);
+  ASSERT_EQ(scored->top.size(), 2u);
+  EXPECT_EQ(scored->top[0].token, 1);
+  EXPECT_EQ(scored->top[1].token, 3);
+  const std::vector<float> damaged = {0.0f, std::numeric_limits<float>::quiet_NaN()};
+  EXPECT_EQ(Sampler(2).Score<float>(damaged, 0, 1, 0).status().code(),
+            absl::StatusCode::kDataLoss);
+}
+
 }  // namespace
 }  // namespace tessera::worker
