@@ -45,7 +45,7 @@ check_all() {
   TESSERA_LONG_TESTS=1 ctest --test-dir build/cpu --output-on-failure --no-tests=error \
     --timeout 1800 --tests-regex '^(connections_test|openapi_test)$'
   say "long simulations"
-  simulate --seeds=3000
+  simulate --seeds=10000
   # Suites that run in process and over gRPC: here the former alone.
   GTEST_FILTER="$tsan_cases" check_preset tsan "$tsan_tests" 'mpi|script|rpc'
 }

@@ -15,6 +15,10 @@ namespace {
 // Of what prompts share in a step, the one that came first gets one in so many.
 constexpr int64_t kFirstPromptShare = 4;
 
+// A chunk has so many tokens at least, however much each of them costs: below, the parts
+// of a step that do not depend on its tokens would cost more than they.
+constexpr int64_t kMinChunkTokens = 16;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DpRank>> DpRank::Create(const SchedulerOptions& options,
@@ -204,7 +208,7 @@ void DpRank::PlanChunk(Sequence* sequence, int64_t kept_tokens, double kept_cost
   const bool bounded = cost_ < std::numeric_limits<double>::infinity();
   if (bounded) {
     const double tokens = (cost_ - kept_cost) / TokenCost(*sequence);
-    limit = std::min(limit, std::max(static_cast<int64_t>(tokens), options_.block_size));
+    limit = std::min(limit, std::max(static_cast<int64_t>(tokens), kMinChunkTokens));
   }
   // As with admissions, a tail block for each running sequence is kept back.
   const int64_t count = blocks_->GrowTail(sequence, limit, std::ssize(running_));

@@ -189,7 +189,7 @@ TEST_F(Fairness, BesideDecodesAChunkShrinksWithItsContext) {
   EXPECT_EQ(chunks[1], 102u);  // 128 / (1 + 128 / 512)
   for (size_t i = 1; i + 1 < chunks.size(); ++i) {
     EXPECT_LE(chunks[i], chunks[i - 1]);
-    EXPECT_GE(chunks[i], 16u) << "a block at least";
+    EXPECT_GE(chunks[i], 16u) << "the least that a chunk has";
   }
 }
 

@@ -71,7 +71,7 @@ struct SchedulerOptions {
   int64_t max_waiting = 256;
   // The context behind which a token costs twice as much as at a prompt's start. In a
   // step that also decodes, a chunk behind a context of c tokens has at most
-  // max_num_batched_tokens / (1 + c / prefill_cost_tokens), but at least one block. 0:
+  // max_num_batched_tokens / (1 + c / prefill_cost_tokens), but at least 16 tokens. 0:
   // every token costs the same.
   int64_t prefill_cost_tokens = 0;
   std::vector<TenantPolicy> tenants = {};

@@ -17,7 +17,7 @@ namespace {
 constexpr int kTicks = 150;
 
 uint64_t first_seed = 1;
-uint64_t num_seeds = 200;
+uint64_t num_seeds = 500;
 
 TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
   SimulationCoverage total;
