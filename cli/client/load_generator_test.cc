@@ -63,7 +63,7 @@ TEST(LoadGenerator, SendsTokenIdsAndCountsFromUsage) {
   });
   LoadOptions options = OptionsFor(server);
   options.ignore_eos = true;
-  options.temperature = 0;
+  options.extra_body = R"({"temperature":0.0})";
   options.api_key = "secret";
   const auto run = RunLoad(options, Planned(6), Clock::Real());
   ASSERT_THAT(run, IsOk());
@@ -190,6 +190,106 @@ TEST(LoadGenerator, RequestsStartAtTheirTime) {
   const auto run = RunLoad(OptionsFor(server), planned, Clock::Real());
   ASSERT_THAT(run, IsOk());
   EXPECT_GE(run->duration, absl::Milliseconds(30));
+}
+
+TEST(LoadGenerator, AChatIsAMessageAndTheRoleIsNoToken) {
+  Mutex mutex;
+  json body;
+  ScriptedHttpServer server([&](const ReceivedRequest& request) {
+    MutexLock lock(&mutex);
+    body = json::parse(request.body);
+    EXPECT_EQ(request.target, "/v1/chat/completions");
+    return StreamAnswer(
+        {R"({"choices":[{"delta":{"role":"assistant","content":""}}]})",
+         R"({"choices":[{"delta":{"reasoning_content":"hm"}}]})",
+         R"({"choices":[{"delta":{"content":"a"}}],"usage":{"completion_tokens":4}})",
+         R"({"choices":[{"delta":{"content":"bc"}}],"usage":{"completion_tokens":7}})",
+         R"({"choices":[{"delta":{},"finish_reason":"stop"}]})",
+         R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7}})",
+         "[DONE]"});
+  });
+  LoadOptions options = OptionsFor(server);
+  options.chat = true;
+  options.keep_texts = true;
+  options.endpoint = "/v1/chat/completions";
+  std::vector<PlannedRequest> planned(1);
+  planned[0].prompt_text = "the of";
+  planned[0].output_len = 7;
+  const auto run = RunLoad(options, planned, Clock::Real());
+  ASSERT_THAT(run, IsOk());
+  const RequestRecord& record = run->records[0];
+  EXPECT_EQ(record.error_kind, "");
+  EXPECT_EQ(record.output_tokens, 7);
+  EXPECT_EQ(record.input_tokens, 3);
+  EXPECT_EQ(record.text, "hmabc");
+  EXPECT_THAT(record.gap_tokens, ::testing::ElementsAre(0, 3));
+  EXPECT_EQ(body["messages"], json({{{"role", "user"}, {"content", "the of"}}}));
+  EXPECT_EQ(body["max_completion_tokens"], 7);
+}
+
+TEST(LoadGenerator, AChatOfTokenIdsIsRefused) {
+  LoadOptions options;
+  options.http.url = "http://127.0.0.1:1";
+  options.chat = true;
+  EXPECT_THAT(RunLoad(options, Planned(1), Clock::Real()),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  options.chat = false;
+  options.extra_body = "[]";
+  EXPECT_THAT(RunLoad(options, Planned(1), Clock::Real()),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(LoadGenerator, AStalledAnswerHoldsNoOtherBack) {
+  Mutex mutex;
+  int answered = 0;
+  ScriptedHttpServer server([&](const ReceivedRequest& request) {
+    MutexLock lock(&mutex);
+    if (json::parse(request.body)["prompt"][0] == 99) {
+      // Ends only after all others, which an open loop sends nevertheless.
+      mutex.Await(Condition(
+          +[](int* count) { return *count == 5; }, &answered));
+    } else {
+      ++answered;
+    }
+    return Answer();
+  });
+  LoadOptions options = OptionsFor(server);
+  options.max_concurrency.reset();
+  std::vector<PlannedRequest> planned = Planned(6);
+  planned[0].prompt_ids[0] = 99;
+  const auto run = RunLoad(options, planned, Clock::Real());
+  ASSERT_THAT(run, IsOk());
+  EXPECT_EQ(run->num_held_back, 0);
+  for (const RequestRecord& record : run->records) {
+    EXPECT_EQ(record.error_kind, "");
+  }
+}
+
+TEST(LoadGenerator, WaitingForAPlaceIsNoLagOfTheGenerator) {
+  // One place, and a first answer that takes as long as the second request's arrival and
+  // 20 ms more: the second waits that long, and the generator is not to blame.
+  Mutex mutex;
+  int count = 0;
+  ScriptedHttpServer server([&](const ReceivedRequest&) {
+    MutexLock lock(&mutex);
+    if (count++ == 0) {
+      // Nobody makes it true: a wait with a limit.
+      mutex.AwaitWithTimeout(Condition(
+                                 +[](int* seen) { return *seen > 1; }, &count),
+                             absl::Milliseconds(30));
+    }
+    return Answer();
+  });
+  LoadOptions options = OptionsFor(server);
+  options.max_concurrency = 1;
+  std::vector<PlannedRequest> planned = Planned(2);
+  planned[1].start = absl::Milliseconds(10);
+  const auto run = RunLoad(options, planned, Clock::Real());
+  ASSERT_THAT(run, IsOk());
+  EXPECT_EQ(run->num_held_back, 1);
+  const RequestRecord& second = run->records[1];
+  EXPECT_GE(second.queue_time(), absl::Milliseconds(10));
+  EXPECT_LT(second.generator_lag, second.queue_time());
 }
 
 TEST(LoadGenerator, NoConcurrencyIsRefused) {

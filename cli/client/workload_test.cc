@@ -1,6 +1,10 @@
 #include "cli/client/workload.h"
 
 #include <algorithm>
+#include <fstream>
+#include <map>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -95,22 +99,67 @@ TEST(Workload, AnInfiniteRateStartsEverythingAtOnce) {
   }
 }
 
-TEST(Workload, ArrivalsFollowTheRateAndAreNotEven) {
+TEST(Workload, ANewRateLeavesThePromptsAsTheyAre) {
   WorkloadOptions options = Small();
-  options.num_prompts = 4000;
-  options.input_len = 1;
-  options.request_rate = 20;
-  const auto plan = Plan(options);
-  // The standard deviation of the mean gap is 1/sqrt(4000) = 1.6 % of it.
-  const double mean_gap = absl::ToDoubleSeconds(plan.back().start) / 3999;
-  EXPECT_NEAR(mean_gap, 0.05, 0.05 * 0.08);
-  // Of exponential gaps, 1 - 1/e are shorter than the mean.
-  int shorter = 0;
-  for (size_t i = 1; i < plan.size(); ++i) {
-    ASSERT_GE(plan[i].start, plan[i - 1].start);
-    shorter += plan[i].start - plan[i - 1].start < absl::Seconds(0.05) ? 1 : 0;
+  const auto at_once = Plan(options);
+  options.arrivals.request_rate = 5;
+  const auto spread = Plan(options);
+  EXPECT_EQ(spread.back().start, absl::Seconds(10));
+  for (size_t i = 0; i < spread.size(); ++i) {
+    EXPECT_EQ(spread[i].prompt_ids, at_once[i].prompt_ids);
   }
-  EXPECT_NEAR(shorter / 3999.0, 0.632, 0.05);
+}
+
+TEST(Workload, TextHasAWordForEachToken) {
+  WorkloadOptions options = Small();
+  options.as_text = true;
+  options.prefix_len = 3;
+  for (const PlannedRequest& request : Plan(options)) {
+    EXPECT_TRUE(request.prompt_ids.empty());
+    EXPECT_EQ(std::count(request.prompt_text.begin(), request.prompt_text.end(), ' '),
+              22);
+  }
+}
+
+TEST(Workload, RepeatedPrefixesAreSharedEvenlyAndSuffixesNot) {
+  WorkloadOptions options = Small();
+  options.dataset = Dataset::kPrefixRepetition;
+  options.num_prefixes = 5;
+  options.repeated_prefix_len = 8;
+  options.repeated_suffix_len = 12;
+  options.repeated_output_len = 3;
+  std::map<std::vector<int32_t>, int> prefixes;
+  std::set<std::vector<int32_t>> suffixes;
+  for (const PlannedRequest& request : Plan(options)) {
+    ASSERT_EQ(request.prompt_ids.size(), 20U);
+    EXPECT_EQ(request.output_len, 3);
+    const auto middle = request.prompt_ids.begin() + 8;
+    ++prefixes[std::vector(request.prompt_ids.begin(), middle)];
+    suffixes.insert(std::vector(middle, request.prompt_ids.end()));
+  }
+  EXPECT_EQ(prefixes.size(), 5U);
+  for (const auto& [prefix, count] : prefixes) {
+    EXPECT_EQ(count, 10);
+  }
+  EXPECT_EQ(suffixes.size(), 50U);
+}
+
+TEST(Workload, AFileWithTooFewPromptsIsUsedAgain) {
+  const std::string path = ::testing::TempDir() + "/workload_test.jsonl";
+  std::ofstream(path) << "{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n";
+  WorkloadOptions options = Small();
+  options.dataset = Dataset::kCustom;
+  options.num_prompts = 5;
+  options.dataset_path = path;
+  options.file_output_len = 9;
+  std::string texts;
+  for (const PlannedRequest& request : Plan(options)) {
+    texts += request.prompt_text;
+    EXPECT_EQ(request.output_len, 9);
+  }
+  EXPECT_THAT(texts, ::testing::AnyOf("ababa", "babab"));
+  options.dataset_path = "";
+  EXPECT_THAT(PlanWorkload(options), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST(Workload, RefusesWhatItCannotPlan) {
@@ -123,10 +172,15 @@ TEST(Workload, RefusesWhatItCannotPlan) {
   EXPECT_THAT(refused([](auto* o) { o->num_prompts = 0; }), is_bad);
   EXPECT_THAT(refused([](auto* o) { o->input_len = 0; }), is_bad);
   EXPECT_THAT(refused([](auto* o) { o->output_len = 0; }), is_bad);
-  EXPECT_THAT(refused([](auto* o) { o->request_rate = 0; }), is_bad);
+  EXPECT_THAT(refused([](auto* o) { o->arrivals.request_rate = 0; }), is_bad);
   EXPECT_THAT(refused([](auto* o) { o->range_ratio = 1; }), is_bad);
   EXPECT_THAT(refused([](auto* o) { o->id_end = o->id_begin; }), is_bad);
   EXPECT_THAT(refused([](auto* o) { o->input_len = int64_t{1} << 40; }), is_bad);
+  EXPECT_THAT(refused([](auto* o) {
+                o->dataset = Dataset::kPrefixRepetition;
+                o->num_prefixes = 51;
+              }),
+              is_bad);
 }
 
 }  // namespace
