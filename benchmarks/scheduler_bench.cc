@@ -1,10 +1,12 @@
 // The scheduler's own time per step: Plan and Accept of steady decoding at 64 and 256
 // sequences, run ahead by one step as in serving, with and without 256 sequences that
-// wait behind a full batch; and the whole cost of a prompt through the prefix index.
-// Prints; asserts nothing.
+// wait behind a full batch; the same beside a prompt of 1M tokens, of 64 tenants; and the
+// whole cost of a prompt through the prefix index. Prints; asserts nothing.
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "benchmark/benchmark.h"
@@ -112,6 +114,58 @@ BENCHMARK(SteadyDecode)
     ->Args({256, 256})
     ->Iterations(20000)
     ->Unit(benchmark::kMicrosecond);
+
+// 255 decodes and a prompt of 1M tokens in every step, of 64 configured tenants, with 256
+// sequences waiting: everything that a busy step decides.
+void DecodeBesideALongPrompt(benchmark::State& state) {
+  constexpr SequenceId kNumSequences = 256;
+  constexpr size_t kNumTenants = 64;
+  SchedulerOptions options = MakeOptions(kNumSequences);
+  options.max_num_batched_tokens = 512;
+  options.prefill_cost_tokens = 65536;
+  options.max_waiting = 4096;
+  for (size_t i = 0; i < kNumTenants; ++i) {
+    TenantPolicy policy;
+    policy.name = std::to_string(i);
+    options.tenants.push_back(std::move(policy));
+  }
+  std::unique_ptr<Scheduler> scheduler = *Scheduler::Create(options);
+  const auto enqueue = [&](SequenceId id, int64_t prompt_length) {
+    SequenceSpec spec = MakeSpec(id, prompt_length);
+    spec.tenant = std::to_string(id % kNumTenants);
+    TESSERA_CHECK(scheduler->Enqueue(std::move(spec)).ok());
+  };
+  Answers answers(kNumSequences);
+  for (SequenceId id = 1; id < kNumSequences; ++id) {
+    enqueue(id, kPromptLength);
+  }
+  const auto step = [&] {
+    const proto::StepResult result =
+        answers.Answer(scheduler->Plan(absl::UnixEpoch()).plans[0]);
+    TESSERA_CHECK(scheduler->Accept({&result, 1}).ok());
+  };
+  while (scheduler->stats().num_waiting > 0) {
+    step();
+  }
+  enqueue(kNumSequences, 1'000'000);
+  step();
+  for (SequenceId id = 1; id <= kNumSequences; ++id) {
+    enqueue(kNumSequences + id, kPromptLength);
+  }
+  int64_t num_prefill_tokens = 0;
+  for (auto _ : state) {
+    const PlannedStep planned = scheduler->Plan(absl::UnixEpoch());
+    state.PauseTiming();
+    num_prefill_tokens += planned.num_prefill_tokens;
+    const proto::StepResult result = answers.Answer(planned.plans[0]);
+    state.ResumeTiming();
+    auto accepted = scheduler->Accept({&result, 1});
+    benchmark::DoNotOptimize(accepted);
+  }
+  state.counters["prefill_tokens"] = benchmark::Counter(
+      static_cast<double>(num_prefill_tokens), benchmark::Counter::kAvgIterations);
+}
+BENCHMARK(DecodeBesideALongPrompt)->Iterations(5000)->Unit(benchmark::kMicrosecond);
 
 // Enqueue, match of the whole prompt in the prefix index, admission and Finish, the
 // prompt being cached.

@@ -319,7 +319,9 @@ void ApiServer::Reload() {
     status = access.status();
   }
   if (status.ok()) {
-    log::Info("main", "keys and limits read again");
+    log::Info("main",
+              "keys and limits read again; weights, running tokens and cached blocks "
+              "of tenants stay as they were at the start");
   } else {
     log::Error("main", "keys and limits stay as they are",
                {{"error", std::string(status.message())}});

@@ -4,6 +4,7 @@
 #define TESSERA_COORDINATOR_REQUESTS_TENANT_POLICY_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace tessera::coordinator {
@@ -14,6 +15,9 @@ struct TenantPolicy {
   // Share of the scheduled tokens while other tenants wait, relative to their weights.
   // Positive and finite.
   double weight = 1.0;
+  // The best (lowest) priority that its requests get, whatever they ask for: a better
+  // priority goes before all fairness.
+  int32_t best_priority = std::numeric_limits<int32_t>::min();
   // Tokens of running sequences, generated ones to come included, at most; 0: no quota.
   int64_t max_running_tokens = 0;
   // Prompt and completion tokens per minute; 0: no limit.

@@ -252,6 +252,22 @@ TEST_F(Fairness, AnUrgentSequenceTakesTheBlocksOfWorseOnesAndNoMore) {
   EXPECT_EQ(scheduler_->stats().preemptions, 1u);
 }
 
+TEST_F(Fairness, ATenantsRequestsGetNoBetterPriorityThanItIsGranted) {
+  SchedulerOptions options = MakeOptions();
+  options.max_num_seqs = 1;
+  options.tenants = {{.name = "a", .best_priority = 0}};
+  Start(options);
+  Enqueue(Spec(1, 4, 10));
+  Step();
+  SequenceSpec pushy = Spec(2, 4, 1);
+  pushy.tenant = "a";
+  pushy.priority = -1000;
+  Enqueue(std::move(pushy));
+  Step();
+  EXPECT_EQ(scheduler_->stats().preemptions, 0u);
+  EXPECT_FALSE(first_.contains(2));
+}
+
 TEST_F(Fairness, EqualPrioritiesPreemptNobody) {
   SchedulerOptions options = MakeOptions();
   options.max_num_seqs = 1;

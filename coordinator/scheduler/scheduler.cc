@@ -171,6 +171,8 @@ absl::Status GroupScheduler::Enqueue(SequenceSpec spec) {
   sequence->order = next_order_++;
   sequence->root = hash_.Root(options_.cache_key_prefix, spec.tenant, spec.cache_salt);
   sequence->spec = std::move(spec);
+  sequence->spec.priority =
+      std::max(sequence->spec.priority, tenant->policy.best_priority);
   earliest_deadline_ = std::min(earliest_deadline_, sequence->spec.deadline);
   waiting_.Add(sequence.get());
   sequences_.emplace(sequence->spec.id, std::move(sequence));

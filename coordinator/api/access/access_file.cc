@@ -88,6 +88,16 @@ absl::Status ReadWeight(const Attribute& attribute, double* out) {
   return absl::OkStatus();
 }
 
+absl::Status ReadPriority(const Attribute& attribute, int32_t* out) {
+  const char* const end = attribute.value.data() + attribute.value.size();
+  const auto [rest, error] = std::from_chars(attribute.value.data(), end, *out);
+  if (error != std::errc() || rest != end) {
+    return InvalidArgumentF("{} is {}, expected a whole number; lower runs first",
+                            attribute.name, attribute.value);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadGrant(const Attribute& attribute, TenantPolicy* policy) {
   const std::pair<std::string_view, int64_t*> counts[] = {
       {"requests-per-minute", &policy->requests_per_minute},
@@ -104,9 +114,13 @@ absl::Status ReadGrant(const Attribute& attribute, TenantPolicy* policy) {
   if (attribute.name == "weight") {
     return ReadWeight(attribute, &policy->weight);
   }
+  if (attribute.name == "best-priority") {
+    return ReadPriority(attribute, &policy->best_priority);
+  }
   return InvalidArgumentF(
-      "a tenant has no {}, only weight, requests-per-minute, tokens-per-minute, "
-      "max-concurrent-requests, max-running-tokens and min-cached-blocks",
+      "a tenant has no {}, only weight, best-priority, requests-per-minute, "
+      "tokens-per-minute, max-concurrent-requests, max-running-tokens and "
+      "min-cached-blocks",
       attribute.name);
 }
 

@@ -18,22 +18,24 @@ const std::string kHash = "sha256:" + std::string(64, 'a');
 
 TEST(AccessFile, TenantsAndKeysAreRead) {
   AccessConfig config;
-  ASSERT_THAT(ParseAccessText("# who may call\n"
-                              "\n"
-                              "tenant team-a weight=2.5 requests-per-minute=600 "
-                              "tokens-per-minute=200000 max-running-tokens=7 "
-                              "min-cached-blocks=8 max-concurrent-requests=9\r\n"
-                              "tenant * requests-per-minute=60\n"
-                              "key " +
-                                  kHash +
-                                  "\ttenant=team-a name=laptop role=admin "
-                                  "expires=2027-06-30  # Ada's\n",
-                              &config),
-              IsOk());
+  ASSERT_THAT(
+      ParseAccessText("# who may call\n"
+                      "\n"
+                      "tenant team-a weight=2.5 best-priority=-3 requests-per-minute=600 "
+                      "tokens-per-minute=200000 max-running-tokens=7 "
+                      "min-cached-blocks=8 max-concurrent-requests=9\r\n"
+                      "tenant * requests-per-minute=60\n"
+                      "key " +
+                          kHash +
+                          "\ttenant=team-a name=laptop role=admin "
+                          "expires=2027-06-30  # Ada's\n",
+                      &config),
+      IsOk());
   ASSERT_EQ(config.tenants.size(), 1u);
   const TenantPolicy& tenant = config.tenants[0];
   EXPECT_EQ(tenant.name, "team-a");
   EXPECT_EQ(tenant.weight, 2.5);
+  EXPECT_EQ(tenant.best_priority, -3);
   EXPECT_EQ(tenant.requests_per_minute, 600);
   EXPECT_EQ(tenant.tokens_per_minute, 200000);
   EXPECT_EQ(tenant.max_running_tokens, 7);
@@ -65,8 +67,8 @@ TEST(AccessFile, AMistakeNamesItsLine) {
   for (const std::string& line :
        {std::string("tenants a"), std::string("tenant"), std::string("tenant a b"),
         std::string("tenant a|b"), std::string("tenant a weight=0"),
-        std::string("tenant a weight=nan"), std::string("tenant a weight="),
-        std::string("tenant a requests-per-minute=-1"),
+        std::string("tenant a weight=nan"), std::string("tenant a best-priority=high"),
+        std::string("tenant a weight="), std::string("tenant a requests-per-minute=-1"),
         std::string("tenant a requests-per-minute=1.5"),
         std::string("tenant a requests-per-hour=1"),
         std::string("tenant a weight=1 weight=2"), std::string("tenant x"),
