@@ -71,6 +71,9 @@ void ChatResponder::Token(size_t /*prompt*/, const TokenEvent& event) {
   const auto index = static_cast<size_t>(event.choice);
   Choice& choice = choices_[index];
   ++num_tokens_;
+  if (answer_.prompt_logprobs && event.choice == 0 && event.index == 0) {
+    prompt_scores_ = event.prompt;
+  }
   if (answer_.output.return_token_ids) {
     choice.token_ids.push_back(event.token);
   }
@@ -256,6 +259,9 @@ void ChatResponder::Done(const RequestUsage& usage) {
   }
   if (answer_.output.return_token_ids) {
     body["prompt_token_ids"] = answer_.prompt_ids;
+  }
+  if (answer_.prompt_logprobs) {
+    body["prompt_logprobs"] = PromptLogprobsJson(*context_->tokenizer, prompt_scores_);
   }
   body["usage"] = UsageJson(usage, reasoning_tokens());
   HttpResponse response;

@@ -25,7 +25,8 @@ struct ChatAnswer {
   OutputOptions output;
   int32_t num_choices = 1;
   bool logprobs = false;
-  bool thinking = false;  // the prompt ended inside <think>
+  bool prompt_logprobs = false;  // not streamed
+  bool thinking = false;         // the prompt ended inside <think>
   std::vector<int32_t> prompt_ids;
 };
 
@@ -63,6 +64,7 @@ class ChatResponder final : public GenerationResponder {
   std::shared_ptr<ResponseWriter> writer_;
   const ChatAnswer answer_;
   std::vector<Choice> choices_;
+  std::vector<proto::SampledToken> prompt_scores_;
   int64_t num_tokens_ = 0;
 };
 

@@ -163,6 +163,7 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
   answer.id = context.ids->NextId("chatcmpl-");
   answer.created = absl::ToUnixSeconds(context.clock->Now());
   answer.logprobs = spec.logprobs.has_value();
+  answer.prompt_logprobs = spec.prompt_logprobs.has_value();
   answer.thinking = prompt.in_reasoning;
   answer.prompt_ids = prompt.ids;
   spec.request_id = answer.id;

@@ -1,5 +1,6 @@
 #include "coordinator/api/openai_completions.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -9,11 +10,10 @@
 #include "nlohmann/json.hpp"
 
 #include "common/status.h"
+#include "coordinator/api/completion_responder.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/generation.h"
-#include "coordinator/api/http/event_template.h"
 #include "coordinator/api/json_fields.h"
-#include "coordinator/api/response_json.h"
 #include "coordinator/api/sampling_fields.h"
 
 namespace tessera::coordinator {
@@ -27,198 +27,10 @@ struct CompletionRequest {
   OutputOptions output;
   std::vector<std::vector<int32_t>> prompts;
   bool echo = false;
-};
-
-// What does not change while the answer is written.
-struct CompletionAnswer {
-  std::string id;
-  int64_t created = 0;
-  OutputOptions output;
-  int32_t choices_per_prompt = 1;
   bool logprobs = false;
-  std::vector<std::string> echoes;            // one per prompt; empty without echo
-  std::vector<std::vector<int32_t>> prompts;  // kept only for return_token_ids
-  int64_t prompt_tokens = 0;
-};
-
-class CompletionResponder final : public GenerationResponder {
- public:
-  CompletionResponder(const ApiContext* context, std::shared_ptr<ResponseWriter> writer,
-                      CompletionAnswer answer)
-      : context_(context), writer_(std::move(writer)), answer_(std::move(answer)) {
-    const size_t per_prompt = static_cast<size_t>(answer_.choices_per_prompt);
-    choices_.resize(answer_.prompts.size() * per_prompt);
-    for (size_t i = 0; i < choices_.size(); ++i) {
-      if (!answer_.echoes.empty()) {
-        choices_[i].text = answer_.echoes[i / per_prompt];
-      }
-    }
-  }
-
-  void Begin() override {
-    if (!answer_.output.stream) {
-      return;
-    }
-    writer_->StartStream(SseHead());
-    for (size_t i = 0; i < choices_.size(); ++i) {
-      if (!choices_[i].text.empty()) {
-        SendChunk(i, nullptr);
-      }
-    }
-  }
-
-  void Token(size_t prompt, const TokenEvent& event) override {
-    const size_t index = Index(prompt, event.choice);
-    Choice& choice = choices_[index];
-    choice.text += event.text;
-    ++num_tokens_;
-    if (answer_.logprobs) {
-      choice.logprobs.push_back(event);
-    }
-    if (answer_.output.return_token_ids) {
-      choice.token_ids.push_back(event.token);
-    }
-    if (answer_.output.stream && (!event.text.empty() || answer_.logprobs)) {
-      SendText(index);
-    }
-  }
-
-  void ChoiceDone(size_t prompt, const ChoiceFinished& event) override {
-    const size_t index = Index(prompt, event.choice);
-    choices_[index].text += event.text;
-    if (answer_.output.stream) {
-      SendChunk(index, &event);
-    } else {
-      choices_[index].finished = event;
-    }
-  }
-
-  void Done(const RequestUsage& usage) override {
-    if (answer_.output.stream) {
-      if (answer_.output.include_usage) {
-        json chunk = Envelope();
-        chunk["choices"] = json::array();
-        chunk["usage"] = UsageJson(usage, 0);
-        writer_->Write(SseEvent(chunk));
-      }
-      writer_->Write(kSseDone);
-      writer_->Finish(/*close=*/false);
-      return;
-    }
-    json body = Envelope();
-    body["choices"] = json::array();
-    for (size_t i = 0; i < choices_.size(); ++i) {
-      const auto& finished = choices_[i].finished;
-      body["choices"].push_back(ChoiceJson(i, finished ? &*finished : nullptr));
-    }
-    body["usage"] = UsageJson(usage, 0);
-    HttpResponse response;
-    response.body = DumpJson(body);
-    writer_->Respond(std::move(response));
-  }
-
-  void Fail(const ApiError& error, bool begun) override {
-    if (begun && answer_.output.stream) {
-      writer_->Write("data: " + ErrorBody(error) + "\n\n");
-      writer_->Finish(/*close=*/true);
-    } else {
-      writer_->Respond(ErrorResponse(error));
-    }
-  }
-
- private:
-  // Text, logprobs and ids that were not sent yet; the whole answer where it is not
-  // streamed.
-  struct Choice {
-    std::string text;
-    std::vector<TokenEvent> logprobs;
-    std::vector<int32_t> token_ids;
-    int64_t text_offset = 0;
-    std::optional<ChoiceFinished> finished;
-    std::optional<EventTemplate> text_chunk;  // of a stream, from the first token on
-  };
-
-  size_t Index(size_t prompt, int32_t choice) const {
-    return prompt * static_cast<size_t>(answer_.choices_per_prompt) +
-           static_cast<size_t>(choice);
-  }
-
-  json Envelope() const {
-    return {{"id", answer_.id},
-            {"object", "text_completion"},
-            {"created", answer_.created},
-            {"model", context_->model_name()},
-            {"system_fingerprint", context_->options.system_fingerprint}};
-  }
-
-  json ChoiceJson(size_t index, const ChoiceFinished* finished) {
-    Choice& choice = choices_[index];
-    json out = {{"index", index},
-                {"text", std::move(choice.text)},
-                {"logprobs", nullptr},
-                {"finish_reason", nullptr}};
-    choice.text.clear();
-    if (finished != nullptr) {
-      out["finish_reason"] = FinishReasonName(finished->reason);
-      out["stop_reason"] = StopReason(*finished);
-    }
-    if (answer_.logprobs) {
-      out["logprobs"] =
-          CompletionLogprobs(*context_->tokenizer, choice.logprobs, &choice.text_offset);
-      choice.logprobs.clear();
-    }
-    if (answer_.output.return_token_ids) {
-      out["token_ids"] = std::move(choice.token_ids);
-      choice.token_ids.clear();
-      if (!answer_.output.stream) {
-        out["prompt_token_ids"] =
-            answer_.prompts[index / static_cast<size_t>(answer_.choices_per_prompt)];
-      }
-    }
-    return out;
-  }
-
-  // The text that a token brought. Its chunks are alike unless they tell of tokens one by
-  // one.
-  void SendText(size_t index) {
-    Choice& choice = choices_[index];
-    if (answer_.logprobs || answer_.output.return_token_ids ||
-        answer_.output.continuous_usage) {
-      SendChunk(index, nullptr);
-      return;
-    }
-    if (!choice.text_chunk.has_value()) {
-      std::string text = std::exchange(choice.text, std::string(EventTemplate::kHole));
-      choice.text_chunk.emplace(ChunkText(index, nullptr));
-      choice.text = std::move(text);
-    }
-    writer_->Write(choice.text_chunk->Fill(choice.text));
-    choice.text.clear();
-  }
-
-  void SendChunk(size_t index, const ChoiceFinished* finished) {
-    writer_->Write(ChunkText(index, finished));
-  }
-
-  std::string ChunkText(size_t index, const ChoiceFinished* finished) {
-    json chunk = Envelope();
-    chunk["choices"] = json::array({ChoiceJson(index, finished)});
-    if (answer_.output.continuous_usage) {
-      RequestUsage usage;
-      usage.prompt_tokens = answer_.prompt_tokens;
-      usage.completion_tokens = num_tokens_;
-      chunk["usage"] = UsageJson(usage, 0);
-    } else if (answer_.output.include_usage) {
-      chunk["usage"] = nullptr;
-    }
-    return SseEvent(chunk);
-  }
-
-  const ApiContext* context_;
-  std::shared_ptr<ResponseWriter> writer_;
-  const CompletionAnswer answer_;
-  std::vector<Choice> choices_;
-  int64_t num_tokens_ = 0;
+  bool prompt_logprobs = false;
+  bool without_output = false;  // max_tokens: 0
+  int32_t num_shown = 1;        // n, of best_of
 };
 
 // One text prompt as ids. FIM, where the client gave a suffix, writes the model's three
@@ -302,6 +114,46 @@ std::optional<ApiError> ReadPrompts(const ApiContext& context, const json& body,
   return std::nullopt;
 }
 
+// logprobs, of the prompt too where it is echoed; max_tokens: 0, which asks for nothing
+// but the prompt's, is served as one token that nobody sees.
+std::optional<ApiError> ReadScores(CompletionRequest* out) {
+  RequestSpec& spec = out->spec;
+  out->logprobs = spec.logprobs.has_value();
+  out->prompt_logprobs = spec.prompt_logprobs.has_value();
+  if (out->echo && out->logprobs) {
+    spec.prompt_logprobs =
+        std::max(*spec.logprobs, spec.prompt_logprobs.value_or(*spec.logprobs));
+  }
+  if (spec.max_tokens == 0) {
+    out->without_output = true;
+    spec.max_tokens = 1;
+  }
+  return std::nullopt;
+}
+
+// The n best of best_of choices.
+std::optional<ApiError> ReadBestOf(const ApiContext& context,
+                                   const std::optional<int64_t>& best_of,
+                                   CompletionRequest* out) {
+  RequestSpec& spec = out->spec;
+  const int64_t n = spec.n.value_or(1);
+  const int64_t most = context.options.limits.max_choices;
+  out->num_shown = static_cast<int32_t>(std::clamp<int64_t>(n, 1, most));
+  if (!best_of.has_value() || *best_of == n) {
+    return std::nullopt;
+  }
+  if (*best_of < n || *best_of > most) {
+    return BadRequestError("best_of", fmt::format("best_of is {}, expected n ({}) to {}",
+                                                  *best_of, n, most));
+  }
+  if (out->output.stream) {
+    return BadRequestError("best_of", "best_of beyond n can't be streamed");
+  }
+  spec.n = best_of;
+  spec.logprobs = spec.logprobs.value_or(0);  // what they are ranked by
+  return std::nullopt;
+}
+
 std::optional<ApiError> ReadCompletion(const ApiContext& context,
                                        const HttpRequest& request,
                                        CompletionRequest* out) {
@@ -321,11 +173,11 @@ std::optional<ApiError> ReadCompletion(const ApiContext& context,
   if (!fields.ok()) {
     return FromFieldError(error);
   }
-  if (best_of.has_value() && *best_of != out->spec.n.value_or(1)) {
-    return UnsupportedError("best_of", "best_of other than n is not supported");
+  if (auto bad = ReadScores(out)) {
+    return bad;
   }
-  if (out->echo && out->spec.logprobs.has_value()) {
-    return UnsupportedError("echo", "logprobs of the prompt are not supported");
+  if (auto bad = ReadBestOf(context, best_of, out)) {
+    return bad;
   }
   if (out->echo && suffix.has_value()) {
     return UnsupportedError("echo", "a prompt with a suffix can't be echoed");
@@ -361,7 +213,12 @@ CompletionAnswer DescribeAnswer(const ApiContext& context, CompletionRequest req
   answer.created = absl::ToUnixSeconds(context.clock->Now());
   answer.output = request.output;
   answer.choices_per_prompt = choices_per_prompt;
-  answer.logprobs = request.spec.logprobs.has_value();
+  answer.num_shown = request.num_shown;
+  answer.logprobs = request.logprobs;
+  answer.num_top_logprobs = static_cast<size_t>(request.spec.logprobs.value_or(0));
+  answer.echo_logprobs = request.echo && request.logprobs;
+  answer.prompt_logprobs = request.prompt_logprobs;
+  answer.without_output = request.without_output;
   for (const auto& prompt : request.prompts) {
     answer.prompt_tokens += static_cast<int64_t>(prompt.size());
     if (request.echo) {

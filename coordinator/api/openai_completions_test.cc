@@ -187,6 +187,111 @@ TEST_F(Completions, LogprobsListTokensWithOffsets) {
   EXPECT_EQ(logprobs["text_offset"], json({0, 1}));
 }
 
+// A token of choice `choice` with the scores of a prompt "ab".
+TokenEvent Scored(int32_t choice, const std::string& text, float logprob) {
+  TokenEvent event;
+  event.choice = choice;
+  event.token = static_cast<unsigned char>(text[0]);
+  event.logprob = logprob;
+  event.text = text;
+  if (choice == 0) {
+    event.prompt = {
+        {.token = 'b', .position = 1, .logprob = -1.5f, .top = {{'q', -0.25f}}}};
+  }
+  return event;
+}
+
+TEST_F(Completions, AnEchoWithLogprobsScoresThePromptFirst) {
+  const auto writer = Post(kRoute, R"({"prompt":"ab","echo":true,"logprobs":1})");
+  EXPECT_EQ(engine_.submitted(0).request.sampling(0).num_prompt_logprobs, 1);
+  engine_.submitted(0).sink->OnToken(Scored(0, "x", -0.5f));
+  engine_.Finish(0, 1);
+  writer->Run();
+  const json choice = json::parse(writer->answer->body)["choices"][0];
+  EXPECT_EQ(choice["text"], "abx");
+  EXPECT_EQ(choice["logprobs"]["tokens"], json({"a", "b", "x"}));
+  EXPECT_EQ(choice["logprobs"]["token_logprobs"], json({nullptr, -1.5, -0.5}));
+  EXPECT_EQ(choice["logprobs"]["top_logprobs"][0], nullptr);
+  EXPECT_EQ(choice["logprobs"]["top_logprobs"][1], json({{"b", -1.5}, {"q", -0.25}}));
+  EXPECT_EQ(choice["logprobs"]["text_offset"], json({0, 1, 2}));
+}
+
+TEST_F(Completions, AStreamedEchoWithLogprobsStartsWithThePromptOfEveryChoice) {
+  const auto writer =
+      Post(kRoute, R"({"prompt":"ab","echo":true,"logprobs":1,"n":2,"stream":true})");
+  EXPECT_EQ(engine_.submitted(0).request.sampling(1).num_prompt_logprobs, -1);
+  engine_.submitted(0).sink->OnToken(Scored(1, "y", -2.0f));
+  writer->Run();
+  EXPECT_TRUE(Events(*writer).empty());
+  engine_.submitted(0).sink->OnToken(Scored(0, "x", -0.5f));
+  writer->Run();
+  const auto events = Events(*writer);
+  ASSERT_EQ(events.size(), 4u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(events[i]["choices"][0]["index"], i);
+    EXPECT_EQ(events[i]["choices"][0]["text"], "ab");
+    EXPECT_EQ(events[i]["choices"][0]["logprobs"]["token_logprobs"],
+              json({nullptr, -1.5}));
+  }
+  EXPECT_EQ(events[2]["choices"][0]["text"], "y");
+  EXPECT_EQ(events[3]["choices"][0]["text"], "x");
+}
+
+TEST_F(Completions, MaxTokensZeroScoresThePromptAlone) {
+  const auto writer =
+      Post(kRoute, R"({"prompt":"ab","echo":true,"logprobs":0,"max_tokens":0})");
+  EXPECT_EQ(engine_.submitted(0).request.max_tokens(), 1);
+  engine_.submitted(0).sink->OnToken(Scored(0, "x", -0.5f));
+  engine_.Finish(0, 1);
+  writer->Run();
+  const json body = json::parse(writer->answer->body);
+  EXPECT_EQ(body["choices"][0]["text"], "ab");
+  EXPECT_EQ(body["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(body["choices"][0]["logprobs"]["tokens"], json({"a", "b"}));
+  EXPECT_EQ(body["choices"][0]["logprobs"]["top_logprobs"][1], json({{"b", -1.5}}));
+  EXPECT_EQ(body["usage"]["completion_tokens"], 0);
+}
+
+TEST_F(Completions, BestOfShowsTheChoicesOfTheHighestMeanLogprob) {
+  const auto writer = Post(kRoute, R"({"prompt":"ab","n":2,"best_of":3})");
+  EXPECT_EQ(engine_.submitted(0).request.num_choices(), 3);
+  engine_.submitted(0).sink->OnToken(Scored(0, "x", -3.0f));
+  engine_.submitted(0).sink->OnToken(Scored(1, "y", -2.0f));
+  engine_.submitted(0).sink->OnToken(Scored(2, "z", -1.0f));
+  engine_.submitted(0).sink->OnToken(Scored(2, "z", -1.5f));
+  engine_.Finish(0, 4);
+  writer->Run();
+  const json choices = json::parse(writer->answer->body)["choices"];
+  ASSERT_EQ(choices.size(), 2u);
+  EXPECT_EQ(choices[0]["text"], "zz");
+  EXPECT_EQ(choices[1]["text"], "y");
+  EXPECT_EQ(choices[1]["index"], 1);
+  EXPECT_EQ(choices[0]["logprobs"], nullptr);
+}
+
+TEST_F(Completions, PromptLogprobsAreInTheShapeOfVllm) {
+  const auto writer = Post(kRoute, R"({"prompt":"ab","prompt_logprobs":1})");
+  engine_.submitted(0).sink->OnToken(Scored(0, "x", -0.5f));
+  engine_.Finish(0, 1);
+  writer->Run();
+  const json scores = json::parse(writer->answer->body)["choices"][0]["prompt_logprobs"];
+  ASSERT_EQ(scores.size(), 2u);
+  EXPECT_EQ(scores[0], nullptr);
+  EXPECT_EQ(scores[1]["98"],
+            json({{"logprob", -1.5}, {"rank", nullptr}, {"decoded_token", "b"}}));
+  EXPECT_EQ(scores[1]["113"],
+            json({{"logprob", -0.25}, {"rank", 1}, {"decoded_token", "q"}}));
+}
+
+TEST_F(Completions, BadWordsAreForbiddenAtTheStartAndInsideOfText) {
+  Post(kRoute, R"({"prompt":"a","bad_words":["xy"],"allowed_token_ids":[9,5,9]})");
+  const proto::SamplingParams sampling = engine_.submitted(0).request.sampling(0);
+  EXPECT_THAT(sampling.bad_words,
+              testing::ElementsAre(testing::ElementsAre('x', 'y'),
+                                   testing::ElementsAre(' ', 'x', 'y')));
+  EXPECT_THAT(sampling.allowed_token_ids, testing::ElementsAre(5, 9));
+}
+
 TEST_F(Completions, TokenIdsAreReturnedWhenAskedFor) {
   const auto writer = Post(kRoute, R"({"prompt":"a","return_token_ids":true})");
   engine_.Token(0, 0, "x");

@@ -105,6 +105,25 @@ json CompletionLogprobs(const model::Tokenizer& tokenizer,
   return out;
 }
 
+json PromptLogprobsJson(const model::Tokenizer& tokenizer,
+                        const std::vector<proto::SampledToken>& scores) {
+  json out = json::array({nullptr});
+  for (const proto::SampledToken& scored : scores) {
+    json tokens = json::object();
+    const auto add = [&](int32_t token, float logprob, json rank) {
+      tokens[std::to_string(token)] = {{"logprob", JsonLogprob(logprob)},
+                                       {"rank", std::move(rank)},
+                                       {"decoded_token", TokenText(tokenizer, token)}};
+    };
+    add(scored.token, scored.logprob, nullptr);
+    for (size_t i = 0; i < scored.top.size(); ++i) {
+      add(scored.top[i].token, scored.top[i].logprob, i + 1);
+    }
+    out.push_back(std::move(tokens));
+  }
+  return out;
+}
+
 const char* FinishReasonName(FinishReason reason) {
   return reason == FinishReason::kLength ? "length" : "stop";
 }

@@ -49,6 +49,12 @@ nlohmann::json CompletionLogprobs(const model::Tokenizer& tokenizer,
                                   const std::vector<TokenEvent>& events,
                                   int64_t* text_offset);
 
+// vLLM's prompt_logprobs: null for the first token, then for each an object from token id
+// to {logprob, rank, decoded_token}: its own and the best. A rank is null unless the
+// token is among the best. `scores`: from the second token on.
+nlohmann::json PromptLogprobsJson(const model::Tokenizer& tokenizer,
+                                  const std::vector<proto::SampledToken>& scores);
+
 // "stop" or "length".
 const char* FinishReasonName(FinishReason reason);
 

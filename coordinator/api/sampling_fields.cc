@@ -21,6 +21,8 @@ constexpr const char* kGrammarFields[] = {
     "structured_outputs", "guided_json",    "guided_regex",
     "guided_choice",      "guided_grammar", "guided_whitespace_pattern"};
 
+constexpr size_t kMaxBadWordBytes = 256;
+
 // `stop`: a string or a list of strings.
 void ReadStops(const json& body, JsonFields* fields, RequestSpec* spec) {
   const auto found = body.find("stop");
@@ -63,6 +65,39 @@ void ReadLogitBias(JsonFields* fields, RequestSpec* spec) {
   }
 }
 
+// `bad_words`: strings, each forbidden at the start of a word and inside of one.
+void ReadBadWords(JsonFields* fields, const ApiContext& context, RequestSpec* spec) {
+  const json* words = fields->Array("bad_words");
+  if (words == nullptr) {
+    return;
+  }
+  const auto most = static_cast<size_t>(context.options.limits.max_bad_words);
+  if (2 * words->size() > most) {
+    fields->Fail("bad_words",
+                 fmt::format("{} words, expected at most {}", words->size(), most / 2));
+    return;
+  }
+  for (const json& word : *words) {
+    if (!word.is_string() || word.get_ref<const std::string&>().empty() ||
+        word.get_ref<const std::string&>().size() > kMaxBadWordBytes) {
+      fields->Fail("bad_words",
+                   fmt::format("bad_words must be a list of strings of 1 to {} bytes",
+                               kMaxBadWordBytes));
+      return;
+    }
+    const std::string_view text = word.get_ref<const std::string&>();
+    const std::string_view bare =
+        text.substr(std::min(text.find_first_not_of(' '), text.size() - 1));
+    for (const std::string& spelling : {std::string(bare), " " + std::string(bare)}) {
+      auto ids = context.tokenizer->Encode(spelling, model::AddedTokens::kPlain);
+      if (std::find(spec->bad_words.begin(), spec->bad_words.end(), ids) ==
+          spec->bad_words.end()) {
+        spec->bad_words.push_back(std::move(ids));
+      }
+    }
+  }
+}
+
 void ReadSampling(JsonFields* fields, RequestSpec* spec) {
   spec->max_tokens = fields->Integer("max_tokens");
   spec->min_tokens = fields->Integer("min_tokens");
@@ -82,6 +117,8 @@ void ReadSampling(JsonFields* fields, RequestSpec* spec) {
   constexpr size_t kManyIds = 1 << 16;
   spec->stop_token_ids =
       fields->TokenIds("stop_token_ids", kManyIds).value_or(std::vector<int32_t>());
+  spec->allowed_token_ids = fields->TokenIds("allowed_token_ids", kManyIds);
+  spec->prompt_logprobs = fields->Integer("prompt_logprobs");
   const int64_t priority = fields->Integer("priority").value_or(0);
   if (priority < std::numeric_limits<int32_t>::min() ||
       priority > std::numeric_limits<int32_t>::max()) {
@@ -134,9 +171,6 @@ std::optional<ApiError> RefuseUnsupported(const JsonFields& fields, const json& 
           name,
           fmt::format("{} needs constrained decoding, which this build lacks", name));
     }
-  }
-  if (fields.Has("prompt_logprobs")) {
-    return UnsupportedError("prompt_logprobs", "prompt_logprobs is not supported");
   }
   if (fields.Has("chat_template")) {
     return UnsupportedError("chat_template",
@@ -208,10 +242,14 @@ std::optional<ApiError> ReadSharedFields(const json& body, const HttpRequest& re
     return refused;
   }
   ReadSampling(&fields, spec);
+  ReadBadWords(&fields, context, spec);
   ReadStops(body, &fields, spec);
   ReadLogitBias(&fields, spec);
   ReadOutput(&fields, &error, output);
   ReadTimeout(request, &fields, spec);
+  if (output->stream && spec->prompt_logprobs.has_value()) {
+    fields.Fail("prompt_logprobs", "prompt_logprobs can't be streamed");
+  }
   if (!fields.ok()) {
     return FromFieldError(error);
   }
