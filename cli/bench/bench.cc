@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/bench/bench_options.h"
+#include "cli/bench/bench_plot.h"
 #include "cli/bench/bench_result.h"
 #include "cli/client/interrupt.h"
 #include "cli/client/load_generator.h"
@@ -123,6 +124,10 @@ absl::Status Save(const BenchOptions& options, const BenchPlan& plan,
     const std::string path = ResultPath(options, plan, now);
     TESSERA_RETURN_IF_ERROR(WriteResults(path, options.append_result, results));
     std::cerr << "wrote " << path << '\n';
+  }
+  if (!options.plot_file.empty()) {
+    TESSERA_RETURN_IF_ERROR(WritePlot(options.plot_file, plan, runs));
+    std::cerr << "wrote " << options.plot_file << '\n';
   }
   return absl::OkStatus();
 }

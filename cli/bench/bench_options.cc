@@ -112,8 +112,8 @@ void DeclareLoad(OptionTable* table, BenchOptions* options) {
   table->Add("request-rate-sweep", &options->request_rate_sweep,
              "several rates, a run each, such as 1 2 4 8");
   table->Add("burstiness", &options->burstiness,
-             "shape of the gaps: 1 a Poisson process, less in bursts, more evenly, inf "
-             "a metronome");
+             "shape of the gaps: 1: a Poisson process, less: bursts, more: even ones, "
+             "inf: a metronome");
   table
       ->Add("ramp-up-strategy", &options->ramp_up_strategy,
             "how the rate grows over the run, in place of --request-rate")
@@ -174,6 +174,8 @@ void DeclareResult(OptionTable* table, BenchOptions* options) {
              "append to the file, as a line of its own");
   table->Add("result-filename", &options->result_filename, "its name");
   table->Add("result-dir", &options->result_dir, "its folder");
+  table->Add("plot-file", &options->plot_file,
+             "write the curves as one HTML page without script or outside resources");
   table->Add("label", &options->label, "a name for the run, kept in the file");
   table->Add("metadata", &options->metadata, "more for the file, such as version=1 tp=2");
   for (const char* name : {"disable-tqdm", "skip-tokenizer-init", "trust-remote-code"}) {

@@ -76,6 +76,7 @@ struct BenchOptions {
   bool append_result = false;
   std::string result_dir;
   std::string result_filename;
+  std::string plot_file;
   std::string label;
   std::vector<std::string> metadata;
 };

@@ -4,11 +4,13 @@ import collections
 import http.server
 import json
 import os
+import re
 import socketserver
 import tempfile
 import threading
 import time
 import unittest
+import xml.etree.ElementTree
 
 import server
 
@@ -223,14 +225,23 @@ class Bench(unittest.TestCase):
                 self.assertEqual(result["tokens_per_event"] >= 1, True)
         running.wait_idle()
 
-    def test_a_sweep_is_a_line_for_each_rate(self):
+    def test_a_sweep_is_a_line_for_each_rate_and_a_page_of_curves(self):
         scripted = self.scripted(good("a", "b", "c"))
-        got = self.bench(scripted.url, "--num-prompts", 5, "--request-rate-sweep", "50,100")
+        page = os.path.join(self.folder.name, "plot.html")
+        got = self.bench(scripted.url, "--num-prompts", 5, "--request-rate-sweep", "50,100",
+                         "--plot-file", page)
         self.assertEqual(got.returncode, 0, got)
         with open(self.path, encoding="utf-8") as file:
             results = [json.loads(line) for line in file]
         self.assertEqual([result["request_rate"] for result in results], [50, 100])
         self.assertEqual([result["completed"] for result in results], [5, 5])
+        with open(page, encoding="utf-8") as file:
+            html = file.read()
+        self.assertEqual(html.count("<svg"), 4 + 2 * 4)
+        self.assertNotIn("<script", html)
+        self.assertNotRegex(html, r"(src|href)=")
+        for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+            xml.etree.ElementTree.fromstring(svg)
 
 
 if __name__ == "__main__":
