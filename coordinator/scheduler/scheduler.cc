@@ -1,10 +1,7 @@
 #include "coordinator/scheduler/scheduler.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
-#include <set>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,8 +10,10 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "coordinator/scheduler/block_claim.h"
 #include "coordinator/scheduler/dp_rank.h"
 #include "coordinator/scheduler/prefix_hash.h"
+#include "coordinator/scheduler/scheduler_options_check.h"
 #include "coordinator/scheduler/sequence.h"
 #include "coordinator/scheduler/tenant_account.h"
 #include "coordinator/scheduler/waiting_queue.h"
@@ -24,56 +23,8 @@ namespace tessera::coordinator {
 namespace {
 
 constexpr int kMaxInFlight = 2;
-
-absl::Status ValidateOptions(const SchedulerOptions& options) {
-  if (options.num_dp_ranks < 1 || options.max_num_seqs < 1 ||
-      options.max_num_batched_tokens < 1 || options.max_waiting < 1) {
-    return InvalidArgumentF(
-        "{} dp ranks, {} sequences, {} batched tokens, {} waiting: expected at least one "
-        "of each",
-        options.num_dp_ranks, options.max_num_seqs, options.max_num_batched_tokens,
-        options.max_waiting);
-  }
-  if (options.num_speculative_tokens < 0 ||
-      options.num_speculative_tokens > static_cast<int64_t>(proto::kMaxDrafts)) {
-    return InvalidArgumentF("{} speculative tokens, expected 0 to {}",
-                            options.num_speculative_tokens, proto::kMaxDrafts);
-  }
-  if (options.prefill_cost_tokens < 0) {
-    return InvalidArgumentF("prefill_cost_tokens {}, expected at least 0",
-                            options.prefill_cost_tokens);
-  }
-  if (options.max_model_len < 2) {
-    return InvalidArgumentF("max_model_len {}, expected at least 2",
-                            options.max_model_len);
-  }
-  if (options.block_size < 1 ||
-      options.num_blocks < (options.max_model_len - 1) / options.block_size + 1) {
-    return InvalidArgumentF(
-        "{} kv blocks of {} tokens, expected enough for one sequence of max_model_len {}",
-        options.num_blocks, options.block_size, options.max_model_len);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ValidateTenants(const SchedulerOptions& options) {
-  std::set<std::string_view> names;
-  std::vector<TenantPolicy> tenants = options.tenants;
-  tenants.push_back(options.other_tenants);
-  for (const TenantPolicy& tenant : tenants) {
-    if (&tenant != &tenants.back() && !names.insert(tenant.name).second) {
-      return InvalidArgumentF("tenant {} is configured twice", tenant.name);
-    }
-    if (!(tenant.weight > 0) || !std::isfinite(tenant.weight) ||
-        tenant.max_running_tokens < 0) {
-      return InvalidArgumentF(
-          "tenant {} has weight {} and max_running_tokens {}, expected a positive weight "
-          "and at least 0",
-          tenant.name, tenant.weight, tenant.max_running_tokens);
-    }
-  }
-  return absl::OkStatus();
-}
+// Sequences without room that one plan passes over.
+constexpr size_t kMaxPassed = 4;
 
 class GroupScheduler final : public Scheduler {
  public:
@@ -116,6 +67,14 @@ class GroupScheduler final : public Scheduler {
   bool MayFit(const Sequence& sequence) const;
   bool AnyRoom() const;
   bool AnyFreeSlot() const;
+  // The sequence to admit next: who holds the claim once it may fit, else the queue's.
+  Sequence* First(absl::Time now) const;
+  // Behind `first`, which does not fit: the next that may, beside its claim.
+  Sequence* NextBehind(Sequence* first, absl::Time now) const;
+  // Blocks that its tokens need.
+  int64_t NumBlocks(const Sequence& sequence) const;
+  int EmptiestRank() const;
+  // Changes whenever a sequence that did not fit might.
   uint64_t ReleaseCount() const;
   const Sequence* Find(SequenceId id) const;
 
@@ -130,9 +89,7 @@ class GroupScheduler final : public Scheduler {
   uint64_t next_step_ = 1;
   int num_in_flight_ = 0;
   uint64_t next_order_ = 0;
-  // The sequence (by `order`) that no rank had blocks for, and the release count at that
-  // time.
-  std::optional<std::pair<uint64_t, uint64_t>> misfit_;
+  BlockClaim claim_;
   // No live sequence's deadline is earlier; Expired makes it exact.
   mutable absl::Time earliest_deadline_ = absl::InfiniteFuture();
   uint64_t prefix_query_tokens_ = 0;
@@ -191,6 +148,7 @@ void GroupScheduler::Finish(SequenceId id) {
     ranks_[static_cast<size_t>(sequence->dp_rank)]->Remove(sequence.get());
   } else {
     waiting_.Remove(sequence.get());
+    claim_.Drop(*sequence);
   }
   if (sequence->steps_in_flight > 0) {
     ending_.push_back(std::move(sequence));
@@ -315,17 +273,19 @@ void GroupScheduler::PlanPrefills(absl::Time now) {
   for (const auto& rank : ranks_) {
     rank->BeginPrefills(decoding);
   }
+  if (claim_.active() && !WaitingQueue::Admissible(*claim_.holder(), now)) {
+    claim_.Drop(*claim_.holder());
+  }
   bool admitting = true;
   for (;;) {
     Sequence* best = BestPrompt();
-    Sequence* front = admitting && AnyRoom() ? waiting_.Front(now) : nullptr;
-    // Nobody overtakes the first: what does not fit now would otherwise never fit.
+    Sequence* front = admitting && AnyRoom() ? First(now) : nullptr;
     if (front != nullptr && !MayFit(*front)) {
-      admitting = false;
-      front = nullptr;
+      front = NextBehind(front, now);
     }
     if (front != nullptr && (best == nullptr || PrefillsBefore()(front, best))) {
-      admitting = TryAdmit(front);
+      // One that found no room may be overtaken, and is asked for no more.
+      admitting = TryAdmit(front) || !MayFit(*front);
     } else if (best != nullptr) {
       ranks_[static_cast<size_t>(best->dp_rank)]->PlanPrefill(best);
     } else {
@@ -335,6 +295,33 @@ void GroupScheduler::PlanPrefills(absl::Time now) {
   for (const auto& rank : ranks_) {
     rank->FinishPrefills();
   }
+}
+
+Sequence* GroupScheduler::First(absl::Time now) const {
+  Sequence* front = waiting_.Front(now);
+  Sequence* holder = claim_.holder();
+  // Its turn has come before; others were let by since then.
+  return holder != nullptr && front != nullptr &&
+                 holder->spec.priority <= front->spec.priority &&
+                 WaitingQueue::Admissible(*holder, now) && MayFit(*holder)
+             ? holder
+             : front;
+}
+
+Sequence* GroupScheduler::NextBehind(Sequence* first, absl::Time now) const {
+  // What a preempted sequence needs comes free with the steps in flight.
+  if (!claim_.active() || first->steps_in_flight > 0) {
+    return nullptr;
+  }
+  std::vector<Sequence*> passed = {first};
+  while (passed.size() < kMaxPassed) {
+    Sequence* next = waiting_.Front(now, passed);
+    if (next == nullptr || MayFit(*next)) {
+      return next;
+    }
+    passed.push_back(next);
+  }
+  return nullptr;
 }
 
 bool GroupScheduler::TryAdmit(Sequence* sequence) {
@@ -351,7 +338,10 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
       continue;
     }
     matches[i] = ranks_[i]->Match(*sequence);
-    if (!ranks_[i]->HasTailRoom(matches[i])) {
+    const int64_t num_blocks = NumBlocks(*sequence) - std::ssize(matches[i].blocks);
+    if (!ranks_[i]->HasTailRoom(matches[i]) ||
+        !claim_.Allows(*sequence, static_cast<int>(i), num_blocks, ranks_[i]->running(),
+                       options_.num_blocks)) {
       continue;
     }
     loads[i] = {.has_free_slot = true,
@@ -365,10 +355,12 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
       loads, {.num_tokens = sequence->num_tokens(), .block_size = options_.block_size});
   if (!rank.has_value()) {
     if (saw_all) {
-      misfit_ = {sequence->order, ReleaseCount()};
+      sequence->misfit = ReleaseCount();
+      claim_.Take(sequence, EmptiestRank(), NumBlocks(*sequence));
     }
     return false;
   }
+  claim_.Admitted(sequence, *rank);
   const auto idx = static_cast<size_t>(*rank);
   waiting_.Remove(sequence);
   ranks_[idx]->Admit(sequence, matches[idx]);
@@ -381,8 +373,7 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
 
 bool GroupScheduler::MayFit(const Sequence& sequence) const {
   // A preempted sequence waits for the tokens that plans in flight still bring it.
-  return sequence.steps_in_flight == 0 &&
-         misfit_ != std::make_pair(sequence.order, ReleaseCount());
+  return sequence.steps_in_flight == 0 && sequence.misfit != ReleaseCount();
 }
 
 bool GroupScheduler::AnyRoom() const {
@@ -395,8 +386,20 @@ bool GroupScheduler::AnyFreeSlot() const {
                      [](const auto& rank) { return rank->has_free_slot(); });
 }
 
+int64_t GroupScheduler::NumBlocks(const Sequence& sequence) const {
+  return (sequence.num_tokens() - 1) / options_.block_size + 1;
+}
+
+int GroupScheduler::EmptiestRank() const {
+  const auto emptiest =
+      std::max_element(ranks_.begin(), ranks_.end(), [](const auto& a, const auto& b) {
+        return a->blocks().num_free() < b->blocks().num_free();
+      });
+  return static_cast<int>(emptiest - ranks_.begin());
+}
+
 uint64_t GroupScheduler::ReleaseCount() const {
-  uint64_t count = 0;
+  uint64_t count = claim_.num_drops();
   for (const auto& rank : ranks_) {
     count += rank->blocks().release_count();
   }
@@ -409,8 +412,11 @@ bool GroupScheduler::has_work() const {
       return true;
     }
   }
-  const Sequence* front = AnyFreeSlot() ? waiting_.Front(absl::InfinitePast()) : nullptr;
-  return front != nullptr && MayFit(*front);
+  Sequence* front = AnyFreeSlot() ? First(absl::InfinitePast()) : nullptr;
+  if (front != nullptr && !MayFit(*front)) {
+    front = NextBehind(front, absl::InfinitePast());
+  }
+  return front != nullptr;
 }
 
 absl::StatusOr<std::vector<AcceptedToken>> GroupScheduler::Accept(
@@ -467,9 +473,10 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
   for (const auto& [id, sequence] : sequences_) {
     sequence->steps_in_flight = 0;
     sequence->unaccepted_samples = 0;
+    sequence->misfit.reset();
   }
   ending_.clear();
-  misfit_.reset();
+  claim_ = BlockClaim();
   epoch_ = epoch;
   next_step_ = 1;
   num_in_flight_ = 0;
@@ -524,8 +531,7 @@ absl::Status GroupScheduler::CheckInvariants() const {
 
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
     const SchedulerOptions& options) {
-  TESSERA_RETURN_IF_ERROR(ValidateOptions(options));
-  TESSERA_RETURN_IF_ERROR(ValidateTenants(options));
+  TESSERA_RETURN_IF_ERROR(CheckSchedulerOptions(options));
   std::vector<std::unique_ptr<DpRank>> ranks;
   for (int64_t i = 0; i < options.num_dp_ranks; ++i) {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<DpRank> rank,

@@ -23,7 +23,8 @@
 // Order: the best priority first; inside it, tenants get tokens in the ratio of their
 // weights (waiting_queue.h); inside a tenant, the earliest deadline first. A sequence of
 // a worse priority gives up its place where a better one finds none. Where blocks run
-// out, the tenant that holds most for its weight gives some up.
+// out, the tenant that holds most for its weight gives some up. What waits for many
+// blocks is overtaken within bounds (block_claim.h).
 //
 // A step's tokens: one for every sequence that decodes, then prompts. Of several prompts
 // on a rank the one that came first gets a quarter of what is left, the others share the

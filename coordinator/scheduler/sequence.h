@@ -11,6 +11,7 @@
 #define TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "coordinator/scheduler/block_manager.h"
@@ -59,6 +60,11 @@ struct Sequence {
   int unaccepted_samples = 0;
   int steps_in_flight = 0;
   uint64_t last_step = 0;  // that named its blocks
+
+  // While it waits: the scheduler's count of releases when no rank had room for it.
+  std::optional<uint64_t> misfit;
+  uint64_t overtook =
+      0;  // the claim (block_claim.h) that it was admitted beside; 0: none
 
   int64_t waiting_tokens = 0;  // what it adds to the queue's token count
   int64_t cached_tokens = 0;

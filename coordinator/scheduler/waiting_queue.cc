@@ -137,7 +137,7 @@ void WaitingQueue::Remove(Sequence* sequence) {
   num_tokens_ -= sequence->waiting_tokens;
 }
 
-Sequence* WaitingQueue::Front(absl::Time now) const {
+Sequence* WaitingQueue::Front(absl::Time now, std::span<Sequence* const> passed) const {
   Sequence* best = nullptr;
   const auto key = [](const Sequence& sequence) {
     return std::make_tuple(sequence.spec.priority, sequence.tenant->admission_time(),
@@ -146,7 +146,8 @@ Sequence* WaitingQueue::Front(absl::Time now) const {
   for (const TenantAccount* tenant : waiting_tenants_) {
     const auto first = std::find_if(
         tenant->waiting.begin(), tenant->waiting.end(), [&](const Sequence* sequence) {
-          return sequence->plannable() && sequence->spec.deadline > now;
+          return sequence->plannable() && sequence->spec.deadline > now &&
+                 std::find(passed.begin(), passed.end(), sequence) == passed.end();
         });
     if (first != tenant->waiting.end() && tenant->Allows(**first) &&
         (best == nullptr || key(**first) < key(*best))) {

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,8 +46,15 @@ class WaitingQueue {
   void Remove(Sequence* sequence);
 
   // The sequence to admit next, of those that can still be planned and whose deadline is
-  // after `now`; null if there is none.
-  Sequence* Front(absl::Time now) const;
+  // after `now` and that are not among `passed`; null if there is none.
+  Sequence* Front(absl::Time now, std::span<Sequence* const> passed = {}) const;
+
+  // Whether a waiting sequence may run at all: it can still be planned, its deadline is
+  // after `now`, and its tenant's quota has room.
+  static bool Admissible(const Sequence& sequence, absl::Time now) {
+    return sequence.plannable() && sequence.spec.deadline > now &&
+           sequence.tenant->Allows(sequence);
+  }
 
   int64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }

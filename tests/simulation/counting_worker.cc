@@ -55,6 +55,7 @@ absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan&
     return BadPlan("step {} after step {}", plan.step, step_);
   }
   step_ = plan.step;
+  TESSERA_RETURN_IF_ERROR(Copy(plan));
   for (const uint32_t slot : plan.releases) {
     if (slot >= slots_.size() || !slots_[slot].live) {
       return BadPlan("release of slot {}, which is free", slot);
@@ -86,6 +87,25 @@ absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan&
   return result;
 }
 
+absl::Status CountingWorker::Copy(const proto::StepPlan& plan) {
+  for (const proto::BlockCopy& copy : plan.offloads) {
+    if (!copy.tail) {
+      host_memory_[copy.host] = memory_.at(copy.device);
+    }
+  }
+  for (const proto::BlockCopy& copy : plan.restores) {
+    if (copy.tail) {
+      continue;
+    }
+    const auto found = host_memory_.find(copy.host);
+    if (found == host_memory_.end()) {
+      return BadPlan("restore of host block {}, which was never written", copy.host);
+    }
+    memory_.at(copy.device) = found->second;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CountingWorker::Admit(const proto::SlotAdmission& admission) {
   if (admission.slot >= slots_.size() || slots_[admission.slot].live) {
     return BadPlan("admission to slot {}, expected a free one", admission.slot);
@@ -96,8 +116,7 @@ absl::Status CountingWorker::Admit(const proto::SlotAdmission& admission) {
   slot.blocks = admission.blocks;
   slot.hash = StubHistoryHash(tenant_of_(slot.seed), 0);
   const auto width = static_cast<size_t>(options_.block_size);
-  if (admission.history.size() % width != 0 ||
-      admission.history.size() > slot.blocks.size() * width) {
+  if (admission.history.size() > slot.blocks.size() * width) {
     return BadPlan("history of {} tokens in {} blocks", admission.history.size(),
                    slot.blocks.size());
   }

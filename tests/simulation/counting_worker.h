@@ -4,13 +4,14 @@
 // carries a hash of its tenant and of all tokens up to its end: checked when a sequence
 // is admitted with it, and, for a few blocks of each sequence in every step, that nobody
 // else has written them. The token at a position is a function of the sampling seed and
-// the position alone.
+// the position alone. Copies to host blocks and back move the hashes.
 #ifndef TESSERA_TESTS_SIMULATION_COUNTING_WORKER_H_
 #define TESSERA_TESTS_SIMULATION_COUNTING_WORKER_H_
 
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -58,6 +59,7 @@ class CountingWorker {
     int32_t sample = -1;
   };
 
+  absl::Status Copy(const proto::StepPlan& plan);
   absl::Status Admit(const proto::SlotAdmission& admission);
   absl::Status Work(const proto::SlotWork& work, proto::StepResult* result,
                     RankWork* totals);
@@ -69,6 +71,7 @@ class CountingWorker {
   const std::function<uint64_t(uint64_t)> tenant_of_;
   std::vector<Slot> slots_;
   std::vector<uint64_t> memory_;  // hash of each full block
+  std::unordered_map<uint32_t, uint64_t> host_memory_;
   uint64_t step_ = 0;
 };
 

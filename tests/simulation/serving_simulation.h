@@ -78,8 +78,8 @@ struct ServingReport {
   absl::Duration longest_step;
   std::vector<absl::Duration> gaps;         // between tokens, but of the long prompt
   std::vector<absl::Duration> first_times;  // arrival to first token, likewise
-  absl::Duration long_first_time;
-  std::vector<int64_t> rank_tokens;  // computed by each rank
+  absl::Duration long_first_time;           // of the last long prompt
+  std::vector<int64_t> rank_tokens;         // computed by each rank
   std::map<std::string, TenantReport> tenants;
   coordinator::SchedulerStats stats;
 };

@@ -186,6 +186,27 @@ TEST(ServingSimulation, APromptOfAMillionTokensDoesNotDoubleTheOthersGaps) {
   EXPECT_GT(Percentile(RunChats(true, 0).gaps, 99), 2 * gap);
 }
 
+TEST(ServingSimulation, ALongPromptThatWaitsForBlocksStopsNobodyBehindIt) {
+  ServingOptions options = BaseOptions();
+  options.scheduler.max_model_len = int64_t{1} << 18;
+  options.scheduler.num_blocks = 2400;
+  options.trace.kind = TraceKind::kLong;
+  options.trace.requests_per_second = 8;
+  options.trace.num_requests = 400;
+  // The second has no room before the first has ended.
+  options.trace.num_long = 2;
+  options.trace.long_prompt = 200'000;
+  options.recount_every = 16;
+  ServingSimulation simulation(options);
+  ASSERT_THAT(simulation.Run(), IsOk());
+  const ServingReport& report = simulation.report();
+  std::cout << "p99 first token "
+            << absl::FormatDuration(Percentile(report.first_times, 99))
+            << " while a prompt of 200K tokens waits for another; the second's first "
+            << absl::FormatDuration(report.long_first_time) << "\n";
+  EXPECT_LT(50 * Percentile(report.first_times, 99), report.long_first_time);
+}
+
 TEST(ServingSimulation, SaturatedTenantsGetTokensInTheRatioOfTheirWeights) {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     ServingOptions options = BaseOptions();

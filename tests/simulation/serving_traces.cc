@@ -27,7 +27,9 @@ class TraceMaker {
       requests.push_back(Request(at));
     }
     if (options_.kind == TraceKind::kLong) {
-      requests.push_back(LongRequest());
+      for (int i = 0; i < options_.num_long; ++i) {
+        requests.push_back(LongRequest(i));
+      }
       std::sort(requests.begin(), requests.end(),
                 [](const auto& a, const auto& b) { return a.at < b.at; });
     }
@@ -89,9 +91,9 @@ class TraceMaker {
     request->priority = Chance(options_.percent_urgent) ? -1 : 0;
   }
 
-  TraceRequest LongRequest() {
+  TraceRequest LongRequest(int idx) {
     TraceRequest request;
-    request.at = absl::UnixEpoch() + options_.long_at;
+    request.at = absl::UnixEpoch() + options_.long_at + absl::Seconds(idx);
     request.tenant = options_.tenants.front();
     request.prompt = Tokens(options_.long_prompt > 0 ? options_.long_prompt
                                                      : options_.max_model_len * 9 / 10);

@@ -7,7 +7,7 @@
 //             sigma 0.9, in tokens
 //   agents    several conversations of many turns over a few long system prompts: each
 //             turn is the whole conversation so far and a little more
-//   long      chat, and one prompt of nearly the longest context
+//   long      chat, and prompts of nearly the longest context, a second apart
 #ifndef TESSERA_TESTS_SIMULATION_SERVING_TRACES_H_
 #define TESSERA_TESTS_SIMULATION_SERVING_TRACES_H_
 
@@ -33,6 +33,7 @@ struct TraceOptions {
   int percent_cancelled = 0;
   int percent_with_deadline = 0;
   int percent_urgent = 0;   // of a better priority
+  int num_long = 1;         // of kLong
   int64_t long_prompt = 0;  // of kLong; 0: nine tenths of max_model_len
   absl::Duration long_at = absl::Seconds(1);
 };

@@ -1,0 +1,73 @@
+#include "coordinator/scheduler/scheduler_options_check.h"
+
+#include <cmath>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "coordinator/requests/tenant_policy.h"
+#include "proto/step_plan.h"
+
+namespace tessera::coordinator {
+namespace {
+
+absl::Status CheckSizes(const SchedulerOptions& options) {
+  if (options.num_dp_ranks < 1 || options.max_num_seqs < 1 ||
+      options.max_num_batched_tokens < 1 || options.max_waiting < 1) {
+    return InvalidArgumentF(
+        "{} dp ranks, {} sequences, {} batched tokens, {} waiting: expected at least one "
+        "of each",
+        options.num_dp_ranks, options.max_num_seqs, options.max_num_batched_tokens,
+        options.max_waiting);
+  }
+  if (options.num_speculative_tokens < 0 ||
+      options.num_speculative_tokens > static_cast<int64_t>(proto::kMaxDrafts)) {
+    return InvalidArgumentF("{} speculative tokens, expected 0 to {}",
+                            options.num_speculative_tokens, proto::kMaxDrafts);
+  }
+  if (options.prefill_cost_tokens < 0) {
+    return InvalidArgumentF("prefill_cost_tokens {}, expected at least 0",
+                            options.prefill_cost_tokens);
+  }
+  if (options.max_model_len < 2) {
+    return InvalidArgumentF("max_model_len {}, expected at least 2",
+                            options.max_model_len);
+  }
+  if (options.block_size < 1 ||
+      options.num_blocks < (options.max_model_len - 1) / options.block_size + 1) {
+    return InvalidArgumentF(
+        "{} kv blocks of {} tokens, expected enough for one sequence of max_model_len {}",
+        options.num_blocks, options.block_size, options.max_model_len);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTenants(const SchedulerOptions& options) {
+  std::set<std::string_view> names;
+  std::vector<TenantPolicy> tenants = options.tenants;
+  tenants.push_back(options.other_tenants);
+  for (const TenantPolicy& tenant : tenants) {
+    if (&tenant != &tenants.back() && !names.insert(tenant.name).second) {
+      return InvalidArgumentF("tenant {} is configured twice", tenant.name);
+    }
+    if (!(tenant.weight > 0) || !std::isfinite(tenant.weight) ||
+        tenant.max_running_tokens < 0) {
+      return InvalidArgumentF(
+          "tenant {} has weight {} and max_running_tokens {}, expected a positive weight "
+          "and at least 0",
+          tenant.name, tenant.weight, tenant.max_running_tokens);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckSchedulerOptions(const SchedulerOptions& options) {
+  TESSERA_RETURN_IF_ERROR(CheckSizes(options));
+  return CheckTenants(options);
+}
+
+}  // namespace tessera::coordinator
