@@ -1,6 +1,7 @@
 #include "coordinator/scheduler/block_manager.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "common/status.h"
@@ -8,9 +9,61 @@
 
 namespace tessera::coordinator {
 
+namespace {
+
+constexpr int64_t kMaxTokens = int64_t{1} << 31;
+
+absl::Status CheckTiers(const BlockManagerOptions& options) {
+  const int64_t most = kMaxTokens / options.block_size;
+  if (options.num_host_blocks < 0 || options.num_host_blocks > most ||
+      options.num_host_tail_blocks < 0 || options.num_host_tail_blocks > most) {
+    return InvalidArgumentF("{} host blocks and {} host tail blocks, expected 0 to {}",
+                            options.num_host_blocks, options.num_host_tail_blocks, most);
+  }
+  if (options.num_host_blocks > 0 && !options.enable_prefix_caching) {
+    return InvalidArgumentF("{} host blocks, expected none without prefix caching",
+                            options.num_host_blocks);
+  }
+  int64_t left = options.num_blocks;
+  for (const TenantFloor& floor : options.floors) {
+    if (floor.num_blocks < 0 || floor.num_blocks > left) {
+      return InvalidArgumentF(
+          "tenant {} keeps {} cached blocks, expected 0 to {}: of {} the others keep {}",
+          floor.tenant, floor.num_blocks, left, options.num_blocks,
+          options.num_blocks - left);
+    }
+    left -= floor.num_blocks;
+  }
+  return absl::OkStatus();
+}
+
+std::vector<int64_t> FloorsOf(const BlockManagerOptions& options) {
+  std::vector<int64_t> floors;
+  for (const TenantFloor& floor : options.floors) {
+    floors.push_back(floor.num_blocks);
+  }
+  return floors;
+}
+
+std::vector<int64_t> TailFloorsOf(const BlockManagerOptions& options) {
+  const int64_t spare =
+      options.num_tail_blocks -
+      BlockManager::MinTailBlocks(options.tail_tokens, options.block_size);
+  std::vector<int64_t> floors;
+  for (const TenantFloor& floor : options.floors) {
+    const double part =
+        static_cast<double>(floor.num_blocks) / static_cast<double>(options.num_blocks);
+    floors.push_back(options.num_tail_blocks == 0
+                         ? 0
+                         : static_cast<int64_t>(part * static_cast<double>(spare)));
+  }
+  return floors;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<BlockManager>> BlockManager::Create(
     const BlockManagerOptions& options) {
-  constexpr int64_t kMaxTokens = int64_t{1} << 31;
   if (options.num_blocks < 1 || options.block_size < 1) {
     return InvalidArgumentF("{} kv blocks of {} tokens, expected at least one of each",
                             options.num_blocks, options.block_size);
@@ -29,14 +82,19 @@ absl::StatusOr<std::unique_ptr<BlockManager>> BlockManager::Create(
           kMaxTokens / options.block_size);
     }
   }
+  TESSERA_RETURN_IF_ERROR(CheckTiers(options));
   return std::unique_ptr<BlockManager>(new BlockManager(options));
 }
 
 BlockManager::BlockManager(const BlockManagerOptions& options)
     : options_(options),
-      pool_(options.num_blocks),
-      tails_(options.num_tail_blocks, options.num_blocks),
+      pool_(options.num_blocks, FloorsOf(options)),
+      tails_(options.num_tail_blocks, options.num_blocks, TailFloorsOf(options)),
+      host_(options.num_host_blocks, options.num_host_tail_blocks, options.block_size),
       blocks_(static_cast<size_t>(options.num_blocks)) {
+  for (const TenantFloor& floor : options.floors) {
+    groups_.emplace(floor.tenant, static_cast<uint32_t>(groups_.size() + 1));
+  }
   if (options.enable_prefix_caching) {
     tokens_.resize(static_cast<size_t>(options.num_blocks * options.block_size));
     index_.reserve(static_cast<size_t>(options.num_blocks));
@@ -46,8 +104,15 @@ BlockManager::BlockManager(const BlockManagerOptions& options)
 void BlockManager::Reset() {
   pool_.Reset();
   tails_.Reset();
-  blocks_.assign(blocks_.size(), Block());
+  host_.Reset();
+  copies_ = TierCopies();
+  blocks_.assign(blocks_.size(), BlockContent());
   index_.clear();
+}
+
+uint32_t BlockManager::GroupOf(std::string_view tenant) const {
+  const auto found = groups_.find(tenant);
+  return found == groups_.end() ? 0 : found->second;
 }
 
 int64_t BlockManager::MinTailBlocks(int64_t tail_tokens, int64_t block_size) {
@@ -73,82 +138,218 @@ std::span<const int32_t> BlockManager::TokensOf(BlockId block) const {
   return std::span(tokens_).subspan(block * width, width);
 }
 
-bool BlockManager::Holds(BlockId block, const PrefixQuery& query, int64_t idx,
-                         uint64_t parent_serial) const {
-  const Block& found = blocks_[block];
-  if (found.parent_serial != parent_serial ||
-      (idx == 0 && found.tenant != query.tenant)) {
+bool BlockManager::Is(const BlockContent& content, std::span<const int32_t> tokens,
+                      const PrefixQuery& query, int64_t idx,
+                      uint64_t parent_serial) const {
+  if (content.parent_serial != parent_serial ||
+      (idx == 0 && content.tenant != query.tenant)) {
     return false;
   }
   const auto width = static_cast<size_t>(options_.block_size);
   const auto wanted = query.tokens.subspan(static_cast<size_t>(idx) * width, width);
-  const auto held = TokensOf(block);
-  return std::equal(wanted.begin(), wanted.end(), held.begin());
+  return std::equal(wanted.begin(), wanted.end(), tokens.begin());
+}
+
+BlockId BlockManager::FindOnDevice(const PrefixQuery& query, int64_t idx,
+                                   uint64_t parent_serial) const {
+  const auto found = index_.find(query.keys[static_cast<size_t>(idx)]);
+  if (found == index_.end()) {
+    return kNoBlock;
+  }
+  const BlockId id = found->second;
+  return Is(blocks_[id], TokensOf(id), query, idx, parent_serial) ? id : kNoBlock;
+}
+
+BlockId BlockManager::FindOnHost(const PrefixQuery& query, int64_t idx,
+                                 uint64_t parent_serial) const {
+  const BlockId id = host_.Find(query.keys[static_cast<size_t>(idx)]);
+  return id != kNoBlock &&
+                 Is(host_.content(id), host_.tokens(id), query, idx, parent_serial)
+             ? id
+             : kNoBlock;
 }
 
 PrefixMatch BlockManager::Match(const PrefixQuery& query) const {
   PrefixMatch match;
-  if (!options_.enable_prefix_caching) {
-    return match;
-  }
+  std::vector<uint64_t> serials;
   uint64_t parent_serial = 0;
-  const int64_t limit = std::min<int64_t>(query.max_blocks, std::ssize(query.keys));
+  const int64_t limit = options_.enable_prefix_caching
+                            ? std::min<int64_t>(query.max_blocks, std::ssize(query.keys))
+                            : 0;
   for (int64_t idx = 0; idx < limit; ++idx) {
-    const auto found = index_.find(query.keys[static_cast<size_t>(idx)]);
-    if (found == index_.end() || !Holds(found->second, query, idx, parent_serial)) {
-      break;
+    const BlockId block = FindOnDevice(query, idx, parent_serial);
+    if (block != kNoBlock) {
+      parent_serial = blocks_[block].serial;
+    } else {
+      const BlockId host = FindOnHost(query, idx, parent_serial);
+      if (host == kNoBlock) {
+        break;
+      }
+      parent_serial = host_.content(host).serial;
+      match.host_blocks.push_back(host);
     }
-    parent_serial = blocks_[found->second].serial;
-    match.blocks.push_back(found->second);
+    match.blocks.push_back(block);
+    serials.push_back(parent_serial);
   }
-  MatchTails(&match);
+  MatchTails(serials, &match);
+  CountSpare(query.tenant, &match);
   return match;
 }
 
-void BlockManager::MatchTails(PrefixMatch* match) const {
-  if (has_tails()) {
-    int64_t longest = 0;
-    int64_t present = 0;  // tail blocks in a row up to here
-    for (int64_t idx = 0; idx < std::ssize(match->blocks); ++idx) {
-      const bool found = tails_.Of(match->blocks[static_cast<size_t>(idx)]) != kNoBlock;
-      present = found ? present + 1 : 0;
-      longest = present >= num_tails_of_prefix(idx + 1) ? idx + 1 : longest;
-    }
-    match->num_shortened = std::ssize(match->blocks) - longest;
-    match->blocks.resize(static_cast<size_t>(longest));
-    for (int64_t idx = longest - num_tails_of_prefix(longest); idx < longest; ++idx) {
-      match->tail_blocks.push_back(tails_.Of(match->blocks[static_cast<size_t>(idx)]));
-    }
+void BlockManager::MatchTails(std::span<const uint64_t> serials,
+                              PrefixMatch* match) const {
+  if (!has_tails()) {
+    return;
   }
-  for (const BlockId id : match->blocks) {
-    match->num_unreferenced += pool_.reference_count(id) == 0 ? 1 : 0;
+  std::vector<BlockId>& blocks = match->blocks;
+  const auto tail_of = [&](int64_t idx) {
+    const BlockId block = blocks[static_cast<size_t>(idx)];
+    return block == kNoBlock ? kNoBlock : tails_.Of(block);
+  };
+  const auto host_tail_of = [&](int64_t idx) {
+    return host_.FindTail(serials[static_cast<size_t>(idx)]);
+  };
+  int64_t longest = 0;
+  int64_t present = 0;  // tail blocks in a row up to here
+  for (int64_t idx = 0; idx < std::ssize(blocks); ++idx) {
+    const bool found = tail_of(idx) != kNoBlock || host_tail_of(idx) != kNoBlock;
+    present = found ? present + 1 : 0;
+    longest = present >= num_tails_of_prefix(idx + 1) ? idx + 1 : longest;
   }
-  for (const BlockId id : match->tail_blocks) {
-    match->num_unreferenced_tails += tail_pool().reference_count(id) == 0 ? 1 : 0;
+  match->num_shortened = std::ssize(blocks) - longest;
+  const auto left_out = std::count(blocks.begin() + longest, blocks.end(), kNoBlock);
+  match->host_blocks.resize(match->host_blocks.size() - static_cast<size_t>(left_out));
+  blocks.resize(static_cast<size_t>(longest));
+  for (int64_t idx = longest - num_tails_of_prefix(longest); idx < longest; ++idx) {
+    match->tail_blocks.push_back(tail_of(idx));
+    if (match->tail_blocks.back() == kNoBlock) {
+      match->host_tail_blocks.push_back(host_tail_of(idx));
+    }
   }
 }
 
-PrefixCursor BlockManager::Acquire(const PrefixMatch& match) {
+void BlockManager::CountSpare(std::string_view tenant, PrefixMatch* match) const {
+  // Taking a cached block uses up a free one; so does each that comes from the host. Of
+  // cached blocks below its floor a tenant takes its own alone.
+  match->num_spare = num_free_for(tenant) - std::ssize(match->host_blocks);
+  for (const BlockId id : match->blocks) {
+    match->num_spare -= id != kNoBlock && pool_.reference_count(id) == 0 ? 1 : 0;
+  }
+  match->num_spare_tails =
+      num_free_tails_for(tenant) - std::ssize(match->host_tail_blocks);
+  for (const BlockId id : match->tail_blocks) {
+    match->num_spare_tails -=
+        id != kNoBlock && tail_pool().reference_count(id) == 0 ? 1 : 0;
+  }
+}
+
+PrefixCursor BlockManager::Acquire(std::string_view tenant, PrefixMatch* match) {
+  // All that is there first: making room for the others must not evict it.
+  for (const BlockId id : match->blocks) {
+    if (id != kNoBlock) {
+      pool_.Reference(id);
+    }
+  }
+  for (const BlockId id : match->tail_blocks) {
+    if (id != kNoBlock) {
+      tails_.Reference(id);
+    }
+  }
+  for (const BlockId host : match->host_blocks) {
+    host_.Pin(host);
+  }
+  for (const BlockId host : match->host_tail_blocks) {
+    host_.PinTail(host);
+  }
+  const uint32_t group = GroupOf(tenant);
   PrefixCursor cursor;
-  for (const BlockId id : match.blocks) {
-    pool_.Reference(id);
+  auto host = match->host_blocks.begin();
+  for (BlockId& id : match->blocks) {
+    if (id == kNoBlock) {
+      Restore(*host++, group, &id);
+    }
     cursor.last_block = id;
     cursor.last_serial = blocks_[id].serial;
     ++cursor.num_blocks;
   }
-  for (const BlockId id : match.tail_blocks) {
-    tails_.Reference(id);
+  auto host_tail = match->host_tail_blocks.begin();
+  const size_t first = match->blocks.size() - match->tail_blocks.size();
+  for (size_t i = 0; i < match->tail_blocks.size(); ++i) {
+    if (match->tail_blocks[i] == kNoBlock) {
+      RestoreTail(*host_tail++, match->blocks[first + i], group, &match->tail_blocks[i]);
+    }
   }
   return cursor;
 }
 
-bool BlockManager::Allocate(int64_t count, std::vector<BlockId>* blocks) {
-  return pool_.Allocate(count, blocks, [this](BlockId victim) { Unregister(victim); });
+void BlockManager::Install(BlockId id, BlockContent content,
+                           std::span<const int32_t> tokens, uint32_t group) {
+  TESSERA_CHECK_EQ(blocks_[id].serial, 0u);
+  const auto stale = index_.find(content.key);
+  if (stale != index_.end()) {
+    // A true collision, or what is left of a chain whose start was evicted.
+    Unregister(stale->second);
+  }
+  index_[content.key] = id;
+  blocks_[id] = std::move(content);
+  std::copy(tokens.begin(), tokens.end(), TokensOf(id).begin());
+  pool_.SetContent(id, group);
 }
 
-bool BlockManager::AllocateTails(int64_t count, std::vector<BlockId>* blocks) {
-  return tails_.Allocate(count, blocks);
+void BlockManager::Restore(BlockId host, uint32_t group, BlockId* block) {
+  std::vector<BlockId> given;
+  TESSERA_CHECK(pool_.Allocate(
+      1, &given, [this](BlockId id) { Evict(id); }, group));
+  *block = given.front();
+  Install(*block, host_.content(host), host_.tokens(host), group);
+  copies_.restores.emplace_back(*block, host);
 }
+
+void BlockManager::RestoreTail(BlockId host, BlockId kv_block, uint32_t group,
+                               BlockId* tail) {
+  std::vector<BlockId> given;
+  const auto evicted = [this](BlockId owner, BlockId id) { EvictTail(owner, id); };
+  TESSERA_CHECK(tails_.Allocate(1, &given, evicted, group));
+  *tail = given.front();
+  tails_.Attach(kv_block, *tail, group);
+  copies_.tail_restores.emplace_back(*tail, host);
+}
+
+bool BlockManager::Allocate(int64_t count, std::vector<BlockId>* blocks,
+                            std::string_view tenant) {
+  return pool_.Allocate(
+      count, blocks, [this](BlockId victim) { Evict(victim); }, GroupOf(tenant));
+}
+
+bool BlockManager::AllocateTails(int64_t count, std::vector<BlockId>* blocks,
+                                 std::string_view tenant) {
+  const auto evicted = [this](BlockId owner, BlockId id) { EvictTail(owner, id); };
+  return tails_.Allocate(count, blocks, evicted, GroupOf(tenant));
+}
+
+void BlockManager::Evict(BlockId id) {
+  const BlockContent& content = blocks_[id];
+  const BlockId host = host_.Keep(content, TokensOf(id));
+  if (host != kNoBlock) {
+    copies_.offloads.emplace_back(id, host);
+  }
+  if (tails_.Of(id) != kNoBlock) {
+    // It cannot be found without the block.
+    EvictTail(id, tails_.Of(id));
+  }
+  Unregister(id);
+}
+
+void BlockManager::EvictTail(BlockId kv_block, BlockId tail) {
+  const BlockId host = host_.KeepTail(blocks_[kv_block].serial);
+  if (host != kNoBlock) {
+    copies_.tail_offloads.emplace_back(tail, host);
+  }
+}
+
+void BlockManager::BeginPlan() { host_.BeginPlan(); }
+
+TierCopies BlockManager::TakeCopies() { return std::exchange(copies_, TierCopies()); }
 
 void BlockManager::Release(std::span<const BlockId> blocks) { pool_.Release(blocks); }
 
@@ -156,39 +357,48 @@ void BlockManager::ReleaseTails(std::span<const BlockId> blocks) {
   tails_.Release(blocks);
 }
 
+bool BlockManager::Lives(const PrefixQuery& query, const PrefixCursor& cursor) const {
+  if (blocks_[cursor.last_block].serial == cursor.last_serial) {
+    return true;
+  }
+  // It was another sequence's copy; it may have gone elsewhere.
+  const PrefixKey& key = query.keys[static_cast<size_t>(cursor.num_blocks - 1)];
+  const auto found = index_.find(key);
+  const BlockId host = host_.Find(key);
+  return (found != index_.end() && blocks_[found->second].serial == cursor.last_serial) ||
+         (host != kNoBlock && host_.content(host).serial == cursor.last_serial);
+}
+
 void BlockManager::Register(const PrefixQuery& query, BlockId id, PrefixCursor* cursor) {
   if (!options_.enable_prefix_caching || cursor->broken) {
     return;
   }
   const bool first = cursor->num_blocks == 0;
-  if (!first && blocks_[cursor->last_block].serial != cursor->last_serial) {
-    // The content before it was another sequence's copy and has been evicted.
+  if (!first && !Lives(query, *cursor)) {
     cursor->broken = true;
     return;
   }
   TESSERA_CHECK_LT(0, pool_.reference_count(id));
   const int64_t idx = cursor->num_blocks;
   const uint64_t parent_serial = first ? 0 : cursor->last_serial;
-  const PrefixKey& key = query.keys[static_cast<size_t>(idx)];
-  const auto found = index_.find(key);
-  if (found != index_.end() && Holds(found->second, query, idx, parent_serial)) {
-    id = found->second;
+  const BlockId held = FindOnDevice(query, idx, parent_serial);
+  if (held != kNoBlock) {
+    id = held;
   } else {
-    if (found != index_.end()) {
-      // A true collision, or what is left of a chain whose start was evicted.
-      Unregister(found->second);
-    }
-    TESSERA_CHECK_EQ(blocks_[id].serial, 0u);
-    Block& block = blocks_[id];
-    block.serial = next_serial_++;
-    block.key = key;
-    block.parent_serial = parent_serial;
-    block.tenant = first ? std::string(query.tenant) : std::string();
     const auto width = static_cast<size_t>(options_.block_size);
-    const auto tokens = query.tokens.subspan(static_cast<size_t>(idx) * width, width);
-    std::copy(tokens.begin(), tokens.end(), TokensOf(id).begin());
-    index_[key] = id;
-    pool_.SetContent(id);
+    const BlockId host = FindOnHost(query, idx, parent_serial);
+    BlockContent content;
+    if (host != kNoBlock) {
+      content = host_.content(host);  // The chain that goes on there stays whole.
+    } else {
+      content = {.serial = next_serial_++,
+                 .key = query.keys[static_cast<size_t>(idx)],
+                 .parent_serial = parent_serial,
+                 .tenant = first ? std::string(query.tenant) : std::string()};
+    }
+    Install(id, std::move(content),
+            query.tokens.subspan(static_cast<size_t>(idx) * width, width),
+            GroupOf(query.tenant));
   }
   cursor->last_block = id;
   cursor->last_serial = blocks_[id].serial;
@@ -200,15 +410,12 @@ void BlockManager::KeepTail(const PrefixCursor& cursor, BlockId tail) {
       blocks_[cursor.last_block].serial != cursor.last_serial) {
     return;
   }
-  tails_.Attach(cursor.last_block, tail);
+  tails_.Attach(cursor.last_block, tail, pool_.group(cursor.last_block));
 }
 
 void BlockManager::Unregister(BlockId id) {
-  Block& block = blocks_[id];
-  index_.erase(block.key);
-  block.serial = 0;
-  block.parent_serial = 0;
-  block.tenant.clear();
+  index_.erase(blocks_[id].key);
+  blocks_[id] = BlockContent();
   pool_.ClearContent(id);
   tails_.Detach(id);
 }
@@ -216,6 +423,7 @@ void BlockManager::Unregister(BlockId id) {
 absl::Status BlockManager::CheckInvariants() const {
   TESSERA_RETURN_IF_ERROR(pool_.CheckInvariants());
   TESSERA_RETURN_IF_ERROR(tails_.CheckInvariants());
+  TESSERA_RETURN_IF_ERROR(host_.CheckInvariants());
   int64_t registered = 0;
   for (size_t idx = 0; idx < blocks_.size(); ++idx) {
     const auto id = static_cast<BlockId>(idx);

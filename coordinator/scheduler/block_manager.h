@@ -12,14 +12,21 @@
 // The token after a prefix of n blocks sees rows of the last `tail_tokens` tokens: a
 // match is shortened to the longest prefix whose last ceil(tail_tokens / block_size)
 // blocks, or all if it has fewer, have their tail blocks.
+//
+// Tiers: with host blocks (host_tier.h), contents that are evicted go there, and a match
+// goes on there: Acquire gives such contents blocks of the device again. Both are copies
+// that the plan under construction must name (TakeCopies).
 #ifndef TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -27,10 +34,17 @@
 #include "absl/status/statusor.h"
 
 #include "coordinator/scheduler/block_pool.h"
+#include "coordinator/scheduler/host_tier.h"
 #include "coordinator/scheduler/prefix_hash.h"
 #include "coordinator/scheduler/tail_blocks.h"
 
 namespace tessera::coordinator {
+
+// Cached blocks of one tenant that no other evicts.
+struct TenantFloor {
+  std::string tenant;
+  int64_t num_blocks = 0;
+};
 
 struct BlockManagerOptions {
   int64_t num_blocks = 0;
@@ -38,6 +52,10 @@ struct BlockManagerOptions {
   bool enable_prefix_caching = true;
   int64_t num_tail_blocks = 0;  // 0: the model keeps none
   int64_t tail_tokens = 0;
+  int64_t num_host_blocks = 0;  // 0: no host tier
+  int64_t num_host_tail_blocks = 0;
+  // Of tail blocks, the same part of those that one sequence can spare is kept.
+  std::vector<TenantFloor> floors = {};
 };
 
 // A sequence's content as the index sees it. Views; valid during the call.
@@ -49,11 +67,23 @@ struct PrefixQuery {
 };
 
 struct PrefixMatch {
-  std::vector<BlockId> blocks;
-  int64_t num_unreferenced = 0;      // of `blocks`: taking them uses up free blocks
-  std::vector<BlockId> tail_blocks;  // of the last of `blocks`
-  int64_t num_unreferenced_tails = 0;
-  int64_t num_shortened = 0;  // registered blocks left out for want of tail blocks
+  std::vector<BlockId> blocks;       // kNoBlock: in host memory only, until Acquire
+  std::vector<BlockId> tail_blocks;  // likewise, of the last of `blocks`
+  // Where those are, in their order.
+  std::vector<BlockId> host_blocks;
+  std::vector<BlockId> host_tail_blocks;
+  int64_t num_shortened = 0;  // contents left out for want of tail blocks
+  // Blocks and tail blocks that the tenant could get beside the match.
+  int64_t num_spare = 0;
+  int64_t num_spare_tails = 0;
+};
+
+// Copies for one plan, in their order; device and host block each.
+struct TierCopies {
+  std::vector<std::pair<BlockId, BlockId>> offloads;
+  std::vector<std::pair<BlockId, BlockId>> tail_offloads;
+  std::vector<std::pair<BlockId, BlockId>> restores;
+  std::vector<std::pair<BlockId, BlockId>> tail_restores;
 };
 
 // How far the blocks of one sequence are registered. A value that the sequence keeps.
@@ -67,13 +97,20 @@ struct PrefixCursor {
 // External synchronisation.
 class BlockManager {
  public:
-  // kInvalidArgument: no blocks, a block size below one, more than 2^31 tokens, or too
-  // few tail blocks for one sequence.
+  // kInvalidArgument: no blocks, a block size below one, more than 2^31 tokens, too few
+  // tail blocks for one sequence, or floors above the blocks.
   static absl::StatusOr<std::unique_ptr<BlockManager>> Create(
       const BlockManagerOptions& options);
 
-  // Blocks that Allocate could give, cached ones included.
+  // Blocks that no sequence refers to, cached ones included; and those of them, and of
+  // the tail blocks, that Allocate could give to a tenant.
   int64_t num_free() const { return pool_.num_free(); }
+  int64_t num_free_for(std::string_view tenant) const {
+    return pool_.num_free_for(GroupOf(tenant));
+  }
+  int64_t num_free_tails_for(std::string_view tenant) const {
+    return tail_pool().num_free_for(GroupOf(tenant));
+  }
   int64_t num_cached() const { return pool_.num_cached(); }
   int64_t num_used() const { return pool_.num_used(); }
   int64_t num_blocks() const { return pool_.num_blocks(); }
@@ -81,6 +118,7 @@ class BlockManager {
   // The counts of the tail blocks.
   const BlockPool& tail_pool() const { return tails_.pool(); }
   bool has_tails() const { return tail_pool().num_blocks() > 0; }
+  const HostTier& host() const { return host_; }
 
   // Counts calls of Release and ReleaseTails. What a failed admission needs can only have
   // changed if this has.
@@ -98,14 +136,23 @@ class BlockManager {
   // The longest registered prefix. Changes nothing; valid until the next change.
   PrefixMatch Match(const PrefixQuery& query) const;
 
-  // Takes a reference to each block and tail block of a match and returns the cursor that
-  // continues after it.
-  PrefixCursor Acquire(const PrefixMatch& match);
+  // Takes a reference to each block and tail block of a match, which then are all on the
+  // device, and returns the cursor that continues after it. The caller has seen that none
+  // of `num_spare` is negative. Contents that come from the host can be matched at once:
+  // no plan reads them before the one that restores them.
+  PrefixCursor Acquire(std::string_view tenant, PrefixMatch* match);
 
-  // Appends `count` blocks with one reference each; evicts cached ones where needed.
-  // False, and nothing changed, if fewer are free.
-  bool Allocate(int64_t count, std::vector<BlockId>* blocks);
-  bool AllocateTails(int64_t count, std::vector<BlockId>* blocks);
+  // Appends `count` blocks with one reference each for the tenant; evicts cached ones
+  // where needed. False, and nothing changed, if fewer are free.
+  bool Allocate(int64_t count, std::vector<BlockId>* blocks,
+                std::string_view tenant = {});
+  bool AllocateTails(int64_t count, std::vector<BlockId>* blocks,
+                     std::string_view tenant = {});
+
+  // Begins a plan: what the last one read from the host may be overwritten.
+  void BeginPlan();
+  // What the plan under construction must copy, in the order of the calls above.
+  TierCopies TakeCopies();
 
   // Drops one reference to each. Registered blocks become cached, the last of `blocks` to
   // be evicted first, others free. Tail blocks likewise if one is kept with a registered
@@ -132,28 +179,45 @@ class BlockManager {
   absl::Status CheckInvariants() const;
 
  private:
-  struct Block {
-    uint64_t serial = 0;  // of its registration; 0: not in the index
-    PrefixKey key;
-    uint64_t parent_serial = 0;  // 0: first of a chain
-    std::string tenant;          // of the first of a chain
-  };
-
   explicit BlockManager(const BlockManagerOptions& options);
 
   std::span<int32_t> TokensOf(BlockId block);
   std::span<const int32_t> TokensOf(BlockId block) const;
-  // Whether `block` holds block `idx` of `query` after `parent_serial`.
-  bool Holds(BlockId block, const PrefixQuery& query, int64_t idx,
-             uint64_t parent_serial) const;
-  // Shortens `match` as the file comment says and fills in the rest of it.
-  void MatchTails(PrefixMatch* match) const;
+  // Of the contents that count against a tenant's floor; 0 without one.
+  uint32_t GroupOf(std::string_view tenant) const;
+  // Whether a content is block `idx` of `query` after `parent_serial`.
+  bool Is(const BlockContent& content, std::span<const int32_t> tokens,
+          const PrefixQuery& query, int64_t idx, uint64_t parent_serial) const;
+  // The block of the device, and of the host, that holds block `idx` of `query` after
+  // `parent_serial`; kNoBlock if there is none.
+  BlockId FindOnDevice(const PrefixQuery& query, int64_t idx,
+                       uint64_t parent_serial) const;
+  BlockId FindOnHost(const PrefixQuery& query, int64_t idx, uint64_t parent_serial) const;
+  // Whether the content before `cursor` is in either tier.
+  bool Lives(const PrefixQuery& query, const PrefixCursor& cursor) const;
+  // Shortens `match`, of contents with these serials, as the file comment says, and finds
+  // its tail blocks.
+  void MatchTails(std::span<const uint64_t> serials, PrefixMatch* match) const;
+  void CountSpare(std::string_view tenant, PrefixMatch* match) const;
+  // Puts a content into `block`, which is used and has none.
+  void Install(BlockId block, BlockContent content, std::span<const int32_t> tokens,
+               uint32_t group);
+  // The same from the host, into new blocks.
+  void Restore(BlockId host, uint32_t group, BlockId* block);
+  void RestoreTail(BlockId host, BlockId kv_block, uint32_t group, BlockId* tail);
+  // A cached block and its tail block, or a tail block alone, go to the host.
+  void Evict(BlockId block);
+  void EvictTail(BlockId kv_block, BlockId tail);
   void Unregister(BlockId block);
 
   const BlockManagerOptions options_;
+  std::map<std::string, uint32_t, std::less<>>
+      groups_;  // by tenant, of those with a floor
   BlockPool pool_;
   TailBlocks tails_;
-  std::vector<Block> blocks_;
+  HostTier host_;
+  TierCopies copies_;
+  std::vector<BlockContent> blocks_;
   std::vector<int32_t> tokens_;  // [num_blocks, block_size]: of registered blocks
   absl::flat_hash_map<PrefixKey, BlockId> index_;
   uint64_t next_serial_ = 1;

@@ -41,9 +41,9 @@ struct Content {
 
 // Allocates and registers every full block of `content`.
 std::vector<BlockId> Fill(BlockManager& manager, const Content& content) {
-  const PrefixMatch match = manager.Match(content.query());
+  PrefixMatch match = manager.Match(content.query());
+  PrefixCursor cursor = manager.Acquire(content.tenant, &match);
   std::vector<BlockId> blocks = match.blocks;
-  PrefixCursor cursor = manager.Acquire(match);
   EXPECT_TRUE(manager.Allocate(std::ssize(content.keys) - std::ssize(blocks), &blocks));
   for (size_t i = match.blocks.size(); i < content.keys.size(); ++i) {
     manager.Register(content.query(), blocks[i], &cursor);
@@ -77,13 +77,13 @@ TEST(BlockManager, ReleasedContentIsFoundAgainAndSharedWithReferences) {
   const std::vector<BlockId> blocks = Fill(*manager, content);
   manager->Release(blocks);
   EXPECT_EQ(manager->num_cached(), 2);
-  const PrefixMatch match = manager->Match(content.query());
+  PrefixMatch match = manager->Match(content.query());
   EXPECT_EQ(match.blocks, blocks);
-  EXPECT_EQ(match.num_unreferenced, 2);
-  manager->Acquire(match);
-  const PrefixMatch second = manager->Match(content.query());
-  EXPECT_EQ(second.num_unreferenced, 0);
-  manager->Acquire(second);
+  EXPECT_EQ(match.num_spare, 6) << "both are free, and taken";
+  manager->Acquire("t", &match);
+  PrefixMatch second = manager->Match(content.query());
+  EXPECT_EQ(second.num_spare, 6) << "no more of the free ones";
+  manager->Acquire("t", &second);
   EXPECT_EQ(manager->reference_count(blocks[0]), 2);
   EXPECT_EQ(manager->num_used(), 2);
 }
@@ -222,9 +222,9 @@ TEST(BlockManagerTails, AMatchBringsTheTailBlocksOfItsEnd) {
   PrefixMatch match = manager->Match(content.query());
   EXPECT_EQ(match.blocks.size(), 4u);
   EXPECT_EQ(match.tail_blocks, (std::vector<BlockId>{tails[2], tails[3]}));
-  EXPECT_EQ(match.num_unreferenced_tails, 0);
+  EXPECT_EQ(match.num_spare_tails, 2);
   manager->ReleaseTails(tails);
-  EXPECT_EQ(manager->Match(content.query()).num_unreferenced_tails, 2);
+  EXPECT_EQ(manager->Match(content.query()).num_spare_tails, 4);
   PrefixQuery query = content.query();
   query.max_blocks = 1;
   EXPECT_EQ(manager->Match(query).tail_blocks, (std::vector<BlockId>{tails[0]}));
@@ -248,14 +248,15 @@ TEST(BlockManagerTails, AMatchIsShortenedToTheLongestPrefixWithItsTailBlocks) {
   match = manager->Match(content.query());
   EXPECT_TRUE(match.blocks.empty()) << "no two neighbours are left";
   EXPECT_TRUE(match.tail_blocks.empty());
-  EXPECT_EQ(match.num_unreferenced, 0);
+  EXPECT_EQ(match.num_spare, 16);
 }
 
 TEST(BlockManagerTails, TailBlocksInUseAreNotEvicted) {
   auto manager = MakeWithTails(4);
   const Content content = FourBlocks();
   manager->ReleaseTails(FillWithTails(*manager, content));
-  manager->Acquire(manager->Match(content.query()));
+  PrefixMatch match = manager->Match(content.query());
+  manager->Acquire(content.tenant, &match);
   std::vector<BlockId> others;
   EXPECT_FALSE(manager->AllocateTails(3, &others));
   ASSERT_TRUE(manager->AllocateTails(2, &others));

@@ -1,12 +1,19 @@
 #include "coordinator/scheduler/block_pool.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 #include "common/status.h"
+#include "common/status_macros.h"
 
 namespace tessera::coordinator {
 
-BlockPool::BlockPool(int64_t num_blocks) : blocks_(static_cast<size_t>(num_blocks)) {
+BlockPool::BlockPool(int64_t num_blocks, std::span<const int64_t> floors)
+    : blocks_(static_cast<size_t>(num_blocks)), groups_(1 + floors.size()) {
   TESSERA_CHECK_LE(num_blocks, int64_t{1} << 31);
+  for (size_t i = 0; i < floors.size(); ++i) {
+    groups_[1 + i].floor = floors[i];
+  }
   Reset();
 }
 
@@ -18,19 +25,45 @@ void BlockPool::Reset() {
   for (size_t i = 0; i < count; ++i) {
     free_[i] = static_cast<BlockId>(count - 1 - i);
   }
-  newest_ = oldest_ = kNoBlock;
+  for (Group& group : groups_) {
+    group = {.floor = group.floor};
+  }
   num_cached_ = 0;
   ++release_count_;
 }
 
+int64_t BlockPool::num_free_for(uint32_t group) const {
+  auto count = static_cast<int64_t>(free_.size());
+  for (uint32_t other = 0; other < groups_.size(); ++other) {
+    const Group& cached = groups_[other];
+    count += other == group ? cached.num_cached
+                            : std::max<int64_t>(0, cached.num_cached - cached.floor);
+  }
+  return count;
+}
+
+BlockId BlockPool::Victim(uint32_t group) const {
+  BlockId victim = kNoBlock;
+  for (uint32_t other = 0; other < groups_.size(); ++other) {
+    const Group& cached = groups_[other];
+    const bool open =
+        other == group ? cached.num_cached > 0 : cached.num_cached > cached.floor;
+    if (open &&
+        (victim == kNoBlock || blocks_[cached.oldest].age < blocks_[victim].age)) {
+      victim = cached.oldest;
+    }
+  }
+  return victim;
+}
+
 bool BlockPool::Allocate(int64_t count, std::vector<BlockId>* blocks,
-                         absl::FunctionRef<void(BlockId)> evicted) {
-  if (count > num_free()) {
+                         absl::FunctionRef<void(BlockId)> evicted, uint32_t group) {
+  if (count > num_free_for(group)) {
     return false;
   }
   for (int64_t i = 0; i < count; ++i) {
     if (free_.empty()) {
-      const BlockId victim = oldest_;
+      const BlockId victim = Victim(group);
       ClearContent(victim);
       ++num_evictions_;
       evicted(victim);
@@ -71,9 +104,11 @@ void BlockPool::Release(std::span<const BlockId> blocks) {
   }
 }
 
-void BlockPool::SetContent(BlockId id) {
+void BlockPool::SetContent(BlockId id, uint32_t group) {
   TESSERA_CHECK_LT(0, blocks_[id].reference_count);
+  TESSERA_CHECK_LT(group, groups_.size());
   blocks_[id].has_content = true;
+  blocks_[id].group = group;
 }
 
 void BlockPool::ClearContent(BlockId id) {
@@ -90,23 +125,42 @@ void BlockPool::ClearContent(BlockId id) {
 
 void BlockPool::LinkNewest(BlockId id) {
   Block& block = blocks_[id];
-  block.older = newest_;
+  Group& group = groups_[block.group];
+  block.age = next_age_++;
+  block.older = group.newest;
   block.newer = kNoBlock;
-  if (newest_ != kNoBlock) {
-    blocks_[newest_].newer = id;
-  } else {
-    oldest_ = id;
-  }
-  newest_ = id;
+  (group.newest != kNoBlock ? blocks_[group.newest].newer : group.oldest) = id;
+  group.newest = id;
+  ++group.num_cached;
   ++num_cached_;
 }
 
 void BlockPool::Unlink(BlockId id) {
   Block& block = blocks_[id];
-  (block.newer != kNoBlock ? blocks_[block.newer].older : newest_) = block.older;
-  (block.older != kNoBlock ? blocks_[block.older].newer : oldest_) = block.newer;
+  Group& group = groups_[block.group];
+  (block.newer != kNoBlock ? blocks_[block.newer].older : group.newest) = block.older;
+  (block.older != kNoBlock ? blocks_[block.older].newer : group.oldest) = block.newer;
   block.newer = block.older = kNoBlock;
+  --group.num_cached;
   --num_cached_;
+}
+
+absl::Status BlockPool::CheckList(const Group& group, std::vector<int>* places) const {
+  int64_t cached = 0;
+  for (BlockId id = group.newest; id != kNoBlock; id = blocks_[id].older) {
+    const Block& block = blocks_[id];
+    ++(*places)[id];
+    ++cached;
+    if (block.reference_count != 0 || !block.has_content ||
+        &groups_[block.group] != &group) {
+      return InternalF("cached block {} has {} references, content: {}, of group {}", id,
+                       block.reference_count, block.has_content, block.group);
+    }
+  }
+  if (cached != group.num_cached) {
+    return InternalF("{} blocks in a cached list, expected {}", cached, group.num_cached);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status BlockPool::CheckInvariants() const {
@@ -119,16 +173,12 @@ absl::Status BlockPool::CheckInvariants() const {
     }
   }
   int64_t cached = 0;
-  for (BlockId id = newest_; id != kNoBlock; id = blocks_[id].older) {
-    ++places[id];
-    ++cached;
-    if (blocks_[id].reference_count != 0 || !blocks_[id].has_content) {
-      return InternalF("cached block {} has {} references, content: {}", id,
-                       blocks_[id].reference_count, blocks_[id].has_content);
-    }
+  for (const Group& group : groups_) {
+    TESSERA_RETURN_IF_ERROR(CheckList(group, &places));
+    cached += group.num_cached;
   }
   if (cached != num_cached_) {
-    return InternalF("{} blocks in the cached list, expected {}", cached, num_cached_);
+    return InternalF("{} blocks in the cached lists, expected {}", cached, num_cached_);
   }
   for (size_t id = 0; id < blocks_.size(); ++id) {
     const int expected = blocks_[id].reference_count == 0 ? 1 : 0;

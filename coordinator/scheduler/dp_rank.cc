@@ -70,8 +70,8 @@ void DpRank::BeginPlan(proto::StepPlan* plan) {
 void DpRank::SortRunning() {
   const int64_t num_running = std::ssize(running_);
   const bool short_of_blocks =
-      blocks().num_free() < num_running ||
-      (blocks_->has_tails() && blocks().tail_pool().num_free() < num_running);
+      blocks().num_free_for({}) < num_running ||
+      (blocks_->has_tails() && blocks().num_free_tails_for({}) < num_running);
   if (short_of_blocks) {
     SortForPreemption(&running_);
     by_runs_before_ = false;
@@ -256,14 +256,11 @@ void DpRank::RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_to
 }
 
 int64_t DpRank::blocks_for_admission(const PrefixMatch& match) const {
-  return blocks().num_free() - match.num_unreferenced - std::ssize(running_);
+  return match.num_spare - std::ssize(running_);
 }
 
 bool DpRank::HasTailRoom(const PrefixMatch& match) const {
-  return !blocks_->has_tails() || blocks().tail_pool().num_free() -
-                                          match.num_unreferenced_tails -
-                                          std::ssize(running_) >
-                                      0;
+  return !blocks_->has_tails() || match.num_spare_tails > std::ssize(running_);
 }
 
 uint32_t DpRank::TakeSlot() {
@@ -273,13 +270,17 @@ uint32_t DpRank::TakeSlot() {
   return slot;
 }
 
-void DpRank::Admit(Sequence* sequence, const PrefixMatch& match) {
+void DpRank::Admit(Sequence* sequence, PrefixMatch match) {
   TESSERA_CHECK(!sequence->running() && sequence->steps_in_flight == 0);
   sequence->dp_rank = dp_rank_;
   sequence->slot = TakeSlot();
-  blocks_->Admit(sequence, match);
+  const int64_t host_tokens = std::ssize(match.host_blocks) * options_.block_size;
+  blocks_->Admit(sequence, std::move(match));
   const int64_t start = sequence->computed;
-  sequence->cached_tokens = std::min(start, sequence->prompt_length);
+  if (!sequence->started) {
+    sequence->cached_tokens = start;
+    sequence->host_cached_tokens = host_tokens;
+  }
   sequence->prefilling = true;
   sequence->started = true;
   sequence->tenant->Enter(*sequence);
@@ -330,6 +331,7 @@ void DpRank::AdmitProbe(int32_t token) {
 }
 
 RankStepTotals DpRank::EndPlan() {
+  blocks_->NameCopies(plan_);
   plan_->releases = std::move(pending_releases_);
   pending_releases_ = std::move(probe_slots_);
   probe_slots_.clear();

@@ -66,12 +66,12 @@ class DpRank {
 
   // Admits `sequence` with the match that `Match` gave in this plan, and plans its first
   // chunk. The caller has checked `has_room`, `blocks_for_admission` and HasTailRoom.
-  void Admit(Sequence* sequence, const PrefixMatch& match);
+  void Admit(Sequence* sequence, PrefixMatch match);
 
   // Plans a probe of one token; the caller has checked CanProbe.
   bool CanProbe() const {
-    return has_free_slot() && blocks().num_free() > 0 &&
-           (!blocks_->has_tails() || blocks().tail_pool().num_free() > 0);
+    return has_free_slot() && blocks().num_free_for({}) > 0 &&
+           (!blocks_->has_tails() || blocks().num_free_tails_for({}) > 0);
   }
   void AdmitProbe(int32_t token);
 
@@ -118,6 +118,7 @@ class DpRank {
 
   const std::vector<Sequence*>& running() const { return running_; }
   const BlockManager& blocks() const { return blocks_->manager(); }
+  const TierTotals& tier_totals() const { return blocks_->totals(); }
   const std::deque<PlannedRankStep>& in_flight() const { return in_flight_; }
   // Tokens that running sequences still have to prefill.
   int64_t pending_tokens() const;

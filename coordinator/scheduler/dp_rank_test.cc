@@ -109,11 +109,11 @@ TEST_F(DpRankTest, AdmissionTakesBlocksForAllKnownTokensAndPlansTheFirstChunk) {
 
 TEST_F(DpRankTest, OneBlockPerRunningSequenceIsKeptBackFromAdmissions) {
   auto sequence = MakeSequence(1, 2);
-  EXPECT_EQ(rank_->blocks_for_admission({}), 4);
+  EXPECT_EQ(rank_->blocks_for_admission(rank_->Match(*sequence)), 4);
   Begin();
   rank_->Admit(sequence.get(), {});
   rank_->EndPlan();
-  EXPECT_EQ(rank_->blocks_for_admission({}), 2);
+  EXPECT_EQ(rank_->blocks_for_admission(rank_->Match(*MakeSequence(2, 2))), 2);
 }
 
 TEST_F(DpRankTest, ADecodeWithoutABlockPreemptsTheNewestOnlyOnce) {
@@ -246,9 +246,10 @@ TEST_F(DpRankTailTest, AnAdmissionLeavesATailBlockToEachRunningSequence) {
   auto sequence = MakeSequence(1, 4);
   Begin();
   rank_->Admit(sequence.get(), {});
-  EXPECT_TRUE(rank_->HasTailRoom({}));
   PrefixMatch match;
-  match.num_unreferenced_tails = 1;
+  match.num_spare_tails = rank_->blocks().num_free_tails_for({});
+  EXPECT_TRUE(rank_->HasTailRoom(match));
+  --match.num_spare_tails;  // the match takes one of them
   EXPECT_FALSE(rank_->HasTailRoom(match));
   rank_->EndPlan();
 }

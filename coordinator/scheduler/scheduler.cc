@@ -45,6 +45,7 @@ class GroupScheduler final : public Scheduler {
   absl::StatusOr<std::vector<AcceptedToken>> Accept(
       std::span<const proto::StepResult> results) override;
   int64_t cached_tokens(SequenceId id) const override;
+  int64_t host_cached_tokens(SequenceId id) const override;
   bool started(SequenceId id) const override;
   SequenceProgress progress(SequenceId id) const override;
   void StartEpoch(uint64_t epoch) override;
@@ -363,11 +364,11 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
   claim_.Admitted(sequence, *rank);
   const auto idx = static_cast<size_t>(*rank);
   waiting_.Remove(sequence);
-  ranks_[idx]->Admit(sequence, matches[idx]);
+  const int64_t num_shortened = matches[idx].num_shortened;
+  ranks_[idx]->Admit(sequence, std::move(matches[idx]));
   prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
   prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
-  prefix_shortened_tokens_ +=
-      static_cast<uint64_t>(matches[idx].num_shortened * options_.block_size);
+  prefix_shortened_tokens_ += static_cast<uint64_t>(num_shortened * options_.block_size);
   return true;
 }
 
@@ -448,6 +449,11 @@ int64_t GroupScheduler::cached_tokens(SequenceId id) const {
   return sequence == nullptr ? 0 : sequence->cached_tokens;
 }
 
+int64_t GroupScheduler::host_cached_tokens(SequenceId id) const {
+  const Sequence* sequence = Find(id);
+  return sequence == nullptr ? 0 : sequence->host_cached_tokens;
+}
+
 bool GroupScheduler::started(SequenceId id) const {
   const Sequence* sequence = Find(id);
   return sequence != nullptr && sequence->started;
@@ -494,6 +500,12 @@ SchedulerStats GroupScheduler::stats() const {
     stats.tail_blocks_total += rank->blocks().tail_pool().num_blocks();
     stats.tail_blocks_used += rank->blocks().tail_pool().num_used();
     stats.tail_blocks_cached += rank->blocks().tail_pool().num_cached();
+    const HostTier& host = rank->blocks().host();
+    stats.host_blocks_total += host.blocks().num_blocks();
+    stats.host_blocks_cached += host.blocks().num_cached() + host.blocks().num_used();
+    stats.host_tail_blocks_total += host.tails().num_blocks();
+    stats.host_tail_blocks_cached += host.tails().num_cached() + host.tails().num_used();
+    stats.tiers.Add(rank->tier_totals());
   }
   stats.prefix_query_tokens = prefix_query_tokens_;
   stats.prefix_hit_tokens = prefix_hit_tokens_;
@@ -528,6 +540,14 @@ absl::Status GroupScheduler::CheckInvariants() const {
 }
 
 }  // namespace
+
+void TierTotals::Add(const TierTotals& other) {
+  host_hit_tokens += other.host_hit_tokens;
+  offloaded_blocks += other.offloaded_blocks;
+  restored_blocks += other.restored_blocks;
+  resumed_tokens += other.resumed_tokens;
+  recomputed_tokens += other.recomputed_tokens;
+}
 
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
     const SchedulerOptions& options) {

@@ -34,8 +34,9 @@
 //
 // Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished.
 // Preempted (no free block or tail block, or its place was given to a better priority):
-// back to its place in the waiting queue, to be recomputed from prompt + generated
-// tokens.
+// back to its place in the waiting queue, to go on from prompt + generated tokens. What
+// it had computed stays in the prefix cache; with a host tier (`num_host_blocks`) that is
+// where it goes when its blocks are needed, and it is read back instead of recomputed.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
@@ -69,6 +70,9 @@ struct SchedulerOptions {
   // many tokens before it a token sees in them. 0: the model keeps none.
   int64_t num_tail_blocks = 0;
   int64_t tail_tokens = 0;
+  // Copies of either in the host memory of a DP rank; what is evicted goes there.
+  int64_t num_host_blocks = 0;
+  int64_t num_host_tail_blocks = 0;
   int64_t max_waiting = 256;
   // The context behind which a token costs twice as much as at a prompt's start. In a
   // step that also decodes, a chunk behind a context of c tokens has at most
@@ -127,6 +131,19 @@ struct TenantStats {
   uint64_t preemptions = 0;
 };
 
+// What the tiers of the prefix cache gave and took, since start.
+struct TierTotals {
+  uint64_t host_hit_tokens = 0;   // of prefix hits, those that came from the host
+  uint64_t offloaded_blocks = 0;  // tail blocks included
+  uint64_t restored_blocks = 0;   // likewise
+  // Of what preempted sequences had computed: found again when they came back, in either
+  // tier, and not.
+  uint64_t resumed_tokens = 0;
+  uint64_t recomputed_tokens = 0;
+
+  void Add(const TierTotals& other);
+};
+
 struct SchedulerStats {
   int64_t num_waiting = 0;
   int64_t num_running = 0;
@@ -142,6 +159,12 @@ struct SchedulerStats {
   // Cached, yet computed again since their tail blocks were gone.
   uint64_t prefix_shortened_tokens = 0;
   uint64_t preemptions = 0;
+  // The host tier: blocks and tail blocks with content, and totals since start.
+  int64_t host_blocks_total = 0;
+  int64_t host_blocks_cached = 0;
+  int64_t host_tail_blocks_total = 0;
+  int64_t host_tail_blocks_cached = 0;
+  TierTotals tiers;
   // Of the first kMaxReportedTenants of SchedulerOptions::tenants, in that order.
   std::vector<TenantStats> tenants;
 };
@@ -196,8 +219,10 @@ class Scheduler {
   virtual absl::StatusOr<std::vector<AcceptedToken>> Accept(
       std::span<const proto::StepResult> results) = 0;
 
-  // Tokens of the prompt that came from the prefix cache at its (last) admission.
+  // Tokens of the prompt that came from the prefix cache at its first admission, and
+  // those of them that came from the host tier.
   virtual int64_t cached_tokens(SequenceId id) const = 0;
+  virtual int64_t host_cached_tokens(SequenceId id) const = 0;
 
   // Whether the sequence was ever part of a plan; false for unknown ids.
   virtual bool started(SequenceId id) const = 0;

@@ -10,6 +10,7 @@
 #ifndef TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
 #define TESSERA_COORDINATOR_SCHEDULER_SEQUENCE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -68,6 +69,8 @@ struct Sequence {
 
   int64_t waiting_tokens = 0;  // what it adds to the queue's token count
   int64_t cached_tokens = 0;
+  int64_t host_cached_tokens = 0;  // of them, from the host tier
+  int64_t lost_tokens = 0;         // computed before it was preempted, while it waits
   bool started = false;
   bool finished = false;
 
@@ -78,6 +81,7 @@ struct Sequence {
     prefilling = false;
     blocks.clear();
     tail = TailTable();
+    lost_tokens = std::max(lost_tokens, computed);
     planned = computed = 0;
   }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }

@@ -1,6 +1,7 @@
 #include "coordinator/scheduler/sequence_blocks.h"
 
 #include <algorithm>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -47,13 +48,30 @@ class ReferenceCounts {
 
 absl::StatusOr<std::unique_ptr<SequenceBlocks>> SequenceBlocks::Create(
     const SchedulerOptions& options) {
-  TESSERA_ASSIGN_OR_RETURN(
-      std::unique_ptr<BlockManager> manager,
-      BlockManager::Create({.num_blocks = options.num_blocks,
-                            .block_size = options.block_size,
-                            .enable_prefix_caching = options.enable_prefix_caching,
-                            .num_tail_blocks = options.num_tail_blocks,
-                            .tail_tokens = options.tail_tokens}));
+  BlockManagerOptions blocks = {.num_blocks = options.num_blocks,
+                                .block_size = options.block_size,
+                                .enable_prefix_caching = options.enable_prefix_caching,
+                                .num_tail_blocks = options.num_tail_blocks,
+                                .tail_tokens = options.tail_tokens,
+                                .num_host_blocks = options.num_host_blocks,
+                                .num_host_tail_blocks = options.num_host_tail_blocks};
+  int64_t kept = 0;
+  for (const TenantPolicy& tenant : options.tenants) {
+    if (tenant.min_cached_blocks != 0) {
+      blocks.floors.push_back({tenant.name, tenant.min_cached_blocks});
+      kept += tenant.min_cached_blocks;
+    }
+  }
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<BlockManager> manager,
+                           BlockManager::Create(blocks));
+  const int64_t left = options.num_blocks - kept;
+  if (kept > 0 && left < CeilDiv(options.max_model_len, options.block_size)) {
+    return InvalidArgumentF(
+        "{} of {} kv blocks are kept for tenants, expected to leave {} for one sequence "
+        "of {} tokens",
+        kept, options.num_blocks, CeilDiv(options.max_model_len, options.block_size),
+        options.max_model_len);
+  }
   return std::unique_ptr<SequenceBlocks>(new SequenceBlocks(options, std::move(manager)));
 }
 
@@ -78,21 +96,57 @@ PrefixMatch SequenceBlocks::Match(const Sequence& sequence) const {
       sequence.query(all_computed ? 0 : (sequence.num_tokens() - 1) / block_size_));
 }
 
-void SequenceBlocks::Admit(Sequence* sequence, const PrefixMatch& match) {
-  sequence->blocks = match.blocks;
-  sequence->cursor = manager_->Acquire(match);
+void SequenceBlocks::Admit(Sequence* sequence, PrefixMatch match) {
+  const std::string& tenant = sequence->spec.tenant;
+  sequence->cursor = manager_->Acquire(tenant, &match);
+  const int64_t num_matched = std::ssize(match.blocks);
+  CountHit(*sequence, match);
+  sequence->blocks = std::move(match.blocks);
   // All known tokens get their blocks at once: chunks never wait for blocks half way.
   const int64_t wanted = CeilDiv(sequence->num_tokens(), block_size_);
-  TESSERA_CHECK(manager_->Allocate(wanted - std::ssize(match.blocks), &sequence->blocks));
+  TESSERA_CHECK(manager_->Allocate(wanted - num_matched, &sequence->blocks, tenant));
   TailTable& tail = sequence->tail;
-  tail.begin = std::ssize(match.blocks) - std::ssize(match.tail_blocks);
-  tail.blocks = match.tail_blocks;
-  TESSERA_CHECK(manager_->AllocateTails(has_tails() ? 1 : 0, &tail.blocks));
+  tail.begin = num_matched - std::ssize(match.tail_blocks);
+  tail.blocks = std::move(match.tail_blocks);
+  TESSERA_CHECK(manager_->AllocateTails(has_tails() ? 1 : 0, &tail.blocks, tenant));
   tail.num_named = tail.end();
-  sequence->planned = sequence->computed = std::ssize(match.blocks) * block_size_;
+  sequence->planned = sequence->computed = num_matched * block_size_;
+  sequence->lost_tokens = 0;
   if (has_tails()) {
     holders_.push_back(sequence);
   }
+}
+
+void SequenceBlocks::CountHit(const Sequence& sequence, const PrefixMatch& match) {
+  const auto tokens = [&](const std::vector<BlockId>& blocks) {
+    return static_cast<uint64_t>(std::ssize(blocks) * block_size_);
+  };
+  totals_.host_hit_tokens += tokens(match.host_blocks);
+  const auto lost = static_cast<uint64_t>(sequence.lost_tokens);
+  const uint64_t resumed = std::min(lost, tokens(match.blocks));
+  totals_.resumed_tokens += resumed;
+  totals_.recomputed_tokens += lost - resumed;
+}
+
+void SequenceBlocks::BeginStep() {
+  manager_->BeginPlan();
+  num_awaited_blocks_ = num_awaited_tails_ = 0;
+}
+
+void SequenceBlocks::NameCopies(proto::StepPlan* plan) {
+  const TierCopies copies = manager_->TakeCopies();
+  const auto append = [](const std::vector<std::pair<BlockId, BlockId>>& from, bool tail,
+                         std::vector<proto::BlockCopy>* to) {
+    for (const auto& [device, host] : from) {
+      to->push_back({.device = device, .host = host, .tail = tail});
+    }
+  };
+  append(copies.offloads, false, &plan->offloads);
+  append(copies.tail_offloads, true, &plan->offloads);
+  append(copies.restores, false, &plan->restores);
+  append(copies.tail_restores, true, &plan->restores);
+  totals_.offloaded_blocks += plan->offloads.size();
+  totals_.restored_blocks += plan->restores.size();
 }
 
 SequenceBlocks::Growth SequenceBlocks::Wanted(const Sequence& sequence) const {
@@ -105,20 +159,23 @@ SequenceBlocks::Growth SequenceBlocks::Wanted(const Sequence& sequence) const {
 
 bool SequenceBlocks::GrowByOne(Sequence* sequence) {
   const Growth wanted = Wanted(*sequence);
-  if (manager_->num_free() < wanted.blocks ||
-      manager_->tail_pool().num_free() < wanted.tails) {
+  const std::string& tenant = sequence->spec.tenant;
+  if (manager_->num_free_for(tenant) < wanted.blocks ||
+      manager_->num_free_tails_for(tenant) < wanted.tails) {
     return false;
   }
-  TESSERA_CHECK(manager_->AllocateTails(wanted.tails, &sequence->tail.blocks));
-  TESSERA_CHECK(manager_->Allocate(wanted.blocks, &sequence->blocks));
+  TESSERA_CHECK(manager_->AllocateTails(wanted.tails, &sequence->tail.blocks, tenant));
+  TESSERA_CHECK(manager_->Allocate(wanted.blocks, &sequence->blocks, tenant));
   return true;
 }
 
 bool SequenceBlocks::AwaitGrowth(const Sequence& sequence) {
   const Growth wanted = Wanted(sequence);
-  const int64_t blocks = std::max<int64_t>(0, wanted.blocks - manager_->num_free());
+  const std::string& tenant = sequence.spec.tenant;
+  const int64_t blocks =
+      std::max<int64_t>(0, wanted.blocks - manager_->num_free_for(tenant));
   const int64_t tails =
-      std::max<int64_t>(0, wanted.tails - manager_->tail_pool().num_free());
+      std::max<int64_t>(0, wanted.tails - manager_->num_free_tails_for(tenant));
   if (num_awaited_blocks_ + blocks > num_deferred() ||
       num_awaited_tails_ + tails > num_deferred_tails()) {
     return false;
@@ -130,21 +187,26 @@ bool SequenceBlocks::AwaitGrowth(const Sequence& sequence) {
 
 int64_t SequenceBlocks::GrowForDrafts(Sequence* sequence, int64_t count,
                                       int64_t num_kept) {
+  const std::string& tenant = sequence->spec.tenant;
   const int64_t begin = sequence->planned + 1;
   const auto room = [&](int64_t num_held, int64_t num_free) {
     const int64_t spare = std::max<int64_t>(0, num_free - num_kept);
     return (num_held + spare) * block_size_ - begin;
   };
-  count = std::min(count, room(std::ssize(sequence->blocks), manager_->num_free()));
+  count =
+      std::min(count, room(std::ssize(sequence->blocks), manager_->num_free_for(tenant)));
   if (has_tails()) {
-    count = std::min(count, room(sequence->tail.end(), manager_->tail_pool().num_free()));
+    count =
+        std::min(count, room(sequence->tail.end(), manager_->num_free_tails_for(tenant)));
   }
   const int64_t wanted = CeilDiv(begin + count, block_size_);
-  TESSERA_CHECK(manager_->Allocate(
-      std::max<int64_t>(0, wanted - std::ssize(sequence->blocks)), &sequence->blocks));
+  TESSERA_CHECK(
+      manager_->Allocate(std::max<int64_t>(0, wanted - std::ssize(sequence->blocks)),
+                         &sequence->blocks, tenant));
   if (has_tails()) {
-    TESSERA_CHECK(manager_->AllocateTails(
-        std::max<int64_t>(0, wanted - sequence->tail.end()), &sequence->tail.blocks));
+    TESSERA_CHECK(
+        manager_->AllocateTails(std::max<int64_t>(0, wanted - sequence->tail.end()),
+                                &sequence->tail.blocks, tenant));
   }
   return count;
 }
@@ -153,11 +215,12 @@ int64_t SequenceBlocks::GrowTail(Sequence* sequence, int64_t count, int64_t num_
   if (!has_tails()) {
     return count;
   }
+  const std::string& tenant = sequence->spec.tenant;
   TailTable& tail = sequence->tail;
   const int64_t wanted = CeilDiv(sequence->planned + count, block_size_) - tail.end();
-  const int64_t spare = manager_->tail_pool().num_free() - num_kept;
+  const int64_t spare = manager_->num_free_tails_for(tenant) - num_kept;
   const int64_t given = std::clamp<int64_t>(spare, 0, std::max<int64_t>(0, wanted));
-  TESSERA_CHECK(manager_->AllocateTails(given, &tail.blocks));
+  TESSERA_CHECK(manager_->AllocateTails(given, &tail.blocks, tenant));
   return std::min(count, tail.end() * block_size_ - sequence->planned);
 }
 

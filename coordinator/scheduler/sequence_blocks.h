@@ -22,13 +22,15 @@
 #include "coordinator/scheduler/block_manager.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/scheduler/sequence.h"
+#include "proto/step_plan.h"
 
 namespace tessera::coordinator {
 
 // External synchronisation. Sequences are borrowed for the call.
 class SequenceBlocks {
  public:
-  // Errors as BlockManager::Create.
+  // Errors as BlockManager::Create; kInvalidArgument also where the tenants' floors leave
+  // too few blocks for one sequence of max_model_len.
   static absl::StatusOr<std::unique_ptr<SequenceBlocks>> Create(
       const SchedulerOptions& options);
 
@@ -41,7 +43,7 @@ class SequenceBlocks {
   // Gives the sequence, which holds nothing, the match, blocks for all its tokens and the
   // tail block of the first token to compute; the caller has seen that they are there.
   // `planned` and `computed` become the length of the match.
-  void Admit(Sequence* sequence, const PrefixMatch& match);
+  void Admit(Sequence* sequence, PrefixMatch match);
 
   // Makes the block and the tail block for position `planned` exist. False, and nothing
   // changed: too few are free.
@@ -50,7 +52,11 @@ class SequenceBlocks {
   // Whether what GrowByOne lacks comes free with the steps in flight; if so, it is spoken
   // for until the next BeginStep.
   bool AwaitGrowth(const Sequence& sequence);
-  void BeginStep() { num_awaited_blocks_ = num_awaited_tails_ = 0; }
+  void BeginStep();
+
+  // Writes what the tiers copy in this step into its plan, after all else of it.
+  void NameCopies(proto::StepPlan* plan);
+  const TierTotals& totals() const { return totals_; }
 
   // Of `count` drafts after position `planned`, how many have blocks after giving the
   // sequence more of the spare ones. `num_kept` blocks of each kind stay free.
@@ -63,7 +69,8 @@ class SequenceBlocks {
   // The tail blocks of `sequence` that no plan has named, which now does.
   static std::vector<BlockId> TakeUnnamedTail(Sequence* sequence);
 
-  // Takes all that the sequence holds, at once or when its last plan was accepted.
+  // Takes all that the sequence holds, at once or when its last plan was accepted. What
+  // it had computed is kept like any prefix, in the host tier if there is no room.
   void Release(Sequence* sequence);
 
   // One block and tail block that are free, for a probe in the plan of `step`, which
@@ -101,6 +108,7 @@ class SequenceBlocks {
 
   SequenceBlocks(const SchedulerOptions& options, std::unique_ptr<BlockManager> manager);
 
+  void CountHit(const Sequence& sequence, const PrefixMatch& match);
   // What position `planned` needs beside what the sequence holds.
   Growth Wanted(const Sequence& sequence) const;
   void RegisterFilled(const PrefixHash& hash, Sequence* sequence);
@@ -115,6 +123,7 @@ class SequenceBlocks {
   const bool enable_prefix_caching_;
   std::unique_ptr<BlockManager> manager_;
   std::vector<DeferredRelease> deferred_;
+  TierTotals totals_;
   // Tail blocks that running sequences leave behind with their steps in flight are
   // counted from these, which hold tail blocks.
   std::vector<const Sequence*> holders_;

@@ -8,8 +8,9 @@
 
 namespace tessera::coordinator {
 
-TailBlocks::TailBlocks(int64_t num_blocks, int64_t num_kv_blocks)
-    : pool_(num_blocks),
+TailBlocks::TailBlocks(int64_t num_blocks, int64_t num_kv_blocks,
+                       std::span<const int64_t> floors)
+    : pool_(num_blocks, floors),
       tail_of_(static_cast<size_t>(num_blocks == 0 ? 0 : num_kv_blocks), kNoBlock),
       owner_(static_cast<size_t>(num_blocks), kNoBlock) {}
 
@@ -19,7 +20,7 @@ void TailBlocks::Reset() {
   std::fill(owner_.begin(), owner_.end(), kNoBlock);
 }
 
-void TailBlocks::Attach(BlockId kv_block, BlockId tail) {
+void TailBlocks::Attach(BlockId kv_block, BlockId tail, uint32_t group) {
   // A sequence attaches the tail blocks that it wrote, each once.
   TESSERA_CHECK_EQ(owner_[tail], kNoBlock);
   if (tail_of_[kv_block] != kNoBlock) {
@@ -27,7 +28,7 @@ void TailBlocks::Attach(BlockId kv_block, BlockId tail) {
   }
   tail_of_[kv_block] = tail;
   owner_[tail] = kv_block;
-  pool_.SetContent(tail);
+  pool_.SetContent(tail, group);
 }
 
 void TailBlocks::Detach(BlockId kv_block) {
@@ -40,11 +41,17 @@ void TailBlocks::Detach(BlockId kv_block) {
   pool_.ClearContent(tail);
 }
 
-bool TailBlocks::Allocate(int64_t count, std::vector<BlockId>* blocks) {
-  return pool_.Allocate(count, blocks, [this](BlockId tail) {
-    tail_of_[owner_[tail]] = kNoBlock;
-    owner_[tail] = kNoBlock;
-  });
+bool TailBlocks::Allocate(int64_t count, std::vector<BlockId>* blocks,
+                          absl::FunctionRef<void(BlockId, BlockId)> evicted,
+                          uint32_t group) {
+  return pool_.Allocate(
+      count, blocks,
+      [&](BlockId tail) {
+        evicted(owner_[tail], tail);
+        tail_of_[owner_[tail]] = kNoBlock;
+        owner_[tail] = kNoBlock;
+      },
+      group);
 }
 
 absl::Status TailBlocks::CheckInvariants() const {

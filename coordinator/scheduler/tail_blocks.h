@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 #include "coordinator/scheduler/block_pool.h"
@@ -23,7 +24,9 @@ namespace tessera::coordinator {
 class TailBlocks {
  public:
   // For an index over `num_kv_blocks`. Without tail blocks every method is a no-op.
-  TailBlocks(int64_t num_blocks, int64_t num_kv_blocks);
+  // `floors`: as BlockPool's.
+  TailBlocks(int64_t num_blocks, int64_t num_kv_blocks,
+             std::span<const int64_t> floors = {});
 
   const BlockPool& pool() const { return pool_; }
 
@@ -32,15 +35,19 @@ class TailBlocks {
     return pool_.num_blocks() == 0 ? kNoBlock : tail_of_[kv_block];
   }
 
-  // Keeps `tail`, which is used and full, with the indexed `kv_block`. If that has one
-  // already, `tail` becomes free when it is released.
-  void Attach(BlockId kv_block, BlockId tail);
+  // Keeps `tail`, which is used and full, with the indexed `kv_block`, as content of
+  // `group`. If that has one already, `tail` becomes free when it is released.
+  void Attach(BlockId kv_block, BlockId tail, uint32_t group = 0);
 
   // The KV block left the index: its tail block cannot be found any more.
   void Detach(BlockId kv_block);
 
-  // As BlockPool's.
-  bool Allocate(int64_t count, std::vector<BlockId>* blocks);
+  // As BlockPool's; `evicted` is told which KV block a tail block was kept with, too.
+  bool Allocate(
+      int64_t count, std::vector<BlockId>* blocks,
+      absl::FunctionRef<void(BlockId kv_block, BlockId tail)> evicted = [](BlockId,
+                                                                           BlockId) {},
+      uint32_t group = 0);
   void Reference(BlockId block) { pool_.Reference(block); }
   void Release(std::span<const BlockId> blocks) { pool_.Release(blocks); }
   void Reset();

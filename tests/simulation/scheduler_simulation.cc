@@ -46,12 +46,23 @@ void SchedulerSimulation::ChooseOptions() {
   if (Chance(60)) {
     ChooseTail();
   }
+  if (Chance(50) && options_.enable_prefix_caching) {
+    ChooseHostTier();
+  }
   if (Chance(40)) {
     ChooseTenants();
   }
   if (Chance(50)) {
     options_.num_speculative_tokens = static_cast<int64_t>(1 + Draw(6));
   }
+}
+
+void SchedulerSimulation::ChooseHostTier() {
+  options_.num_host_blocks = static_cast<int64_t>(1 + Draw(Chance(50) ? 8 : 100));
+  if (options_.num_tail_blocks > 0) {
+    options_.num_host_tail_blocks = static_cast<int64_t>(Draw(Chance(50) ? 4 : 60));
+  }
+  ++coverage_.host_runs;
 }
 
 void SchedulerSimulation::ChooseTenants() {
@@ -64,6 +75,9 @@ void SchedulerSimulation::ChooseTenants() {
           options_.max_model_len * 3 / 4 +
           static_cast<int64_t>(Draw(static_cast<uint64_t>(2 * options_.max_model_len)));
     }
+    const int64_t least = (options_.max_model_len - 1) / options_.block_size + 1;
+    policy.min_cached_blocks = static_cast<int64_t>(
+        Draw(static_cast<uint64_t>((options_.num_blocks - least) / 2 + 1)));
     options_.tenants.push_back(std::move(policy));
   }
   ++coverage_.tenant_runs;
@@ -109,6 +123,7 @@ absl::Status SchedulerSimulation::Run(int num_ticks) {
   coverage_.preemptions = stats.preemptions;
   coverage_.prefix_hit_tokens = stats.prefix_hit_tokens;
   coverage_.shortened_tokens = stats.prefix_shortened_tokens;
+  coverage_.tiers = stats.tiers;
   coverage_.tail_preemptions = coverage_.tail_runs > 0 ? stats.preemptions : 0;
   return CheckDrained();
 }
@@ -145,6 +160,8 @@ void SchedulerSimulation::StartGroup() {
                           .vocab_size = kVocabSize,
                           .num_tail_blocks = options_.num_tail_blocks,
                           .tail_tokens = options_.tail_tokens,
+                          .num_host_blocks = options_.num_host_blocks,
+                          .num_host_tail_blocks = options_.num_host_tail_blocks,
                           .num_speculative_tokens = options_.num_speculative_tokens,
                           .right_drafts_percent = 30 + Draw(60)});
   }
@@ -448,11 +465,28 @@ absl::Status SchedulerSimulation::CheckAdmission(size_t rank,
   return absl::OkStatus();
 }
 
+absl::Status SchedulerSimulation::CheckCopies(size_t rank, const proto::StepPlan& plan) {
+  RankView& view = views_[rank];
+  for (const proto::BlockCopy& copy : plan.offloads) {
+    auto& device = copy.tail ? view.tenant_of_tail : view.tenant_of_block;
+    auto& host = copy.tail ? view.tenant_of_host_tail : view.tenant_of_host_block;
+    host[copy.host] = device[copy.device];
+  }
+  for (const proto::BlockCopy& copy : plan.restores) {
+    const std::span<const uint32_t> block(&copy.device, 1);
+    TESSERA_RETURN_IF_ERROR(
+        copy.tail ? CheckNewTails(rank, block, view.tenant_of_host_tail[copy.host])
+                  : CheckNewBlocks(rank, block, view.tenant_of_host_block[copy.host]));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SchedulerSimulation::CheckPlan(size_t rank, const proto::StepPlan& plan) {
   RankView& view = views_[rank];
   for (const uint32_t slot : plan.releases) {
     view.slots.erase(slot);
   }
+  TESSERA_RETURN_IF_ERROR(CheckCopies(rank, plan));
   for (const proto::SlotAdmission& admission : plan.admissions) {
     TESSERA_RETURN_IF_ERROR(CheckAdmission(rank, admission));
   }

@@ -41,6 +41,9 @@ struct SimulationCoverage {
   int64_t tail_chunks = 0;  // of prompts, after their first
   uint64_t tail_preemptions = 0;
   uint64_t shortened_tokens = 0;
+  // Of the host tier:
+  int64_t host_runs = 0;
+  coordinator::TierTotals tiers;
   // Of speculation:
   int64_t planned_drafts = 0;
   int64_t accepted_drafts = 0;
@@ -85,6 +88,8 @@ class SchedulerSimulation {
     std::map<uint32_t, SlotView> slots;
     std::map<uint32_t, std::string> tenant_of_block;  // of its last writer
     std::map<uint32_t, std::string> tenant_of_tail;
+    std::map<uint32_t, std::string> tenant_of_host_block;  // of the content
+    std::map<uint32_t, std::string> tenant_of_host_tail;
     std::deque<std::set<uint32_t>> blocks_of_plans_in_flight;
     // By slot, as each plan found them; lengths grow with drafts of the plan before.
     std::deque<std::map<uint32_t, SlotView>> slots_of_plans_in_flight;
@@ -108,7 +113,10 @@ class SchedulerSimulation {
                              const std::string& tenant);
   // The tail blocks that tokens from `position` on can see.
   std::span<const uint32_t> VisibleTail(const SlotView& slot, size_t position) const;
+  // Takes the copies of a plan into the view; what they write is held by nobody.
+  absl::Status CheckCopies(size_t rank, const proto::StepPlan& plan);
   void ChooseTail();
+  void ChooseHostTier();
   void ChooseTenants();
   // null: nobody configured it.
   const TenantPolicy* PolicyOf(const std::string& tenant) const;

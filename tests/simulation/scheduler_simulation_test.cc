@@ -19,6 +19,12 @@ constexpr int kTicks = 150;
 uint64_t first_seed = 1;
 uint64_t num_seeds = 500;
 
+void ExpectTiersWork(const SimulationCoverage& total) {
+  EXPECT_GT(total.tiers.restored_blocks, static_cast<uint64_t>(total.host_runs));
+  EXPECT_GT(total.tiers.offloaded_blocks, 2 * total.tiers.restored_blocks);
+  EXPECT_GT(total.tiers.resumed_tokens, num_seeds);
+}
+
 TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
   SimulationCoverage total;
   for (uint64_t seed = first_seed; seed < first_seed + num_seeds; ++seed) {
@@ -40,6 +46,8 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     total.tail_chunks += coverage.tail_chunks;
     total.tail_preemptions += coverage.tail_preemptions;
     total.shortened_tokens += coverage.shortened_tokens;
+    total.host_runs += coverage.host_runs;
+    total.tiers.Add(coverage.tiers);
     total.planned_drafts += coverage.planned_drafts;
     total.accepted_drafts += coverage.accepted_drafts;
     total.tokens_after_a_stop += coverage.tokens_after_a_stop;
@@ -56,10 +64,16 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
             << " runs with tail blocks: " << total.tail_hits << " hits, "
             << total.tail_chunks << " later chunks, " << total.tail_preemptions
             << " preemptions, " << total.shortened_tokens << " shortened tokens; "
-            << total.planned_drafts << " drafts planned, " << total.accepted_drafts
-            << " accepted, " << total.tokens_after_a_stop << " tokens after a stop; "
-            << total.tenant_runs << " runs with tenants: " << total.over_quota
-            << " sequences over a quota, " << total.near_quota << " plans near one\n";
+            << total.host_runs
+            << " runs with a host tier: " << total.tiers.offloaded_blocks
+            << " blocks offloaded, " << total.tiers.restored_blocks << " restored, "
+            << total.tiers.host_hit_tokens << " tokens hit there, "
+            << total.tiers.resumed_tokens << " resumed, " << total.tiers.recomputed_tokens
+            << " recomputed; " << total.planned_drafts << " drafts planned, "
+            << total.accepted_drafts << " accepted, " << total.tokens_after_a_stop
+            << " tokens after a stop; " << total.tenant_runs
+            << " runs with tenants: " << total.over_quota << " sequences over a quota, "
+            << total.near_quota << " plans near one\n";
   if (num_seeds >= 50) {
     // A simulation in which nothing happens proves nothing.
     EXPECT_GT(total.finished, 10 * static_cast<int64_t>(num_seeds));
@@ -75,6 +89,7 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     EXPECT_GT(total.tail_chunks, total.tail_runs);
     EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
     EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
+    ExpectTiersWork(total);
     EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(num_seeds));
     EXPECT_GT(total.planned_drafts, 2 * total.accepted_drafts);
     EXPECT_GT(total.tokens_after_a_stop, 0);

@@ -46,11 +46,53 @@ int32_t StubToken(std::span<const int32_t> history, uint32_t prompt_length,
   return TokenOf(hash, history.size(), prompt_length, sampling, vocab_size);
 }
 
+StubWorker::Memory::Memory(int64_t num_blocks, int64_t num_host_blocks,
+                           int64_t block_size)
+    : width(static_cast<size_t>(block_size)),
+      device(static_cast<size_t>(num_blocks) * width, 0),
+      host(static_cast<size_t>(num_host_blocks) * width, 0),
+      written(static_cast<size_t>(num_host_blocks), false) {}
+
+void StubWorker::Memory::Clear() {
+  device.assign(device.size(), 0);
+  host.assign(host.size(), 0);
+  written.assign(written.size(), false);
+}
+
+absl::Status StubWorker::Memory::Copy(const proto::BlockCopy& copy, bool restore) {
+  if ((copy.device + size_t{1}) * width > device.size() || copy.host >= written.size() ||
+      (restore && !written[copy.host])) {
+    return BadPlan("copy between block {} of {} and host block {} of {}, restore: {}",
+                   copy.device, device.size() / width, copy.host, written.size(),
+                   restore);
+  }
+  written[copy.host] = true;
+  const auto at_device =
+      device.begin() + static_cast<std::ptrdiff_t>(copy.device * width);
+  const auto at_host = host.begin() + static_cast<std::ptrdiff_t>(copy.host * width);
+  if (restore) {
+    std::copy_n(at_host, width, at_device);
+  } else {
+    std::copy_n(at_device, width, at_host);
+  }
+  return absl::OkStatus();
+}
+
 StubWorker::StubWorker(const StubWorkerOptions& options)
     : options_(options),
       slots_(static_cast<size_t>(options.max_num_seqs)),
-      memory_(static_cast<size_t>(options.num_blocks * options.block_size), 0),
-      tail_memory_(static_cast<size_t>(options.num_tail_blocks * options.block_size), 0) {
+      memory_(options.num_blocks, options.num_host_blocks, options.block_size),
+      tail_memory_(options.num_tail_blocks, options.num_host_tail_blocks,
+                   options.block_size) {}
+
+absl::Status StubWorker::CopyBlocks(const proto::StepPlan& plan) {
+  for (const proto::BlockCopy& copy : plan.offloads) {
+    TESSERA_RETURN_IF_ERROR((copy.tail ? tail_memory_ : memory_).Copy(copy, false));
+  }
+  for (const proto::BlockCopy& copy : plan.restores) {
+    TESSERA_RETURN_IF_ERROR((copy.tail ? tail_memory_ : memory_).Copy(copy, true));
+  }
+  return absl::OkStatus();
 }
 
 int64_t StubWorker::num_live_slots() const {
@@ -63,6 +105,7 @@ int64_t StubWorker::num_live_slots() const {
 
 absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& plan) {
   TESSERA_RETURN_IF_ERROR(Begin(plan));
+  TESSERA_RETURN_IF_ERROR(CopyBlocks(plan));
   for (const uint32_t slot : plan.releases) {
     if (!IsLive(slot)) {
       return BadPlan("release of slot {}, which is free", slot);
@@ -103,8 +146,8 @@ absl::Status StubWorker::Begin(const proto::StepPlan& plan) {
   }
   if (plan.epoch > epoch_) {
     slots_.assign(slots_.size(), Slot());
-    memory_.assign(memory_.size(), 0);
-    tail_memory_.assign(tail_memory_.size(), 0);
+    memory_.Clear();
+    tail_memory_.Clear();
     epoch_ = plan.epoch;
     step_ = 0;
   }
@@ -269,7 +312,8 @@ absl::Status StubWorker::Compute(uint32_t slot_idx, int32_t token) {
                    slot.blocks.size());
   }
   PushToken(&slot, token);
-  memory_[slot.blocks[position / width] * width + position % width] = slot.hashes.back();
+  memory_.device[slot.blocks[position / width] * width + position % width] =
+      slot.hashes.back();
   if (options_.num_tail_blocks == 0) {
     return absl::OkStatus();
   }
@@ -278,7 +322,7 @@ absl::Status StubWorker::Compute(uint32_t slot_idx, int32_t token) {
     return BadPlan("slot {} computes position {} with tail blocks {} to {}", slot_idx,
                    position, slot.tail_begin, slot.tail_begin + slot.tail_blocks.size());
   }
-  tail_memory_[*row] = slot.hashes.back();
+  tail_memory_.device[*row] = slot.hashes.back();
   return absl::OkStatus();
 }
 
@@ -301,7 +345,7 @@ absl::Status StubWorker::CheckTail(uint32_t slot_idx, size_t count) const {
   for (size_t position = length - std::min(length, reach); position < length;
        ++position) {
     const std::optional<size_t> row = TailRow(slot, position);
-    if (!row.has_value() || tail_memory_[*row] != slot.hashes[position]) {
+    if (!row.has_value() || tail_memory_.device[*row] != slot.hashes[position]) {
       return DataLossF("slot {} sees position {} of {}: its tail row {}", slot_idx,
                        position, length,
                        row.has_value() ? "holds other content" : "is in no block");
@@ -315,7 +359,7 @@ absl::Status StubWorker::CheckMemory(uint32_t slot_idx) const {
   const auto width = static_cast<size_t>(options_.block_size);
   for (size_t position = 0; position < slot.hashes.size(); ++position) {
     const uint32_t block = slot.blocks[position / width];
-    if (memory_[block * width + position % width] != slot.hashes[position]) {
+    if (memory_.device[block * width + position % width] != slot.hashes[position]) {
       return DataLossF("slot {} position {}: block {} holds other content", slot_idx,
                        position, block);
     }

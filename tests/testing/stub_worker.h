@@ -38,6 +38,8 @@ struct StubWorkerOptions {
   int32_t vocab_size = 1000;
   int64_t num_tail_blocks = 0;  // 0: a model that keeps none
   int64_t tail_tokens = 0;
+  int64_t num_host_blocks = 0;
+  int64_t num_host_tail_blocks = 0;
   int64_t num_speculative_tokens = 0;
   uint64_t right_drafts_percent = 60;
 };
@@ -68,7 +70,20 @@ class StubWorker {
     size_t last_count = 0;     // tokens of the last work that stand
   };
 
+  // One kind of memory, with what of it was copied to the host.
+  struct Memory {
+    size_t width = 0;              // rows of a block
+    std::vector<uint64_t> device;  // [blocks, width]
+    std::vector<uint64_t> host;    // [host blocks, width]
+    std::vector<bool> written;     // [host blocks]
+
+    Memory(int64_t num_blocks, int64_t num_host_blocks, int64_t block_size);
+    void Clear();
+    absl::Status Copy(const proto::BlockCopy& copy, bool restore);
+  };
+
   absl::Status Begin(const proto::StepPlan& plan);
+  absl::Status CopyBlocks(const proto::StepPlan& plan);
   absl::Status Admit(const proto::SlotAdmission& admission);
   absl::Status Append(const proto::BlockAppend& append);
   absl::Status Work(const proto::SlotWork& work, uint64_t step,
@@ -92,8 +107,8 @@ class StubWorker {
 
   const StubWorkerOptions options_;
   std::vector<Slot> slots_;
-  std::vector<uint64_t> memory_;       // [num_blocks, block_size]
-  std::vector<uint64_t> tail_memory_;  // [num_tail_blocks, block_size]
+  Memory memory_;
+  Memory tail_memory_;
   uint64_t epoch_ = 0;
   uint64_t step_ = 0;
 };

@@ -1,0 +1,86 @@
+// HostTier: the contents that have copies in host memory, of one data-parallel rank: a
+// second place where BlockManager finds a prefix. Blocks and tail blocks that leave the
+// device index are kept here in LRU orders of their own; a content keeps its serial, so
+// that a chain may lie in either place, block by block. A content may be in both.
+//
+// It names host blocks and owns no memory: the copies are the workers', who make them in
+// the order of the plans. Inside a plan all offloads come before all restores; what a
+// plan restores must therefore not be overwritten by it: Pin.
+#ifndef TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
+#define TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+
+#include "coordinator/scheduler/block_pool.h"
+#include "coordinator/scheduler/prefix_hash.h"
+
+namespace tessera::coordinator {
+
+// What a full block holds, beside its tokens.
+struct BlockContent {
+  uint64_t serial = 0;  // of its registration, never used again; 0: nothing
+  PrefixKey key;
+  uint64_t parent_serial = 0;  // 0: first of a chain
+  std::string tenant;          // of the first of a chain
+};
+
+// External synchronisation.
+class HostTier {
+ public:
+  // At most 2^31 tokens; none at all is a tier, too.
+  HostTier(int64_t num_blocks, int64_t num_tail_blocks, int64_t block_size);
+
+  // num_cached() of them hold content.
+  const BlockPool& blocks() const { return blocks_; }
+  const BlockPool& tails() const { return tails_; }
+
+  // The host block with the content under `key`, or the tail block of the content
+  // `serial`; kNoBlock if there is none.
+  BlockId Find(const PrefixKey& key) const;
+  BlockId FindTail(uint64_t serial) const;
+  const BlockContent& content(BlockId block) const { return contents_[block]; }
+  std::span<const int32_t> tokens(BlockId block) const;
+
+  // Keeps a content, or a content's tail block, as the newest, in the place of the least
+  // recently used. Returns where its copy is to be written; kNoBlock if a copy is there
+  // already, or if there is no place.
+  BlockId Keep(const BlockContent& content, std::span<const int32_t> tokens);
+  BlockId KeepTail(uint64_t serial);
+
+  // The plan under construction reads the block: it stays until BeginPlan, and is then
+  // the newest.
+  void Pin(BlockId block);
+  void PinTail(BlockId tail);
+  void BeginPlan();
+
+  // Forgets the content of a block, which is not pinned.
+  void Drop(BlockId block);
+
+  void Reset();
+
+  // Recounts everything; kInternal names the first difference. For tests: linear.
+  absl::Status CheckInvariants() const;
+
+ private:
+  const size_t block_size_;
+  BlockPool blocks_;
+  BlockPool tails_;
+  std::vector<BlockContent> contents_;  // [num_blocks]
+  std::vector<int32_t> tokens_;         // [num_blocks, block_size]
+  std::vector<uint64_t> tail_serials_;  // [num_tail_blocks]
+  absl::flat_hash_map<PrefixKey, BlockId> index_;
+  absl::flat_hash_map<uint64_t, BlockId> tail_index_;  // by serial
+  std::vector<BlockId> pinned_;
+  std::vector<BlockId> pinned_tails_;
+  std::vector<BlockId> given_;  // working space
+};
+
+}  // namespace tessera::coordinator
+
+#endif  // TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
