@@ -9,7 +9,7 @@ build_packages=(
   ninja-build nlohmann-json3-dev openmpi-bin pkg-config prometheus-cpp-dev protobuf-compiler
   protobuf-compiler-grpc python3
 )
-test_packages=(git python3-venv)
+test_packages=(chromium git python3-venv)
 clang_packages=(clang clang-format clang-tidy)
 
 say() { printf '[dev] %s\n' "$*"; }

@@ -4,9 +4,9 @@
 import {el, replace, svg} from "./dom.js";
 import {clockTime} from "./format.js";
 
-const WIDTH = 480;
-const HEIGHT = 150;
-const LEFT = 56;
+const WIDTH = 320;
+const HEIGHT = 124;
+const LEFT = 52;
 const RIGHT = 8;
 const TOP = 8;
 const BOTTOM = 20;
@@ -29,7 +29,7 @@ export class Chart {
     this.plot.addEventListener("pointerleave", () => this.unpoint());
   }
 
-  draw(columns, periodSeconds, span) {
+  draw(columns, span) {
     this.columns = columns;
     const ends = columns.end;
     const now = ends.at(-1) ?? 0;
@@ -40,9 +40,11 @@ export class Chart {
     this.max = max;
     const children = [...this.axes(max, span)];
     this.series.forEach(({name}, i) => {
-      const lines = this.lines(ends, columns[name], periodSeconds);
+      const lines = this.lines(ends, columns[name]);
       if (i === 0 && this.series.length === 1) children.push(...lines.map((line) => this.area(line)));
-      children.push(...lines.map((line) => svg("polyline", {points: line.map((p) => p.join(",")).join(" "), class: `line s${i}`})));
+      children.push(...lines.map((line) => (line.length === 1
+        ? svg("circle", {cx: line[0][0], cy: line[0][1], r: 1.7, class: `dot s${i}`})
+        : svg("polyline", {points: line.map((p) => p.join(",")).join(" "), class: `line s${i}`}))));
     });
     this.cursor = svg("line", {class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden"});
     replace(this.plot, ...children, this.cursor);
@@ -59,8 +61,8 @@ export class Chart {
     return TOP + (1 - value / (this.max || 1)) * (HEIGHT - TOP - BOTTOM);
   }
 
-  // Runs without gaps; a single point becomes a short line.
-  lines(ends, values, period) {
+  // Runs without gaps.
+  lines(ends, values) {
     const runs = [];
     let run = null;
     values.forEach((value, i) => {
@@ -74,10 +76,6 @@ export class Chart {
       }
       run.push([this.x(ends[i]).toFixed(1), this.y(value).toFixed(1)]);
     });
-    const width = (period / (this.end - this.begin || 1)) * (WIDTH - LEFT - RIGHT);
-    for (const points of runs) {
-      if (points.length === 1) points.unshift([(points[0][0] - Math.max(width, 1)).toFixed(1), points[0][1]]);
-    }
     return runs;
   }
 

@@ -11,7 +11,7 @@ function classOf(logprob) {
 }
 
 function visible(text) {
-  return text.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥");
+  return text.replace(/\n/g, "⏎").replace(/\t/g, "⇥");
 }
 
 function hex(bytes) {
@@ -45,7 +45,8 @@ export function tokenInspector(tokens) {
     choose(Math.min(Math.max(index, 0), buttons.length - 1));
   });
   buttons[0].tabIndex = 0;
-  strip.append(...buttons);
+  // A token that ends a line ends it here too, after its own box.
+  strip.append(...buttons.flatMap((button, i) => (tokens[i].text.endsWith("\n") ? [button, el("br")] : [button])));
   replace(detail, el("p", {class: "note"}, "Choose a token, or walk with the arrow keys."));
   return el("div", {class: "inspector"}, legend(), strip, detail);
 }

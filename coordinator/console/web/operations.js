@@ -13,7 +13,7 @@ const CHARTS = [
   {title: "Output tokens/s", series: [{name: "generated_tokens", label: "output"}], format: count},
   {title: "Prompt tokens/s", series: [{name: "prompt_tokens", label: "prompt"}], format: count},
   {title: "First token", series: [{name: "first_token_ms", label: "median"}, {name: "first_token_ms_95", label: "p95"}], format: milliseconds},
-  {title: "Between tokens", series: [{name: "token_gap_ms", label: "median"}, {name: "token_gap_ms_95", label: "p95"}], format: milliseconds},
+  {title: "Token gap", series: [{name: "token_gap_ms", label: "median"}, {name: "token_gap_ms_95", label: "p95"}], format: milliseconds},
   {title: "Sequences", series: [{name: "running", label: "running"}, {name: "waiting", label: "waiting"}], format: count},
   {title: "KV blocks in use", series: [{name: "kv_used_ratio", label: "used"}], format: (value) => percent(value), max: 1},
   {title: "Step time", series: [{name: "step_ms", label: "step"}, {name: "scheduler_ms", label: "scheduler"}], format: milliseconds},
@@ -78,8 +78,7 @@ export class Operations {
     }
     replace(this.tiles, panels.tiles(state));
     const [, , span] = SPANS.find(([name]) => name === this.span);
-    const period = state[this.span === "recent" ? "recent_period_s" : "past_period_s"];
-    for (const chart of this.charts) chart.draw(state[this.span], period, span);
+    for (const chart of this.charts) chart.draw(state[this.span], span);
     for (const [name, panel] of this.panels) this.drawPanel(name, panel, state);
     if (this.configText.textContent !== state.config) this.configText.textContent = state.config;
   }

@@ -14,9 +14,9 @@ export function tiles(state) {
   const hits = totals.prefix_query_tokens > 0 ? totals.prefix_hit_tokens / totals.prefix_query_tokens : null;
   return [
     tile("Requests/s", count(last("requests")), `${count(totals.requests)} in all`),
-    tile("Output tokens/s", count(last("generated_tokens")), `${count(totals.generated_tokens)} in all`),
+    tile("Tokens/s", count(last("generated_tokens")), `${count(totals.generated_tokens)} in all`),
     tile("First token", milliseconds(latest("first_token_ms")), `p95 ${milliseconds(latest("first_token_ms_95"))}`),
-    tile("Between tokens", milliseconds(latest("token_gap_ms")), `p95 ${milliseconds(latest("token_gap_ms_95"))}`),
+    tile("Token gap", milliseconds(latest("token_gap_ms")), `p95 ${milliseconds(latest("token_gap_ms_95"))}`),
     tile("Running", count(queue.running), `of ${count(state.server.max_num_seqs * state.server.dp)} slots`),
     tile("Waiting", count(queue.waiting), `${count(totals.preemptions)} preemptions`),
     tile("KV in use", percent(device && device.total > 0 ? device.used / device.total : null), device ? `${count(device.used)} of ${count(device.total)} blocks` : ""),
