@@ -1,8 +1,11 @@
 // tessera chat: a conversation with a running server, in the terminal or through a pipe.
+#include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -12,25 +15,30 @@
 #include "cli/client/interrupt.h"
 #include "cli/client/line_reader.h"
 #include "cli/client/openai_client.h"
+#include "cli/client/reply_printer.h"
+#include "cli/client/terminal_editor.h"
 #include "cli/subcommand.h"
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/option_table.h"
 #include "common/status_macros.h"
 
 namespace tessera::cli {
 namespace {
 
+constexpr std::string_view kPrompt = "> ";
+
 struct ChatOptions {
   std::string url = "http://127.0.0.1:8000";
   std::string api_key;
   absl::Duration connect_timeout = absl::Seconds(5);
   absl::Duration read_timeout = absl::Minutes(10);
-  ChatSessionOptions session;
+  ChatSettings session;
 };
 
 void Declare(OptionTable* table, ChatOptions* options) {
-  ChatSessionOptions& session = options->session;
+  ChatSettings& session = options->session;
   table->Heading("Server");
   table->Add("url", &options->url, "where the server listens");
   table->Add("model", &session.model, "name of the model; default: the first listed");
@@ -46,13 +54,10 @@ void Declare(OptionTable* table, ChatOptions* options) {
   table->Add("seed", &session.seed, "of the sampling");
 }
 
-// Reads one message: a line and those that continue it.
-absl::StatusOr<ReadLine> ReadMessage(LineReader* reader, bool prompts) {
+// Reads one message from a pipe: a line and those that continue it.
+absl::StatusOr<ReadLine> ReadMessage(LineReader* reader) {
   std::string message;
   for (bool first = true;; first = false) {
-    if (prompts) {
-      std::cout << (first ? "> " : ". ") << std::flush;
-    }
     TESSERA_ASSIGN_OR_RETURN(ReadLine line, reader->Next());
     if (line.kind == ReadLine::Kind::kEnd && !first) {
       return ReadLine{ReadLine::Kind::kLine, message};
@@ -69,11 +74,25 @@ absl::StatusOr<ReadLine> ReadMessage(LineReader* reader, bool prompts) {
   }
 }
 
+using MessageSource = std::function<absl::StatusOr<ReadLine>()>;
+
+// The terminal's own editing does where TERM says that there is no other.
+bool IsDumb() {
+  const char* term = std::getenv("TERM");
+  return term == nullptr || std::string_view(term) == "dumb";
+}
+
+// Colours unless NO_COLOR is set to anything (no-color.org).
+bool WantsColour() {
+  const char* no_colour = std::getenv("NO_COLOR");
+  return (no_colour == nullptr || *no_colour == '\0') && !IsDumb();
+}
+
 // A person sees an error and types on; a script must not take a missing reply for one.
-absl::Status Converse(ChatSession* session, LineReader* reader, Interrupt* interrupt,
-                      bool interactive) {
+absl::Status Converse(ChatSession* session, const MessageSource& next,
+                      Interrupt* interrupt, bool interactive) {
   for (bool warned = false;;) {
-    TESSERA_ASSIGN_OR_RETURN(const ReadLine message, ReadMessage(reader, interactive));
+    TESSERA_ASSIGN_OR_RETURN(const ReadLine message, next());
     if (message.kind == ReadLine::Kind::kEnd) {
       std::cout << (interactive ? "\n" : "") << std::flush;
       return absl::OkStatus();
@@ -131,16 +150,29 @@ absl::Status RunChat(Arguments arguments) {
   if (options.session.model.empty()) {
     TESSERA_ASSIGN_OR_RETURN(options.session.model, client->FirstModel());
   }
-  options.session.terminal = ::isatty(STDOUT_FILENO) == 1;
-  const bool interactive = ::isatty(STDIN_FILENO) == 1 && options.session.terminal;
+  ChatSessionOptions session_options;
+  session_options.settings = options.session;
+  session_options.terminal = ::isatty(STDOUT_FILENO) == 1;
+  session_options.styled = session_options.terminal && WantsColour();
+  const bool interactive = ::isatty(STDIN_FILENO) == 1 && session_options.terminal;
   if (interactive) {
     std::cout << "Talking to " << ForTerminal(options.session.model) << " at "
               << options.url << "; /help lists the commands.\n";
   }
-  ChatSession session(options.session, client.get(), &std::cout,
-                      interactive ? &std::cout : &std::cerr);
+  ChatSession session(session_options, client.get(), &std::cout,
+                      interactive ? &std::cout : &std::cerr, Clock::Real());
   LineReader reader(STDIN_FILENO, interrupt->descriptor());
-  return Converse(&session, &reader, interrupt.get(), interactive);
+  TerminalEditor editor(STDIN_FILENO, STDOUT_FILENO);
+  MessageSource next = [&reader] { return ReadMessage(&reader); };
+  if (interactive && !IsDumb()) {
+    next = [&editor] { return editor.Read(kPrompt); };
+  } else if (interactive) {
+    next = [&reader] {
+      std::cout << kPrompt << std::flush;
+      return ReadMessage(&reader);
+    };
+  }
+  return Converse(&session, next, interrupt.get(), interactive);
 }
 
 }  // namespace tessera::cli

@@ -11,67 +11,86 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cli/client/chat_conversation.h"
 #include "cli/client/openai_client.h"
+
+#include "common/clock.h"
 
 namespace tessera::cli {
 
 struct ChatSessionOptions {
-  std::string model = {};
-  std::string system = {};            // Empty: none.
-  std::optional<bool> thinking = {};  // Unset: as the server likes.
-  std::optional<int64_t> max_tokens = {};
-  std::optional<double> temperature = {};
-  std::optional<double> top_p = {};
-  std::optional<int64_t> seed = {};
-  // Dims the reasoning and keeps control characters of the reply off the terminal;
-  // without it the reply's text comes out as it is, and no reasoning.
+  ChatSettings settings = {};
+  // Keeps control characters of the reply off the terminal and shows the reasoning;
+  // without it the reply's text comes out as it is, and nothing else.
   bool terminal = false;
+  // Dims the reasoning and styles Markdown; only on a terminal.
+  bool styled = false;
 };
 
-// Borrows the client and the streams. External synchronisation.
+// Borrows the client, the streams and the clock. External synchronisation.
 class ChatSession {
  public:
   ChatSession(const ChatSessionOptions& options, OpenAiClient* client, std::ostream* out,
-              std::ostream* notes)
-      : options_(options), client_(client), out_(out), notes_(notes) {}
+              std::ostream* notes, Clock* clock)
+      : options_(options),
+        conversation_(options.settings),
+        client_(client),
+        out_(out),
+        notes_(notes),
+        clock_(clock) {}
 
   // Runs a command, or sends a message and prints its reply on `out`; blocks until the
   // reply ends. False: /quit. An empty text does nothing. kCancelled: the reply was
   // stopped; what came of it stays in the conversation. Other errors are those of
-  // OpenAiClient::Stream; the message is then forgotten, so that it can be sent again.
+  // OpenAiClient::Stream; the message is then forgotten, so that it can be sent again
+  // (/retry).
   absl::StatusOr<bool> Handle(const std::string& text);
 
   // The turns so far, without the system text.
-  size_t num_messages() const { return messages_.size(); }
+  size_t num_messages() const { return conversation_.num_messages(); }
 
  private:
-  struct Message {
-    std::string role;
-    std::string content;
+  // Of the last reply.
+  struct Stats {
+    absl::Duration first_token;
+    absl::Duration total;
+    int64_t prompt_tokens = 0;
+    int64_t cached_tokens = 0;
+    int64_t completion_tokens = 0;
+    std::string finish_reason;
   };
+  struct Command;
 
-  bool RunCommand(std::string_view text);
+  absl::StatusOr<bool> RunCommand(std::string_view text);
   absl::Status Ask(const std::string& text);
-  nlohmann::json RequestBody() const;
-  void Print(std::string_view text);
-  void PrintReasoning(std::string_view text);
-  void EndReasoning();
+  void TakeEnd(const nlohmann::json& chunk, Stats* stats) const;
 
-  ChatSessionOptions options_;
+  // The commands; each writes its answer to the notes.
+  absl::Status Help(const std::string& rest);
+  absl::Status Reset(const std::string& rest);
+  absl::Status System(const std::string& rest);
+  absl::Status Model(const std::string& rest);
+  absl::Status Think(const std::string& rest);
+  absl::Status Set(const std::string& rest);
+  absl::Status Save(const std::string& rest);
+  absl::Status Load(const std::string& rest);
+  absl::Status Retry(const std::string& rest);
+  absl::Status Undo(const std::string& rest);
+  absl::Status ShowStats(const std::string& rest);
+
+  const ChatSessionOptions options_;
+  ChatConversation conversation_;
   OpenAiClient* const client_;
   std::ostream* const out_;
   std::ostream* const notes_;  // Answers of commands.
-  std::vector<Message> messages_;
-  bool in_reasoning_ = false;
+  Clock* const clock_;
+  std::string failed_question_;  // forgotten with its error; empty: none
+  std::optional<Stats> stats_;
 };
-
-// `text` without the control characters that could move the cursor or change the
-// terminal; line ends and tabs stay.
-std::string ForTerminal(std::string_view text);
 
 }  // namespace tessera::cli
 

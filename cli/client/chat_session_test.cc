@@ -5,12 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "cli/client/reply_printer.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/mutex.h"
 #include "tests/testing/scripted_http_server.h"
 #include "tests/testing/status_matchers.h"
@@ -46,8 +48,9 @@ class ChatSessionTest : public ::testing::Test {
     http.url = server_->url();
     http.cancel_descriptor = cancel_;
     client_ = *OpenAiClient::Create(http, "");
-    options.model = "demo";
-    session_ = std::make_unique<ChatSession>(options, client_.get(), &out_, &notes_);
+    options.settings.model = "demo";
+    session_ =
+        std::make_unique<ChatSession>(options, client_.get(), &out_, &notes_, &clock_);
   }
 
   ~ChatSessionTest() override {
@@ -62,6 +65,7 @@ class ChatSessionTest : public ::testing::Test {
   std::unique_ptr<OpenAiClient> client_;
   std::ostringstream out_;
   std::ostringstream notes_;
+  SimulatedClock clock_{absl::UnixEpoch()};
   std::unique_ptr<ChatSession> session_;
 };
 
@@ -72,7 +76,7 @@ ScriptedAnswer Reply(const std::string& text) {
 }
 
 TEST_F(ChatSessionTest, SendsTheWholeConversation) {
-  Start({Reply("one"), Reply("two")}, {.system = "be brief"});
+  Start({Reply("one"), Reply("two")}, {.settings = {.system = "be brief"}});
   EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
   EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
   EXPECT_EQ(out_.str(), "one\ntwo\n");
@@ -86,7 +90,7 @@ TEST_F(ChatSessionTest, SendsTheWholeConversation) {
 }
 
 TEST_F(ChatSessionTest, SendsOnlyTheSettingsThatWereGiven) {
-  Start({Reply("x"), Reply("x")}, {.max_tokens = 5, .temperature = 0.5});
+  Start({Reply("x"), Reply("x")}, {.settings = {.max_tokens = 5, .temperature = 0.5}});
   EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
   EXPECT_EQ(bodies_.at(0).at("max_tokens"), 5);
   EXPECT_EQ(bodies_.at(0).at("temperature"), 0.5);
@@ -101,7 +105,7 @@ TEST_F(ChatSessionTest, ReasoningIsDimmedOnATerminalAndNeverSentBack) {
   const ScriptedAnswer answer = StreamAnswer({Delta({{"reasoning_content", "hm"}}),
                                               Delta({{"reasoning_content", "m"}}),
                                               Delta({{"content", "yes"}}), "[DONE]"});
-  Start({answer, Reply("x")}, {.terminal = true});
+  Start({answer, Reply("x")}, {.terminal = true, .styled = true});
   EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
   EXPECT_EQ(out_.str(), "\x1b[2mhmm\x1b[0m\n\nyes\n");
   EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
@@ -162,7 +166,7 @@ TEST_F(ChatSessionTest, WhatCameOfAStoppedReplyIsKept) {
 }
 
 TEST_F(ChatSessionTest, AnEmptyReplyIsSaidOnATerminal) {
-  Start({Reply("")}, {.terminal = true});
+  Start({Reply("")}, {.terminal = true, .styled = true});
   EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
   EXPECT_THAT(notes_.str(), HasSubstr("the reply is empty"));
 }
@@ -201,6 +205,85 @@ TEST(ForTerminal, DropsControlCharactersAndKeepsText) {
   EXPECT_EQ(ForTerminal("\xC2\x9B"
                         "2J \xC2\xA0\xC3\xA9"),
             "2J \xC2\xA0\xC3\xA9");
+}
+
+TEST_F(ChatSessionTest, RetryAsksAgainAndUndoForgets) {
+  Start({Reply("one"), Reply("two"), Reply("three")});
+  EXPECT_THAT(session_->Handle("/retry"), IsOkAndHolds(true));
+  EXPECT_THAT(notes_.str(), HasSubstr("no question"));
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/retry"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(1).at("messages"), bodies_.at(0).at("messages"));
+  EXPECT_EQ(session_->num_messages(), 2u);
+  EXPECT_THAT(session_->Handle("/undo"), IsOkAndHolds(true));
+  EXPECT_EQ(session_->num_messages(), 0u);
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(2).at("messages"), (json{{{"role", "user"}, {"content", "b"}}}));
+}
+
+TEST_F(ChatSessionTest, SetChangesWhatIsSentAndRefusesNonsense) {
+  Start({Reply("x"), Reply("y")});
+  for (const char* command : {"/set temperature 0.25", "/set max_tokens 9", "/set seed 7",
+                              "/set top_p 2", "/set nonsense 1", "/set temperature x"}) {
+    EXPECT_THAT(session_->Handle(command), IsOkAndHolds(true)) << command;
+  }
+  EXPECT_THAT(notes_.str(), HasSubstr("2 is not between 0 and 1"));
+  EXPECT_THAT(notes_.str(), HasSubstr("nonsense is none of"));
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(0).at("temperature"), 0.25);
+  EXPECT_EQ(bodies_.at(0).at("max_tokens"), 9);
+  EXPECT_EQ(bodies_.at(0).at("seed"), 7);
+  EXPECT_FALSE(bodies_.at(0).contains("top_p"));
+  EXPECT_THAT(session_->Handle("/set temperature default"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/model other"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  EXPECT_FALSE(bodies_.at(1).contains("temperature"));
+  EXPECT_EQ(bodies_.at(1).at("model"), "other");
+}
+
+TEST_F(ChatSessionTest, ASavedConversationGoesOnElsewhere) {
+  const std::string path = ::testing::TempDir() + "/conversation.json";
+  Start({Reply("one"), Reply("two")}, {.settings = {.system = "be brief"}});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/save " + path), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/reset"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/system"), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("/load " + path), IsOkAndHolds(true));
+  EXPECT_THAT(session_->Handle("b"), IsOkAndHolds(true));
+  const json expected = {{{"role", "system"}, {"content", "be brief"}},
+                         {{"role", "user"}, {"content", "a"}},
+                         {{"role", "assistant"}, {"content", "one"}},
+                         {{"role", "user"}, {"content", "b"}}};
+  EXPECT_EQ(bodies_.at(1).at("messages"), expected);
+  EXPECT_THAT(session_->Handle("/load /nowhere"), IsOkAndHolds(true));
+  EXPECT_THAT(notes_.str(), HasSubstr("cannot read /nowhere"));
+  EXPECT_EQ(session_->num_messages(), 4u);
+}
+
+TEST_F(ChatSessionTest, StatsAreOfTheLastReply) {
+  Start(
+      {StreamAnswer({Delta({{"content", "yes"}}),
+                     R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]})",
+                     R"({"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3,)"
+                     R"("prompt_tokens_details":{"cached_tokens":8}}})",
+                     "[DONE]"})});
+  EXPECT_THAT(session_->Handle("/stats"), IsOkAndHolds(true));
+  EXPECT_THAT(notes_.str(), HasSubstr("no reply yet"));
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(bodies_.at(0).at("stream_options"), (json{{"include_usage", true}}));
+  EXPECT_THAT(session_->Handle("/stats"), IsOkAndHolds(true));
+  EXPECT_THAT(notes_.str(), HasSubstr("prompt 12 (8 cached), generated 3; stop"));
+}
+
+TEST_F(ChatSessionTest, MarkdownIsStyledOnlyWhereColoursAreOn) {
+  Start({Reply("**b**"), Reply("**b**")}, {.terminal = true, .styled = true});
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(out_.str(), "\x1b[0m\x1b[1mb\x1b[0m\n");
+  Start({Reply("**b**")}, {.terminal = true});
+  out_.str("");
+  bodies_.clear();
+  EXPECT_THAT(session_->Handle("a"), IsOkAndHolds(true));
+  EXPECT_EQ(out_.str(), "**b**\n");
 }
 
 }  // namespace
