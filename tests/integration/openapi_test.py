@@ -48,7 +48,9 @@ class OpenApiTest(unittest.TestCase):
         self.assertRegex(done.stdout, r"Tested: [1-9]")
 
     def test_generated_requests_get_documented_answers(self):
-        self.schemathesis("--exclude-tag", "refused", "--phases", "examples,coverage,fuzzing",
+        # One of those two never ends, and after the other nothing is generated any more.
+        self.schemathesis("--exclude-tag", "refused", "--exclude-operation-id", "adminEvents",
+                          "--exclude-operation-id", "adminDrain", "--phases", "examples,coverage,fuzzing",
                           "--max-examples", str(EXAMPLES))
         self.server.wait_idle()
 

@@ -60,8 +60,13 @@ AdminDoor::AdminDoor(const AdminOptions& options, const AdminParts& parts)
       state_(options.facts, parts.engine, parts.operations, parts.activity, parts.clock),
       events_([this] { return state_.Update(); }, options.event_period, parts.clock) {}
 
+std::span<const std::string_view> AdminDoor::Routes() {
+  static constexpr std::string_view kRoutes[] = {kState, kEvents, kDrain, kUndrain};
+  return kRoutes;
+}
+
 std::optional<std::string_view> AdminDoor::RouteOf(std::string_view path) const {
-  for (const std::string_view route : {kState, kEvents, kDrain, kUndrain}) {
+  for (const std::string_view route : Routes()) {
     if (path == route) {
       return route;
     }

@@ -16,6 +16,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "common/clock.h"
@@ -46,6 +47,9 @@ struct AdminParts {
 class AdminDoor {
  public:
   AdminDoor(const AdminOptions& options, const AdminParts& parts);
+
+  // Paths under /admin/v1.
+  static std::span<const std::string_view> Routes();
 
   // The route that `path` belongs to, for metrics: "/admin/v1/state"…, "/console";
   // nothing: another door's.
