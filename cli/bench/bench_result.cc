@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -141,6 +143,8 @@ std::string ResultPath(const BenchOptions& options, const BenchPlan& plan,
 
 absl::Status WriteResults(const std::string& path, bool append,
                           std::span<const json> results) {
+  std::error_code error;  // Of no interest: the file then cannot be opened either.
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
   std::ofstream file(path, append ? std::ios::app : std::ios::trunc);
   const bool lines = append || results.size() > 1;
   for (const json& result : results) {

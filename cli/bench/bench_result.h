@@ -35,7 +35,7 @@ std::string ResultPath(const BenchOptions& options, const BenchPlan& plan,
                        absl::Time now);
 
 // One result is a JSON document; of a sweep, and where it is appended, each is a line.
-// kUnavailable: the file cannot be written.
+// Makes the folder where there is none. kUnavailable: the file cannot be written.
 absl::Status WriteResults(const std::string& path, bool append,
                           std::span<const nlohmann::json> results);
 

@@ -1,5 +1,6 @@
 #include "cli/bench/bench_result.h"
 
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -138,7 +139,15 @@ TEST(BenchResult, AppendedResultsAreLines) {
     lines.push_back(json::parse(line)["a"]);
   }
   EXPECT_EQ(lines, (std::vector<json>{1, 2, 1}));
-  EXPECT_FALSE(WriteResults("/nonexistent/x", false, one).ok());
+  EXPECT_FALSE(WriteResults("/dev/null/x", false, one).ok());
+}
+
+TEST(BenchResult, TheFolderOfTheFileIsMade) {
+  const std::string folder = ::testing::TempDir() + "/bench_result_folder";
+  std::filesystem::remove_all(folder);
+  const std::vector<json> one = {{{"a", 1}}};
+  EXPECT_THAT(WriteResults(folder + "/deeper/x.json", false, one), IsOk());
+  EXPECT_TRUE(std::filesystem::exists(folder + "/deeper/x.json"));
 }
 
 TEST(BenchResult, ALateGeneratorIsWarnedAbout) {
