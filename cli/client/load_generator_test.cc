@@ -266,8 +266,8 @@ TEST(LoadGenerator, AStalledAnswerHoldsNoOtherBack) {
 }
 
 TEST(LoadGenerator, WaitingForAPlaceIsNoLagOfTheGenerator) {
-  // One place, and a first answer that takes as long as the second request's arrival and
-  // 20 ms more: the second waits that long, and the generator is not to blame.
+  // One place, and a first answer that takes its time: the second request waits, and the
+  // generator is not to blame.
   Mutex mutex;
   int count = 0;
   ScriptedHttpServer server([&](const ReceivedRequest&) {
@@ -276,19 +276,17 @@ TEST(LoadGenerator, WaitingForAPlaceIsNoLagOfTheGenerator) {
       // Nobody makes it true: a wait with a limit.
       mutex.AwaitWithTimeout(Condition(
                                  +[](int* seen) { return *seen > 1; }, &count),
-                             absl::Milliseconds(30));
+                             absl::Milliseconds(200));
     }
     return Answer();
   });
   LoadOptions options = OptionsFor(server);
   options.max_concurrency = 1;
-  std::vector<PlannedRequest> planned = Planned(2);
-  planned[1].start = absl::Milliseconds(10);
-  const auto run = RunLoad(options, planned, Clock::Real());
+  const auto run = RunLoad(options, Planned(2), Clock::Real());
   ASSERT_THAT(run, IsOk());
   EXPECT_EQ(run->num_held_back, 1);
   const RequestRecord& second = run->records[1];
-  EXPECT_GE(second.queue_time(), absl::Milliseconds(10));
+  EXPECT_GE(second.queue_time(), absl::Milliseconds(100));
   EXPECT_LT(second.generator_lag, second.queue_time());
 }
 
