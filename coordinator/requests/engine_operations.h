@@ -52,7 +52,12 @@ struct EngineReport {
   bool cordoned = false;
   std::vector<RequestReport> requests;  // in the order in which they came
   int64_t num_requests = 0;             // all of them
-  std::vector<MemberReport> members;    // none where everything is one process
+  // Copies in host memory, over all DP ranks; 0 where there is no such tier.
+  int64_t host_blocks_total = 0;
+  int64_t host_blocks_cached = 0;
+  int64_t host_tail_blocks_total = 0;
+  int64_t host_tail_blocks_cached = 0;
+  std::vector<MemberReport> members;  // none where everything is one process
 };
 
 // Thread-safe.

@@ -146,6 +146,10 @@ EngineReport EngineLoop::Report() {
     report.epoch = snapshot_.epoch;
     report.last_step = snapshot_.last_step;
     report.cordoned = cordoned_;
+    report.host_blocks_total = snapshot_.stats.host_blocks_total;
+    report.host_blocks_cached = snapshot_.stats.host_blocks_cached;
+    report.host_tail_blocks_total = snapshot_.stats.host_tail_blocks_total;
+    report.host_tail_blocks_cached = snapshot_.stats.host_tail_blocks_cached;
     report.requests = requests_;
     report.num_requests = static_cast<int64_t>(known_.size());
     requests_wanted_until_ = clock_->Now() + kRequestListInterest;

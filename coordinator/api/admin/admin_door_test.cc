@@ -24,6 +24,8 @@ class FakeOperations final : public EngineOperations {
     EngineReport report;
     report.cordoned = cordoned;
     report.num_requests = 1;
+    report.host_blocks_total = 10;
+    report.host_blocks_cached = 4;
     report.requests.push_back({.id = "r1",
                                .tenant = "t",
                                .arrival = absl::FromUnixSeconds(990),
@@ -90,6 +92,9 @@ TEST_F(AdminDoorTest, TheStateTellsTheGroupTheQueueAndTheConfiguration) {
   EXPECT_EQ(state["queue"]["requests"][0]["id"], "r1");
   EXPECT_EQ(state["queue"]["requests"][0]["prompt_tokens"], 5);
   EXPECT_EQ(state["config"], "port: 1");
+  ASSERT_EQ(state["kv"].size(), 1u) << "no step has told of the device";
+  EXPECT_EQ(state["kv"][0]["name"], "host");
+  EXPECT_EQ(state["kv"][0]["cached"], 4);
   EXPECT_TRUE(state["recent"]["end"].is_array());
 }
 

@@ -197,6 +197,13 @@ std::string AdminState::Write(bool whole) {
   json tiers = json::array();
   AddTier("device", activity.blocks, facts_.block_size, &tiers);
   AddTier("tail", activity.tail_blocks, facts_.block_size, &tiers);
+  AddTier("host",
+          {.total = report.host_blocks_total, .cached = report.host_blocks_cached},
+          facts_.block_size, &tiers);
+  AddTier(
+      "host_tail",
+      {.total = report.host_tail_blocks_total, .cached = report.host_tail_blocks_cached},
+      facts_.block_size, &tiers);
   json state = {{"time", Rounded(UnixSeconds(now))},
                 {"uptime_s", Rounded(Seconds(now - start_))},
                 {"health", Health(status, report, facts_, now)},

@@ -17,6 +17,9 @@ const CHARTS = [
   {title: "Sequences", series: [{name: "running", label: "running"}, {name: "waiting", label: "waiting"}], format: count},
   {title: "KV blocks in use", series: [{name: "kv_used_ratio", label: "used"}], format: (value) => percent(value), max: 1},
   {title: "Step time", series: [{name: "step_ms", label: "step"}, {name: "scheduler_ms", label: "scheduler"}], format: milliseconds},
+  {title: "Engram rows/s", series: [{name: "engram_rows", label: "rows"}], format: count},
+  {title: "Engram wait", series: [{name: "engram_wait_ms", label: "per step"}], format: milliseconds},
+  {title: "Expert imbalance", series: [{name: "expert_imbalance", label: "max / mean"}], format: (value) => (value === null ? "–" : value.toFixed(1))},
   {title: "Requests/s", series: [{name: "requests", label: "ended"}, {name: "failed", label: "failed"}], format: count},
 ];
 

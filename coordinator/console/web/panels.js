@@ -85,7 +85,7 @@ export function queue(state) {
   ];
 }
 
-const TIER_NAMES = {device: "Device", tail: "Tail rows", host: "Host memory", disk: "Disk"};
+const TIER_NAMES = {device: "Device", tail: "Tail rows", host: "Host memory", host_tail: "Tail rows in host memory", disk: "Disk"};
 
 export function kvTiers(state) {
   if (state.kv.length === 0) return el("p", {class: "note empty"}, "No step has run yet.");
