@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "coordinator/api/access/access_config.h"
+#include "coordinator/api/access/rate_limiter.h"
 #include "coordinator/api/api_observer.h"
 #include "coordinator/requests/engine.h"
 #include "coordinator/requests/validated_request.h"
@@ -73,6 +74,7 @@ struct ApiContext {
   const model::Tokenizer* tokenizer = nullptr;
   const model::ChatEncoding* chat = nullptr;
   Engine* engine = nullptr;
+  RateLimiter* rates = nullptr;
   Clock* clock = nullptr;
   ApiObserver* observer = nullptr;
   MetricsText* metrics = nullptr;

@@ -15,6 +15,7 @@
 #include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "coordinator/api/access/limited_engine.h"
 #include "coordinator/api/api_request_convert.h"
 #include "proto/api.grpc.pb.h"
 #include "proto/status_convert.h"
@@ -61,6 +62,9 @@ absl::Status CheckModelName(const ApiContext& context, const std::string& name) 
 absl::Status PublicStatus(const absl::Status& status) {
   if (status.ok() || status.code() == absl::StatusCode::kInvalidArgument) {
     return status;
+  }
+  if (RateRefusalOf(status).has_value()) {
+    return absl::ResourceExhaustedError(status.message());
   }
   return absl::Status(status.code(), FromEngineStatus(status).message);
 }

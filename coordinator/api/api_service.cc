@@ -188,6 +188,7 @@ absl::StatusOr<std::unique_ptr<ApiService>> ApiService::Create(
 ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& parts,
                        std::unique_ptr<AccessControl> access, uint64_t seed)
     : access_(std::move(access)),
+      limited_(parts.engine, &access_->rates()),
       admin_(parts.admin),
       ids_(seed),
       openapi_(OpenApiDocument(options.version)) {
@@ -196,7 +197,8 @@ ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& 
   context_.options.access = AccessConfig();
   context_.tokenizer = parts.tokenizer;
   context_.chat = parts.chat;
-  context_.engine = parts.engine;
+  context_.engine = &limited_;
+  context_.rates = &access_->rates();
   context_.clock = parts.clock;
   context_.observer = parts.observer != nullptr ? parts.observer : &silent_observer_;
   context_.metrics = parts.metrics;
@@ -246,7 +248,10 @@ HttpHeaders ApiService::CommonHeaders(const HttpHeaders& request_headers,
       (any || std::find(allowed.begin(), allowed.end(), origin) != allowed.end())) {
     headers.emplace_back("Access-Control-Allow-Origin", any ? "*" : std::string(origin));
     headers.emplace_back("Access-Control-Expose-Headers",
-                         "x-request-id, request-id, retry-after");
+                         "x-request-id, request-id, retry-after, "
+                         "x-ratelimit-limit-requests, x-ratelimit-limit-tokens, "
+                         "x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, "
+                         "x-ratelimit-reset-requests, x-ratelimit-reset-tokens");
     if (!any) {
       headers.emplace_back("Vary", "Origin");
     }
@@ -325,23 +330,24 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
   // Methods are a label of a metric: only those that we know.
   const bool known_method = request.method == "GET" || request.method == "POST" ||
                             request.method == "HEAD" || request.method == "OPTIONS";
+  const std::optional<KeyInfo> key = KeyOf(request);
   auto observed = std::make_shared<ObservedWriter>(
       &context_, std::move(writer), std::move(headers),
       ObservedWriter::Labels{label, known_method ? request.method : "other",
-                             context_.clock->Now()});
+                             context_.clock->Now(), key.value_or(KeyInfo()).tenant,
+                             anthropic});
   if (request.method == "OPTIONS") {
     observed->Respond(PreflightResponse(cross_origin));
     return;
   }
   if (admin_route.has_value()) {
-    admin_->Handle(request, path, KeyOf(request), access_->open(), std::move(observed));
+    admin_->Handle(request, path, key, access_->open(), std::move(observed));
     return;
   }
   if (route == nullptr && unsupported == nullptr) {
     observed->Respond(refusal(RouteNotFoundError()));
     return;
   }
-  const std::optional<KeyInfo> key = KeyOf(request);
   if (NeedsKey(route) && !key.has_value()) {
     context_.observer->OnRejected(RejectReason::kAuth);
     observed->Respond(refusal(InvalidKeyError()));

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 
 #include "coordinator/api/access/access_control.h"
+#include "coordinator/api/access/limited_engine.h"
 #include "coordinator/api/admin/admin_door.h"
 #include "coordinator/api/api_context.h"
 #include "coordinator/api/errors.h"
@@ -99,6 +100,7 @@ class ApiService {
 
   ApiContext context_;
   std::unique_ptr<AccessControl> access_;
+  LimitedEngine limited_;  // what every door submits to
   AdminDoor* const admin_;
   RequestIds ids_;
   const std::string openapi_;  // the document

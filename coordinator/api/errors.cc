@@ -20,7 +20,10 @@ nlohmann::json StringOrNull(const std::string& text) {
 
 // The SDKs retry 408, 409, 429 and every 5xx by default; only these can end differently.
 bool RetryCanHelp(const ApiError& error) {
-  return error.status == 408 || error.status == 429 || error.status == 503;
+  const bool too_large_for_grant =
+      error.code == kRateLimitExceeded && !error.retry_after.has_value();
+  return error.status == 408 || (error.status == 429 && !too_large_for_grant) ||
+         error.status == 503;
 }
 
 // Whole seconds, as Retry-After wants them; at least one.
@@ -137,6 +140,11 @@ ApiError OverloadedError(absl::Duration retry_after) {
           "",
           "the queue is full, try again later",
           retry_after};
+}
+
+ApiError RateLimitError(std::string message, std::optional<absl::Duration> retry_after) {
+  return {429, "rate_limit_error", kRateLimitExceeded,
+          "",  std::move(message), retry_after};
 }
 
 ApiError ConnectionLimitError() {

@@ -17,6 +17,9 @@
 
 namespace tessera::coordinator {
 
+// `code` of a tenant that used up its grant.
+inline constexpr char kRateLimitExceeded[] = "rate_limit_exceeded";
+
 struct ApiError {
   int status = 500;
   std::string type;     // "invalid_request_error"…
@@ -44,7 +47,9 @@ ApiError EncodingError();                              // 415, a content encodin
 ApiError HeaderTooLargeError();                        // 431
 ApiError MalformedHttpError();                         // 400
 ApiError OverloadedError(absl::Duration retry_after);  // 429 overloaded
-ApiError ConnectionLimitError();                       // 503 overloaded
+// 429 rate_limit_exceeded; without `retry_after` it is of no use to come again.
+ApiError RateLimitError(std::string message, std::optional<absl::Duration> retry_after);
+ApiError ConnectionLimitError();                                    // 503 overloaded
 ApiError NotReadyError(bool draining, absl::Duration retry_after);  // 503
 
 // An error that ended a request after the engine took it: 504 deadline, 503 worker_lost,

@@ -1,6 +1,10 @@
 #include "coordinator/api/generation.h"
 
+#include <optional>
+#include <string>
 #include <utility>
+
+#include "coordinator/api/access/limited_engine.h"
 
 namespace tessera::coordinator {
 namespace {
@@ -151,6 +155,12 @@ void Generation::CancelFrom(size_t count) {
 ApiError Generation::Refusal(const absl::Status& status) const {
   switch (status.code()) {
     case absl::StatusCode::kResourceExhausted:
+      if (const auto limited = RateRefusalOf(status)) {
+        context_->observer->OnRejected(RejectReason::kRateLimit);
+        const bool never = limited->retry_after == absl::InfiniteDuration();
+        return RateLimitError(std::string(status.message()),
+                              never ? std::nullopt : std::optional(limited->retry_after));
+      }
       context_->observer->OnRejected(RejectReason::kQueueFull);
       return OverloadedError(context_->engine->retry_after());
     case absl::StatusCode::kUnavailable: {

@@ -1,6 +1,9 @@
 #include "coordinator/api/observed_writer.h"
 
+#include <string>
 #include <utility>
+
+#include "fmt/format.h"
 
 #include "common/log.h"
 
@@ -9,6 +12,30 @@ namespace {
 
 // nginx's code for a client that closed before the answer began.
 constexpr int kClientLeft = 499;
+
+// As OpenAI's service writes it: "1s", "6m0s".
+std::string ShortDuration(absl::Duration duration) {
+  const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(duration, absl::Seconds(1)));
+  return seconds < 60 ? fmt::format("{}s", seconds)
+                      : fmt::format("{}m{}s", seconds / 60, seconds % 60);
+}
+
+void AddBucket(std::string_view kind, const BucketState& bucket, absl::Time now,
+               bool anthropic, HttpHeaders* headers) {
+  if (bucket.limit == 0) {
+    return;
+  }
+  const auto add = [&](std::string_view what, std::string value) {
+    headers->emplace_back(anthropic ? fmt::format("anthropic-ratelimit-{}-{}", kind, what)
+                                    : fmt::format("x-ratelimit-{}-{}", what, kind),
+                          std::move(value));
+  };
+  add("limit", fmt::format("{}", bucket.limit));
+  add("remaining", fmt::format("{}", bucket.remaining));
+  add("reset", anthropic ? absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", now + bucket.reset,
+                                            absl::UTCTimeZone())
+                         : ShortDuration(bucket.reset));
+}
 
 }  // namespace
 
@@ -22,15 +49,23 @@ ObservedWriter::ObservedWriter(const ApiContext* context,
   context_->observer->OnHttpStart();
 }
 
+void ObservedWriter::AddHeaders(HttpHeaders* headers) const {
+  headers->insert(headers->end(), headers_.begin(), headers_.end());
+  const RateState state = context_->rates->state(labels_.tenant);
+  const absl::Time now = context_->clock->Now();
+  AddBucket("requests", state.requests, now, labels_.anthropic, headers);
+  AddBucket("tokens", state.tokens, now, labels_.anthropic, headers);
+}
+
 void ObservedWriter::Respond(HttpResponse response) {
-  response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
+  AddHeaders(&response.headers);
   const int status = response.status;
   next_->Respond(std::move(response));
   End(status);
 }
 
 void ObservedWriter::StartStream(HttpResponse head) {
-  head.headers.insert(head.headers.end(), headers_.begin(), headers_.end());
+  AddHeaders(&head.headers);
   stream_status_ = head.status;
   context_->observer->OnStreamOpen();
   next_->StartStream(std::move(head));

@@ -25,9 +25,12 @@ class ObservedWriter final : public ResponseWriter,
     std::string_view route;
     std::string method;
     absl::Time start;
+    std::string tenant;  // whose grants the answer tells of
+    bool anthropic = false;
   };
 
-  // `headers` go into every answer. `context` must outlive the writer.
+  // `headers` go into every answer, and so does what is left of the tenant's grants.
+  // `context` must outlive the writer.
   ObservedWriter(const ApiContext* context, std::shared_ptr<ResponseWriter> next,
                  HttpHeaders headers, Labels labels);
 
@@ -39,6 +42,7 @@ class ObservedWriter final : public ResponseWriter,
   void Post(std::function<void()> task) override;
 
  private:
+  void AddHeaders(HttpHeaders* headers) const;
   // `code` counts unless a stream began, which has its own. Once.
   void End(int code);
 

@@ -10,6 +10,7 @@ absl::StatusOr<std::unique_ptr<AccessControl>> AccessControl::Create(
     const AccessConfig& config, Clock* clock) {
   TESSERA_ASSIGN_OR_RETURN(ApiKeys keys, ApiKeys::Create(config.keys));
   std::unique_ptr<AccessControl> control(new AccessControl(clock));
+  control->rates_.SetPolicies(config.tenants, config.others);
   MutexLock lock(&control->mutex_);
   control->keys_ = std::make_shared<const ApiKeys>(std::move(keys));
   return control;
@@ -21,6 +22,7 @@ absl::Status AccessControl::Replace(const AccessConfig& config) {
     return absl::FailedPreconditionError(
         "no keys are left, and a server does not open itself to everybody");
   }
+  rates_.SetPolicies(config.tenants, config.others);
   MutexLock lock(&mutex_);
   keys_ = std::make_shared<const ApiKeys>(std::move(keys));
   return absl::OkStatus();

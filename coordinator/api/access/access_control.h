@@ -15,6 +15,7 @@
 #include "common/mutex.h"
 #include "coordinator/api/access/access_config.h"
 #include "coordinator/api/access/api_keys.h"
+#include "coordinator/api/access/rate_limiter.h"
 
 namespace tessera::coordinator {
 
@@ -32,15 +33,19 @@ class AccessControl {
   // No keys are configured, so nobody is refused.
   bool open() const;
 
+  // What tenants have used of the grants in force.
+  RateLimiter& rates() { return rates_; }
+
   // Whose request it is that presents `key`; nothing: nobody's.
   std::optional<KeyInfo> Authenticate(std::string_view key) const;
 
  private:
-  explicit AccessControl(Clock* clock) : clock_(clock) {}
+  explicit AccessControl(Clock* clock) : clock_(clock), rates_(clock) {}
 
   std::shared_ptr<const ApiKeys> keys() const;
 
   Clock* const clock_;
+  RateLimiter rates_;
   mutable Mutex mutex_;
   std::shared_ptr<const ApiKeys> keys_ ABSL_GUARDED_BY(mutex_);
 };

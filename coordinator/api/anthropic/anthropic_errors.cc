@@ -9,8 +9,10 @@ namespace {
 
 constexpr int kOverloadedStatus = 529;
 
+// 429 is for limits of the caller's own.
 int StatusOf(const ApiError& error) {
-  return error.status == 429 ? kOverloadedStatus : error.status;
+  return error.status == 429 && error.code != kRateLimitExceeded ? kOverloadedStatus
+                                                                 : error.status;
 }
 
 // The types that Anthropic's reference lists for its status codes.
@@ -24,6 +26,8 @@ const char* TypeOf(int status) {
       return "not_found_error";
     case 413:
       return "request_too_large";
+    case 429:
+      return "rate_limit_error";
     case 504:
       return "timeout_error";
     case kOverloadedStatus:
