@@ -155,7 +155,11 @@ absl::Status SetMember(json& document, std::string_view key, json value) {
   } else if (!object->contains(std::string(key)) && document.contains(std::string(key))) {
     object = &document;
   }
-  (*object)[std::string(key)] = std::move(value);
+  const auto member = object->find(std::string(key));
+  if (member == object->end()) {  // a misspelt key would change nothing, in silence
+    return InvalidArgumentF("override {}: config.json has no field {}", key, key);
+  }
+  *member = std::move(value);
   return absl::OkStatus();
 }
 

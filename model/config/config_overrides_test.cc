@@ -117,6 +117,8 @@ TEST(ConfigOverrides, WhatCannotBeIsRefused) {
            {"num_hidden_layers=x", "num_hidden_layers is \"x\""},
            {"num_nextn_predict_layers=9", "num_nextn_predict_layers is 9"},
            {"nothing.x=1", "has no object nothing"},
+           {"n_routed_expert=16", "has no field n_routed_expert"},
+           {"rope_scaling.factr=8", "has no field factr"},
            {"vocab_size=-1", "vocab_size is -1"},
            {"compress_ratios=[]", "compress_ratios has 0 entries"}}) {
     const absl::Status status = Parse(kFlash, {override}).status();
