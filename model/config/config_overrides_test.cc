@@ -68,8 +68,11 @@ TEST(ConfigOverrides, EveryCutIsAValidConfig) {
         "tests/data/configs/deepseek_v3.json", "tests/data/configs/deepseek_v3.2.json"}) {
     const int64_t layers = Parse(path, {})->num_layers;
     for (int64_t n = 1; n <= layers; ++n) {
-      const auto config = Parse(
-          path, {"engram_vocab_size=1000", "num_hidden_layers=" + std::to_string(n)});
+      std::vector<std::string> overrides = {"num_hidden_layers=" + std::to_string(n)};
+      if (std::string(path) == kV41) {
+        overrides.push_back("engram_vocab_size=1000");  // primes of its own take long
+      }
+      const auto config = Parse(path, overrides);
       EXPECT_TRUE(config.ok()) << path << " " << n << ": " << config.status();
     }
   }
