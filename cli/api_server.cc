@@ -67,6 +67,11 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   scheduler.num_blocks = rank.runner.num_blocks;
   scheduler.num_tail_blocks = rank.runner.num_tail_blocks;
   scheduler.tail_tokens = model.config.tail_tokens();
+  // Without prefix caching nothing would be found there again.
+  if (options.enable_prefix_caching) {
+    scheduler.num_host_blocks = rank.runner.num_host_blocks;
+    scheduler.num_host_tail_blocks = rank.runner.num_host_tail_blocks;
+  }
   scheduler.num_speculative_tokens = rank.runner.num_speculative_tokens;
   scheduler.max_waiting = options.max_waiting;
   scheduler.prefill_cost_tokens =
@@ -213,7 +218,8 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
             {{"dtype", metrics.kv_cache_dtype},
              {"blocks", metrics.num_blocks},
              {"tokens", metrics.num_blocks * metrics.block_size},
-             {"tail_blocks", rank.runner.num_tail_blocks * shape.dp}});
+             {"tail_blocks", rank.runner.num_tail_blocks * shape.dp},
+             {"host_blocks", rank.runner.num_host_blocks * shape.dp}});
   server->metrics_ = std::make_unique<coordinator::Metrics>(metrics);
   server->activity_ =
       std::make_unique<coordinator::ActivityRecorder>(server->metrics_.get(), clock);

@@ -1,6 +1,9 @@
 #include "cli/cache_sizes.h"
 
 #include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <string>
 
 #include "absl/status/status.h"
 
@@ -74,6 +77,57 @@ absl::StatusOr<CacheSizes> SizeCaches(const CacheDemand& demand) {
   }
   TESSERA_RETURN_IF_ERROR(Check(demand, sizes));
   return sizes;
+}
+
+absl::StatusOr<CacheSizes> SizeHostTier(const HostDemand& demand) {
+  CacheSizes sizes;
+  if (demand.memory_bytes == 0 && demand.num_blocks.value_or(0) == 0) {
+    return sizes;
+  }
+  const bool has_tails = demand.tail_block_bytes > 0;
+  const int64_t for_tails = has_tails ? demand.memory_bytes / 2 : 0;
+  sizes.num_blocks = demand.num_blocks.value_or((demand.memory_bytes - for_tails) /
+                                                std::max<int64_t>(1, demand.block_bytes));
+  if (has_tails) {
+    sizes.num_tail_blocks =
+        demand.memory_bytes == 0 ? sizes.num_blocks : for_tails / demand.tail_block_bytes;
+    sizes.num_tail_blocks = std::min(sizes.num_tail_blocks, sizes.num_blocks);
+  }
+  if (sizes.num_blocks < 1 || (has_tails && sizes.num_tail_blocks < 1)) {
+    return InvalidArgumentF(
+        "host memory of {} bytes, expected at least {} for one copy of a block and {} of "
+        "a tail block: raise --kv-host-gib",
+        demand.memory_bytes, demand.block_bytes, 2 * demand.tail_block_bytes);
+  }
+  // As doubles: numbers of blocks that the user gives may be absurd.
+  const double bytes =
+      static_cast<double>(demand.num_ranks) *
+      (static_cast<double>(sizes.num_blocks) * static_cast<double>(demand.block_bytes) +
+       static_cast<double>(sizes.num_tail_blocks) *
+           static_cast<double>(demand.tail_block_bytes));
+  if (demand.available_bytes > 0 && bytes > static_cast<double>(demand.available_bytes)) {
+    return StatusF(absl::StatusCode::kResourceExhausted,
+                   "{} ranks with {} host blocks of {} bytes and {} host tail blocks of "
+                   "{} need {:.0f} bytes, the machine has {} available",
+                   demand.num_ranks, sizes.num_blocks, demand.block_bytes,
+                   sizes.num_tail_blocks, demand.tail_block_bytes, bytes,
+                   demand.available_bytes);
+  }
+  return sizes;
+}
+
+int64_t AvailableMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    std::istringstream words(line);
+    std::string name;
+    int64_t kib = 0;
+    if (words >> name >> kib && name == "MemAvailable:") {
+      return kib * 1024;
+    }
+  }
+  return 0;
 }
 
 }  // namespace tessera::cli

@@ -13,6 +13,9 @@
 //   up to one for each KV block: without the KV block of the same tokens one is of no
 //   use.
 // A model without tail blocks gives everything to KV blocks.
+//
+// Host memory (the second tier of the prefix cache) holds copies of both: half of it tail
+// blocks where the model keeps them, at most one for each host block.
 #ifndef TESSERA_CLI_CACHE_SIZES_H_
 #define TESSERA_CLI_CACHE_SIZES_H_
 
@@ -43,6 +46,23 @@ struct CacheSizes {
 // kInvalidArgument: too little memory, or too few blocks, for one sequence of
 // max_model_len; tail blocks for a model that keeps none.
 absl::StatusOr<CacheSizes> SizeCaches(const CacheDemand& demand);
+
+struct HostDemand {
+  int64_t memory_bytes = 0;     // of one rank; 0: as the numbers say
+  int64_t available_bytes = 0;  // of the machine
+  int64_t num_ranks = 1;        // that share it
+  int64_t block_bytes = 0;
+  int64_t tail_block_bytes = 0;
+  std::optional<int64_t> num_blocks = {};  // the user's word
+};
+
+// Copies in the host memory of one rank. kInvalidArgument: less memory than one copy of
+// each kind; kResourceExhausted: more than the machine has available.
+absl::StatusOr<CacheSizes> SizeHostTier(const HostDemand& demand);
+
+// Bytes that the machine could give to programs now, by /proc/meminfo; 0 where it cannot
+// be read.
+int64_t AvailableMemory();
 
 }  // namespace tessera::cli
 

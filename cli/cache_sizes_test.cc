@@ -95,5 +95,34 @@ TEST(SizeCaches, RefusesWhatCannotServeOneSequence) {
   EXPECT_THAT(SizeCaches(demand), IsOk());
 }
 
+TEST(HostTierSizes, HalfOfTheMemoryIsTailBlocksWhereThereAreSome) {
+  EXPECT_EQ(SizeHostTier({})->num_blocks, 0) << "no tier unless asked for";
+  HostDemand demand{.memory_bytes = 10000, .block_bytes = 100};
+  EXPECT_EQ(SizeHostTier(demand)->num_blocks, 100);
+  EXPECT_EQ(SizeHostTier(demand)->num_tail_blocks, 0);
+  demand.tail_block_bytes = 1000;
+  EXPECT_EQ(SizeHostTier(demand)->num_blocks, 50);
+  EXPECT_EQ(SizeHostTier(demand)->num_tail_blocks, 5);
+  demand.memory_bytes = 0;
+  demand.num_blocks = 7;
+  EXPECT_EQ(SizeHostTier(demand)->num_blocks, 7);
+  EXPECT_EQ(SizeHostTier(demand)->num_tail_blocks, 7) << "one for each";
+}
+
+TEST(HostTierSizes, WhatCannotFitIsRefused) {
+  HostDemand demand{.memory_bytes = 1999, .block_bytes = 100, .tail_block_bytes = 1000};
+  EXPECT_EQ(SizeHostTier(demand).status().code(), absl::StatusCode::kInvalidArgument);
+  demand = {.memory_bytes = 10000,
+            .available_bytes = 20000,
+            .num_ranks = 2,
+            .block_bytes = 100};
+  EXPECT_TRUE(SizeHostTier(demand).ok());
+  demand.num_ranks = 3;
+  EXPECT_EQ(SizeHostTier(demand).status().code(), absl::StatusCode::kResourceExhausted);
+  demand.num_blocks = int64_t{1} << 31;
+  demand.block_bytes = int64_t{1} << 40;
+  EXPECT_EQ(SizeHostTier(demand).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
 }  // namespace
 }  // namespace tessera::cli

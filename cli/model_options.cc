@@ -58,6 +58,16 @@ void AddCacheOptions(OptionTable* table, ModelOptions* options) {
       ->Add("kv-cache-memory-bytes", &options->kv_cache_memory_bytes,
             "memory of the KV and tail blocks of one rank")
       .AtLeast(1);
+  table
+      ->Add("kv-host-gib", &options->kv_host_gib,
+            "GiB of main memory per rank for cached prefixes and preempted sequences "
+            "that the KV blocks have no room for; 0: none")
+      .Range(0, 1 << 20);
+  table
+      ->Add("num-host-blocks", &options->num_host_blocks,
+            "the same in blocks per rank, with a tail block each; default: from "
+            "--kv-host-gib")
+      .Range(0, kMaxBlocks);
 }
 
 CacheDemand DemandOf(const ModelOptions& options, const model::ModelConfig& config,
@@ -76,6 +86,22 @@ CacheDemand DemandOf(const ModelOptions& options, const model::ModelConfig& conf
           .max_slots = runner.max_slots,
           .num_blocks = options.num_kv_blocks,
           .num_tail_blocks = options.num_tail_blocks};
+}
+
+absl::Status SizeHost(const ModelOptions& options, const CacheDemand& demand,
+                      int ranks_here, worker::RunnerOptions* runner) {
+  TESSERA_ASSIGN_OR_RETURN(
+      const CacheSizes host,
+      SizeHostTier({.memory_bytes = static_cast<int64_t>(options.kv_host_gib *
+                                                         static_cast<double>(1 << 30)),
+                    .available_bytes = AvailableMemory(),
+                    .num_ranks = ranks_here,
+                    .block_bytes = demand.block_bytes,
+                    .tail_block_bytes = demand.tail_block_bytes,
+                    .num_blocks = options.num_host_blocks}));
+  runner->num_host_blocks = host.num_blocks;
+  runner->num_host_tail_blocks = host.num_tail_blocks;
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -218,10 +244,11 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
     return InvalidArgumentF("--block-size {}, this model needs a multiple of {}",
                             runner.block_size, config.block_multiple());
   }
-  TESSERA_ASSIGN_OR_RETURN(const CacheSizes sizes,
-                           SizeCaches(DemandOf(options, config, rank)));
+  const CacheDemand demand = DemandOf(options, config, rank);
+  TESSERA_ASSIGN_OR_RETURN(const CacheSizes sizes, SizeCaches(demand));
   runner.num_blocks = sizes.num_blocks;
   runner.num_tail_blocks = sizes.num_tail_blocks;
+  TESSERA_RETURN_IF_ERROR(SizeHost(options, demand, ranks_here, &runner));
   return rank;
 }
 

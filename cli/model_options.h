@@ -38,6 +38,8 @@ struct ModelOptions {
   std::optional<int64_t> num_kv_blocks;
   std::optional<int64_t> num_tail_blocks;
   int64_t kv_cache_memory_bytes = int64_t{256} << 20;  // per rank; see cache_sizes.h
+  double kv_host_gib = 0;                              // per rank; 0: no host tier
+  std::optional<int64_t> num_host_blocks;
   SpeculativeOptions speculative;
   absl::Duration collective_timeout = absl::Seconds(30);
   absl::Duration engram_timeout = absl::Seconds(10);

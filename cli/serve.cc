@@ -94,6 +94,8 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
         fmt::format("--block-size={}", rank.runner.block_size),
         fmt::format("--num-kv-blocks={}", rank.runner.num_blocks),
         fmt::format("--num-tail-blocks={}", rank.runner.num_tail_blocks),
+        fmt::format("--kv-host-gib={}", model.kv_host_gib),
+        fmt::format("--num-host-blocks={}", rank.runner.num_host_blocks),
         fmt::format("--speculative-tokens={}", rank.runner.num_speculative_tokens),
         fmt::format("--collective-timeout={}", ShowOption(model.collective_timeout)),
         fmt::format("--engram-timeout={}", ShowOption(model.engram_timeout)),

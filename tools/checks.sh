@@ -44,6 +44,8 @@ check_all() {
   say "10,000 connections, and thousands of generated requests per route"
   TESSERA_LONG_TESTS=1 ctest --test-dir build/cpu --output-on-failure --no-tests=error \
     --timeout 1800 --tests-regex '^(connections_test|openapi_test)$'
+  say "1,000 prefix trees"
+  TESSERA_LONG_TESTS=1 build/cpu/tests/integration/prefix_tree_test
   say "long simulations"
   simulate --seeds=10000
   # Suites that run in process and over gRPC: here the former alone.

@@ -42,7 +42,14 @@ struct EngineGauges {
   uint64_t prefix_hit_tokens = 0;    // monotonic
   // Monotonic: cached tokens that were no hit since their tail blocks were gone.
   uint64_t prefix_shortened_tokens = 0;
-  uint64_t preemptions = 0;  // monotonic
+  uint64_t preemptions = 0;        // monotonic
+  int64_t host_blocks_total = 0;   // 0 without a host tier
+  int64_t host_blocks_cached = 0;  // with content
+  // Monotonic: of the hits those from the host, and blocks and tail blocks copied there
+  // and back.
+  uint64_t host_hit_tokens = 0;
+  uint64_t offloaded_blocks = 0;
+  uint64_t restored_blocks = 0;
   // In the order of MetricsOptions::tenants; valid during the call.
   std::span<const TenantGauges> tenants = {};
 };

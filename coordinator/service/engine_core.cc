@@ -258,6 +258,11 @@ void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
                  .prefix_hit_tokens = stats.prefix_hit_tokens,
                  .prefix_shortened_tokens = stats.prefix_shortened_tokens,
                  .preemptions = stats.preemptions,
+                 .host_blocks_total = stats.host_blocks_total,
+                 .host_blocks_cached = stats.host_blocks_cached,
+                 .host_hit_tokens = stats.tiers.host_hit_tokens,
+                 .offloaded_blocks = stats.tiers.offloaded_blocks,
+                 .restored_blocks = stats.tiers.restored_blocks,
                  .tenants = tenants};
   observer_->OnStep(seen);
   if (stats.preemptions > preemptions_seen_) {

@@ -45,6 +45,11 @@ StepObservation Step() {
   step.gauges.prefix_shortened_tokens = 8;
   step.gauges.prefix_query_tokens = 40;
   step.gauges.prefix_hit_tokens = 16;
+  step.gauges.host_blocks_total = 9;
+  step.gauges.host_blocks_cached = 5;
+  step.gauges.host_hit_tokens = 6;
+  step.gauges.offloaded_blocks = 7;
+  step.gauges.restored_blocks = 3;
   return step;
 }
 
@@ -117,6 +122,12 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         std::string("tessera_kv_blocks{state=\"free\"} 70"),
         std::string("tessera_tail_blocks{state=\"free\"} 2"),
         std::string("tessera_tail_blocks{state=\"cached\"} 6"),
+        std::string("tessera_host_blocks{state=\"cached\"} 5"),
+        std::string("tessera_host_blocks{state=\"free\"} 4"),
+        std::string("tessera_prefix_tier_hit_tokens_total{tier=\"device\"} 10"),
+        std::string("tessera_prefix_tier_hit_tokens_total{tier=\"host\"} 6"),
+        std::string("tessera_host_copied_blocks_total{direction=\"offload\"} 7"),
+        std::string("tessera_host_copied_blocks_total{direction=\"restore\"} 3"),
         std::string("tessera_prefix_shortened_tokens_total 8"),
         std::string("tessera_pool_saturation_ratio 0.25"),
         std::string("tessera_prefix_hit_tokens_total 16"),

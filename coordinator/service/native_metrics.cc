@@ -170,6 +170,7 @@ NativeMetrics::NativeMetrics(const MetricsOptions& options)
       drafts_(Counters("tessera_drafts_total", "Sequences drafted for.").Add({})),
       draft_tokens_(Counters("tessera_draft_tokens_total", "Tokens drafted.").Add({})),
       tenants_(options.tenants, &registry_),
+      tiers_(&registry_),
       imbalance_(
           Gauges("tessera_expert_load_imbalance_ratio", "Largest over mean expert load.")
               .Add({})),
@@ -255,6 +256,7 @@ void NativeMetrics::OnStep(const StepObservation& step) {
   hit_tokens_seen_ = gauges.prefix_hit_tokens;
   shortened_tokens_seen_ = gauges.prefix_shortened_tokens;
   tenants_.OnStep(gauges.tenants);
+  tiers_.OnStep(gauges);
   ready_workers_.Set(static_cast<double>(step.rank_counters.size()));
   if (!step.probe) {
     const bool decodes = step.num_tokens > step.num_prefill_tokens;

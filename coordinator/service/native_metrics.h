@@ -17,6 +17,7 @@
 #include "coordinator/requests/engine_observer.h"
 #include "coordinator/service/metrics.h"
 #include "coordinator/service/tenant_metrics.h"
+#include "coordinator/service/tier_metrics.h"
 
 namespace tessera::coordinator {
 
@@ -95,6 +96,7 @@ class NativeMetrics {
   prometheus::Counter& draft_tokens_;
   std::vector<prometheus::Counter*> accepted_at_;  // by position of the draft
   TenantMetrics tenants_;
+  TierMetrics tiers_;
   prometheus::Gauge& imbalance_;
   prometheus::Counter& engram_rows_;
   prometheus::Counter& engram_late_waits_;

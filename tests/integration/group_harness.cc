@@ -121,6 +121,8 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
            .num_blocks = rank_options.runner.num_blocks,
            .num_tail_blocks = rank_options.runner.num_tail_blocks,
            .tail_tokens = model.config.tail_tokens(),
+           .num_host_blocks = rank_options.runner.num_host_blocks,
+           .num_host_tail_blocks = rank_options.runner.num_host_tail_blocks,
            .enable_prefix_caching = options.prefix_caching,
            .num_speculative_tokens = rank_options.runner.num_speculative_tokens,
            .cache_key_prefix = "test"}));
@@ -223,7 +225,9 @@ absl::StatusOr<std::vector<SequenceOutput>> GroupHarness::Run(
   const uint64_t first_id = next_id_;
   for (coordinator::SequenceSpec& spec : specs) {
     spec.id = next_id_++;
-    spec.tenant.assign(1, 't');
+    if (spec.tenant.empty()) {
+      spec.tenant.assign(1, 't');
+    }
     spec.arrival = absl::Now();
     spec.deadline = absl::InfiniteFuture();
     TESSERA_RETURN_IF_ERROR(scheduler_->Enqueue(spec));

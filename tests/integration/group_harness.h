@@ -62,12 +62,18 @@ class GroupHarness {
   absl::StatusOr<std::vector<SequenceOutput>> Run(
       const std::vector<std::vector<int32_t>>& prompts, int64_t num_tokens);
 
-  // Runs all of `specs` together likewise; their ids and arrival are filled in here. A
-  // sequence ends at a stop token after its min_tokens, as a request would.
+  // Runs all of `specs` together likewise; their ids and arrival are filled in here, and
+  // a tenant where there is none. A sequence ends at a stop token after its min_tokens,
+  // as a request would.
   absl::StatusOr<std::vector<SequenceOutput>> Run(
       std::vector<coordinator::SequenceSpec> specs);
 
+  // Begins a new epoch: slots, caches and the host tier start from nothing. No run is
+  // under way.
+  void StartEpoch() { scheduler_->StartEpoch(++epoch_); }
+
   const HarnessTotals& totals() const { return totals_; }
+  coordinator::SchedulerStats stats() const { return scheduler_->stats(); }
 
  private:
   class LogitsSink;
@@ -85,6 +91,7 @@ class GroupHarness {
   std::unique_ptr<coordinator::Scheduler> scheduler_;
   std::vector<std::unique_ptr<worker::RankThread>> threads_;  // destroyed first
   uint64_t next_id_ = 1;
+  uint64_t epoch_ = 1;
   HarnessTotals totals_;
 };
 

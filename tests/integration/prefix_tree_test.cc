@@ -1,0 +1,224 @@
+// The prefix cache against the model: over random trees of prompts, with a device pool so
+// small that contents are evicted, swapped to host memory and read back, and with new
+// epochs in between, every logit and token has the bits of a run without a cache.
+// TESSERA_LONG_TESTS=1 grows 1,000 trees instead of 30.
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cli/loaded_model.h"
+#include "cli/rank_assembly.h"
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "model/tensors/checkpoint.h"
+#include "tests/integration/group_harness.h"
+#include "worker/layers/cache_layout.h"
+
+namespace tessera {
+namespace {
+
+using ::tessera::testing::GroupHarness;
+using ::tessera::testing::HarnessOptions;
+using ::tessera::testing::SequenceOutput;
+
+constexpr int64_t kNumTokens = 10;
+constexpr int64_t kMaxLength = 340;
+
+struct Family {
+  const char* name;  // in tests/data
+  int64_t block_size;
+  worker::KvCacheDtype kv_cache_dtype = worker::KvCacheDtype::kActivations;
+};
+
+void PrintTo(const Family& family, std::ostream* os) {
+  *os << family.name << " in blocks of " << family.block_size;
+}
+
+class PrefixTrees : public ::testing::TestWithParam<Family> {
+ protected:
+  void SetUp() override {
+    const std::string folder = std::string("tests/data/") + GetParam().name;
+    auto model = cli::LoadModel(folder);
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    auto engram = cli::ResidentEngram(*model_, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    engram_ = *std::move(engram);
+    const auto golden = model::Checkpoint::OpenFile(folder + "/golden.safetensors");
+    ASSERT_TRUE(golden.ok()) << golden.status();
+    const auto tensor = (*golden)->Find("prompt331.ids");
+    ASSERT_TRUE(tensor.ok()) << tensor.status();
+    const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
+    ids_.assign(ids, ids + 331);
+    plain_ = Create(/*caching=*/false, 64, 0);
+  }
+
+  std::unique_ptr<GroupHarness> Create(bool caching, int64_t num_blocks,
+                                       int64_t num_host_blocks) {
+    HarnessOptions options;
+    worker::RunnerOptions& runner = options.rank.runner;
+    runner.block_size = GetParam().block_size;
+    runner.kv_cache_dtype = GetParam().kv_cache_dtype;
+    runner.max_model_len = kMaxLength;
+    runner.num_blocks = num_blocks;
+    runner.num_host_blocks = num_host_blocks;
+    if (model_->config.tail_tokens() > 0) {
+      runner.num_tail_blocks = num_blocks + 4;
+      runner.num_host_tail_blocks = num_host_blocks;
+    }
+    options.max_batched_tokens = 96;
+    options.max_sequences = 8;
+    options.prefix_caching = caching;
+    auto harness = GroupHarness::Create(*model_, options, engram_);
+    EXPECT_TRUE(harness.ok()) << harness.status();
+    return harness.ok() ? *std::move(harness) : nullptr;
+  }
+
+  // A prompt that goes on from some point of an earlier one, or a new one.
+  std::vector<int32_t> GrowBranch(std::mt19937_64& random) {
+    std::vector<int32_t> prompt;
+    if (!tree_.empty() && random() % 5 != 0) {
+      prompt = tree_[random() % tree_.size()];
+      if (random() % 3 == 0) {
+        return prompt;
+      }
+      prompt.resize(prompt.size() - random() % (prompt.size() / 2 + 1));
+    }
+    const size_t room = static_cast<size_t>(kMaxLength - kNumTokens) - prompt.size();
+    const size_t count = random() % (room * 3 / 4 + 1);
+    for (size_t i = 0; i < count || prompt.empty(); ++i) {
+      prompt.push_back(ids_[random() % ids_.size()]);
+    }
+    tree_.push_back(prompt);
+    return prompt;
+  }
+
+  void ExpectSame(const SequenceOutput& cached, const SequenceOutput& plain,
+                  size_t length) {
+    EXPECT_EQ(cached.tokens, plain.tokens);
+    int64_t compared = 0;
+    for (const auto& [position, hash] : cached.logits_of_position) {
+      const auto it = plain.logits_of_position.find(position);
+      if (it != plain.logits_of_position.end()) {
+        ++compared;
+        ASSERT_EQ(hash, it->second) << "position " << position;
+      }
+    }
+    // A sequence that was preempted and read back computes none of them twice.
+    EXPECT_GE(compared,
+              static_cast<int64_t>(length) + kNumTokens - 1 - cached.cached_tokens);
+  }
+
+  // Grows one tree; what its branches cost in hits and copies is added up.
+  void RunTree(uint64_t seed) {
+    SCOPED_TRACE(::testing::Message() << "tree of seed " << seed);
+    std::mt19937_64 random(seed);
+    const int64_t least = kMaxLength / GetParam().block_size + 1;
+    const auto spread = [&](int64_t bound) {
+      return static_cast<int64_t>(random() % static_cast<uint64_t>(bound));
+    };
+    const auto harness = Create(true, least + spread(least), least + spread(4 * least));
+    ASSERT_NE(harness, nullptr);
+    tree_.clear();
+    for (int wave = 0; wave < 3; ++wave) {
+      std::vector<std::vector<int32_t>> prompts;
+      for (int i = 0; i < 4; ++i) {
+        prompts.push_back(GrowBranch(random));
+      }
+      auto cached = harness->Run(prompts, kNumTokens);
+      ASSERT_TRUE(cached.ok()) << cached.status();
+      auto plain = plain_->Run(prompts, kNumTokens);
+      ASSERT_TRUE(plain.ok()) << plain.status();
+      for (size_t i = 0; i < prompts.size(); ++i) {
+        ExpectSame((*cached)[i], (*plain)[i], prompts[i].size());
+        hit_tokens_ += (*cached)[i].cached_tokens;
+      }
+      if (random() % 4 == 0) {
+        harness->StartEpoch();
+      }
+    }
+    totals_.Add(harness->stats().tiers);
+  }
+
+  std::unique_ptr<cli::LoadedModel> model_;
+  cli::EngramSourceFactory engram_;
+  std::vector<int32_t> ids_;
+  std::unique_ptr<GroupHarness> plain_;
+  std::vector<std::vector<int32_t>> tree_;
+  int64_t hit_tokens_ = 0;
+  coordinator::TierTotals totals_;
+};
+
+TEST_P(PrefixTrees, ComputeTheSameBitsWithEvictionsSwapsAndNewEpochs) {
+  const bool all = std::getenv("TESSERA_LONG_TESTS") != nullptr;
+  const uint64_t num_trees = all ? 167 : 5;  // of each of six families
+  for (uint64_t seed = 0; seed < num_trees && !HasFatalFailure(); ++seed) {
+    RunTree(seed);
+  }
+  std::cout << num_trees << " trees: " << hit_tokens_ << " tokens hit, "
+            << totals_.host_hit_tokens << " of them and of swaps on the host; "
+            << totals_.offloaded_blocks << " blocks offloaded, "
+            << totals_.restored_blocks << " restored; " << totals_.resumed_tokens
+            << " tokens resumed, " << totals_.recomputed_tokens << " recomputed\n";
+  EXPECT_GT(hit_tokens_, 0);
+  EXPECT_GT(totals_.restored_blocks, 0u);
+}
+
+TEST_P(PrefixTrees, PreemptedSequencesGoOnWithTheSameTokens) {
+  const auto harness = Create(true, kMaxLength / GetParam().block_size + 2, 64);
+  ASSERT_NE(harness, nullptr);
+  constexpr int64_t kLong = 30;
+  std::vector<std::vector<int32_t>> prompts;
+  for (int i = 0; i < 5; ++i) {
+    prompts.emplace_back(ids_.begin() + 40 * i, ids_.begin() + 40 * i + 110);
+  }
+  const auto swapped = harness->Run(prompts, kLong);
+  ASSERT_TRUE(swapped.ok()) << swapped.status();
+  const auto plain = plain_->Run(prompts, kLong);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ((*swapped)[i].tokens, (*plain)[i].tokens);
+  }
+  std::cout << harness->stats().preemptions << " preemptions, "
+            << harness->stats().tiers.resumed_tokens << " tokens resumed, "
+            << harness->stats().tiers.restored_blocks << " blocks restored\n";
+  if (GetParam().block_size == 16) {
+    // Sequences of larger blocks all fit in the two that are spare.
+    EXPECT_GT(harness->stats().preemptions, 0u);
+    EXPECT_GT(harness->stats().tiers.resumed_tokens, 0u);
+  }
+}
+
+TEST_P(PrefixTrees, TwoTenantsWithTheSamePromptNeverHitEachOther) {
+  const auto harness = Create(true, 64, 32);
+  ASSERT_NE(harness, nullptr);
+  std::vector<coordinator::SequenceSpec> specs(1);
+  specs[0].prompt = ids_;
+  specs[0].max_tokens = kNumTokens;
+  specs[0].sampling.temperature = 0;
+  int64_t cached[4] = {};
+  const char* tenants[4] = {"a", "b", "a", "b"};
+  for (int i = 0; i < 4; ++i) {
+    specs[0].tenant = tenants[i];
+    const auto outputs = harness->Run(specs);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    cached[i] = outputs->front().cached_tokens;
+  }
+  EXPECT_EQ(cached[0], 0);
+  EXPECT_EQ(cached[1], 0) << "another tenant has the prompt";
+  EXPECT_GT(cached[2], 0);
+  EXPECT_EQ(cached[3], cached[2]);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families, PrefixTrees,
+    ::testing::Values(Family{"v3", 16}, Family{"v32", 16}, Family{"v4", 128},
+                      Family{"v41", 128}, Family{"v4_0731", 128},
+                      Family{"v32", 16, worker::KvCacheDtype::kFp8}));
+
+}  // namespace
+}  // namespace tessera
