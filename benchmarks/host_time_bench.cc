@@ -62,6 +62,9 @@ class TimedExecutor final : public proto::StepExecutor {
     spent_ += absl::Now() - begin;
     return status;
   }
+  absl::Status SubmitLate(proto::LateInput late) override {
+    return stub_.SubmitLate(std::move(late));
+  }
   absl::StatusOr<proto::StepResult> Wait(absl::Time deadline) override {
     const absl::Time begin = absl::Now();
     absl::StatusOr<proto::StepResult> result = stub_.Wait(deadline);

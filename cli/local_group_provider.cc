@@ -34,6 +34,9 @@ class LocalRank final : public proto::StepExecutor {
   absl::Status Submit(proto::StepPlan plan) override {
     return thread_->Submit(std::move(plan));
   }
+  absl::Status SubmitLate(proto::LateInput late) override {
+    return thread_->SubmitLate(std::move(late));
+  }
   absl::StatusOr<proto::StepResult> Wait(absl::Time deadline) override {
     return thread_->Wait(deadline);
   }
@@ -66,7 +69,9 @@ absl::StatusOr<coordinator::RankExecutors> LocalGroupProvider::Form(uint64_t epo
         std::unique_ptr<worker::RankThread> thread,
         worker::RankThread::Create(
             {.name = fmt::format("rank {}", i)},
-            [&rank](const proto::StepPlan& plan) { return rank.runner->Execute(plan); },
+            [&rank](const proto::StepPlan& plan, proto::LateInputFunction late) {
+              return rank.runner->Execute(plan, late);
+            },
             [&rank](const absl::Status&) {
               rank.tp->Abort("the group was torn down");
               rank.ep->Abort("the group was torn down");

@@ -97,7 +97,9 @@ absl::Status ServeRank(const WorkerOptions& options, const LoadedModel& model,
       const std::unique_ptr<worker::RankThread> thread,
       worker::RankThread::Create(
           {.name = fmt::format("rank {}", index)},
-          [&rank](const proto::StepPlan& plan) { return rank.runner->Execute(plan); },
+          [&rank](const proto::StepPlan& plan, proto::LateInputFunction late) {
+            return rank.runner->Execute(plan, late);
+          },
           [&rank, &ended](const absl::Status& reason) {
             log::Info("worker", "rank ended", {{"reason", reason.ToString()}});
             rank.tp->Abort("the rank ended");

@@ -209,14 +209,22 @@ absl::StatusOr<SlotWork> WorkFromWire(const wire::SlotWork& from,
         "slot {}: {} drafts, sample {}: expected at most {} to sample", from.slot(),
         from.num_drafts(), from.sample(), kMaxDrafts);
   }
+  if (from.masked() && (!from.sample() || from.num_drafts() > 0)) {
+    return InvalidArgumentF("slot {}: masked with {} drafts, sample {}: expected none",
+                            from.slot(), from.num_drafts(), from.sample());
+  }
   if (from.has_next_token() && from.next_token() < 0) {
     return InvalidArgumentF("slot {}: next token id {}", from.slot(), from.next_token());
   }
   *num_tokens += from.from_sample() ? 1 + from.num_drafts() : from.num_drafts();
   TESSERA_RETURN_IF_ERROR(CheckCount("tokens", *num_tokens, limits.max_tokens));
-  return SlotWork{from.slot(),       from.from_sample(),
-                  from.sample(),     ToVector<int32_t>(from.tokens()),
-                  from.num_drafts(), from.has_next_token() ? from.next_token() : -1};
+  return SlotWork{.slot = from.slot(),
+                  .from_sample = from.from_sample(),
+                  .sample = from.sample(),
+                  .tokens = ToVector<int32_t>(from.tokens()),
+                  .num_drafts = from.num_drafts(),
+                  .next_token = from.has_next_token() ? from.next_token() : -1,
+                  .masked = from.masked()};
 }
 
 absl::StatusOr<SampledToken> SampledFromWire(const wire::SampledToken& from,
@@ -345,6 +353,19 @@ wire::StepPlan ToWire(const StepPlan& plan) {
     if (from.next_token >= 0) {
       to->set_next_token(from.next_token);
     }
+    to->set_masked(from.masked);
+  }
+  return message;
+}
+
+wire::LateInput ToWire(const LateInput& late) {
+  wire::LateInput message;
+  message.set_epoch(late.epoch);
+  message.set_step(late.step);
+  for (const TokenMask& from : late.masks) {
+    wire::TokenMask* to = message.add_masks();
+    to->set_slot(from.slot);
+    to->mutable_words()->Add(from.words.begin(), from.words.end());
   }
   return message;
 }
@@ -394,6 +415,22 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
     plan.work.push_back(std::move(work));
   }
   return plan;
+}
+
+absl::StatusOr<LateInput> FromWire(const wire::LateInput& message,
+                                   const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(CheckCount("masks", message.masks_size(), limits.max_slots));
+  LateInput late;
+  late.epoch = message.epoch();
+  late.step = message.step();
+  for (const wire::TokenMask& from : message.masks()) {
+    TESSERA_RETURN_IF_ERROR(CheckSlot(from.slot(), limits));
+    TESSERA_RETURN_IF_ERROR(
+        CheckCount("words", from.words_size(), limits.max_mask_words));
+    late.masks.push_back(
+        {.slot = from.slot(), .words = ToVector<uint32_t>(from.words())});
+  }
+  return late;
 }
 
 absl::StatusOr<StepResult> FromWire(const wire::StepResult& message,

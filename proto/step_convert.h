@@ -26,9 +26,11 @@ struct StepLimits {
   int64_t max_bad_words = 256;
   int64_t max_bad_word_tokens = 64;  // of one
   int64_t max_allowed_tokens = 4096;
+  int64_t max_mask_words = 1 << 15;  // of one mask: vocabularies of a million ids
 };
 
 ::tessera::worker::v1::StepPlan ToWire(const StepPlan& plan);
+::tessera::worker::v1::LateInput ToWire(const LateInput& late);
 ::tessera::worker::v1::StepResult ToWire(const StepResult& result);
 
 ::tessera::worker::v1::StepReply ReplyToWire(const absl::StatusOr<StepResult>& outcome);
@@ -37,6 +39,8 @@ struct StepLimits {
 // id is out of range, a sampling number is not finite, or fields contradict each other.
 absl::StatusOr<StepPlan> FromWire(const ::tessera::worker::v1::StepPlan& message,
                                   const StepLimits& limits = {});
+absl::StatusOr<LateInput> FromWire(const ::tessera::worker::v1::LateInput& message,
+                                   const StepLimits& limits = {});
 absl::StatusOr<StepResult> FromWire(const ::tessera::worker::v1::StepResult& message,
                                     const StepLimits& limits = {});
 

@@ -34,8 +34,10 @@ StepPlan FullPlan() {
                         {{5}, {6, 7}}, {3, 9}};
   plan.admissions = {admission};
   plan.appends = {{7, {11}, {2}}, {1, {12, 13}, {}}, {4, {}, {5, 6}}};
-  plan.work = {
-      {7, false, true, {9, 10}}, {1, true, true, {}, 3}, {2, false, false, {4}, 0, 5}};
+  plan.work = {{7, false, true, {9, 10}},
+               {1, true, true, {}, 3},
+               {2, false, false, {4}, 0, 5},
+               {3, true, true, {}, 0, -1, true}};
   return plan;
 }
 
@@ -145,6 +147,25 @@ TEST(StepConvert, RefusesANextTokenThatIsNone) {
   auto message = ToWire(FullPlan());
   message.mutable_work(2)->set_next_token(-2);
   EXPECT_THAT(FromWire(message), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, ALateInputComesBackAsItWasOrIsRefusedWhole) {
+  const LateInput late = {.epoch = 3, .step = 12, .masks = {{1, {~0u, 0, 5}}, {4, {}}}};
+  EXPECT_THAT(FromWire(ToWire(late)), IsOkAndHolds(late));
+  StepLimits limits;
+  limits.max_mask_words = 2;
+  EXPECT_THAT(FromWire(ToWire(late), limits), StatusIs(kInvalid));
+  limits = StepLimits();
+  limits.max_slots = 4;
+  EXPECT_THAT(FromWire(ToWire(late), limits), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, MaskedWorkSamplesWithoutDrafts) {
+  StepPlan plan;
+  plan.work = {{1, true, true, {}, 1, -1, true}};
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  plan.work = {{1, true, false, {}, 0, -1, true}};
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
 }
 
 TEST(StepConvert, AResultOverItsLimitsIsRefused) {

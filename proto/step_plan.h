@@ -91,6 +91,9 @@ struct SlotWork {
   // The token after `tokens` where the plan knows it (a chunk inside a prompt), for the
   // draft layer and for scores of the prompt; -1: the sampled one.
   int32_t next_token = -1;
+  // The token sampled may be only one that a mask allows, which comes as a late input
+  // while the step runs. Such work samples and has no drafts.
+  bool masked = false;
 
   bool operator==(const SlotWork&) const = default;
 };
@@ -121,6 +124,26 @@ struct StepPlan {
       work;  // may be empty: the rank still takes part in the collectives
 
   bool operator==(const StepPlan&) const = default;
+};
+
+// Which tokens the sampler of one slot may choose from: bit t % 32 of words[t / 32] is
+// set for each of them, V bits in all. Empty: every token, where nobody waits for the
+// answer.
+struct TokenMask {
+  uint32_t slot = 0;
+  std::vector<uint32_t> words = {};
+
+  bool operator==(const TokenMask&) const = default;
+};
+
+// What a step needs and only the token of the step before decides: the masks of all
+// masked work of one plan.
+struct LateInput {
+  uint64_t epoch = 0;
+  uint64_t step = 0;
+  std::vector<TokenMask> masks = {};  // in the order of the plan's work
+
+  bool operator==(const LateInput&) const = default;
 };
 
 struct TokenLogprob {

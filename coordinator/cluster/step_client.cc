@@ -38,11 +38,13 @@ class GrpcStepExecutor final : public proto::StepExecutor {
   absl::Status Connect(Clock* clock);
 
   absl::Status Submit(proto::StepPlan plan) override;
+  absl::Status SubmitLate(proto::LateInput late) override;
   absl::StatusOr<proto::StepResult> Wait(absl::Time deadline) override;
   void Abort(absl::Status reason) override;
 
  private:
   void ReadReplies();
+  absl::Status Write(const wire::StepCommand& command);
   // The first end stays.
   void End(absl::Status status) {
     MutexLock lock(&mutex_);
@@ -54,7 +56,7 @@ class GrpcStepExecutor final : public proto::StepExecutor {
   const StepClientOptions options_;
   std::unique_ptr<wire::Worker::Stub> stub_;
   grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<wire::StepPlan, wire::StepReply>> stream_;
+  std::unique_ptr<grpc::ClientReaderWriter<wire::StepCommand, wire::StepReply>> stream_;
   std::thread reader_;
 
   Mutex mutex_;
@@ -133,7 +135,30 @@ absl::Status GrpcStepExecutor::Submit(proto::StepPlan plan) {
     }
     ++in_flight_;
   }
-  if (!stream_->Write(proto::ToWire(plan))) {
+  wire::StepCommand command;
+  *command.mutable_plan() = proto::ToWire(plan);
+  return Write(command);
+}
+
+absl::Status GrpcStepExecutor::SubmitLate(proto::LateInput late) {
+  {
+    MutexLock lock(&mutex_);
+    if (!end_.ok()) {
+      return end_;
+    }
+    if (in_flight_ == static_cast<int>(results_.size())) {
+      return StatusF(absl::StatusCode::kFailedPrecondition,
+                     "{}: late input of step {}, which is not in flight",
+                     options_.address, late.step);
+    }
+  }
+  wire::StepCommand command;
+  *command.mutable_late() = proto::ToWire(late);
+  return Write(command);
+}
+
+absl::Status GrpcStepExecutor::Write(const wire::StepCommand& command) {
+  if (!stream_->Write(command)) {
     End(UnavailableF("the plan stream of {} broke", options_.address));
     MutexLock lock(&mutex_);
     return end_;

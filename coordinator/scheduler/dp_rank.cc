@@ -127,6 +127,9 @@ bool DpRank::EnsureBlocks(Sequence* sequence, std::vector<Sequence*>* preempted)
 }
 
 int64_t DpRank::TakeDrafts(Sequence* sequence) {
+  if (sequence->spec.masked) {
+    return 0;  // A mask is known for the next token only.
+  }
   // A draft at the last position that the length allows could only be followed by a token
   // too many.
   const int64_t begin = sequence->planned + 1;
@@ -239,6 +242,10 @@ void DpRank::PlanChunk(Sequence* sequence, int64_t kept_tokens, double kept_cost
 }
 
 void DpRank::RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_tokens) {
+  work.masked = work.sample && sequence->spec.masked;
+  if (work.masked) {
+    totals_.masked.push_back({.sequence = sequence->spec.id, .slot = work.slot});
+  }
   sequence->planned += num_tokens;
   sequence->unaccepted_samples += work.sample ? 1 : 0;
   ++sequence->steps_in_flight;
@@ -327,7 +334,7 @@ void DpRank::AdmitProbe(int32_t token) {
   // The next plan names the release before it can name the slot again.
   probe_slots_.push_back(slot);
   free_slots_.push_back(slot);
-  totals_ = {.num_tokens = 1, .num_prefill_tokens = 1, .num_sequences = 1};
+  totals_ = {.num_tokens = 1, .num_prefill_tokens = 1, .num_sequences = 1, .masked = {}};
 }
 
 RankStepTotals DpRank::EndPlan() {
@@ -336,7 +343,7 @@ RankStepTotals DpRank::EndPlan() {
   pending_releases_ = std::move(probe_slots_);
   probe_slots_.clear();
   plan_ = nullptr;
-  return totals_;
+  return std::move(totals_);
 }
 
 Sequence* DpRank::FindWorse(int32_t priority) const {

@@ -26,6 +26,7 @@ struct RankStepTotals {
   int64_t num_tokens = 0;
   int64_t num_prefill_tokens = 0;
   int64_t num_sequences = 0;
+  std::vector<MaskedWork> masked;
 };
 
 // External synchronisation. Sequences are borrowed: they must live while they run or have

@@ -189,7 +189,8 @@ PlannedStep GroupScheduler::OpenStep() {
 
 void GroupScheduler::CloseStep(PlannedStep* step) {
   for (const auto& rank : ranks_) {
-    const RankStepTotals totals = rank->EndPlan();
+    RankStepTotals totals = rank->EndPlan();
+    step->masked.push_back(std::move(totals.masked));
     step->num_tokens += totals.num_tokens;
     step->num_prefill_tokens += totals.num_prefill_tokens;
     step->num_sequences += totals.num_sequences;

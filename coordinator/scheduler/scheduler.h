@@ -98,6 +98,7 @@ struct SequenceSpec {
   std::vector<int32_t> prompt;
   int64_t max_tokens = 0;
   proto::SamplingParams sampling;
+  bool masked = false;  // a grammar decides what may be sampled: no drafts
   int32_t priority = 0;
   absl::Time arrival;
   absl::Time deadline;
@@ -169,9 +170,16 @@ struct SchedulerStats {
   std::vector<TenantStats> tenants;
 };
 
-// What one Plan call scheduled, for metrics.
+// Work of a plan that waits for a mask, in the order of the plan's work.
+struct MaskedWork {
+  SequenceId sequence = 0;
+  uint32_t slot = 0;
+};
+
+// What one Plan call scheduled; the counts are for metrics.
 struct PlannedStep {
-  std::vector<proto::StepPlan> plans;  // one per DP rank
+  std::vector<proto::StepPlan> plans;           // one per DP rank
+  std::vector<std::vector<MaskedWork>> masked;  // likewise
   int64_t num_tokens = 0;
   int64_t num_prefill_tokens = 0;
   int64_t num_sequences = 0;

@@ -81,6 +81,39 @@ TEST_F(Speculation, EveryDecodeIsPlannedWithDraftsAheadOfTheAnswer) {
   EXPECT_EQ(ahead.appends[0].blocks.size(), 1u);
 }
 
+TEST_F(Speculation, AMaskedSequenceHasNoDraftsAndItsWorkIsListed) {
+  SchedulerOptions options = SmallOptions();
+  options.max_model_len = 128;
+  options.num_blocks = 64;
+  Start(options);
+  SequenceSpec spec;
+  spec.id = 7;
+  spec.prompt.assign(70, 3);  // more than a step's tokens
+  spec.max_tokens = 3;
+  spec.masked = true;
+  spec.deadline = absl::InfiniteFuture();
+  ASSERT_THAT(scheduler_->Enqueue(spec), IsOk());
+  Enqueue(8, 5, 40);
+  for (int step = 0; step < 2; ++step) {
+    const PlannedStep planned = scheduler_->Plan(absl::UnixEpoch());
+    ASSERT_EQ(planned.masked.size(), 1u);
+    std::vector<uint32_t> slots;
+    for (const proto::SlotWork& work : planned.plans[0].work) {
+      if (work.masked) {
+        EXPECT_TRUE(work.sample);
+        EXPECT_EQ(work.num_drafts, 0u);
+        slots.push_back(work.slot);
+      }
+    }
+    ASSERT_EQ(slots.size(), planned.masked[0].size());
+    for (size_t i = 0; i < slots.size(); ++i) {
+      EXPECT_EQ(planned.masked[0][i].slot, slots[i]);
+      EXPECT_EQ(planned.masked[0][i].sequence, 7u);
+    }
+    EXPECT_EQ(slots.size(), step == 0 ? 0u : 1u) << "the prompt takes two steps";
+  }
+}
+
 TEST_F(Speculation, WithoutAStepAheadDraftsFollowTheKnownToken) {
   Start(SmallOptions());
   Enqueue(1, 5, 40);

@@ -18,6 +18,7 @@
 namespace tessera {
 namespace {
 
+using proto::LateInput;
 using proto::StepExecutor;
 using proto::StepPlan;
 using proto::StepResult;
@@ -37,11 +38,37 @@ StepPlan Plan(uint64_t step) {
 }
 
 // Answers each plan with its own token.
-absl::StatusOr<StepResult> Echo(const StepPlan& plan) {
+absl::StatusOr<StepResult> Answer(const StepPlan& plan) {
   StepResult result;
   result.epoch = plan.epoch;
   result.step = plan.step;
   result.sampled = {{3, plan.work[0].tokens[0], 0, 0, {}}};
+  return result;
+}
+
+absl::StatusOr<StepResult> Echo(const StepPlan& plan, proto::LateInputFunction) {
+  return Answer(plan);
+}
+
+StepPlan MaskedPlan(uint64_t step) {
+  StepPlan plan = Plan(step);
+  plan.work[0].masked = true;
+  return plan;
+}
+
+LateInput Late(uint64_t step, uint32_t word) {
+  return {.epoch = 1, .step = step, .masks = {{.slot = 3, .words = {word}}}};
+}
+
+// Answers each plan with the first word of its mask.
+absl::StatusOr<StepResult> AnswerMask(const StepPlan& plan,
+                                      proto::LateInputFunction late) {
+  absl::StatusOr<LateInput> input = late();
+  if (!input.ok()) {
+    return input.status();
+  }
+  StepResult result{.epoch = plan.epoch, .step = plan.step};
+  result.sampled = {{3, static_cast<int32_t>(input->masks[0].words[0]), 0, 0, {}}};
   return result;
 }
 
@@ -85,15 +112,15 @@ TEST_P(StepExecutorConformance, ResultsComeInTheOrderOfThePlans) {
     ASSERT_THAT(rank.executor->Submit(Plan(step)), IsOk());
     const auto result = rank.executor->Wait(kNever);
     ASSERT_THAT(result, IsOk());
-    EXPECT_EQ(*result, *Echo(Plan(step - 1)));
+    EXPECT_EQ(*result, *Answer(Plan(step - 1)));
   }
 }
 
 TEST_P(StepExecutorConformance, RunsAheadByOneStepOnly) {
   Notification go;
-  Rank rank = Make([&](const StepPlan& plan) {
+  Rank rank = Make([&](const StepPlan& plan, proto::LateInputFunction) {
     go.WaitForNotification();
-    return Echo(plan);
+    return Answer(plan);
   });
   for (int i = 0; i < StepExecutor::kMaxInFlight; ++i) {
     ASSERT_THAT(rank.executor->Submit(Plan(0)), IsOk());
@@ -107,9 +134,9 @@ TEST_P(StepExecutorConformance, RunsAheadByOneStepOnly) {
 
 TEST_P(StepExecutorConformance, ADeadlineLeavesThePlanInFlight) {
   Notification go;
-  Rank rank = Make([&](const StepPlan& plan) {
+  Rank rank = Make([&](const StepPlan& plan, proto::LateInputFunction) {
     go.WaitForNotification();
-    return Echo(plan);
+    return Answer(plan);
   });
   ASSERT_THAT(rank.executor->Submit(Plan(5)), IsOk());
   EXPECT_THAT(rank.executor->Wait(absl::Now() + absl::Milliseconds(5)),
@@ -121,12 +148,13 @@ TEST_P(StepExecutorConformance, ADeadlineLeavesThePlanInFlight) {
 }
 
 TEST_P(StepExecutorConformance, TheErrorOfAStepEndsTheEpoch) {
-  Rank rank = Make([](const StepPlan& plan) -> absl::StatusOr<StepResult> {
-    if (plan.step == 1) {
-      return absl::DataLossError("a weight is damaged");
-    }
-    return Echo(plan);
-  });
+  Rank rank = Make(
+      [](const StepPlan& plan, proto::LateInputFunction) -> absl::StatusOr<StepResult> {
+        if (plan.step == 1) {
+          return absl::DataLossError("a weight is damaged");
+        }
+        return Answer(plan);
+      });
   ASSERT_THAT(rank.executor->Submit(Plan(0)), IsOk());
   ASSERT_THAT(rank.executor->Submit(Plan(1)), IsOk());
   EXPECT_THAT(rank.executor->Wait(kNever), IsOk());
@@ -141,7 +169,7 @@ TEST_P(StepExecutorConformance, AbortInterruptsTheStepAndEveryLaterCall) {
   Notification started;
   Notification interrupted;
   Rank rank = Make(
-      [&](const StepPlan&) -> absl::StatusOr<StepResult> {
+      [&](const StepPlan&, proto::LateInputFunction) -> absl::StatusOr<StepResult> {
         started.Notify();
         interrupted.WaitForNotification();
         return absl::AbortedError("interrupted");
@@ -155,6 +183,52 @@ TEST_P(StepExecutorConformance, AbortInterruptsTheStepAndEveryLaterCall) {
   EXPECT_THAT(rank.executor->Submit(Plan(1)), StatusIs(absl::StatusCode::kAborted));
   // The rank is torn down without another call of the coordinator.
   EXPECT_TRUE(interrupted.WaitForNotificationWithTimeout(absl::Seconds(30)));
+}
+
+TEST_P(StepExecutorConformance, AStepGetsTheLateInputOfItsOwnPlan) {
+  Rank rank = Make(AnswerMask);
+  ASSERT_THAT(rank.executor->Submit(MaskedPlan(0)), IsOk());
+  ASSERT_THAT(rank.executor->SubmitLate(Late(0, 7)), IsOk());
+  for (uint64_t step = 1; step <= 20; ++step) {
+    // The next plan is there before the masks that only this step's answer decides.
+    ASSERT_THAT(rank.executor->Submit(MaskedPlan(step)), IsOk());
+    const auto result = rank.executor->Wait(kNever);
+    ASSERT_THAT(result, IsOk());
+    EXPECT_EQ(result->sampled[0].token, static_cast<int32_t>(step + 6));
+    ASSERT_THAT(rank.executor->SubmitLate(Late(step, static_cast<uint32_t>(step + 7))),
+                IsOk());
+  }
+}
+
+TEST_P(StepExecutorConformance, WithoutItsLateInputAStepWaits) {
+  Rank rank = Make(AnswerMask);
+  ASSERT_THAT(rank.executor->Submit(MaskedPlan(0)), IsOk());
+  EXPECT_THAT(rank.executor->Wait(absl::Now() + absl::Milliseconds(5)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  ASSERT_THAT(rank.executor->SubmitLate(Late(0, 5)), IsOk());
+  EXPECT_THAT(rank.executor->Wait(kNever), IsOk());
+}
+
+TEST_P(StepExecutorConformance, ALateInputOfAnotherStepEndsTheEpoch) {
+  Rank rank = Make(AnswerMask);
+  ASSERT_THAT(rank.executor->Submit(MaskedPlan(0)), IsOk());
+  ASSERT_THAT(rank.executor->SubmitLate(Late(1, 5)), IsOk());
+  EXPECT_THAT(rank.executor->Wait(kNever), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_P(StepExecutorConformance, ALateInputWithoutAPlanIsRefused) {
+  Rank rank = Make(AnswerMask);
+  EXPECT_THAT(rank.executor->SubmitLate(Late(0, 5)),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_P(StepExecutorConformance, AbortEndsTheWaitForALateInput) {
+  Rank rank = Make(AnswerMask);
+  ASSERT_THAT(rank.executor->Submit(MaskedPlan(0)), IsOk());
+  rank.executor->Abort(absl::UnavailableError("rank 2 died"));
+  EXPECT_THAT(rank.executor->Wait(kNever), StatusIs(absl::StatusCode::kAborted));
+  EXPECT_THAT(rank.executor->SubmitLate(Late(0, 5)),
+              StatusIs(absl::StatusCode::kAborted));
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, StepExecutorConformance, ::testing::Bool(),

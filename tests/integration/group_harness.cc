@@ -142,13 +142,14 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<worker::RankThread> thread,
                              worker::RankThread::Create(
                                  {.name = fmt::format("rank {}", rank)},
-                                 [&parts, sink, version](const proto::StepPlan& plan) {
+                                 [&parts, sink, version](const proto::StepPlan& plan,
+                                                         proto::LateInputFunction late) {
                                    proto::StepPlan versioned = plan;
                                    versioned.placement_version = version;
                                    if (sink != nullptr) {
                                      sink->BeginStep(versioned);
                                    }
-                                   return parts.runner->Execute(versioned);
+                                   return parts.runner->Execute(versioned, late);
                                  },
                                  [&parts](const absl::Status&) {
                                    parts.tp->Abort("test group ended");

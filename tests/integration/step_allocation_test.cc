@@ -114,6 +114,43 @@ void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts,
   }
 }
 
+// Masks come in what the caller made.
+TEST(MaskedStepAllocation, AMaskedDecodeStepAllocatesItsResultAlone) {
+  const auto model = cli::LoadModel("tests/data/v4");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto engram = cli::ResidentEngram(**model, Clock::Real());
+  ASSERT_TRUE(engram.ok()) << engram.status();
+  cli::RankOptions options;
+  options.num_threads = 2;
+  options.runner.block_size = (*model)->config.default_block_size();
+  options.runner.num_blocks = 64;
+  options.runner.num_tail_blocks = 64;
+  auto ranks = cli::AssembleLocalGroup(**model, {}, options, *engram, Clock::Real());
+  ASSERT_TRUE(ranks.ok()) << ranks.status();
+  worker::ModelRunner& runner = *ranks->front().runner;
+  ASSERT_TRUE(runner.Execute(Prefill(/*keeps_tail=*/true)).ok());
+  const auto num_words = static_cast<size_t>((*model)->config.vocab_size + 31) / 32;
+  for (uint64_t step = 2; step < 6; ++step) {
+    proto::StepPlan plan = Decode(step, 0);
+    proto::LateInput late = {.epoch = 1, .step = step, .masks = {}};
+    for (proto::SlotWork& work : plan.work) {
+      work.masked = true;
+      std::vector<uint32_t> words(num_words);
+      words[work.slot] = 1u << step;
+      late.masks.push_back({.slot = work.slot, .words = std::move(words)});
+    }
+    const int64_t before = allocations.load();
+    const auto result = runner.Execute(
+        plan, [&]() -> absl::StatusOr<proto::LateInput> { return std::move(late); });
+    const int64_t during = allocations.load() - before;
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_LE(during, 1) << "step " << step;
+    for (const proto::SampledToken& sampled : result->sampled) {
+      EXPECT_EQ(sampled.token, static_cast<int32_t>(sampled.slot * 32 + step));
+    }
+  }
+}
+
 class StepAllocation : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(StepAllocation, ADecodeStepAllocatesItsResultAlone) {

@@ -1,5 +1,6 @@
 #include "tests/testing/stub_executor.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace tessera::testing {
@@ -13,17 +14,49 @@ absl::Status StubExecutor::Submit(proto::StepPlan plan) {
   if (!failure_.ok()) {
     return failure_;
   }
-  if (results_.size() >= kMaxInFlight) {
+  if (plans_.size() + results_.size() >= kMaxInFlight) {
     return absl::ResourceExhaustedError("two plans are in flight");
   }
-  absl::StatusOr<proto::StepResult> result = worker_.Execute(plan);
-  if (result.ok()) {
-    results_.push_back(*std::move(result));
-  } else {
-    failure_ = result.status();
-  }
-  ++num_steps_;
+  plans_.push_back(std::move(plan));
+  RunReady();
   return absl::OkStatus();
+}
+
+absl::Status StubExecutor::SubmitLate(proto::LateInput late) {
+  MutexLock lock(&mutex_);
+  if (!failure_.ok()) {
+    return failure_;
+  }
+  if (late_.size() >= plans_.size()) {
+    return absl::FailedPreconditionError("no plan waits for a late input");
+  }
+  late_.push_back(std::move(late));
+  RunReady();
+  return absl::OkStatus();
+}
+
+void StubExecutor::RunReady() {
+  while (!plans_.empty() && failure_.ok()) {
+    const proto::StepPlan& plan = plans_.front();
+    const bool masked =
+        std::any_of(plan.work.begin(), plan.work.end(),
+                    [](const proto::SlotWork& work) { return work.masked; });
+    if (masked && late_.empty()) {
+      return;
+    }
+    absl::StatusOr<proto::StepResult> result =
+        worker_.Execute(plan, masked ? &late_.front() : nullptr);
+    if (result.ok()) {
+      results_.push_back(*std::move(result));
+    } else {
+      failure_ = result.status();
+    }
+    ++num_steps_;
+    plans_.pop_front();
+    if (masked) {
+      late_.pop_front();
+    }
+  }
 }
 
 absl::StatusOr<proto::StepResult> StubExecutor::Wait(absl::Time deadline) {
@@ -33,10 +66,10 @@ absl::StatusOr<proto::StepResult> StubExecutor::Wait(absl::Time deadline) {
     if (!failure_.ok()) {
       return failure_;
     }
-    if (results_.empty()) {
+    if (results_.empty() && plans_.empty()) {
       return absl::FailedPreconditionError("no plan is in flight");
     }
-    hung = hung_;
+    hung = hung_ || results_.empty();
   }
   if (hung) {
     clock_->Sleep(deadline - clock_->Now());

@@ -1,5 +1,6 @@
 // StubExecutor: a StepExecutor over a StubWorker, with faults on demand. Plans run inside
-// Submit; Wait hands the results over and, on a simulated clock, takes the step's time.
+// Submit, those with masked work inside SubmitLate; Wait hands the results over and, on a
+// simulated clock, takes the step's time.
 #ifndef TESSERA_TESTS_TESTING_STUB_EXECUTOR_H_
 #define TESSERA_TESTS_TESTING_STUB_EXECUTOR_H_
 
@@ -26,6 +27,7 @@ class StubExecutor final : public proto::StepExecutor {
                absl::Duration step_time = absl::ZeroDuration());
 
   absl::Status Submit(proto::StepPlan plan) override;
+  absl::Status SubmitLate(proto::LateInput late) override;
   absl::StatusOr<proto::StepResult> Wait(absl::Time deadline) override;
   void Abort(absl::Status reason) override;
 
@@ -41,10 +43,15 @@ class StubExecutor final : public proto::StepExecutor {
   absl::Status abort_reason() const;
 
  private:
+  // Runs plans up to the first whose late input has not come.
+  void RunReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   Clock* const clock_;
   const absl::Duration step_time_;
   mutable Mutex mutex_;
   StubWorker worker_ ABSL_GUARDED_BY(mutex_);
+  std::deque<proto::StepPlan> plans_ ABSL_GUARDED_BY(mutex_);
+  std::deque<proto::LateInput> late_ ABSL_GUARDED_BY(mutex_);
   std::deque<proto::StepResult> results_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   absl::Status abort_reason_ ABSL_GUARDED_BY(mutex_);

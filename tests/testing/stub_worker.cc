@@ -103,7 +103,38 @@ int64_t StubWorker::num_live_slots() const {
   return count;
 }
 
-absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& plan) {
+absl::Status StubWorker::TakeMasks(const proto::StepPlan& plan,
+                                   const proto::LateInput* late) {
+  for (Slot& slot : slots_) {
+    slot.mask.clear();
+  }
+  const auto num_masked =
+      std::count_if(plan.work.begin(), plan.work.end(),
+                    [](const proto::SlotWork& work) { return work.masked; });
+  if (num_masked == 0 && late == nullptr) {
+    return absl::OkStatus();
+  }
+  if (late == nullptr || late->epoch != plan.epoch || late->step != plan.step ||
+      std::ssize(late->masks) != num_masked) {
+    return BadPlan("no late input with {} masks", num_masked);
+  }
+  for (const proto::SlotWork& work : plan.work) {
+    const auto mask = std::find_if(
+        late->masks.begin(), late->masks.end(),
+        [&](const proto::TokenMask& entry) { return entry.slot == work.slot; });
+    if (work.masked != (mask != late->masks.end()) ||
+        (work.masked && (!work.sample || work.num_drafts > 0))) {
+      return BadPlan("slot {} and its mask do not fit", work.slot);
+    }
+    if (work.masked) {
+      slots_[work.slot].mask = mask->words;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& plan,
+                                                      const proto::LateInput* late) {
   TESSERA_RETURN_IF_ERROR(Begin(plan));
   TESSERA_RETURN_IF_ERROR(CopyBlocks(plan));
   for (const uint32_t slot : plan.releases) {
@@ -118,6 +149,7 @@ absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& pla
   for (const proto::BlockAppend& append : plan.appends) {
     TESSERA_RETURN_IF_ERROR(Append(append));
   }
+  TESSERA_RETURN_IF_ERROR(TakeMasks(plan, late));
   proto::StepResult result;
   result.epoch = plan.epoch;
   result.step = plan.step;
@@ -280,6 +312,14 @@ void StubWorker::Verify(const proto::SlotWork& work, size_t num_drafts,
   for (size_t length = slot.tokens.size() - num_drafts;; ++length) {
     slot.sample = TokenOf(slot.hashes[length - 1], length, slot.prompt_length,
                           slot.sampling, options_.vocab_size);
+    // The next one that the mask allows.
+    for (int32_t tries = 0; !slot.mask.empty() && tries < options_.vocab_size; ++tries) {
+      const auto id = static_cast<uint32_t>(slot.sample);
+      if ((slot.mask[id / 32] >> (id % 32) & 1) != 0) {
+        break;
+      }
+      slot.sample = (slot.sample + 1) % options_.vocab_size;
+    }
     result->sampled.push_back({.slot = work.slot,
                                .token = slot.sample,
                                .position = static_cast<uint32_t>(length),

@@ -51,7 +51,9 @@ class StubWorker {
 
   // kFailedPrecondition: the plan is not the next one or cannot be executed. kDataLoss:
   // the KV memory does not hold what the plan's history says.
-  absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan);
+  // Masked work takes the masks of `late`, which then answers the plan.
+  absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan,
+                                            const proto::LateInput* late = nullptr);
 
   int64_t num_live_slots() const;
 
@@ -65,6 +67,7 @@ class StubWorker {
     std::vector<uint32_t> tail_blocks;  // from index tail_begin on
     uint32_t prompt_length = 0;
     proto::SamplingParams sampling;
+    std::vector<uint32_t> mask;  // of this step
     int32_t sample = 0;
     uint64_t sample_step = 0;  // 0: none
     size_t last_count = 0;     // tokens of the last work that stand
@@ -98,6 +101,8 @@ class StubWorker {
   // Every tail row that the last `count` tokens see is there.
   absl::Status CheckTail(uint32_t slot, size_t count) const;
   absl::Status CheckBlocks(std::span<const uint32_t> blocks, int64_t num_blocks) const;
+  // Gives the slots of masked work their masks.
+  absl::Status TakeMasks(const proto::StepPlan& plan, const proto::LateInput* late);
   void PushToken(Slot* slot, int32_t token);
   // Appends a token that is computed, and stores its rows.
   absl::Status Compute(uint32_t slot, int32_t token);

@@ -314,6 +314,8 @@ void ModelRunner::TraceRows(const StepContext& context) {
 }
 
 absl::Status ModelRunner::SampleAll(const StepContext& context,
+                                    const proto::StepPlan& plan,
+                                    proto::LateInputFunction late,
                                     proto::StepResult& result) {
   const TensorView rows = inputs_.head_rows();
   const int64_t count = rows.dim(0);
@@ -326,13 +328,22 @@ absl::Status ModelRunner::SampleAll(const StepContext& context,
   TESSERA_RETURN_IF_ERROR(logits_.Compute(
       context, picked,
       [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
+  // As late as it can be: the masks are made while the forward pass runs.
+  proto::LateInput input;
+  if (std::any_of(plan.work.begin(), plan.work.end(),
+                  [](const proto::SlotWork& work) { return work.masked; })) {
+    TESSERA_ASSIGN_OR_RETURN(input, late());
+    TESSERA_RETURN_IF_ERROR(slots_.TakeMasks(plan, input));
+  }
   result.sampled.reserve(static_cast<size_t>(count));
-  return SampleRuns(
+  const absl::Status status = SampleRuns(
       runs_, slots_,
       [&](int64_t row, const SequenceSlot& slot, const SamplingHistory& history) {
         return logits_.Sample(row, sampler_, slot.sampling, history);
       },
       result.sampled, result.counters);
+  slots_.DropMasks(plan);
+  return status;
 }
 
 absl::Status ModelRunner::ScorePrompts(const StepContext& context,
@@ -371,6 +382,13 @@ absl::Status ModelRunner::ScorePrompts(const StepContext& context,
 }
 
 absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& plan) {
+  return Execute(plan, [&plan]() -> absl::StatusOr<proto::LateInput> {
+    return InvalidArgumentF("step {} has masked work and no late input", plan.step);
+  });
+}
+
+absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& plan,
+                                                       proto::LateInputFunction late) {
   const absl::Time begin = parts_.clock->Now();
   TESSERA_RETURN_IF_ERROR(CheckOrder(plan));
   // Until the step has succeeded; an error below leaves slots and caches half-way.
@@ -406,7 +424,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   result.epoch = plan.epoch;
   result.step = plan.step;
   TESSERA_RETURN_IF_ERROR(ScorePrompts(context, result));
-  TESSERA_RETURN_IF_ERROR(SampleAll(context, result));
+  TESSERA_RETURN_IF_ERROR(SampleAll(context, plan, late, result));
   if (drafter_ != nullptr) {
     TESSERA_RETURN_IF_ERROR(
         drafter_->Observe(context, runs_, StreamsView(context.num_tokens)));

@@ -23,6 +23,7 @@
 #include "kernels/runtime/device_buffer.h"
 #include "model/config/model_config.h"
 #include "model/tensors/checkpoint.h"
+#include "proto/step_executor.h"
 #include "proto/step_plan.h"
 #include "routing/expert_placement.h"
 #include "worker/comm/communicator.h"
@@ -90,10 +91,14 @@ class ModelRunner {
       const model::ModelConfig& config, const RunnerOptions& options,
       const routing::ExpertPlacement& placement, const RunnerParts& parts);
 
-  // Runs one step. Collective over the group. kInvalidArgument, kFailedPrecondition: the
-  // plan is wrong; kAborted, kDeadlineExceeded: the group; kUnavailable…: Engram rows;
-  // kDataLoss: a logit that is not finite, or a damaged host block. After any error the
-  // epoch is over: only a plan of a new epoch may follow.
+  // Runs one step. Collective over the group. `late` is called before the sampler if the
+  // plan has masked work; what it returns in error is the step's. kInvalidArgument,
+  // kFailedPrecondition: the plan is wrong; kAborted, kDeadlineExceeded: the group;
+  // kUnavailable…: Engram rows; kDataLoss: a logit that is not finite, or a damaged host
+  // block. After any error the epoch is over: only a plan of a new epoch may follow.
+  absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan,
+                                            proto::LateInputFunction late);
+  // A plan without masked work.
   absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan);
 
   // Streams and logits of the draft layer for `trace`: `streams` (host, [n, M, d] of the
@@ -129,7 +134,8 @@ class ModelRunner {
   absl::Status CheckWork(const proto::StepPlan& plan);
   absl::Status GatherInputs(const proto::StepPlan& plan);
   StepContext MakeContext();
-  absl::Status SampleAll(const StepContext& context, proto::StepResult& result);
+  absl::Status SampleAll(const StepContext& context, const proto::StepPlan& plan,
+                         proto::LateInputFunction late, proto::StepResult& result);
   // Log-probabilities of the prompt tokens that follow what the step computed, of slots
   // that ask for them; a bounded number of rows at a time.
   absl::Status ScorePrompts(const StepContext& context, proto::StepResult& result);

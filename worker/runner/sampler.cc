@@ -93,6 +93,9 @@ void Sampler::ApplyMasks(const proto::SamplingParams& params,
       adjusted_[static_cast<size_t>(token)] = kMasked;
     }
   }
+  if (!history.mask.empty()) {
+    ApplyMask(history.mask);
+  }
   // After the bias, which a request chooses.
   std::fill(adjusted_.begin() + static_cast<std::ptrdiff_t>(num_token_ids_),
             adjusted_.end(), kMasked);
@@ -107,6 +110,22 @@ void Sampler::ApplyMasks(const proto::SamplingParams& params,
   }
   if (!params.bad_words.empty() && adjusted_[ArgMax(adjusted_)] == kMasked) {
     adjusted_[best] = logit_of_best;  // else nothing would be left
+  }
+}
+
+void Sampler::ApplyMask(std::span<const uint32_t> mask) {
+  const auto allows = [mask](size_t token) {
+    return (mask[token / 32] >> (token % 32) & 1) != 0;
+  };
+  bool any = false;
+  for (size_t i = 0; i < num_token_ids_; ++i) {
+    if (!allows(i)) {
+      adjusted_[i] = kMasked;
+    }
+    any = any || adjusted_[i] != kMasked;
+  }
+  for (size_t i = 0; i < num_token_ids_ && !any; ++i) {
+    adjusted_[i] = allows(i) ? raw_[i] : kMasked;
   }
 }
 
@@ -175,7 +194,12 @@ int32_t Sampler::Draw(const proto::SamplingParams& params, uint64_t position) {
       return candidates_[i].token;
     }
   }
-  return candidates_[kept - 1].token;  // only rounding of the running sum leads here
+  // Only rounding of the running sum leads here; what is masked has no weight.
+  size_t last = kept - 1;
+  while (last > 0 && weights_[last] == 0) {
+    --last;
+  }
+  return candidates_[last].token;
 }
 
 void Sampler::FillLogprobs(int32_t num_logprobs, proto::SampledToken& out) {

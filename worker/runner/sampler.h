@@ -1,7 +1,8 @@
 // Sampler: the next token from one row of logits. The draw is a pure function of (seed,
-// choice, position) and the logits, so every rank of a TP group, every batch and every
+// choice, position), the logits and the mask, so every rank of a TP group, every batch and every
 // replay picks the same token. Order of the steps: logit bias, penalties, masks
-// (min_tokens, allowed ids, bad words, ids that the model cannot take as inputs); then
+// (min_tokens, allowed ids, bad words, ids that the model cannot take as inputs, and the
+// mask of a grammar, to which the others yield); then
 // greedy, or temperature, top-k, min-p, top-p and an inverse-CDF draw over what remains,
 // in falling probability.
 #ifndef TESSERA_WORKER_RUNNER_SAMPLER_H_
@@ -22,6 +23,8 @@ namespace tessera::worker {
 struct SamplingHistory {
   std::span<const int32_t> tokens;  // prompt, then generated
   int64_t prompt_length = 0;
+  // Bit t % 32 of mask[t / 32]: token t may be chosen. Empty: every one.
+  std::span<const uint32_t> mask = {};
 };
 
 // Allocates at construction only, apart from the list of best tokens that a caller asked
@@ -62,6 +65,9 @@ class Sampler {
                              const SamplingHistory& history);
   // What must not be chosen, whatever its logit.
   void ApplyMasks(const proto::SamplingParams& params, const SamplingHistory& history);
+  // Leaves what `mask` allows. Where nothing of it is left, what it allows of the raw
+  // logits: a grammar that is complete goes before min_tokens.
+  void ApplyMask(std::span<const uint32_t> mask);
   int32_t Draw(const proto::SamplingParams& params, uint64_t position);
   // Keeps the candidates that top_k, min_p and top_p allow; sorted by falling logit.
   size_t Truncate(const proto::SamplingParams& params);

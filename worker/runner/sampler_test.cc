@@ -119,6 +119,30 @@ TEST(Sampler, AnIdWithoutATokenIsNeverChosenWhateverItsBias) {
   }
 }
 
+TEST(Sampler, OnlyWhatTheMaskAllowsIsChosen) {
+  Sampler sampler(5);
+  const std::vector<uint32_t> mask = {0b10100};
+  const SamplingHistory history = {.tokens = {}, .prompt_length = 0, .mask = mask};
+  EXPECT_EQ(sampler.Choose<float>(kLogits, {.temperature = 0}, history).value(), 2);
+  proto::SamplingParams params = {.temperature = 2, .logit_bias = {{1, 100.0f}}};
+  std::map<int32_t, int> counts;
+  for (params.seed = 0; params.seed < 200; ++params.seed) {
+    ++counts[sampler.Choose<float>(kLogits, params, history).value()];
+  }
+  EXPECT_EQ(counts.size(), 2u);
+  EXPECT_GT(counts[2], 0);
+  EXPECT_GT(counts[4], 0);
+}
+
+// The grammar is complete: its end is all that may come, though min_tokens forbids it.
+TEST(Sampler, MinTokensYieldToTheMask) {
+  Sampler sampler(5);
+  const std::vector<uint32_t> mask = {0b01000};
+  const SamplingHistory history = {.tokens = {}, .prompt_length = 0, .mask = mask};
+  const proto::SamplingParams params = {.min_tokens = 2, .stop_token_ids = {3}};
+  EXPECT_EQ(sampler.Choose<float>(kLogits, params, history).value(), 3);
+}
+
 TEST(Sampler, LogprobsAreOfTheRawLogits) {
   Sampler sampler(5);
   const auto token = sampler.Sample<float>(

@@ -162,6 +162,37 @@ absl::Status SequenceSlots::Apply(const proto::StepPlan& plan) {
   return absl::OkStatus();
 }
 
+absl::Status SequenceSlots::TakeMasks(const proto::StepPlan& plan,
+                                      const proto::LateInput& late) {
+  const auto num_words = static_cast<size_t>((limits_.vocab_size + 31) / 32);
+  size_t next = 0;
+  for (const proto::SlotWork& work : plan.work) {
+    if (!work.masked) {
+      continue;
+    }
+    if (next == late.masks.size() || late.masks[next].slot != work.slot) {
+      return InvalidArgumentF("no mask for slot {} in its place among {}", work.slot,
+                              late.masks.size());
+    }
+    const std::vector<uint32_t>& words = late.masks[next++].words;
+    if (!words.empty() && words.size() != num_words) {
+      return InvalidArgumentF("slot {}: a mask of {} words, expected {}", work.slot,
+                              words.size(), num_words);
+    }
+    slots_[work.slot].mask = words;
+  }
+  if (next != late.masks.size()) {
+    return InvalidArgumentF("{} masks, expected {}", late.masks.size(), next);
+  }
+  return absl::OkStatus();
+}
+
+void SequenceSlots::DropMasks(const proto::StepPlan& plan) {
+  for (const proto::SlotWork& work : plan.work) {
+    slots_[work.slot].mask = {};
+  }
+}
+
 absl::Status SequenceSlots::CheckWork(const proto::SlotWork& work) const {
   TESSERA_RETURN_IF_ERROR(CheckLive(work.slot));
   const SequenceSlot& slot = slots_[work.slot];
@@ -198,6 +229,10 @@ absl::Status SequenceSlots::CheckWork(const proto::SlotWork& work) const {
 }
 
 absl::Status SequenceSlots::CheckDrafts(const proto::SlotWork& work) const {
+  if (work.masked && (!work.sample || work.num_drafts > 0)) {
+    return InvalidArgumentF("slot {}: masked with {} drafts, sample {}", work.slot,
+                            work.num_drafts, work.sample);
+  }
   if (work.num_drafts == 0) {
     return absl::OkStatus();
   }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -53,6 +54,8 @@ struct SequenceSlot {
   // admission. Blocks that the tokens have left behind stay named and may serve others.
   std::vector<int32_t> tail;
   proto::SamplingParams sampling;
+  // Of this step's late input, which outlives the sampling; empty: every token.
+  std::span<const uint32_t> mask;
   uint64_t named_by = 0;  // the last plan with work for it, by the runner's count
 };
 
@@ -66,9 +69,17 @@ class SequenceSlots {
   // sees; kFailedPrecondition: a slot that is not free, or not live.
   absl::Status Apply(const proto::StepPlan& plan);
 
+  // Gives the slots of masked work their masks, which are views of `late`.
+  // kInvalidArgument: it is not the masks of exactly the masked work of `plan`, each with
+  // all bits or empty.
+  absl::Status TakeMasks(const proto::StepPlan& plan, const proto::LateInput& late);
+
+  // Forgets the masks of `plan`.
+  void DropMasks(const proto::StepPlan& plan);
+
   // Whether `work` can be done. kInvalidArgument as above, or more tokens than blocks or
-  // tail blocks, a sample inside the prompt, or drafts where nothing was sampled before
-  // or will be;
+  // tail blocks, a sample inside the prompt, drafts where nothing was sampled before
+  // or will be, or a mask without a sample or with drafts;
   // kFailedPrecondition: from_sample without a sampled token.
   absl::Status CheckWork(const proto::SlotWork& work) const;
 

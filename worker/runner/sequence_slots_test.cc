@@ -49,6 +49,46 @@ TEST(SequenceSlots, RefusesFactsThatCannotBe) {
             absl::StatusCode::kFailedPrecondition);
 }
 
+TEST(SequenceSlots, MasksAreOfExactlyTheMaskedWork) {
+  SequenceSlots slots(kLimits);
+  ASSERT_TRUE(slots.Apply(Admit(1, {2, 0}, {5, 6})).ok());
+  ASSERT_TRUE(slots.Apply(Admit(0, {1}, {5})).ok());
+  proto::StepPlan plan;
+  plan.work = {{.slot = 0, .sample = true, .tokens = {7}},
+               {.slot = 1, .sample = true, .tokens = {7}, .masked = true}};
+  const auto take = [&](std::vector<proto::TokenMask> masks) {
+    return slots.TakeMasks(plan, {.masks = std::move(masks)}).code();
+  };
+  using absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(take({}), kInvalidArgument);
+  EXPECT_EQ(take({{0, {}}}), kInvalidArgument);
+  EXPECT_EQ(take({{1, {1, 2, 3}}}), kInvalidArgument);
+  EXPECT_EQ(take({{1, {}}, {0, {}}}), kInvalidArgument);
+  EXPECT_EQ(take({{1, {}}}), absl::StatusCode::kOk);
+  const proto::LateInput late = {.masks = {{1, {1, 2, 3, 4}}}};
+  ASSERT_TRUE(slots.TakeMasks(plan, late).ok());
+  EXPECT_EQ(slots.slot(1).mask.data(), late.masks[0].words.data());
+  EXPECT_TRUE(slots.slot(0).mask.empty());
+  slots.DropMasks(plan);
+  EXPECT_TRUE(slots.slot(1).mask.empty());
+}
+
+TEST(SequenceSlots, MaskedWorkSamplesWithoutDrafts) {
+  SequenceSlots slots(kLimits);
+  ASSERT_TRUE(slots.Apply(Admit(1, {2, 0}, {5, 6})).ok());
+  EXPECT_EQ(slots.CheckWork({.slot = 1, .tokens = {7}, .masked = true}).code(),
+            absl::StatusCode::kInvalidArgument);
+  slots.slot(1).sampled = 7;
+  EXPECT_EQ(slots
+                .CheckWork({.slot = 1,
+                            .from_sample = true,
+                            .sample = true,
+                            .num_drafts = 1,
+                            .masked = true})
+                .code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST(SequenceSlots, TokensNeverOutgrowTheirBlocks) {
   SequenceSlots slots(kLimits);
   ASSERT_TRUE(slots.Apply(Admit(0, {0})).ok());

@@ -22,7 +22,7 @@ absl::StatusOr<int64_t> SampleRun(const StepRun& run, int64_t row, SequenceSlot&
   for (int64_t accepted = 0;; ++accepted) {
     const size_t length = known + static_cast<size_t>(accepted);
     const SamplingHistory history{std::span<const int32_t>(slot.tokens).first(length),
-                                  slot.prompt_length};
+                                  slot.prompt_length, slot.mask};
     TESSERA_ASSIGN_OR_RETURN(proto::SampledToken token,
                              sample(row + accepted, slot, history));
     token.slot = run.slot;

@@ -50,6 +50,37 @@ absl::Status RankThread::Submit(proto::StepPlan plan) {
   return absl::OkStatus();
 }
 
+absl::Status RankThread::SubmitLate(proto::LateInput late) {
+  MutexLock lock(&mutex_);
+  if (!end_.ok()) {
+    return end_;
+  }
+  if (late_.size() >= plans_.size() + (executing_ ? 1 : 0)) {
+    return StatusF(absl::StatusCode::kFailedPrecondition,
+                   "{}: late input of step {}, which is not in flight", name_, late.step);
+  }
+  late_.push_back(std::move(late));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<proto::LateInput> RankThread::WaitLate(const proto::StepPlan& plan) {
+  MutexLock lock(&mutex_);
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !late_.empty() || !end_.ok();
+  };
+  mutex_.Await(Condition(&ready));
+  if (!end_.ok()) {
+    return end_;
+  }
+  proto::LateInput late = std::move(late_.front());
+  late_.pop_front();
+  if (late.epoch != plan.epoch || late.step != plan.step) {
+    return InvalidArgumentF("late input of epoch {} step {}, expected epoch {} step {}",
+                            late.epoch, late.step, plan.epoch, plan.step);
+  }
+  return late;
+}
+
 absl::StatusOr<proto::StepResult> RankThread::Wait(absl::Time deadline) {
   MutexLock lock(&mutex_);
   if (end_.ok() && num_in_flight() == 0) {
@@ -78,6 +109,7 @@ bool RankThread::End(absl::Status status, bool drop_results) {
   {
     MutexLock lock(&mutex_);
     plans_.clear();
+    late_.clear();
     if (drop_results) {
       results_.clear();
     }
@@ -108,7 +140,8 @@ void RankThread::RunPlans() {
       plans_.pop_front();
       executing_ = true;
     }
-    absl::StatusOr<proto::StepResult> result = execute_(plan);
+    absl::StatusOr<proto::StepResult> result =
+        execute_(plan, [this, &plan] { return WaitLate(plan); });
     {
       MutexLock lock(&mutex_);
       if (!end_.ok()) {

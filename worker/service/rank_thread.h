@@ -34,9 +34,10 @@ class RankThread final : public proto::StepExecutor {
   struct Options {
     std::string name;  // for the thread and for errors, e.g. "rank 3"
   };
-  // Runs on the rank's thread.
-  using ExecuteFunction =
-      std::function<absl::StatusOr<proto::StepResult>(const proto::StepPlan&)>;
+  // Runs on the rank's thread. What it calls for the late input returns the end of the
+  // rank if that comes first.
+  using ExecuteFunction = std::function<absl::StatusOr<proto::StepResult>(
+      const proto::StepPlan&, proto::LateInputFunction)>;
   // Makes an Execute in progress return soon, e.g. Communicator::Abort of the rank's
   // groups. Called once at most, when the rank ends, on the thread that ended it.
   using AbortHook = std::function<void(const absl::Status& reason)>;
@@ -51,6 +52,7 @@ class RankThread final : public proto::StepExecutor {
   RankThread& operator=(const RankThread&) = delete;
 
   absl::Status Submit(proto::StepPlan plan) override;
+  absl::Status SubmitLate(proto::LateInput late) override;
   // As StepExecutor::Wait; kFailedPrecondition if no plan is in flight.
   absl::StatusOr<proto::StepResult> Wait(absl::Time deadline) override;
   void Abort(absl::Status reason) override;
@@ -59,6 +61,7 @@ class RankThread final : public proto::StepExecutor {
   RankThread(const Options& options, ExecuteFunction execute, AbortHook abort_hook);
 
   void RunPlans();
+  absl::StatusOr<proto::LateInput> WaitLate(const proto::StepPlan& plan);
   // Ends the rank with `status`; the first end stays. True for the call that ended it.
   bool End(absl::Status status, bool drop_results);
   size_t num_in_flight() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -71,6 +74,8 @@ class RankThread final : public proto::StepExecutor {
 
   mutable Mutex mutex_;
   std::deque<proto::StepPlan> plans_ ABSL_GUARDED_BY(mutex_);
+  // Of the plan that executes and of those behind it; at most one each.
+  std::deque<proto::LateInput> late_ ABSL_GUARDED_BY(mutex_);
   std::deque<proto::StepResult> results_ ABSL_GUARDED_BY(mutex_);
   bool executing_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status end_ ABSL_GUARDED_BY(mutex_);  // OK while running

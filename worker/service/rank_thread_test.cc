@@ -34,7 +34,7 @@ TEST(RankThread, AFailedStepCallsTheHookOnceAndKeepsEarlierResults) {
   std::atomic<int> hooks = 0;
   auto rank = RankThread::Create(
       {.name = "rank 0"},
-      [](const StepPlan& plan) -> absl::StatusOr<StepResult> {
+      [](const StepPlan& plan, proto::LateInputFunction) -> absl::StatusOr<StepResult> {
         if (plan.step == 1) {
           return absl::InternalError("broken");
         }
@@ -60,7 +60,7 @@ TEST(RankThread, DestructionInterruptsTheStepThatRuns) {
   Notification interrupted;
   auto rank = RankThread::Create(
       {.name = "rank 0"},
-      [&](const StepPlan&) -> absl::StatusOr<StepResult> {
+      [&](const StepPlan&, proto::LateInputFunction) -> absl::StatusOr<StepResult> {
         started.Notify();
         interrupted.WaitForNotification();
         return absl::AbortedError("interrupted");
@@ -75,7 +75,8 @@ TEST(RankThread, DestructionInterruptsTheStepThatRuns) {
 
 TEST(RankThread, WaitWithNothingInFlightDoesNotBlock) {
   auto rank = RankThread::Create(
-      {.name = "rank 0"}, [](const StepPlan&) { return StepResult(); }, nullptr);
+      {.name = "rank 0"},
+      [](const StepPlan&, proto::LateInputFunction) { return StepResult(); }, nullptr);
   ASSERT_THAT(rank, IsOk());
   EXPECT_THAT((*rank)->Wait(absl::InfiniteFuture()),
               StatusIs(absl::StatusCode::kFailedPrecondition));

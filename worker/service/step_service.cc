@@ -24,7 +24,7 @@ namespace tessera::worker {
 namespace {
 
 namespace wire = ::tessera::worker::v1;
-using Stream = grpc::ServerReaderWriter<wire::StepReply, wire::StepPlan>;
+using Stream = grpc::ServerReaderWriter<wire::StepReply, wire::StepCommand>;
 
 // One stream: this thread reads and submits; a second one waits and writes, so that a
 // reply goes out while the next plan is on its way in.
@@ -40,10 +40,14 @@ class PlanStream {
   // Returns when the coordinator has ended the stream or the server shuts down.
   void Run() {
     std::thread writer([this] { WriteReplies(); });
-    wire::StepPlan message;
+    wire::StepCommand message;
     while (stream_->Read(&message)) {
+      if (message.has_late()) {
+        TakeLate(message.late());
+        continue;
+      }
       Outcome outcome;
-      outcome.refused = SubmitPlan(message);
+      outcome.refused = SubmitPlan(message.plan());
       MutexLock lock(&mutex_);
       if (replies_due_.size() < kMaxRepliesDue) {
         replies_due_.push_back(std::move(outcome));
@@ -68,6 +72,16 @@ class PlanStream {
   absl::Status SubmitPlan(const wire::StepPlan& message) {
     TESSERA_ASSIGN_OR_RETURN(proto::StepPlan plan, proto::FromWire(message));
     return executor_->Submit(std::move(plan));
+  }
+
+  // A late input has no reply of its own: one that cannot be taken fails its step.
+  void TakeLate(const wire::LateInput& message) {
+    absl::StatusOr<proto::LateInput> late = proto::FromWire(message);
+    const absl::Status status =
+        late.ok() ? executor_->SubmitLate(*std::move(late)) : late.status();
+    if (!status.ok()) {
+      executor_->Abort(status);
+    }
   }
 
   std::optional<Outcome> NextReply() {
