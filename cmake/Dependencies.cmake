@@ -22,3 +22,8 @@ if(TESSERA_MPI)
 endif()
 # The Python with tools/requirements.txt, made by `./dev setup`; script tests run in it.
 set(TESSERA_VENV_PYTHON "${PROJECT_SOURCE_DIR}/build/venv/bin/python3" CACHE FILEPATH "Python of the script tests")
+# The one library that Debian lacks (docs/decisions/0003-grammar-library.md): pinned sources that `./dev setup` unpacks.
+set(TESSERA_XGRAMMAR_DIR "${PROJECT_SOURCE_DIR}/build/third_party/xgrammar" CACHE PATH "Sources of xgrammar")
+if(NOT EXISTS "${TESSERA_XGRAMMAR_DIR}/cpp/grammar_matcher.cc")
+  message(FATAL_ERROR "no sources of xgrammar in ${TESSERA_XGRAMMAR_DIR}; `./dev setup` puts them there")
+endif()

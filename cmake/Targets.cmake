@@ -186,3 +186,17 @@ function(tessera_embedded_files)
   add_library(tessera::${arg_NAME} ALIAS ${target})
   set_property(GLOBAL PROPERTY TESSERA_FOLDER_${arg_NAME} "${folder}")
 endfunction()
+
+# tessera_third_party_library(NAME n SRCS s... INCLUDES dirs... DEFINES d... DEPS what it calls...): a library whose sources `./dev setup`
+# has put into build/third_party. Warnings are its authors' business; its headers are system headers.
+function(tessera_third_party_library)
+  cmake_parse_arguments(arg "" "NAME" "SRCS;INCLUDES;DEFINES;DEPS" ${ARGN})
+  set(target tessera_${arg_NAME})
+  add_library(${target} STATIC ${arg_SRCS})
+  target_include_directories(${target} SYSTEM PUBLIC ${arg_INCLUDES})
+  target_compile_definitions(${target} PUBLIC ${arg_DEFINES})
+  target_link_libraries(${target} PUBLIC ${arg_DEPS})
+  # Without debug information: its templates would double the binary.
+  target_compile_options(${target} PRIVATE -w -g0)
+  add_library(${arg_NAME}::${arg_NAME} ALIAS ${target})
+endfunction()

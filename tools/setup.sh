@@ -1,5 +1,6 @@
 # Sourced by ./dev: installs what is missing, and says so. Runs on Debian 12, as root or with sudo.
-# Nothing is fetched but Debian packages and the pinned Python packages of tools/requirements.txt.
+# Nothing is fetched but Debian packages, the pinned Python packages of tools/requirements.txt, and the
+# pinned sources of tools/sources.txt.
 
 # What it takes to build and to serve.
 build_packages=(
@@ -7,9 +8,9 @@ build_packages=(
   libcli11-dev libfmt-dev libgmock-dev libgrpc++-dev libgtest-dev libhwloc-dev libopenmpi-dev
   libpcre2-dev libprotobuf-dev libspdlog-dev libssl-dev libutf8proc-dev libyaml-cpp-dev
   ninja-build nlohmann-json3-dev openmpi-bin pkg-config prometheus-cpp-dev protobuf-compiler
-  protobuf-compiler-grpc python3
+  protobuf-compiler-grpc python3 python3-venv
 )
-test_packages=(chromium git python3-venv)
+test_packages=(chromium git)
 clang_packages=(clang clang-format clang-tidy)
 
 say() { printf '[dev] %s\n' "$*"; }
@@ -43,6 +44,32 @@ install_packages() {
     --no-install-recommends "${missing[@]}"
 }
 
+system_python() {
+  if [ -x /usr/bin/python3 ]; then echo /usr/bin/python3; else command -v python3; fi
+}
+
+# The one library that Debian lacks, as its authors' source archive, which pip checks against its hash.
+# To name an archive's version pip runs its build backend, which therefore is installed first.
+fetch_sources() {
+  local folder=build/third_party
+  if cmp --silent tools/sources.txt "$folder/sources.txt"; then
+    return 0
+  fi
+  say "fetching the sources of tools/sources.txt into $folder"
+  rm --recursive --force "$folder"
+  mkdir --parents "$folder"
+  "$(system_python)" -m venv "$folder/venv"
+  local pip=("$folder/venv/bin/pip" --quiet --disable-pip-version-check)
+  "${pip[@]}" install --require-hashes --no-deps --requirement tools/sources_backend.txt
+  "${pip[@]}" download --require-hashes --no-deps --no-binary :all: --no-build-isolation \
+    --dest "$folder" --requirement tools/sources.txt
+  tar --extract --directory "$folder" --file "$folder"/xgrammar-*.tar.gz
+  rm "$folder"/xgrammar-*.tar.gz
+  mv "$folder"/xgrammar-* "$folder/xgrammar"
+  rm --recursive --force "$folder/venv"
+  cp tools/sources.txt "$folder/sources.txt"
+}
+
 # promtool checks /metrics in a test. It is taken out of its package without installing that, because
 # installing would start a Prometheus server.
 fetch_promtool() {
@@ -73,9 +100,7 @@ make_venv() {
   say "installing the Python packages of tools/requirements.txt into build/venv"
   mkdir --parents build
   rm --recursive --force build/venv
-  local python=/usr/bin/python3
-  [ -x "$python" ] || python=python3
-  "$python" -m venv build/venv
+  "$(system_python)" -m venv build/venv
   build/venv/bin/pip install --quiet --disable-pip-version-check --requirement tools/requirements.txt
   cp tools/requirements.txt "$stamp"
 }

@@ -1,10 +1,9 @@
 // Sampler: the next token from one row of logits. The draw is a pure function of (seed,
-// choice, position), the logits and the mask, so every rank of a TP group, every batch and every
-// replay picks the same token. Order of the steps: logit bias, penalties, masks
-// (min_tokens, allowed ids, bad words, ids that the model cannot take as inputs, and the
-// mask of a grammar, to which the others yield); then
-// greedy, or temperature, top-k, min-p, top-p and an inverse-CDF draw over what remains,
-// in falling probability.
+// choice, position), the logits and the mask, so every rank of a TP group, every batch
+// and every replay picks the same token. Order of the steps: logit bias, penalties, masks
+// (allowed ids, min_tokens, the mask of a grammar, to which those yield, ids that the
+// model cannot take as inputs, bad words); then greedy, or temperature, top-k, min-p,
+// top-p and an inverse-CDF draw over what remains, in falling probability.
 #ifndef TESSERA_WORKER_RUNNER_SAMPLER_H_
 #define TESSERA_WORKER_RUNNER_SAMPLER_H_
 

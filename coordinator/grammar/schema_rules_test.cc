@@ -1,0 +1,66 @@
+#include "coordinator/grammar/schema_rules.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+namespace tessera::coordinator {
+namespace {
+
+// The reason why a schema is refused; empty: it is not.
+std::string Refusal(const std::string& schema) {
+  const absl::Status status =
+      CheckSchema(nlohmann::ordered_json::parse(schema), GrammarLimits());
+  return std::string(status.message());
+}
+
+TEST(SchemaRules, WhatPydanticWritesPasses) {
+  EXPECT_EQ(Refusal(R"({"$defs": {"Step": {"properties": {"text": {"title": "Text",
+      "type": "string", "maxLength": 80}, "kind": {"enum": ["a", "b"], "type": "string"}},
+      "required": ["text"], "title": "Step", "type": "object"}}, "properties": {
+      "steps": {"items": {"$ref": "#/$defs/Step"}, "type": "array", "maxItems": 4},
+      "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": null}},
+      "required": ["steps"], "title": "Plan", "type": "object",
+      "additionalProperties": false})"),
+            "");
+}
+
+TEST(SchemaRules, ARefusalNamesTheKeywordAndItsPlace) {
+  const std::string refusal = Refusal(
+      R"({"type": "object", "properties": {"a": {"type": "array",
+      "uniqueItems": true}}})");
+  EXPECT_NE(refusal.find("schema.properties.a"), std::string::npos) << refusal;
+  EXPECT_NE(refusal.find("uniqueItems"), std::string::npos) << refusal;
+}
+
+TEST(SchemaRules, WhatTheLibraryWouldDropIsRefused) {
+  for (const char* schema :
+       {R"({"not": {"type": "string"}})", R"({"oneOf": [{"type": "string"}]})",
+        R"({"allOf": [{"type": "string"}, {"type": "object"}]})",
+        R"({"type": "string", "if": {}})", R"({"minimum": 3})",
+        R"({"type": "string", "enum": ["a", 3]})", R"({"enum": []})",
+        R"({"$ref": "#/$defs/a", "minLength": 3, "$defs": {"a": {"type": "string"}}})",
+        R"({"$ref": "https://example.com/schema"})", R"({"$ref": "#/$defs/b"})",
+        R"({"type": "string", "pattern": "a", "minLength": 3})",
+        R"({"type": "array", "contains": {"type": "string"}})",
+        R"({"type": "object", "patternProperties": {"a": {}}})",
+        R"({"anyOf": [{"type": "string"}], "type": "string"})", R"({"type": "text"})",
+        R"({"type": "array", "items": 3})", R"(false)", R"([])"}) {
+    EXPECT_NE(Refusal(schema), "") << schema;
+  }
+}
+
+TEST(SchemaRules, LimitsBoundDepthAndCounts) {
+  std::string deep = R"({"type": "string"})";
+  for (int i = 0; i < 70; ++i) {
+    deep = R"({"type": "array", "items": )" + deep + "}";
+  }
+  EXPECT_NE(Refusal(deep).find("nested deeper"), std::string::npos);
+  EXPECT_NE(Refusal(R"({"type": "string", "maxLength": 100000000})"), "");
+  EXPECT_NE(Refusal(R"({"type": "array", "minItems": -1})"), "");
+  EXPECT_NE(Refusal(R"({"type": "string", "pattern": "(a{1000}){1000}"})"), "");
+}
+
+}  // namespace
+}  // namespace tessera::coordinator
