@@ -339,6 +339,15 @@ absl::StatusOr<ValidatedRequest> ValidatedRequest::Create(RequestSpec spec,
   const std::vector<int32_t> stop_ids = MergeStopIds(spec, limits);
   CheckChoiceLeft(request.sampling_.allowed_token_ids, request.sampling_.min_tokens,
                   stop_ids, &check);
+  if (spec.grammar.has_value() && spec.ignore_eos) {
+    check.Fail("ignore_eos", "structured output ends where its grammar does");
+  }
+  if (spec.grammar.has_value() && request.sampling_.min_tokens > 0) {
+    check.Fail("min_tokens", "structured output ends where its grammar does");
+  }
+  if (spec.grammar.has_value() && !request.sampling_.allowed_token_ids.empty()) {
+    check.Fail("allowed_token_ids", "structured output has its own allowed tokens");
+  }
   if (!check.ok()) {
     if (error != nullptr) {
       *error = check.error();

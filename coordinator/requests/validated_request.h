@@ -5,6 +5,7 @@
 #define TESSERA_COORDINATOR_REQUESTS_VALIDATED_REQUEST_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "coordinator/grammar/grammar.h"
 #include "proto/step_plan.h"
 
 namespace tessera::coordinator {
@@ -72,6 +74,8 @@ struct RequestSpec {
   bool skip_special_tokens = true;
   std::optional<absl::Duration> timeout;
   int32_t priority = 0;  // lower runs first
+  // What may be generated; default: anything. Not with ignore_eos or min_tokens.
+  std::optional<GrammarSpec> grammar;
 };
 
 // An error that a door can show: which field, and the OpenAI error code.
@@ -81,7 +85,7 @@ struct FieldError {
   std::string code;     // "context_length_exceeded"; empty: none
 };
 
-// Immutable. Copyable.
+// Immutable but for SetGrammar. Copyable.
 class ValidatedRequest {
  public:
   // Never throws, never truncates a value silently: whatever is out of range is an error
@@ -114,6 +118,12 @@ class ValidatedRequest {
   bool include_stop_text() const { return spec_.include_stop_text; }
   bool skip_special_tokens() const { return spec_.skip_special_tokens; }
   int32_t priority() const { return spec_.priority; }
+  const std::optional<GrammarSpec>& grammar_spec() const { return spec_.grammar; }
+  // The compiled grammar_spec, which a door sets before it submits.
+  const std::shared_ptr<const Grammar>& grammar() const { return grammar_; }
+  void SetGrammar(std::shared_ptr<const Grammar> grammar) {
+    grammar_ = std::move(grammar);
+  }
   absl::Time arrival() const { return arrival_; }
   absl::Time deadline() const { return deadline_; }
 
@@ -126,6 +136,7 @@ class ValidatedRequest {
   int32_t num_choices_ = 1;
   absl::Time arrival_;
   absl::Time deadline_;
+  std::shared_ptr<const Grammar> grammar_;
 };
 
 }  // namespace tessera::coordinator

@@ -202,8 +202,29 @@ absl::Status EngineCore::SubmitStep(PlannedStep step, absl::Time started, bool p
                         .num_tokens = step.num_tokens,
                         .num_prefill_tokens = step.num_prefill_tokens,
                         .num_sequences = step.num_sequences,
-                        .probe = probe});
-  return group_->Submit(std::move(step));
+                        .probe = probe,
+                        .step = step.plans.front().step,
+                        .masked = std::move(step.masked)});
+  TESSERA_RETURN_IF_ERROR(group_->Submit(std::move(step)));
+  return in_flight_.size() == 1 ? SendMasks() : absl::OkStatus();
+}
+
+absl::Status EngineCore::SendMasks() {
+  if (in_flight_.empty()) {
+    return absl::OkStatus();
+  }
+  StepInFlight& step = in_flight_.front();
+  std::vector<std::vector<proto::TokenMask>> masks(step.masked.size());
+  bool any = false;
+  for (size_t rank = 0; rank < step.masked.size(); ++rank) {
+    for (const MaskedWork& work : step.masked[rank]) {
+      any = true;
+      masks[rank].push_back(
+          {.slot = work.slot, .words = live_.NextMask(work.sequence, clock_->Now())});
+    }
+  }
+  step.masked.clear();
+  return any ? group_->SubmitLate(epoch_, step.step, std::move(masks)) : absl::OkStatus();
 }
 
 absl::Status EngineCore::FinishStep() {
@@ -219,6 +240,8 @@ absl::Status EngineCore::FinishStep() {
   const absl::Duration accept_time = clock_->Now() - finished;
   snapshot_.last_step = finished;
   live_.TakeTokens(accepted, finished);
+  // The next step runs already: it gets its masks before anything else is done.
+  TESSERA_RETURN_IF_ERROR(SendMasks());
   Observe(step, accept_time, outcome.counters, std::ssize(accepted));
   return absl::OkStatus();
 }

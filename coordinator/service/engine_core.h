@@ -104,6 +104,9 @@ class EngineCore {
     int64_t num_prefill_tokens = 0;
     int64_t num_sequences = 0;
     bool probe = false;
+    uint64_t step = 0;
+    // Whose masks the ranks wait for; empty once these were sent.
+    std::vector<std::vector<MaskedWork>> masked;
   };
 
   EngineCore(const EngineOptions& options, std::unique_ptr<Scheduler> scheduler,
@@ -117,6 +120,8 @@ class EngineCore {
   absl::Status RunProbe();
   absl::Status SubmitStep(PlannedStep step, absl::Time started, bool probe);
   absl::Status FinishStep();
+  // Sends the masks of the oldest step in flight: the tokens before it are all known.
+  absl::Status SendMasks();
   void Observe(const StepInFlight& step, absl::Duration accept_time,
                const std::vector<proto::StepCounters>& counters, int64_t num_accepted);
   void FailGroup(const absl::Status& reason);

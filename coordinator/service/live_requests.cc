@@ -34,6 +34,7 @@ SequenceSpec LiveRequests::MakeSpec(const ValidatedRequest& request, int32_t cho
   spec.prompt = request.prompt_ids();
   spec.max_tokens = request.max_tokens();
   spec.sampling = request.sampling(choice);
+  spec.masked = request.grammar() != nullptr;
   spec.priority = request.priority();
   spec.arrival = request.arrival();
   spec.deadline = request.deadline();
@@ -56,7 +57,10 @@ void LiveRequests::Add(ValidatedRequest request, std::shared_ptr<RequestSink> si
        ++choice) {
     const SequenceId sequence = next_sequence_++;
     status = scheduler_->Enqueue(MakeSpec(live->request, choice, sequence));
-    live->choices.emplace_back(sequence, rules, tokenizer_);
+    Choice& made = live->choices.emplace_back(sequence, rules, tokenizer_);
+    if (const auto& grammar = live->request.grammar(); grammar != nullptr) {
+      made.matcher = grammar->NewMatcher(live->request.grammar_spec()->begins_after);
+    }
     sequences_[sequence] = {.request = live.get(), .choice = choice};
   }
   live->num_open = live->choices.size();
@@ -140,6 +144,13 @@ void LiveRequests::TakeToken(const AcceptedToken& token, absl::Time now) {
     live.first_token = now;
     live.usage.cached_prompt_tokens = scheduler_->cached_tokens(token.sequence);
   }
+  if (choice.matcher != nullptr) {
+    const absl::Status status = choice.matcher->Accept(token.sampled.token);
+    if (!status.ok()) {
+      EndSequence(token.sequence, status, now);
+      return;
+    }
+  }
   // Accepted drafts come with the token before them: a gap of zero would say that the
   // model answers at once.
   const bool has_gap = choice.last_token.has_value() && *choice.last_token != now;
@@ -172,6 +183,23 @@ void LiveRequests::TakeToken(const AcceptedToken& token, absl::Time now) {
     Report(*done, absl::OkStatus(), now);
     done->sink->OnDone(done->usage);
   }
+}
+
+std::vector<uint32_t> LiveRequests::NextMask(SequenceId sequence, absl::Time now) {
+  const auto found = sequences_.find(sequence);
+  if (found == sequences_.end()) {
+    return {};  // It ended while the step was in flight; its token will be dropped.
+  }
+  const Live& live = *found->second.request;
+  const Choice& choice = live.choices[static_cast<size_t>(found->second.choice)];
+  TESSERA_CHECK(choice.matcher != nullptr);
+  std::vector<uint32_t> words(live.request.grammar()->num_words());
+  const absl::Status status = choice.matcher->FillMask(words);
+  if (!status.ok()) {
+    EndSequence(sequence, status, now);
+    return {};
+  }
+  return words;
 }
 
 void LiveRequests::FinishChoice(ChoiceRef ref, OutputPiece piece) {

@@ -38,6 +38,11 @@ class LiveRequests {
   // Hands accepted tokens on as text; finishes choices and requests that ended with them.
   void TakeTokens(std::span<const AcceptedToken> tokens, absl::Time now);
 
+  // The mask of the next token of `sequence`. Empty, which is every token, where nobody
+  // waits for it any more, or where its grammar has none: that request ends with
+  // kInternal.
+  std::vector<uint32_t> NextMask(SequenceId sequence, absl::Time now);
+
   // Ends one request with an error; unknown ids are ignored.
   void End(const std::string& request_id, const absl::Status& reason, absl::Time now);
 
@@ -68,6 +73,7 @@ class LiveRequests {
 
     SequenceId sequence;
     OutputProcessor output;
+    std::unique_ptr<GrammarMatcher> matcher;  // null: anything may be generated
     bool finished = false;
     std::optional<absl::Time> last_token;
   };

@@ -34,6 +34,23 @@ absl::Status RankGroup::Submit(PlannedStep step) {
   return absl::OkStatus();
 }
 
+absl::Status RankGroup::SubmitLate(uint64_t epoch, uint64_t step,
+                                   std::vector<std::vector<proto::TokenMask>> masks) {
+  for (size_t rank = 0; rank < executors_.size(); ++rank) {
+    std::vector<proto::TokenMask>& own = masks[rank / static_cast<size_t>(tp_)];
+    if (own.empty()) {
+      continue;
+    }
+    const bool last = (rank + 1) % static_cast<size_t>(tp_) == 0;
+    const absl::Status status = executors_[rank]->SubmitLate(
+        {.epoch = epoch, .step = step, .masks = last ? std::move(own) : own});
+    if (!status.ok()) {
+      return WithContext(status, fmt::format("rank {}", rank));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RankGroup::StepOutcome> RankGroup::Wait(absl::Time deadline) {
   StepOutcome outcome;
   outcome.counters.reserve(executors_.size());

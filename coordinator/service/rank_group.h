@@ -65,6 +65,11 @@ class RankGroup {
   // Hands plan i to all TP ranks of DP rank i. On an error the epoch is over.
   absl::Status Submit(PlannedStep step);
 
+  // Hands masks[i] of a step in flight to all TP ranks of DP rank i; those without masked
+  // work are skipped. On an error the epoch is over.
+  absl::Status SubmitLate(uint64_t epoch, uint64_t step,
+                          std::vector<std::vector<proto::TokenMask>> masks);
+
   // Results of the oldest step in flight. Errors name the rank; after one the epoch is
   // over.
   absl::StatusOr<StepOutcome> Wait(absl::Time deadline);
