@@ -60,6 +60,42 @@ std::string_view TypeOf(const Json& value) {
   }
 }
 
+// A pattern of a JSON string matches its value, and is generated as its text: quotes,
+// backslashes and control characters, which JSON escapes, cannot be part of it, nor can
+// what only looks ahead.
+bool IsPlainPattern(std::string_view pattern) {
+  constexpr std::string_view kEscapable = "dDwWsS.^$|()[]{}*+?/-";
+  bool in_class = false;
+  bool is_negated = false;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const auto c = static_cast<unsigned char>(pattern[i]);
+    if (c < 0x20 || c == '"') {
+      return false;
+    }
+    if (c == '\\') {
+      if (++i == pattern.size() ||
+          kEscapable.find(pattern[i]) == std::string_view::npos) {
+        return false;
+      }
+    } else if (c == '[' && !in_class) {
+      in_class = true;
+      is_negated = i + 1 < pattern.size() && pattern[i + 1] == '^';
+    } else if (c == ']') {
+      in_class = false;
+    } else if (c == '(' && pattern.substr(i, 2) == "(?" &&
+               pattern.substr(i, 3) != "(?:") {
+      return false;
+    } else if (in_class && !is_negated && i + 2 < pattern.size() &&
+               pattern[i + 1] == '-' && pattern[i + 2] != ']') {
+      const auto last = static_cast<unsigned char>(pattern[i + 2]);
+      if ((c <= '"' && last >= '"') || (c <= '\\' && last >= '\\')) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 class SchemaChecker {
  public:
   SchemaChecker(const Json& root, const GrammarLimits& limits)
@@ -241,6 +277,13 @@ absl::Status SchemaChecker::CheckTyped(const Json& schema, const std::string& wh
     if (schema.contains("minLength") || schema.contains("maxLength")) {
       return InvalidArgumentF("{}: a pattern and a length cannot be enforced together",
                               where);
+    }
+    if (!IsPlainPattern(pattern->get_ref<const std::string&>())) {
+      return InvalidArgumentF(
+          "{}.pattern: quotes, backslashes, control characters, escapes of other kinds "
+          "and "
+          "lookaround cannot be enforced",
+          where);
     }
     TESSERA_RETURN_IF_ERROR(WithContext(
         CheckPattern(pattern->get_ref<const std::string&>(), limits_), where));

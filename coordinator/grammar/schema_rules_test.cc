@@ -51,6 +51,20 @@ TEST(SchemaRules, WhatTheLibraryWouldDropIsRefused) {
   }
 }
 
+TEST(SchemaRules, PatternsThatJsonWouldEscapeAreRefused) {
+  const auto pattern = [](const char* text) {
+    return Refusal(nlohmann::json({{"type", "string"}, {"pattern", text}}).dump());
+  };
+  for (const char* good :
+       {"^[a-z]+$", "(?:ab){2}", "[^a]{3}", "\\d{4}-\\d\\d", "a\\.b"}) {
+    EXPECT_EQ(pattern(good), "") << good;
+  }
+  for (const char* bad : {"a\"b", "a\\\\b", "a\nb", "\\n", "\\x22", "\\u0022", "\\cA",
+                          "(?=a)b", "(?<!a)b", "[ -~]", "[A-z]", "\\"}) {
+    EXPECT_NE(pattern(bad), "") << bad;
+  }
+}
+
 TEST(SchemaRules, LimitsBoundDepthAndCounts) {
   std::string deep = R"({"type": "string"})";
   for (int i = 0; i < 70; ++i) {

@@ -3,7 +3,7 @@
 
 Schemas of the public JSON-Schema test suite (tests/data/json_schema) are compiled, texts are sampled from random
 logits at temperature 2 through the mask and the sampler that serve, and a validator that is not ours judges them.
-What does not compile must be refused with a reason. TESSERA_LONG_TESTS=1 takes every schema and more samples.
+`format` is an annotation here. What does not compile must be refused with a reason. TESSERA_LONG_TESTS=1 takes every schema and more samples.
 """
 
 import json
@@ -46,7 +46,7 @@ def main():
             continue
         compiled += 1
         cut += result["num_cut"]
-        validator = VALIDATORS[draft](schema)
+        validator = VALIDATORS[draft](schema, validate_formats=False)
         for text in result["texts"]:
             texts += 1
             try:
