@@ -227,8 +227,25 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
       server->engine_,
       coordinator::EngineLoop::Create(engine, provider, server->tokenizer_.get(), clock,
                                       server->activity_.get()));
+  TESSERA_RETURN_IF_ERROR(server->MakeGrammars(model, rank));
   TESSERA_RETURN_IF_ERROR(server->OpenDoors(model, rank, shape));
   return server;
+}
+
+absl::Status ApiServer::MakeGrammars(const LoadedModel& model, const RankOptions& rank) {
+  const coordinator::RequestLimits limits =
+      ApiOptionsOf(options_, model, *tokenizer_, rank).limits;
+  if (limits.eos_token_ids.empty()) {
+    return absl::OkStatus();  // A grammar would have no end.
+  }
+  TESSERA_ASSIGN_OR_RETURN(grammar_compiler_, coordinator::GrammarCompiler::Create(
+                                                  {.vocab_size = limits.vocab_size,
+                                                   .num_token_ids = limits.num_token_ids,
+                                                   .eos_token_ids = limits.eos_token_ids},
+                                                  {}, *tokenizer_));
+  grammars_ = std::make_unique<coordinator::GrammarPool>(
+      coordinator::GrammarPoolOptions(), grammar_compiler_.get(), clock_);
+  return absl::OkStatus();
 }
 
 absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& rank,
@@ -249,7 +266,8 @@ absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& r
                                                   .clock = clock_,
                                                   .observer = metrics_.get(),
                                                   .metrics = metrics_.get(),
-                                                  .admin = admin_.get()}));
+                                                  .admin = admin_.get(),
+                                                  .grammars = grammars_.get()}));
   coordinator::HttpServerOptions http;
   http.host = Address(options_.host);
   http.port = static_cast<uint16_t>(options_.port);

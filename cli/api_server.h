@@ -21,6 +21,8 @@
 #include "coordinator/api/api_service.h"
 #include "coordinator/api/http_server.h"
 #include "coordinator/console/activity_recorder.h"
+#include "coordinator/grammar/grammar_compiler.h"
+#include "coordinator/grammar/grammar_pool.h"
 #include "coordinator/service/engine_loop.h"
 #include "coordinator/service/metrics.h"
 #include "coordinator/service/rank_group.h"
@@ -48,6 +50,7 @@ class ApiServer {
   ApiServer(const ServerOptions& options, Clock* clock)
       : options_(options), clock_(clock) {}
 
+  absl::Status MakeGrammars(const LoadedModel& model, const RankOptions& rank);
   absl::Status OpenDoors(const LoadedModel& model, const RankOptions& rank,
                          const GroupShape& shape);
   absl::Status OpenGrpcDoor();
@@ -64,6 +67,8 @@ class ApiServer {
   std::unique_ptr<coordinator::Metrics> metrics_;
   std::unique_ptr<coordinator::ActivityRecorder> activity_;
   std::unique_ptr<coordinator::EngineLoop> engine_;
+  std::unique_ptr<coordinator::GrammarCompiler> grammar_compiler_;
+  std::unique_ptr<coordinator::GrammarPool> grammars_;  // null without an end of sequence
   std::unique_ptr<coordinator::AdminDoor> admin_;
   std::unique_ptr<coordinator::ApiService> api_;
   std::unique_ptr<coordinator::HttpServer> http_;

@@ -15,6 +15,7 @@
 #include "coordinator/api/access/access_config.h"
 #include "coordinator/api/access/rate_limiter.h"
 #include "coordinator/api/api_observer.h"
+#include "coordinator/grammar/grammar_pool.h"
 #include "coordinator/requests/engine.h"
 #include "coordinator/requests/validated_request.h"
 #include "model/chat/chat_encoding.h"
@@ -75,6 +76,7 @@ struct ApiContext {
   const model::ChatEncoding* chat = nullptr;
   Engine* engine = nullptr;
   RateLimiter* rates = nullptr;
+  GrammarPool* grammars = nullptr;  // null: structured output is refused
   Clock* clock = nullptr;
   ApiObserver* observer = nullptr;
   MetricsText* metrics = nullptr;

@@ -17,6 +17,7 @@
 #include "common/status_macros.h"
 #include "coordinator/api/access/limited_engine.h"
 #include "coordinator/api/api_request_convert.h"
+#include "model/chat/control_tokens.h"
 #include "proto/api.grpc.pb.h"
 #include "proto/status_convert.h"
 
@@ -102,8 +103,32 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
     return raw;
   }
 
-  // Submits; a refusal ends the call. The sink is this object.
+  // Submits, where there is a grammar once it is compiled; a refusal ends the call. The
+  // sink is this object.
   void Submit(ValidatedRequest request) {
+    if (!request.grammar_spec().has_value()) {
+      SubmitNow(std::move(request));
+      return;
+    }
+    GrammarPool* const grammars = api_->context().grammars;
+    if (grammars == nullptr) {
+      End(absl::UnimplementedError("this server compiles no grammars"));
+      return;
+    }
+    const GrammarSpec spec = *request.grammar_spec();
+    grammars->Compile(
+        spec, [self = this->shared_from_this(),
+               request = std::move(request)](absl::StatusOr<GrammarPtr> grammar) mutable {
+          if (!grammar.ok()) {
+            self->End(grammar.status());
+            return;
+          }
+          request.SetGrammar(*std::move(grammar));
+          self->SubmitNow(std::move(request));
+        });
+  }
+
+  void SubmitNow(ValidatedRequest request) {
     {
       MutexLock lock(&mutex_);
       request_id_ = request.request_id();
@@ -463,6 +488,9 @@ class Service final : public wire::ApiService::CallbackService {
     spec.tenant = key.tenant;
     ReadSamplingOptions(request.sampling(), &spec);
     spec.prompt_ids = std::move(encoded->ids);
+    if (spec.grammar.has_value() && *in_reasoning) {
+      spec.grammar->begins_after = context().tokenizer->TokenId(model::kEndThinkToken);
+    }
     // The parser must see the tags, which a checkpoint may mark special.
     spec.skip_special_tokens = false;
     return Validate(call, std::move(spec));

@@ -1,10 +1,55 @@
 #include "coordinator/api/api_request_convert.h"
 
+#include <optional>
+#include <string>
 #include <utility>
+
+#include "nlohmann/json.hpp"
 
 #include "coordinator/api/chat_messages.h"
 
 namespace tessera::coordinator {
+namespace {
+
+std::optional<GrammarSpec> ReadGrammar(const api::v1::SamplingOptions& options) {
+  using Options = api::v1::SamplingOptions;
+  GrammarSpec spec;
+  spec.field = "grammar";
+  switch (options.grammar_case()) {
+    case Options::kJsonSchema:
+      spec.kind = GrammarKind::kJsonSchema;
+      spec.text = options.json_schema();
+      return spec;
+    case Options::kJsonObject:
+      return options.json_object() ? std::optional(spec) : std::nullopt;
+    case Options::kRegex:
+      spec.kind = GrammarKind::kRegex;
+      spec.text = options.regex();
+      return spec;
+    case Options::kEbnf:
+      spec.kind = GrammarKind::kEbnf;
+      spec.text = options.ebnf();
+      return spec;
+    case Options::kChoices: {
+      spec.kind = GrammarKind::kChoice;
+      nlohmann::json texts = nlohmann::json::array();
+      for (const std::string& text : options.choices().texts()) {
+        texts.push_back(text);
+      }
+      spec.text = texts.dump();
+      return spec;
+    }
+    case Options::kStructuralTag:
+      spec.kind = GrammarKind::kStructuralTag;
+      spec.text = options.structural_tag();
+      return spec;
+    case Options::GRAMMAR_NOT_SET:
+      break;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 void ReadSamplingOptions(const api::v1::SamplingOptions& options, RequestSpec* spec) {
   const auto read = [](bool has, auto value, auto* out) {
@@ -36,6 +81,7 @@ void ReadSamplingOptions(const api::v1::SamplingOptions& options, RequestSpec* s
   spec->skip_special_tokens =
       !options.has_skip_special_tokens() || options.skip_special_tokens();
   spec->priority = options.priority();
+  spec->grammar = ReadGrammar(options);
 }
 
 std::vector<model::ChatMessage> ReadChatMessages(const api::v1::ChatRequest& request) {

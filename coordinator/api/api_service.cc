@@ -199,6 +199,7 @@ ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& 
   context_.chat = parts.chat;
   context_.engine = &limited_;
   context_.rates = &access_->rates();
+  context_.grammars = parts.grammars;
   context_.clock = parts.clock;
   context_.observer = parts.observer != nullptr ? parts.observer : &silent_observer_;
   context_.metrics = parts.metrics;

@@ -26,7 +26,8 @@ namespace tessera::coordinator {
 
 // What the API stands on. None is owned; all must outlive the service and the engine's
 // last event. `observer` may be null; without `metrics` the route /metrics does not
-// exist, without `admin` neither /admin nor the console.
+// exist, without `admin` neither /admin nor the console, without `grammars` no structured
+// output.
 struct ApiServiceParts {
   const model::Tokenizer* tokenizer = nullptr;
   const model::ChatEncoding* chat = nullptr;
@@ -35,6 +36,7 @@ struct ApiServiceParts {
   ApiObserver* observer = nullptr;
   MetricsText* metrics = nullptr;
   AdminDoor* admin = nullptr;
+  GrammarPool* grammars = nullptr;
 };
 
 // Thread-safe.

@@ -27,7 +27,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   const std::shared_ptr<ResponseWriter>& writer() const { return writer_; }
 
-  void Submit();
+  // Submits at once, or when the grammar of the prompts is compiled.
+  void Start();
   void Token(size_t prompt, const TokenEvent& event) {
     if (!ended_) {
       responder_->Token(prompt, event);
@@ -42,6 +43,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Fail(const absl::Status& status);
 
  private:
+  void Submit();
+  void TakeGrammar(const absl::StatusOr<GrammarPtr>& grammar);
   void CancelFrom(size_t count);
   void Abandon();
   ApiError Refusal(const absl::Status& status) const;
@@ -88,13 +91,52 @@ class PromptSink final : public RequestSink {
   size_t prompt_;
 };
 
-void Generation::Submit() {
+void Generation::Start() {
   std::weak_ptr<Generation> weak = weak_from_this();
   writer_->OnDisconnect([weak] {
     if (const auto self = weak.lock()) {
       self->Abandon();
     }
   });
+  const std::optional<GrammarSpec>& spec = requests_.front().grammar_spec();
+  if (!spec.has_value()) {
+    Submit();
+  } else if (context_->grammars == nullptr) {
+    TakeGrammar(absl::UnimplementedError("this server compiles no grammars"));
+  } else {
+    context_->grammars->Compile(
+        *spec, [self = shared_from_this()](absl::StatusOr<GrammarPtr> grammar) {
+          self->writer_->Post(
+              [self, grammar = std::move(grammar)] { self->TakeGrammar(grammar); });
+        });
+  }
+}
+
+void Generation::TakeGrammar(const absl::StatusOr<GrammarPtr>& grammar) {
+  if (ended_) {
+    return;  // The client left while it was compiled.
+  }
+  const GrammarSpec& spec = *requests_.front().grammar_spec();
+  if (grammar.ok()) {
+    for (ValidatedRequest& request : requests_) {
+      request.SetGrammar(*grammar);
+    }
+  } else if (!spec.advisory) {
+    ended_ = true;
+    const absl::Status& status = grammar.status();
+    const std::string reason(status.message());
+    const ApiError error = absl::IsUnimplemented(status)
+                               ? UnsupportedError(spec.field, reason)
+                           : absl::IsInvalidArgument(status)
+                               ? BadRequestError(spec.field, reason, "invalid_grammar")
+                               : Refusal(status);
+    responder_->Fail(error, /*begun=*/false);
+    return;
+  }
+  Submit();
+}
+
+void Generation::Submit() {
   std::vector<ValidatedRequest> requests = std::move(requests_);
   for (size_t prompt = 0; prompt < requests.size(); ++prompt) {
     if (ended_) {  // the client left before anything was submitted
@@ -184,7 +226,7 @@ void StartGeneration(const ApiContext* context, std::shared_ptr<ResponseWriter> 
       context, std::move(writer), std::move(requests), std::move(responder));
   // Submitting on the executor puts Begin before every event, whatever the engine does
   // meanwhile.
-  generation->writer()->Post([generation] { generation->Submit(); });
+  generation->writer()->Post([generation] { generation->Start(); });
 }
 
 }  // namespace tessera::coordinator

@@ -86,7 +86,8 @@ HttpResponse HandleTokenize(const ApiContext& context, const HttpRequest& reques
   std::vector<int32_t> ids;
   if (fields.Has("messages")) {
     model::EncodedChat prompt;
-    if (auto refused = ReadChatPrompt(context, body, &prompt)) {
+    ToolDemand tools;
+    if (auto refused = ReadChatPrompt(context, body, &prompt, &tools)) {
       return ErrorResponse(*refused);
     }
     ids = std::move(prompt.ids);
@@ -118,7 +119,8 @@ HttpResponse HandleRender(const ApiContext& context, const HttpRequest& request)
     return ErrorResponse(*error);
   }
   model::EncodedChat prompt;
-  if (auto error = ReadChatPrompt(context, body, &prompt)) {
+  ToolDemand tools;
+  if (auto error = ReadChatPrompt(context, body, &prompt, &tools)) {
     return ErrorResponse(*error);
   }
   const model::Tokenizer& tokenizer = *context.tokenizer;

@@ -157,7 +157,11 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
     return bad;
   }
   model::EncodedChat prompt;
-  if (auto bad = ReadChatPrompt(context, body, &prompt)) {
+  ToolDemand tools;
+  if (auto bad = ReadChatPrompt(context, body, &prompt, &tools)) {
+    return bad;
+  }
+  if (auto bad = ConstrainAnswer(context, request, tools, prompt.in_reasoning, &spec)) {
     return bad;
   }
   answer.id = context.ids->NextId("chatcmpl-");
@@ -185,7 +189,7 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
 }  // namespace
 
 std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& body,
-                                       model::EncodedChat* out) {
+                                       model::EncodedChat* out, ToolDemand* tools) {
   const MessageRules rules = RulesOf(context);
   ChatConversation conversation;
   if (auto error = ReadMessages(body, rules, &conversation.messages)) {
@@ -194,7 +198,7 @@ std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& bo
   if (auto error = CheckTextBytes(conversation.messages, rules, "messages")) {
     return error;
   }
-  if (auto error = ReadTools(body, rules, &conversation.messages)) {
+  if (auto error = ReadTools(body, rules, &conversation.messages, tools)) {
     return error;
   }
   if (auto error = ReadThinking(context, body, &conversation.options)) {

@@ -10,6 +10,7 @@
 #include "nlohmann/json_fwd.hpp"
 
 #include "coordinator/api/api_context.h"
+#include "coordinator/api/chat/chat_grammar.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/http_message.h"
 
@@ -21,10 +22,11 @@ void HandleChat(const ApiContext& context, const HttpRequest& request,
                 std::shared_ptr<ResponseWriter> writer);
 
 // Reads messages, tools and thinking options of a body and encodes them: also for
-// /tokenize's chat form. Every error names its field.
+// /tokenize's chat form. `tools` (out): what the answer may call. Every error names its
+// field.
 std::optional<ApiError> ReadChatPrompt(const ApiContext& context,
                                        const nlohmann::json& body,
-                                       model::EncodedChat* out);
+                                       model::EncodedChat* out, ToolDemand* tools);
 
 }  // namespace tessera::coordinator
 

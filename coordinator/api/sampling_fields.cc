@@ -9,17 +9,13 @@
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 
+#include "coordinator/api/grammar_fields.h"
 #include "coordinator/api/json_fields.h"
 
 namespace tessera::coordinator {
 namespace {
 
 using nlohmann::json;
-
-// Asks for constrained decoding, which this build does not have.
-constexpr const char* kGrammarFields[] = {
-    "structured_outputs", "guided_json",    "guided_regex",
-    "guided_choice",      "guided_grammar", "guided_whitespace_pattern"};
 
 constexpr size_t kMaxBadWordBytes = 256;
 
@@ -164,36 +160,14 @@ void ReadTimeout(const HttpRequest& request, JsonFields* fields, RequestSpec* sp
   spec->timeout = absl::Milliseconds(milliseconds);
 }
 
-std::optional<ApiError> RefuseUnsupported(const JsonFields& fields, const json& body) {
-  for (const char* name : kGrammarFields) {
-    if (fields.Has(name)) {
-      return UnsupportedError(
-          name,
-          fmt::format("{} needs constrained decoding, which this build lacks", name));
-    }
+std::optional<ApiError> RefuseUnsupported(const JsonFields& fields) {
+  if (fields.Has("guided_whitespace_pattern")) {
+    return UnsupportedError("guided_whitespace_pattern",
+                            "guided_whitespace_pattern is not supported");
   }
   if (fields.Has("chat_template")) {
     return UnsupportedError("chat_template",
                             "chat_template is not accepted in a request");
-  }
-  const auto format = body.find("response_format");
-  if (format == body.end() || format->is_null()) {
-    return std::nullopt;
-  }
-  const auto type = format->is_object() ? format->find("type") : format->end();
-  if (!format->is_object() || type == format->end() || !type->is_string()) {
-    return BadRequestError("response_format",
-                           "response_format must be an object with a type");
-  }
-  const auto name = type->get<std::string>();
-  if (name == "json_object" || name == "json_schema") {
-    return UnsupportedError(
-        "response_format",
-        fmt::format("response_format {} needs structured output, which this build lacks",
-                    name));
-  }
-  if (name != "text") {
-    return BadRequestError("response_format", "response_format.type must be text");
   }
   return std::nullopt;
 }
@@ -238,8 +212,11 @@ std::optional<ApiError> ReadSharedFields(const json& body, const HttpRequest& re
   spec->tenant = request.key.tenant;
   FieldError error;
   JsonFields fields(body, &error);
-  if (auto refused = RefuseUnsupported(fields, body)) {
+  if (auto refused = RefuseUnsupported(fields)) {
     return refused;
+  }
+  if (auto bad = ReadGrammarFields(body, request, &spec->grammar)) {
+    return bad;
   }
   ReadSampling(&fields, spec);
   ReadBadWords(&fields, context, spec);

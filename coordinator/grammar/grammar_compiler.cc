@@ -23,7 +23,7 @@ using Json = nlohmann::ordered_json;
 
 // Blanks in a row between the parts of a JSON text: enough for an indentation, and not
 // for a model that never comes to an end.
-constexpr int kMaxBlanks = 24;
+constexpr int kMaxBlanks = 8;
 
 void Set(std::span<uint32_t> words, int32_t token) {
   const auto id = static_cast<uint32_t>(token);

@@ -63,6 +63,21 @@ struct EncodedChat {
   bool in_reasoning = false;  // the prompt ends inside <think>
 };
 
+// How the model's generation writes tool calls, for a grammar of them:
+// before_block block_open after_block_open, then calls with between_calls between them,
+// each call_open NAME after_name ARGUMENTS call_close; then block_close.
+struct CallMarkup {
+  std::string before_block{};  // between the answer's text and its calls
+  std::string block_open{};    // empty: there is no markup
+  std::string after_block_open{};
+  std::string call_open{};
+  std::string after_name{};
+  std::string call_close{};
+  std::string between_calls{};
+  std::string block_close{};
+  std::string schema_style{};  // of arguments that are no JSON: what a grammar calls it
+};
+
 // A finished or growing assistant turn, split into its parts.
 struct ParsedTurn {
   std::string reasoning;
@@ -107,6 +122,9 @@ class ChatEncoding {
   // tokenisation.
   virtual absl::StatusOr<EncodedChat> Encode(const std::vector<ChatMessage>& messages,
                                              const ChatOptions& options) const = 0;
+
+  // No markup: the model knows no tool calls.
+  virtual CallMarkup call_markup() const { return {}; }
 
   // `thinking`: the turn starts with reasoning (EncodedChat::in_reasoning).
   virtual std::unique_ptr<TurnParser> NewTurnParser(bool thinking) const = 0;

@@ -22,6 +22,19 @@ ChatTraits DsmlEncoding::traits() const {
           .has_tool_namespaces = generation_.has_tool_namespaces};
 }
 
+CallMarkup DsmlEncoding::call_markup() const {
+  const bool spaced = generation_.parameter_tag.starts_with(' ');
+  return {.before_block = "\n\n",
+          .block_open = tags_.calls_open,
+          .after_block_open = "\n",
+          .call_open = tags_.invoke_open,
+          .after_name = std::string(kNameEnd) + "\n",
+          .call_close = tags_.invoke_close,
+          .between_calls = "\n",
+          .block_close = "\n" + tags_.calls_close,
+          .schema_style = spaced ? "deepseek_v4_1_xml" : "deepseek_xml"};
+}
+
 std::unique_ptr<TurnParser> DsmlEncoding::NewTurnParser(bool thinking) const {
   return std::make_unique<DsmlTurnParser>(&tags_, &prose_, thinking);
 }

@@ -26,6 +26,7 @@ class DsmlEncoding : public ChatEncoding {
                const std::vector<AddedToken>& control_tokens);
 
   ChatTraits traits() const override;
+  CallMarkup call_markup() const override;
   std::unique_ptr<TurnParser> NewTurnParser(bool thinking) const override;
   absl::StatusOr<ParsedTurn> ParseTurn(std::string_view text,
                                        bool thinking) const override;

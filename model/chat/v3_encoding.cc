@@ -98,6 +98,15 @@ class V3Encoding final : public ChatEncoding {
     return writer.Finish();
   }
 
+  CallMarkup call_markup() const override {
+    return {.block_open = std::string(kCallsBeginToken),
+            .call_open = fmt::format("{}{}", kCallBeginToken, format_.before_name),
+            .after_name = std::string(format_.after_name),
+            .call_close = fmt::format("{}{}", format_.after_arguments, kCallEndToken),
+            .between_calls = std::string(format_.between_calls),
+            .block_close = std::string(kCallsEndToken)};
+  }
+
   std::unique_ptr<TurnParser> NewTurnParser(bool thinking) const override {
     return std::make_unique<CallTurnParser>(&format_, &prose_,
                                             thinking && format_.has_reasoning);

@@ -49,13 +49,13 @@ CHAT = [
     ("a stop of a megabyte", {"stop": "x" * 10**6}, 400, None, "stop"),
     ("logit_bias of no token", {"logit_bias": {"999999999": 1}}, 400, None, "logit_bias"),
     ("stream of another type", {"stream": "yes"}, 400, None, "stream"),
-    ("forced tool", {"tools": [TOOL], "tool_choice": "required"}, 400, "unsupported_parameter",
-     "tool_choice"),
+    ("forced tool without tools", {"tool_choice": "required"}, 400, None, "tool_choice"),
     ("tools of another type", {"tools": "all"}, 400, None, "tools"),
     ("template in a request", {"chat_template": "{{ x }}"}, 400, "unsupported_parameter",
      "chat_template"),
-    ("structured output", {"response_format": {"type": "json_object"}}, 400,
-     "unsupported_parameter", "response_format"),
+    ("schema that cannot be enforced", {"response_format": {"type": "json_schema", "json_schema": {
+        "name": "x", "schema": {"not": {}}}}}, 400, "invalid_grammar",
+     "response_format.json_schema.schema"),
 ]
 
 COMPLETIONS = [

@@ -89,10 +89,11 @@ class ResponsesClient(unittest.TestCase):
         self.assertEqual(got.incomplete_details.reason, "max_output_tokens")
         self.assertEqual(got.usage.output_tokens, 3)
 
-    def test_what_needs_memory_or_grammars_is_a_typed_refusal(self):
+    def test_what_needs_memory_or_cannot_be_enforced_is_a_typed_refusal(self):
         for fields in ({"previous_response_id": "resp_1"}, {"background": True},
-                       {"tools": [{"type": "web_search"}]}, {"tool_choice": "required"},
-                       {"text": {"format": {"type": "json_object"}}}):
+                       {"tools": [{"type": "web_search"}]},
+                       {"text": {"format": {"type": "json_schema", "name": "x",
+                                            "schema": {"not": {}}}}}):
             for stream in (False, True):
                 with self.subTest(**fields, stream=stream):
                     with self.assertRaises(openai.BadRequestError) as caught:

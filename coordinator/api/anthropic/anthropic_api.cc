@@ -12,6 +12,7 @@
 #include "coordinator/api/anthropic/anthropic_errors.h"
 #include "coordinator/api/chat/chat_prompt.h"
 #include "coordinator/api/generation.h"
+#include "coordinator/api/grammar_fields.h"
 #include "coordinator/api/json_fields.h"
 #include "coordinator/api/sampling_fields.h"
 
@@ -29,11 +30,12 @@ struct MessagesRequest {
 
 // The prompt of a body: what count_tokens counts and a message starts from.
 std::optional<ApiError> ReadPrompt(const ApiContext& context, const json& body,
-                                   model::EncodedChat* prompt) {
+                                   model::EncodedChat* prompt, ToolDemand* tools) {
   ChatConversation conversation;
   if (auto error = ReadAnthropicConversation(context, body, &conversation)) {
     return error;
   }
+  *tools = conversation.tools;
   return EncodeConversation(context, conversation, "messages", prompt);
 }
 
@@ -51,6 +53,23 @@ std::optional<ApiError> ReadStopSequences(const json& body, RequestSpec* spec) {
     spec->stop.push_back((*stops)[i].get<std::string>());
   }
   return std::nullopt;
+}
+
+// output_config.format, or output_format as its beta had it.
+std::optional<ApiError> ReadFormat(const json& body, const HttpRequest& request,
+                                   std::optional<GrammarSpec>* grammar) {
+  if (!body.contains("output_config") && !body.contains("output_format")) {
+    return std::nullopt;
+  }
+  nlohmann::ordered_json ordered = OrderedBody(request);
+  if (auto bad = ReadFlatFormat(ordered["output_format"], "output_format", grammar)) {
+    return bad;
+  }
+  const nlohmann::ordered_json& config = ordered["output_config"];
+  if (grammar->has_value() || !config.is_object() || !config.contains("format")) {
+    return std::nullopt;
+  }
+  return ReadFlatFormat(config["format"], "output_config.format", grammar);
 }
 
 // The validator's field names in the words of this dialect.
@@ -87,7 +106,15 @@ std::optional<ApiError> ReadMessagesRequest(const ApiContext& context,
   if (auto bad = ReadStopSequences(body, &spec)) {
     return bad;
   }
-  if (auto bad = ReadPrompt(context, body, &out->prompt)) {
+  ToolDemand tools;
+  if (auto bad = ReadPrompt(context, body, &out->prompt, &tools)) {
+    return bad;
+  }
+  if (auto bad = ReadFormat(body, request, &spec.grammar)) {
+    return bad;
+  }
+  if (auto bad =
+          ConstrainAnswer(context, request, tools, out->prompt.in_reasoning, &spec)) {
     return bad;
   }
   out->stream = output.stream;
@@ -146,7 +173,8 @@ HttpResponse HandleCountTokens(const ApiContext& context, const HttpRequest& req
     error = CheckModel(body, context);
   }
   if (!error) {
-    error = ReadPrompt(context, body, &prompt);
+    ToolDemand tools;
+    error = ReadPrompt(context, body, &prompt, &tools);
   }
   if (error) {
     return AnthropicErrorResponse(*error, request.id);

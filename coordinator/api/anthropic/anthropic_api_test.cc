@@ -356,7 +356,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadBody{"effort", Fields(R"("output_config":{"effort":"huge"})"),
                 "output_config.effort"},
         BadBody{"format", Fields(R"("output_config":{"format":{"type":"json_schema"}})"),
-                "output_config.format"},
+                "output_config.format.schema"},
         BadBody{"any", Fields(R"("tool_choice":{"type":"any"})"), "tool_choice"},
         BadBody{"named", Fields(R"("tool_choice":{"type":"tool","name":"f"})"),
                 "tool_choice"},

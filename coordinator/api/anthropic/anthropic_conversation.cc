@@ -238,9 +238,10 @@ std::optional<ApiError> ReadAllMessages(const json& body, const MessageRules& ru
   return CheckTextBytes(*out, rules, "messages");
 }
 
-// {"type": "auto" | "none"}; "any" and "tool" would force a call.
-std::optional<ApiError> ReadChoice(const json& body, bool* use_tools) {
-  *use_tools = true;
+// {"type": "auto" | "any" | "tool" | "none", "name", "disable_parallel_tool_use"}.
+std::optional<ApiError> ReadChoice(const json& body, ToolDemand* demand) {
+  demand->nested = false;
+  demand->schema_field = "input_schema";
   FieldError error;
   JsonFields fields(body, &error);
   const json* choice = fields.Object("tool_choice");
@@ -251,14 +252,23 @@ std::optional<ApiError> ReadChoice(const json& body, bool* use_tools) {
     return std::nullopt;
   }
   const json type = choice->value("type", json());
-  if (type == "any" || type == "tool") {
-    return ForcedCallError();
-  }
-  if (type != "auto" && type != "none") {
+  if (type != "auto" && type != "none" && type != "any" && type != "tool") {
     return BadRequestError("tool_choice.type",
                            "tool_choice.type must be auto, any, tool or none");
   }
-  *use_tools = type == "auto";
+  JsonFields nested(*choice, &error, "tool_choice.");
+  demand->parallel = !nested.Bool("disable_parallel_tool_use").value_or(false);
+  demand->name = nested.String("name").value_or("");
+  if (!nested.ok()) {
+    return FromFieldError(error);
+  }
+  if ((type == "tool") == demand->name.empty()) {
+    return BadRequestError("tool_choice.name",
+                           "tool_choice.name is the tool of type tool alone");
+  }
+  demand->choice = type == "none"   ? ToolDemand::Choice::kNone
+                   : type == "auto" ? ToolDemand::Choice::kAuto
+                                    : ToolDemand::Choice::kRequired;
   return std::nullopt;
 }
 
@@ -270,12 +280,6 @@ std::optional<ApiError> ReadThinking(const ApiContext& context, const json& body
   const json* config = fields.Object("output_config");
   if (!fields.ok()) {
     return FromFieldError(error);
-  }
-  if (fields.Has("output_format") || (config != nullptr && config->contains("format") &&
-                                      !(*config)["format"].is_null())) {
-    return UnsupportedError(
-        "output_config.format",
-        "structured output is not supported: this build lacks constrained decoding");
   }
   ThinkingRequest read;
   if (config != nullptr && config->contains("effort")) {
@@ -308,11 +312,10 @@ std::optional<ApiError> ReadAnthropicConversation(const ApiContext& context,
   if (auto bad = ReadFlatTools(body, kShape, rules, &tools)) {
     return bad;
   }
-  bool use_tools = false;
-  if (auto bad = ReadChoice(body, &use_tools)) {
+  if (auto bad = ReadChoice(body, &out->tools)) {
     return bad;
   }
-  if (use_tools) {
+  if (out->tools.shows_tools()) {
     ShowTools(tools, &out->messages);
   }
   if (auto bad = ReadThinking(context, body, &out->options)) {

@@ -19,8 +19,7 @@ namespace tessera::coordinator {
 // message, each tool_result is a tool's message, an assistant's thinking, text and
 // tool_use blocks are one message. A last message of the assistant is continued. Errors
 // name their field: a block of a kind that is no text (images, documents, tools that the
-// service would run), a tool_choice that forces a call, structured output, and whatever
-// is missing or of a wrong type.
+// service would run), and whatever is missing or of a wrong type.
 std::optional<ApiError> ReadAnthropicConversation(const ApiContext& context,
                                                   const nlohmann::json& body,
                                                   ChatConversation* out);

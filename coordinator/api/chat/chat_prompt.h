@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "coordinator/api/api_context.h"
+#include "coordinator/api/chat/chat_grammar.h"
 #include "coordinator/api/chat_messages.h"
 #include "coordinator/api/errors.h"
 #include "model/chat/chat_encoding.h"
@@ -19,6 +20,7 @@ namespace tessera::coordinator {
 struct ChatConversation {
   std::vector<model::ChatMessage> messages;
   model::ChatOptions options;
+  ToolDemand tools;
 };
 
 // What `context` allows messages and tools to be.

@@ -127,40 +127,47 @@ std::optional<ApiError> ReadFlatTool(const json& tool, size_t index,
 
 }  // namespace
 
-ApiError ForcedCallError() {
-  return UnsupportedError(
-      "tool_choice",
-      "tool_choice can't force a call, of any tool or of a named one: that needs "
-      "constrained decoding, which this build lacks");
-}
-
-std::optional<ApiError> ReadToolChoice(const json& body, bool* use_tools) {
-  *use_tools = true;
+std::optional<ApiError> ReadToolChoice(const json& body, ToolDemand* demand) {
+  FieldError error;
+  JsonFields fields(body, &error);
+  demand->parallel = fields.Bool("parallel_tool_calls").value_or(true);
+  if (!fields.ok()) {
+    return FromFieldError(error);
+  }
   const auto choice = body.find("tool_choice");
-  if (choice == body.end() || choice->is_null()) {
+  if (choice == body.end() || choice->is_null() || *choice == "auto") {
     return std::nullopt;
   }
   if (*choice == "none") {
-    *use_tools = false;
+    demand->choice = ToolDemand::Choice::kNone;
     return std::nullopt;
   }
-  if (*choice == "auto") {
+  demand->choice = ToolDemand::Choice::kRequired;
+  if (*choice == "required") {
     return std::nullopt;
   }
-  if (*choice == "required" || choice->is_object()) {
-    return ForcedCallError();
+  if (!choice->is_object() || choice->value("type", json()) != "function") {
+    return BadRequestError("tool_choice",
+                           "tool_choice must be none, auto, required or a function");
   }
-  return BadRequestError("tool_choice", "tool_choice must be none, auto or required");
+  const json function = choice->value("function", json());
+  const json name = function.is_object() ? function.value("name", json())
+                                         : choice->value("name", json());
+  if (!name.is_string() || name.get_ref<const std::string&>().empty()) {
+    return BadRequestError("tool_choice", "a tool_choice of a function needs its name");
+  }
+  demand->name = name.get<std::string>();
+  return std::nullopt;
 }
 
 std::optional<ApiError> ReadTools(const json& body, const MessageRules& rules,
-                                  std::vector<model::ChatMessage>* messages) {
+                                  std::vector<model::ChatMessage>* messages,
+                                  ToolDemand* demand) {
   const json* tools = nullptr;
   if (auto bad = FindTools(body, rules, &tools)) {
     return bad;
   }
-  bool use_tools = false;
-  if (auto bad = ReadToolChoice(body, &use_tools)) {
+  if (auto bad = ReadToolChoice(body, demand)) {
     return bad;
   }
   if (tools == nullptr) {
@@ -171,7 +178,7 @@ std::optional<ApiError> ReadTools(const json& body, const MessageRules& rules,
       return bad;
     }
   }
-  if (use_tools) {
+  if (demand->shows_tools()) {
     ShowTools(*tools, messages);
   }
   return std::nullopt;

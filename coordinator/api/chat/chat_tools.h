@@ -10,6 +10,7 @@
 
 #include "nlohmann/json_fwd.hpp"
 
+#include "coordinator/api/chat/chat_grammar.h"
 #include "coordinator/api/chat_messages.h"
 #include "coordinator/api/errors.h"
 #include "model/chat/chat_encoding.h"
@@ -17,10 +18,10 @@
 namespace tessera::coordinator {
 
 // Reads `tools` and `tool_choice` of OpenAI's chat and shows the tools to the model.
-// tool_choice "none" drops them; "required" and a named function are refused: nothing
-// here can force a call.
+// tool_choice "none" drops them; `demand` says what the grammar of the answer must hold.
 std::optional<ApiError> ReadTools(const nlohmann::json& body, const MessageRules& rules,
-                                  std::vector<model::ChatMessage>* messages);
+                                  std::vector<model::ChatMessage>* messages,
+                                  ToolDemand* demand);
 
 // How a dialect spells flat tools.
 struct FlatTools {
@@ -35,11 +36,9 @@ struct FlatTools {
 std::optional<ApiError> ReadFlatTools(const nlohmann::json& body, const FlatTools& shape,
                                       const MessageRules& rules, nlohmann::json* tools);
 
-// tool_choice in OpenAI's words, see ReadTools. `use_tools`: they are to be shown.
-std::optional<ApiError> ReadToolChoice(const nlohmann::json& body, bool* use_tools);
-
-// The refusal of a choice that would force a call.
-ApiError ForcedCallError();
+// tool_choice and parallel_tool_calls in OpenAI's words: none, auto, required, or a
+// function by name, nested ({type, function: {name}}) or flat ({type, name}).
+std::optional<ApiError> ReadToolChoice(const nlohmann::json& body, ToolDemand* demand);
 
 // Hands `tools` to the first system message, which it makes where there is none. No
 // tools: no change.

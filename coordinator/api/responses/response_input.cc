@@ -263,11 +263,11 @@ std::optional<ApiError> ReadResponseConversation(const ApiContext& context,
   if (auto bad = ReadFlatTools(body, kShape, rules, &tools)) {
     return bad;
   }
-  bool use_tools = false;
-  if (auto bad = ReadToolChoice(body, &use_tools)) {
+  out->tools.nested = false;
+  if (auto bad = ReadToolChoice(body, &out->tools)) {
     return bad;
   }
-  if (use_tools) {
+  if (out->tools.shows_tools()) {
     ShowTools(tools, &out->messages);
   }
   return ReadReasoningOptions(context, body, &out->options);

@@ -10,6 +10,7 @@
 #include "coordinator/api/chat/chat_prompt.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/generation.h"
+#include "coordinator/api/grammar_fields.h"
 #include "coordinator/api/json_fields.h"
 #include "coordinator/api/responses/response_answer.h"
 #include "coordinator/api/responses/response_input.h"
@@ -55,7 +56,7 @@ std::optional<ApiError> RefuseModes(const json& body) {
   const std::string truncation = fields.String("truncation").value_or("disabled");
   const int64_t top_logprobs = fields.Integer("top_logprobs").value_or(0);
   const json* include = fields.Array("include");
-  const json* text = fields.Object("text");
+  fields.Object("text");      // its format is read as a grammar
   fields.Object("metadata");  // checked here, echoed later
   if (!fields.ok()) {
     return FromFieldError(error);
@@ -74,13 +75,6 @@ std::optional<ApiError> RefuseModes(const json& body) {
   if (top_logprobs != 0) {
     return UnsupportedError("top_logprobs", "logprobs are not supported on this route");
   }
-  const json format = text == nullptr ? json() : text->value("format", json());
-  if (!format.is_null() &&
-      (!format.is_object() || format.value("type", json()) != "text")) {
-    return UnsupportedError(
-        "text.format",
-        "only format type text is supported: this build lacks constrained decoding");
-  }
   return std::nullopt;
 }
 
@@ -97,7 +91,7 @@ json SettingsOf(const ApiContext& context, const json& body, const RequestSpec& 
           {"instructions", echo("instructions", nullptr)},
           {"max_output_tokens", echo("max_output_tokens", nullptr)},
           {"metadata", echo("metadata", json::object())},
-          {"parallel_tool_calls", true},
+          {"parallel_tool_calls", echo("parallel_tool_calls", true)},
           {"previous_response_id", nullptr},
           {"reasoning",
            echo("reasoning", {{"effort", options.thinking ? json("high") : json("none")},
@@ -152,6 +146,16 @@ std::optional<ApiError> ReadResponses(const ApiContext& context,
     return bad;
   }
   if (auto bad = EncodeConversation(context, conversation, "input", &out->prompt)) {
+    return bad;
+  }
+  if (const auto text = body.find("text"); text != body.end() && text->is_object()) {
+    if (auto bad = ReadFlatFormat(OrderedBody(request)["text"]["format"], "text.format",
+                                  &spec.grammar)) {
+      return bad;
+    }
+  }
+  if (auto bad = ConstrainAnswer(context, request, conversation.tools,
+                                 out->prompt.in_reasoning, &spec)) {
     return bad;
   }
   out->stream = output.stream;
