@@ -328,6 +328,15 @@ absl::Status SchemaChecker::CheckMembers(const Json& schema, const std::string& 
     }
   }
   const auto properties = schema.find("properties");
+  if (const auto found = schema.find("required"); found != schema.end()) {
+    // The library may leave out what no property declares.
+    for (const Json& name : *found) {
+      if (properties == schema.end() || !properties->contains(name.get<std::string>())) {
+        return InvalidArgumentF("{}.required: {} is none of the properties", where,
+                                name.dump());
+      }
+    }
+  }
   if (properties == schema.end()) {
     return absl::OkStatus();
   }

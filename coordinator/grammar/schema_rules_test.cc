@@ -36,17 +36,26 @@ TEST(SchemaRules, ARefusalNamesTheKeywordAndItsPlace) {
 
 TEST(SchemaRules, WhatTheLibraryWouldDropIsRefused) {
   for (const char* schema :
-       {R"({"not": {"type": "string"}})", R"({"oneOf": [{"type": "string"}]})",
+       {R"({"not": {"type": "string"}})",
+        R"({"oneOf": [{"type": "string"}]})",
         R"({"allOf": [{"type": "string"}, {"type": "object"}]})",
-        R"({"type": "string", "if": {}})", R"({"minimum": 3})",
-        R"({"type": "string", "enum": ["a", 3]})", R"({"enum": []})",
+        R"({"type": "string", "if": {}})",
+        R"({"minimum": 3})",
+        R"({"type": "string", "enum": ["a", 3]})",
+        R"({"enum": []})",
         R"({"$ref": "#/$defs/a", "minLength": 3, "$defs": {"a": {"type": "string"}}})",
-        R"({"$ref": "https://example.com/schema"})", R"({"$ref": "#/$defs/b"})",
+        R"({"$ref": "https://example.com/schema"})",
+        R"({"$ref": "#/$defs/b"})",
         R"({"type": "string", "pattern": "a", "minLength": 3})",
         R"({"type": "array", "contains": {"type": "string"}})",
         R"({"type": "object", "patternProperties": {"a": {}}})",
-        R"({"anyOf": [{"type": "string"}], "type": "string"})", R"({"type": "text"})",
-        R"({"type": "array", "items": 3})", R"(false)", R"([])"}) {
+        R"({"anyOf": [{"type": "string"}], "type": "string"})",
+        R"({"type": "text"})",
+        R"({"type": "object", "required": ["a"]})",
+        R"({"type": "object", "properties": {"b": {}}, "required": ["b", "a"]})",
+        R"({"type": "array", "items": 3})",
+        R"(false)",
+        R"([])"}) {
     EXPECT_NE(Refusal(schema), "") << schema;
   }
 }
