@@ -62,9 +62,10 @@ std::string_view TypeOf(const Json& value) {
 
 // A pattern of a JSON string matches its value, and is generated as its text: quotes,
 // backslashes and control characters, which JSON escapes, cannot be part of it, nor can
-// what only looks ahead.
+// what only looks ahead. Of the negated classes the library makes bytes that are no
+// character, too.
 bool IsPlainPattern(std::string_view pattern) {
-  constexpr std::string_view kEscapable = "dDwWsS.^$|()[]{}*+?/-";
+  constexpr std::string_view kEscapable = "dws.^$|()[]{}*+?/-";
   bool in_class = false;
   bool is_negated = false;
   for (size_t i = 0; i < pattern.size(); ++i) {

@@ -69,7 +69,7 @@ TEST(SchemaRules, PatternsThatJsonWouldEscapeAreRefused) {
     EXPECT_EQ(pattern(good), "") << good;
   }
   for (const char* bad : {"a\"b", "a\\\\b", "a\nb", "\\n", "\\x22", "\\u0022", "\\cA",
-                          "(?=a)b", "(?<!a)b", "[ -~]", "[A-z]", "\\"}) {
+                          "(?=a)b", "(?<!a)b", "[ -~]", "[A-z]", "\\", "\\W", "a\\D"}) {
     EXPECT_NE(pattern(bad), "") << bad;
   }
 }
