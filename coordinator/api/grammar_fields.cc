@@ -6,6 +6,8 @@
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 
+#include "coordinator/api/json/ordered_json.h"
+
 namespace tessera::coordinator {
 namespace {
 
@@ -140,8 +142,8 @@ std::optional<ApiError> ReadResponseFormat(const ordered_json& body,
 }  // namespace
 
 ordered_json OrderedBody(const HttpRequest& request) {
-  ordered_json body = ordered_json::parse(request.body, nullptr, false);
-  return body.is_object() ? body : ordered_json::object();
+  ordered_json body = ParseOrderedJson(request.body);
+  return body.is_object() ? std::move(body) : ordered_json::object();
 }
 
 std::optional<ApiError> ReadFlatFormat(const ordered_json& format,

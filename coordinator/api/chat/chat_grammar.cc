@@ -7,6 +7,7 @@
 #include "nlohmann/json.hpp"
 
 #include "coordinator/api/grammar_fields.h"
+#include "coordinator/api/json/ordered_json.h"
 #include "coordinator/grammar/schema_rules.h"
 #include "model/chat/chat_encoding.h"
 #include "model/chat/control_tokens.h"
@@ -36,9 +37,11 @@ std::optional<ApiError> ReadTool(const Json& entry, size_t index,
     tool.schema = {{"type", "object"}, {"properties", Json::object()}};
   }
   *bytes += tool.schema.dump().size();
-  const absl::Status status = CheckSchema(tool.schema, GrammarLimits());
+  const bool fits = *bytes <= kMaxSchemaBytes;
+  const absl::Status status =
+      fits ? CheckSchema(tool.schema, GrammarLimits()) : absl::OkStatus();
   const bool is_object = tool.schema.value("type", Json()) == "object";
-  if (!status.ok() || !is_object || *bytes > kMaxSchemaBytes) {
+  if (!status.ok() || !is_object || !fits) {
     const bool strict = function.value("strict", Json()) == true;
     if (strict) {
       return BadRequestError(
@@ -81,8 +84,7 @@ Json CallsTag(const model::CallMarkup& markup, const std::vector<Tool>& tools,
 Json FormatOf(const GrammarSpec& spec) {
   switch (spec.kind) {
     case GrammarKind::kJsonSchema:
-      return {{"type", "json_schema"},
-              {"json_schema", Json::parse(spec.text, nullptr, false)}};
+      return {{"type", "json_schema"}, {"json_schema", ParseOrderedJson(spec.text)}};
     case GrammarKind::kRegex:
       return {{"type", "regex"}, {"pattern", spec.text}};
     case GrammarKind::kEbnf:
