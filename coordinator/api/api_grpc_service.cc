@@ -487,6 +487,7 @@ class Service final : public wire::ApiService::CallbackService {
     RequestSpec spec;
     spec.tenant = key.tenant;
     ReadSamplingOptions(request.sampling(), &spec);
+    spec.prompt_logprobs.reset();
     spec.prompt_ids = std::move(encoded->ids);
     if (spec.grammar.has_value() && *in_reasoning) {
       spec.grammar->begins_after = context().tokenizer->TokenId(model::kEndThinkToken);

@@ -84,6 +84,32 @@ TEST_F(Grpc, GenerateStreamsTokensFinishAndUsage) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
+TEST_F(Grpc, GenerateScoresPromptsAndNarrowsTheChoice) {
+  wire::GenerateRequest request;
+  request.set_text("ab");
+  wire::SamplingOptions* sampling = request.mutable_sampling();
+  sampling->add_bad_words()->mutable_ids()->Add('q');
+  sampling->add_allowed_token_ids('x');
+  sampling->set_prompt_logprobs(1);
+  grpc::ClientContext context;
+  const auto reader = stub_->Generate(&context, request);
+  ASSERT_TRUE(engine_.AwaitSubmitted(1));
+  const proto::SamplingParams taken = engine_.submitted(0).request.sampling(0);
+  EXPECT_THAT(taken.bad_words, testing::ElementsAre(testing::ElementsAre('q')));
+  EXPECT_THAT(taken.allowed_token_ids, testing::ElementsAre('x'));
+  EXPECT_EQ(taken.num_prompt_logprobs, 1);
+  TokenEvent token;
+  token.prompt = {{.token = 'b', .logprob = -2.0f, .top = {{'c', -1.0f}}}};
+  engine_.submitted(0).sink->OnToken(token);
+  engine_.Finish(0, 1);
+  wire::GenerateEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  ASSERT_EQ(event.token().prompt_size(), 1);
+  EXPECT_EQ(event.token().prompt(0).token(), 'b');
+  EXPECT_EQ(event.token().prompt(0).logprob(), -2.0f);
+  EXPECT_EQ(event.token().prompt(0).top_logprobs(0).token(), 'c');
+}
+
 TEST_F(Grpc, ChatSpeaksOfEffortsAndRolesAsTheHttpApiDoes) {
   wire::ChatRequest request;
   auto* message = request.add_messages();

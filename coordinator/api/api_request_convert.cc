@@ -82,6 +82,14 @@ void ReadSamplingOptions(const api::v1::SamplingOptions& options, RequestSpec* s
       !options.has_skip_special_tokens() || options.skip_special_tokens();
   spec->priority = options.priority();
   spec->grammar = ReadGrammar(options);
+  for (const api::v1::TokenIds& word : options.bad_words()) {
+    spec->bad_words.emplace_back(word.ids().begin(), word.ids().end());
+  }
+  if (options.allowed_token_ids_size() > 0) {
+    spec->allowed_token_ids.emplace(options.allowed_token_ids().begin(),
+                                    options.allowed_token_ids().end());
+  }
+  read(options.has_prompt_logprobs(), options.prompt_logprobs(), &spec->prompt_logprobs);
 }
 
 std::vector<model::ChatMessage> ReadChatMessages(const api::v1::ChatRequest& request) {
@@ -127,16 +135,32 @@ model::ChatOptions ReadChatOptions(const ApiContext& context,
   return options;
 }
 
+namespace {
+
+// The best tokens of a place, into `out`, which has a field for them.
+template <typename Message>
+void WriteTop(const std::vector<proto::TokenLogprob>& best, Message* out) {
+  for (const proto::TokenLogprob& top : best) {
+    api::v1::TokenLogprob* one = out->add_top_logprobs();
+    one->set_token(top.token);
+    one->set_logprob(top.logprob);
+  }
+}
+
+}  // namespace
+
 void WriteToken(const TokenEvent& event, api::v1::GeneratedToken* out) {
   out->set_choice(event.choice);
   out->set_index(event.index);
   out->set_token(event.token);
   out->set_text(event.text);
   out->set_logprob(event.logprob);
-  for (const proto::TokenLogprob& top : event.top) {
-    api::v1::TokenLogprob* one = out->add_top_logprobs();
-    one->set_token(top.token);
-    one->set_logprob(top.logprob);
+  WriteTop(event.top, out);
+  for (const proto::SampledToken& scored : event.prompt) {
+    api::v1::PromptToken* one = out->add_prompt();
+    one->set_token(scored.token);
+    one->set_logprob(scored.logprob);
+    WriteTop(scored.top, one);
   }
 }
 
