@@ -114,6 +114,33 @@ std::optional<ApiError> ReadPrompts(const ApiContext& context, const json& body,
   return std::nullopt;
 }
 
+// vLLM's truncate_prompt_tokens: the last so many tokens of each prompt; -1: as many as
+// leave room for max_tokens.
+std::optional<ApiError> TruncatePrompts(const ApiContext& context,
+                                        const std::optional<int64_t>& most,
+                                        CompletionRequest* out) {
+  if (!most.has_value()) {
+    return std::nullopt;
+  }
+  const int64_t context_length = context.options.limits.max_model_len;
+  const int64_t room =
+      context_length -
+      std::clamp<int64_t>(out->spec.max_tokens.value_or(1), 0, context_length);
+  if (*most < -1 || *most == 0 || *most > context_length) {
+    return BadRequestError("truncate_prompt_tokens",
+                           fmt::format("truncate_prompt_tokens is {}, expected -1 or 1 "
+                                       "to {}",
+                                       *most, context_length));
+  }
+  const int64_t kept = *most > 0 ? *most : std::max<int64_t>(room, 1);
+  for (std::vector<int32_t>& prompt : out->prompts) {
+    if (std::ssize(prompt) > kept) {
+      prompt.erase(prompt.begin(), prompt.end() - kept);
+    }
+  }
+  return std::nullopt;
+}
+
 // logprobs, of the prompt too where it is echoed; max_tokens: 0, which asks for nothing
 // but the prompt's, is served as one token that nobody sees.
 std::optional<ApiError> ReadScores(CompletionRequest* out) {
@@ -170,6 +197,7 @@ std::optional<ApiError> ReadCompletion(const ApiContext& context,
   out->spec.logprobs = fields.Integer("logprobs");
   const auto best_of = fields.Integer("best_of");
   const auto suffix = fields.String("suffix");
+  const auto kept_tokens = fields.Integer("truncate_prompt_tokens");
   if (!fields.ok()) {
     return FromFieldError(error);
   }
@@ -182,7 +210,10 @@ std::optional<ApiError> ReadCompletion(const ApiContext& context,
   if (out->echo && suffix.has_value()) {
     return UnsupportedError("echo", "a prompt with a suffix can't be echoed");
   }
-  return ReadPrompts(context, body, suffix, out);
+  if (auto bad = ReadPrompts(context, body, suffix, out)) {
+    return bad;
+  }
+  return TruncatePrompts(context, kept_tokens, out);
 }
 
 // Checks each prompt with the shared constructor; nothing is submitted unless all pass.

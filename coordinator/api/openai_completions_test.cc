@@ -292,6 +292,20 @@ TEST_F(Completions, BadWordsAreForbiddenAtTheStartAndInsideOfText) {
   EXPECT_THAT(sampling.allowed_token_ids, testing::ElementsAre(5, 9));
 }
 
+TEST_F(Completions, ATruncatedPromptKeepsItsEnd) {
+  const std::string text(70, 'a');
+  Post(kRoute, R"({"prompt":"abc","truncate_prompt_tokens":2})");
+  Post(kRoute, R"({"prompt":["abc",[1,2]],"truncate_prompt_tokens":64,"max_tokens":1})");
+  Post(kRoute, R"({"prompt":")" + text + R"(b","truncate_prompt_tokens":-1,)" +
+                   R"("max_tokens":60})");
+  EXPECT_THAT(engine_.submitted(0).request.prompt_ids(), testing::ElementsAre('b', 'c'));
+  EXPECT_THAT(engine_.submitted(1).request.prompt_ids(),
+              testing::ElementsAre('a', 'b', 'c'));
+  EXPECT_THAT(engine_.submitted(2).request.prompt_ids(), testing::ElementsAre(1, 2));
+  EXPECT_THAT(engine_.submitted(3).request.prompt_ids(),
+              testing::ElementsAre('a', 'a', 'a', 'b'));
+}
+
 TEST_F(Completions, TokenIdsAreReturnedWhenAskedFor) {
   const auto writer = Post(kRoute, R"({"prompt":"a","return_token_ids":true})");
   engine_.Token(0, 0, "x");
