@@ -87,7 +87,7 @@ HttpResponse HandleTokenize(const ApiContext& context, const HttpRequest& reques
   if (fields.Has("messages")) {
     model::EncodedChat prompt;
     ToolDemand tools;
-    if (auto refused = ReadChatPrompt(context, body, &prompt, &tools)) {
+    if (auto refused = ReadChatPrompt(context, body, request.body, &prompt, &tools)) {
       return ErrorResponse(*refused);
     }
     ids = std::move(prompt.ids);
@@ -120,7 +120,7 @@ HttpResponse HandleRender(const ApiContext& context, const HttpRequest& request)
   }
   model::EncodedChat prompt;
   ToolDemand tools;
-  if (auto error = ReadChatPrompt(context, body, &prompt, &tools)) {
+  if (auto error = ReadChatPrompt(context, body, request.body, &prompt, &tools)) {
     return ErrorResponse(*error);
   }
   const model::Tokenizer& tokenizer = *context.tokenizer;

@@ -1,6 +1,7 @@
 #include "coordinator/api/openai_chat.h"
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -156,9 +157,13 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
   if (auto bad = ReadLogprobs(&fields, error, &spec)) {
     return bad;
   }
+  if (fields.Has("truncate_prompt_tokens")) {
+    return UnsupportedError("truncate_prompt_tokens",
+                            "a conversation can't be cut by tokens: send fewer messages");
+  }
   model::EncodedChat prompt;
   ToolDemand tools;
-  if (auto bad = ReadChatPrompt(context, body, &prompt, &tools)) {
+  if (auto bad = ReadChatPrompt(context, body, request.body, &prompt, &tools)) {
     return bad;
   }
   if (auto bad = ConstrainAnswer(context, request, tools, prompt.in_reasoning, &spec)) {
@@ -189,7 +194,8 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
 }  // namespace
 
 std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& body,
-                                       model::EncodedChat* out, ToolDemand* tools) {
+                                       std::string_view text, model::EncodedChat* out,
+                                       ToolDemand* tools) {
   const MessageRules rules = RulesOf(context);
   ChatConversation conversation;
   if (auto error = ReadMessages(body, rules, &conversation.messages)) {
@@ -198,7 +204,7 @@ std::optional<ApiError> ReadChatPrompt(const ApiContext& context, const json& bo
   if (auto error = CheckTextBytes(conversation.messages, rules, "messages")) {
     return error;
   }
-  if (auto error = ReadTools(body, rules, &conversation.messages, tools)) {
+  if (auto error = ReadTools(body, text, rules, &conversation.messages, tools)) {
     return error;
   }
   if (auto error = ReadThinking(context, body, &conversation.options)) {

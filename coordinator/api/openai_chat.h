@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "nlohmann/json_fwd.hpp"
 
@@ -21,11 +22,11 @@ namespace tessera::coordinator {
 void HandleChat(const ApiContext& context, const HttpRequest& request,
                 std::shared_ptr<ResponseWriter> writer);
 
-// Reads messages, tools and thinking options of a body and encodes them: also for
-// /tokenize's chat form. `tools` (out): what the answer may call. Every error names its
-// field.
+// Reads messages, tools and thinking options of `body`, which was parsed from `text`, and
+// encodes them: also for /tokenize's chat form. `tools` (out): what the answer may call.
+// Every error names its field.
 std::optional<ApiError> ReadChatPrompt(const ApiContext& context,
-                                       const nlohmann::json& body,
+                                       const nlohmann::json& body, std::string_view text,
                                        model::EncodedChat* out, ToolDemand* tools);
 
 }  // namespace tessera::coordinator

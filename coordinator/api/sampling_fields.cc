@@ -174,6 +174,15 @@ std::optional<ApiError> RefuseUnsupported(const JsonFields& fields) {
 
 }  // namespace
 
+std::optional<ApiError> RefusePromptLogprobs(const RequestSpec& spec) {
+  if (!spec.prompt_logprobs.has_value()) {
+    return std::nullopt;
+  }
+  return UnsupportedError(
+      "prompt_logprobs",
+      "only /v1/completions and /v1/chat/completions show prompt_logprobs");
+}
+
 std::optional<ApiError> ReadBody(const HttpRequest& request, const ApiContext& context,
                                  json* body) {
   const std::string_view encoding = FindHeader(request.headers, "content-encoding");

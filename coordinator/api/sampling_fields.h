@@ -33,6 +33,9 @@ std::optional<ApiError> ReadSharedFields(const nlohmann::json& body,
                                          const ApiContext& context, RequestSpec* spec,
                                          OutputOptions* output);
 
+// Refuses prompt_logprobs, for dialects that have no place for them.
+std::optional<ApiError> RefusePromptLogprobs(const RequestSpec& spec);
+
 // Parses the body of `request` into an object. Refuses content encodings.
 std::optional<ApiError> ReadBody(const HttpRequest& request, const ApiContext& context,
                                  nlohmann::json* body);

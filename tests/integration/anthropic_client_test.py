@@ -15,6 +15,10 @@ THOUGHT = "This is a simple question. I can answer it directly."
 ANSWER = "`len(x)` returns the number of items in `x`."
 TOOL = {"name": "get_time", "description": "The time of day.",
         "input_schema": {"type": "object", "properties": {"zone": {"type": "string"}}}}
+# A tool that the demo model was trained with: of others its arguments may never end.
+WEATHER = {"name": "get_weather", "description": "The weather of a city.",
+           "input_schema": {"type": "object", "properties": {"city": {"type": "string"}},
+                            "required": ["city"]}}
 
 
 class AnthropicClient(unittest.TestCase):
@@ -101,11 +105,11 @@ class AnthropicClient(unittest.TestCase):
 
     def test_a_tool_use_block_can_be_answered(self):
         question = [{"role": "user", "content": "What is the weather in Paris?"}]
-        whole = self.message(messages=question, tools=[TOOL])
+        whole = self.message(messages=question, tools=[WEATHER])
         self.assertEqual(whole.stop_reason, "tool_use")
-        call = whole.content[-1]  # whose tool the demo model often gets wrong
+        call = whole.content[-1]  # whose city the demo model often gets wrong
         self.assertEqual(call.type, "tool_use")
-        with self.client.messages.stream(model="demo", messages=question, tools=[TOOL],
+        with self.client.messages.stream(model="demo", messages=question, tools=[WEATHER],
                                          max_tokens=100, extra_body=GREEDY) as stream:
             streamed = stream.get_final_message()
         self.assertEqual(streamed.stop_reason, "tool_use")
@@ -114,7 +118,7 @@ class AnthropicClient(unittest.TestCase):
         result = {"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}
         turns = question + [{"role": "assistant", "content": whole.content},
                             {"role": "user", "content": [result]}]
-        self.assertGreater(self.message(messages=turns, tools=[TOOL]).usage.output_tokens, 0)
+        self.assertGreater(self.message(messages=turns, tools=[WEATHER]).usage.output_tokens, 0)
 
     def test_stop_sequences_and_limits_name_themselves(self):
         stopped = self.message(stop_sequences=[" can"])

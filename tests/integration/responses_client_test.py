@@ -90,7 +90,7 @@ class ResponsesClient(unittest.TestCase):
         self.assertEqual(got.usage.output_tokens, 3)
 
     def test_what_needs_memory_or_cannot_be_enforced_is_a_typed_refusal(self):
-        for fields in ({"previous_response_id": "resp_1"}, {"background": True},
+        for fields in ({"background": True},
                        {"tools": [{"type": "web_search"}]},
                        {"text": {"format": {"type": "json_schema", "name": "x",
                                             "schema": {"not": {}}}}}):
@@ -100,6 +100,22 @@ class ResponsesClient(unittest.TestCase):
                         self.respond(stream=stream, **fields)
                     self.assertTrue(caught.exception.param)
                     self.assertTrue(caught.exception.code)
+
+    def test_logprobs_are_of_the_tokens_of_the_text(self):
+        fields = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+        part = self.respond(**fields).output[-1].content[0]
+        self.assertEqual("".join(one.token for one in part.logprobs), part.text)
+        self.assertTrue(all(len(one.top_logprobs) == 2 for one in part.logprobs))
+        with self.client.responses.stream(model="demo", temperature=0, max_output_tokens=100,
+                                          input="Hello", **fields) as stream:
+            deltas = [event for event in stream if event.type == "response.output_text.delta"]
+        self.assertEqual([one.logprob for event in deltas for one in event.logprobs],
+                         [one.logprob for one in part.logprobs])
+
+    def test_a_response_before_is_not_found(self):
+        with self.assertRaises(openai.NotFoundError) as caught:
+            self.respond(previous_response_id="resp_1")
+        self.assertEqual(caught.exception.code, "previous_response_not_found")
 
 
 if __name__ == "__main__":

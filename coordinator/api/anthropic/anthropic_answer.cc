@@ -23,16 +23,29 @@ json UsageOf(const RequestUsage& usage, int64_t reasoning_tokens) {
           {"output_tokens_details", {{"thinking_tokens", reasoning_tokens}}}};
 }
 
-// A call that the token limit cut off is not whole JSON: what there is of it goes under
-// the name that Anthropic's reference gives to such text.
-json InputOf(const model::ToolCall& call) {
-  json input = json::parse(call.arguments, nullptr, /*allow_exceptions=*/false);
-  if (input.is_object()) {
-    return input;
+// The input of a call as text, in the words of the model: sent back, it is the same
+// prompt. A call that the token limit cut off is not whole JSON: what there is of it goes
+// under the name that Anthropic's reference gives to such text.
+std::string InputText(const model::ToolCall& call) {
+  if (json::parse(call.arguments, nullptr, /*allow_exceptions=*/false).is_object()) {
+    return call.arguments;
   }
-  return call.arguments.empty() ? json::object() : json{{"INVALID_JSON", call.arguments}};
+  return DumpJson(call.arguments.empty() ? json::object()
+                                         : json{{"INVALID_JSON", call.arguments}});
 }
 
+// `object`, which has members, with one more whose value is `text`.
+std::string WithMember(const json& object, std::string_view name, std::string_view text) {
+  std::string out = DumpJson(object);
+  out.back() = ',';
+  out += DumpJson(json(name));
+  out += ':';
+  out += text;
+  out += '}';
+  return out;
+}
+
+// Of a call without its input.
 json BlockJson(const TurnBlock& block, const std::string& signature) {
   switch (block.kind) {
     case Kind::kReasoning:
@@ -42,10 +55,7 @@ json BlockJson(const TurnBlock& block, const std::string& signature) {
     case Kind::kCall:
       break;
   }
-  return {{"type", "tool_use"},
-          {"id", block.call.id},
-          {"name", block.call.name},
-          {"input", InputOf(block.call)}};
+  return {{"type", "tool_use"}, {"id", block.call.id}, {"name", block.call.name}};
 }
 
 json DeltaEvent(size_t index, json delta) {
@@ -91,9 +101,13 @@ std::string AnthropicAnswer::Open(size_t index, const TurnBlock& block) {
   empty.kind = block.kind;
   empty.call.id = block.call.id;
   empty.call.name = block.call.name;
+  json opened = BlockJson(empty, "");
+  if (block.kind == Kind::kCall) {
+    opened["input"] = json::object();
+  }
   return NamedSseEvent({{"type", "content_block_start"},
                         {"index", index},
-                        {"content_block", BlockJson(empty, "")}});
+                        {"content_block", std::move(opened)}});
 }
 
 std::string AnthropicAnswer::TextDelta(size_t index, TurnBlock::Kind kind,
@@ -142,14 +156,21 @@ std::string AnthropicAnswer::Fail(const std::vector<TurnBlock>& /*blocks*/,
 
 HttpResponse AnthropicAnswer::Whole(const std::vector<TurnBlock>& blocks,
                                     const TurnEnd& end) {
-  json message = Message();
+  std::string content = "[";
   for (const TurnBlock& block : blocks) {
-    message["content"].push_back(BlockJson(block, facts_.id));
+    content += content.size() == 1 ? "" : ",";
+    const json shown = BlockJson(block, facts_.id);
+    content += block.kind == Kind::kCall
+                   ? WithMember(shown, "input", InputText(block.call))
+                   : DumpJson(shown);
   }
+  content += ']';
+  json message = Message();
+  message.erase("content");
   message.update(StopJson(blocks, end.finished));
   message["usage"] = UsageOf(end.usage, end.reasoning_tokens);
   HttpResponse response;
-  response.body = DumpJson(message);
+  response.body = WithMember(message, "content", content);
   return response;
 }
 

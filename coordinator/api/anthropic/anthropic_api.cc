@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,9 +31,10 @@ struct MessagesRequest {
 
 // The prompt of a body: what count_tokens counts and a message starts from.
 std::optional<ApiError> ReadPrompt(const ApiContext& context, const json& body,
-                                   model::EncodedChat* prompt, ToolDemand* tools) {
+                                   std::string_view text, model::EncodedChat* prompt,
+                                   ToolDemand* tools) {
   ChatConversation conversation;
-  if (auto error = ReadAnthropicConversation(context, body, &conversation)) {
+  if (auto error = ReadAnthropicConversation(context, body, text, &conversation)) {
     return error;
   }
   *tools = conversation.tools;
@@ -94,6 +96,9 @@ std::optional<ApiError> ReadMessagesRequest(const ApiContext& context,
   if (auto error = ReadSharedFields(body, request, context, &spec, &output)) {
     return error;
   }
+  if (auto error = RefusePromptLogprobs(spec)) {
+    return error;
+  }
   if (!spec.max_tokens.has_value()) {
     return BadRequestError("max_tokens", "max_tokens is missing");
   }
@@ -107,7 +112,7 @@ std::optional<ApiError> ReadMessagesRequest(const ApiContext& context,
     return bad;
   }
   ToolDemand tools;
-  if (auto bad = ReadPrompt(context, body, &out->prompt, &tools)) {
+  if (auto bad = ReadPrompt(context, body, request.body, &out->prompt, &tools)) {
     return bad;
   }
   if (auto bad = ReadFormat(body, request, &spec.grammar)) {
@@ -174,7 +179,7 @@ HttpResponse HandleCountTokens(const ApiContext& context, const HttpRequest& req
   }
   if (!error) {
     ToolDemand tools;
-    error = ReadPrompt(context, body, &prompt, &tools);
+    error = ReadPrompt(context, body, request.body, &prompt, &tools);
   }
   if (error) {
     return AnthropicErrorResponse(*error, request.id);

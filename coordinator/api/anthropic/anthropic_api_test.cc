@@ -8,6 +8,7 @@
 #include "nlohmann/json.hpp"
 
 #include "coordinator/api/anthropic/anthropic_answer.h"
+#include "coordinator/api/anthropic/anthropic_conversation.h"
 #include "tests/testing/api_fixture.h"
 
 namespace tessera::coordinator {
@@ -200,6 +201,38 @@ TEST_F(Messages, SamplingFieldsReachTheEngineAndADeadlineIsATimeout) {
   writer->Run();
   EXPECT_EQ(writer->answer->status, 504);
   EXPECT_EQ(json::parse(writer->answer->body)["error"]["type"], "timeout_error");
+}
+
+TEST(AnthropicAnswer, TheInputOfACallStaysInTheModelsWords) {
+  AnthropicAnswer answer({"msg_1", "demo", "req-1", 3});
+  TurnBlock text;
+  text.text = "so";
+  TurnBlock call;
+  call.kind = TurnBlock::Kind::kCall;
+  call.call = {"toolu_1", "f", R"({"z": 1.0, "a": {"y": 2, "b": []}})"};
+  const std::string body = answer.Whole({text, call}, {}).body;
+  EXPECT_THAT(body, testing::HasSubstr("\"input\":" + call.call.arguments + "}"));
+  const json content = json::parse(body)["content"];
+  ASSERT_EQ(content.size(), 2u);
+  EXPECT_EQ(content[0]["text"], "so");
+  EXPECT_EQ(content[1]["input"], json::parse(call.call.arguments));
+}
+
+TEST_F(Messages, CallsAndSchemasReachTheEncodingAsTheyAreWritten) {
+  const std::string input = R"({"z": 1.0, "a": [2, {"y": 1, "b": 0}]})";
+  const std::string body =
+      R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":[)"
+      R"({"type":"tool_use","input":)" +
+      input + R"(,"id":"1","name":"f"}]},{"role":"user","content":[)" +
+      R"({"type":"tool_result","tool_use_id":"1","content":"r"}]}],)"
+      R"("tools":[{"name":"f","input_schema":)" +
+      input + "}]}";
+  ChatConversation conversation;
+  const auto refused = ReadAnthropicConversation(service_->context(), json::parse(body),
+                                                 body, &conversation);
+  ASSERT_FALSE(refused.has_value()) << refused->message;
+  EXPECT_THAT(conversation.messages[0].tools_json, testing::HasSubstr(input));
+  EXPECT_EQ(conversation.messages[2].tool_calls[0].arguments, input);
 }
 
 TEST(AnthropicAnswer, ACallThatTheLimitCutOffKeepsItsText) {

@@ -9,6 +9,7 @@
 
 #include "coordinator/api/chat/chat_tools.h"
 #include "coordinator/api/chat/thinking_fields.h"
+#include "coordinator/api/json/json_source.h"
 #include "coordinator/api/json_fields.h"
 
 namespace tessera::coordinator {
@@ -129,7 +130,9 @@ std::optional<ApiError> ReadUserBlock(const json& block, const std::string& wher
   return std::nullopt;
 }
 
+// `text`: what the block was parsed from; the input stays as it is written there.
 std::optional<ApiError> ReadToolUse(const json& block, const std::string& where,
+                                    std::string_view text,
                                     std::vector<model::ToolCall>* out) {
   model::ToolCall call;
   if (auto bad = ReadText(block, where, "id", &call.id)) {
@@ -143,19 +146,19 @@ std::optional<ApiError> ReadToolUse(const json& block, const std::string& where,
     return BadRequestError(where + ".input",
                            "a tool_use block must hold an input object");
   }
-  call.arguments = DumpJson(*input);
+  call.arguments = std::string(JsonMember(text, "input"));
   out->push_back(std::move(call));
   return std::nullopt;
 }
 
 std::optional<ApiError> ReadAssistantBlock(const json& block, const std::string& where,
-                                           ChatMessage* out) {
+                                           std::string_view source, ChatMessage* out) {
   std::string type;
   if (auto bad = ReadType(block, where, &type)) {
     return bad;
   }
   if (type == "tool_use") {
-    return ReadToolUse(block, where, &out->tool_calls);
+    return ReadToolUse(block, where, source, &out->tool_calls);
   }
   if (type != "text" && type != "thinking") {
     return BlockTypeError(where, type, "text, thinking and tool_use");
@@ -169,6 +172,7 @@ std::optional<ApiError> ReadAssistantBlock(const json& block, const std::string&
 }
 
 std::optional<ApiError> ReadMessage(const json& message, size_t index,
+                                    std::string_view text,
                                     std::vector<ChatMessage>* out) {
   const std::string where = fmt::format("messages[{}]", index);
   if (!message.is_object()) {
@@ -193,18 +197,23 @@ std::optional<ApiError> ReadMessage(const json& message, size_t index,
     return BadRequestError(where + ".content",
                            "content must be a string or a list of blocks");
   }
+  const auto texts = JsonElements(JsonMember(text, "content"));
+  if (texts.size() != content.size()) {
+    return BadRequestError(where + ".content", "content can't be found in the body");
+  }
   bool in_text = false;
   for (size_t i = 0; i < content.size(); ++i) {
     const std::string at = fmt::format("{}.content[{}]", where, i);
     if (auto bad = is_user ? ReadUserBlock(content[i], at, out, &in_text)
-                           : ReadAssistantBlock(content[i], at, &out->back())) {
+                           : ReadAssistantBlock(content[i], at, texts[i], &out->back())) {
       return bad;
     }
   }
   return std::nullopt;
 }
 
-std::optional<ApiError> ReadAllMessages(const json& body, const MessageRules& rules,
+std::optional<ApiError> ReadAllMessages(const json& body, std::string_view text,
+                                        const MessageRules& rules,
                                         std::vector<ChatMessage>* out) {
   const auto system = body.find("system");
   if (system != body.end() && !system->is_null()) {
@@ -230,8 +239,12 @@ std::optional<ApiError> ReadAllMessages(const json& body, const MessageRules& ru
     return BadRequestError("messages", fmt::format("{} messages, expected at most {}",
                                                    messages->size(), rules.max_messages));
   }
+  const auto texts = JsonElements(JsonMember(text, "messages"));
+  if (texts.size() != messages->size()) {
+    return BadRequestError("messages", "messages can't be found in the body");
+  }
   for (size_t i = 0; i < messages->size(); ++i) {
-    if (auto bad = ReadMessage((*messages)[i], i, out)) {
+    if (auto bad = ReadMessage((*messages)[i], i, texts[i], out)) {
       return bad;
     }
   }
@@ -301,22 +314,22 @@ std::optional<ApiError> ReadThinking(const ApiContext& context, const json& body
 }  // namespace
 
 std::optional<ApiError> ReadAnthropicConversation(const ApiContext& context,
-                                                  const json& body,
+                                                  const json& body, std::string_view text,
                                                   ChatConversation* out) {
   const MessageRules rules = RulesOf(context);
-  if (auto bad = ReadAllMessages(body, rules, &out->messages)) {
+  if (auto bad = ReadAllMessages(body, text, rules, &out->messages)) {
     return bad;
   }
-  json tools;
+  std::string tools;
   constexpr FlatTools kShape = {.schema_field = "input_schema", .type = "custom"};
-  if (auto bad = ReadFlatTools(body, kShape, rules, &tools)) {
+  if (auto bad = ReadFlatTools(body, text, kShape, rules, &tools)) {
     return bad;
   }
   if (auto bad = ReadChoice(body, &out->tools)) {
     return bad;
   }
   if (out->tools.shows_tools()) {
-    ShowTools(tools, &out->messages);
+    ShowTools(std::move(tools), &out->messages);
   }
   if (auto bad = ReadThinking(context, body, &out->options)) {
     return bad;

@@ -4,6 +4,7 @@
 #define TESSERA_COORDINATOR_API_ANTHROPIC_ANTHROPIC_CONVERSATION_H_
 
 #include <optional>
+#include <string_view>
 
 #include "nlohmann/json_fwd.hpp"
 
@@ -13,7 +14,8 @@
 
 namespace tessera::coordinator {
 
-// Reads `system`, `messages`, `tools`, `tool_choice`, `thinking` and `output_config`.
+// Reads `system`, `messages`, `tools`, `tool_choice`, `thinking` and `output_config` of
+// `body`, which was parsed from `text`.
 //
 // Blocks become messages in their order: neighbouring text blocks of a user are one
 // message, each tool_result is a tool's message, an assistant's thinking, text and
@@ -22,6 +24,7 @@ namespace tessera::coordinator {
 // service would run), and whatever is missing or of a wrong type.
 std::optional<ApiError> ReadAnthropicConversation(const ApiContext& context,
                                                   const nlohmann::json& body,
+                                                  std::string_view text,
                                                   ChatConversation* out);
 
 }  // namespace tessera::coordinator

@@ -1,5 +1,7 @@
 #include "coordinator/api/chat/block_responder.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "coordinator/api/response_json.h"
@@ -7,11 +9,13 @@
 namespace tessera::coordinator {
 
 BlockResponder::BlockResponder(std::shared_ptr<ResponseWriter> writer, TurnReader turn,
-                               std::unique_ptr<BlockDialect> dialect, bool stream)
+                               std::unique_ptr<BlockDialect> dialect, bool stream,
+                               bool logprobs)
     : writer_(std::move(writer)),
       turn_(std::move(turn)),
       dialect_(std::move(dialect)),
-      stream_(stream) {}
+      stream_(stream),
+      logprobs_(logprobs) {}
 
 void BlockResponder::Begin() {
   if (stream_) {
@@ -21,7 +25,11 @@ void BlockResponder::Begin() {
 }
 
 void BlockResponder::Token(size_t /*prompt*/, const TokenEvent& event) {
-  Absorb(turn_.Token(event));
+  TurnReader::Delta delta = turn_.Token(event);
+  if (logprobs_ && !turn_.in_reasoning()) {
+    pending_.push_back(event);
+  }
+  Absorb(std::move(delta));
 }
 
 void BlockResponder::ChoiceDone(size_t /*prompt*/, const ChoiceFinished& event) {
@@ -57,6 +65,7 @@ void BlockResponder::Absorb(TurnReader::Delta delta) {
   AddText(TurnBlock::Kind::kReasoning, delta.reasoning);
   AddText(TurnBlock::Kind::kText, delta.content);
   for (model::ToolCall& call : delta.tool_calls) {
+    pending_.clear();  // the markup of the call
     Open({.kind = TurnBlock::Kind::kCall, .text = "", .call = std::move(call)});
     const TurnBlock& block = blocks_.back();
     if (stream_) {
@@ -74,6 +83,11 @@ void BlockResponder::AddText(TurnBlock::Kind kind, const std::string& piece) {
     Open({.kind = kind, .text = "", .call = {}});
   }
   blocks_.back().text += piece;
+  if (kind == TurnBlock::Kind::kText) {
+    std::move(pending_.begin(), pending_.end(),
+              std::back_inserter(blocks_.back().tokens));
+    pending_.clear();
+  }
   if (stream_) {
     Send(dialect_->Append(blocks_.size() - 1, blocks_.back(), piece));
   }

@@ -26,6 +26,7 @@ struct TurnBlock {
   std::string text;      // of reasoning and text, as far as it came
   model::ToolCall call;  // of a call: whole, its arguments perhaps not whole JSON
   bool cut = false;      // the token limit ended the turn in this block
+  std::vector<TokenEvent> tokens = {};  // of a text, where log-probabilities are shown
 };
 
 // How the turn ended.
@@ -64,7 +65,8 @@ class BlockDialect {
 class BlockResponder final : public GenerationResponder {
  public:
   BlockResponder(std::shared_ptr<ResponseWriter> writer, TurnReader turn,
-                 std::unique_ptr<BlockDialect> dialect, bool stream);
+                 std::unique_ptr<BlockDialect> dialect, bool stream,
+                 bool logprobs = false);
 
   void Begin() override;
   void Token(size_t prompt, const TokenEvent& event) override;
@@ -83,6 +85,8 @@ class BlockResponder final : public GenerationResponder {
   TurnReader turn_;
   std::unique_ptr<BlockDialect> dialect_;
   const bool stream_;
+  const bool logprobs_;
+  std::vector<TokenEvent> pending_;  // whose text is not certain yet
   std::vector<TurnBlock> blocks_;
   bool is_open_ = false;  // the last block
   ChoiceFinished finished_;

@@ -7,6 +7,7 @@
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 
+#include "coordinator/api/json/json_source.h"
 #include "coordinator/api/json_fields.h"
 
 namespace tessera::coordinator {
@@ -85,11 +86,10 @@ std::optional<ApiError> FindTools(const json& body, const MessageRules& rules,
   return std::nullopt;
 }
 
-// One flat tool as an OpenAI tool.
-std::optional<ApiError> ReadFlatTool(const json& tool, size_t index,
-                                     const FlatTools& shape, const MessageRules& rules,
-                                     json* out) {
-  const std::string where = fmt::format("tools[{}]", index);
+// One flat tool as an OpenAI tool, whose text it adds to `out`.
+std::optional<ApiError> ReadFlatTool(const json& tool, const std::string& where,
+                                     std::string_view text, const FlatTools& shape,
+                                     const MessageRules& rules, std::string* out) {
   if (!tool.is_object()) {
     return BadRequestError(where, "a tool must be an object");
   }
@@ -114,14 +114,15 @@ std::optional<ApiError> ReadFlatTool(const json& tool, size_t index,
   if (auto bad = CheckFunction(tool, where + ".", schema_field, rules)) {
     return bad;
   }
-  json function = {{"name", tool["name"]}};
+  *out += R"({"type":"function","function":{"name":)" + DumpJson(tool["name"]);
   if (description.has_value()) {
-    function["description"] = *description;
+    *out += R"(,"description":)" + DumpJson(json(*description));
   }
-  if (const auto schema = tool.find(schema_field); schema != tool.end()) {
-    function["parameters"] = *schema;
+  if (tool.contains(schema_field)) {
+    *out += R"(,"parameters":)";
+    *out += JsonMember(text, schema_field);
   }
-  *out = {{"type", "function"}, {"function", std::move(function)}};
+  *out += "}}";
   return std::nullopt;
 }
 
@@ -160,7 +161,8 @@ std::optional<ApiError> ReadToolChoice(const json& body, ToolDemand* demand) {
   return std::nullopt;
 }
 
-std::optional<ApiError> ReadTools(const json& body, const MessageRules& rules,
+std::optional<ApiError> ReadTools(const json& body, std::string_view text,
+                                  const MessageRules& rules,
                                   std::vector<model::ChatMessage>* messages,
                                   ToolDemand* demand) {
   const json* tools = nullptr;
@@ -178,43 +180,52 @@ std::optional<ApiError> ReadTools(const json& body, const MessageRules& rules,
       return bad;
     }
   }
-  if (demand->shows_tools()) {
-    ShowTools(*tools, messages);
+  if (demand->shows_tools() && !tools->empty()) {
+    ShowTools(std::string(JsonMember(text, "tools")), messages);
   }
   return std::nullopt;
 }
 
-std::optional<ApiError> ReadFlatTools(const json& body, const FlatTools& shape,
-                                      const MessageRules& rules, json* tools) {
-  *tools = json::array();
+std::optional<ApiError> ReadFlatTools(const json& body, std::string_view text,
+                                      const FlatTools& shape, const MessageRules& rules,
+                                      std::string* tools_json) {
+  tools_json->clear();
   const json* found = nullptr;
   if (auto bad = FindTools(body, rules, &found)) {
     return bad;
   }
-  for (size_t i = 0; found != nullptr && i < found->size(); ++i) {
-    json tool;
-    if (auto bad = ReadFlatTool((*found)[i], i, shape, rules, &tool)) {
+  if (found == nullptr || found->empty()) {
+    return std::nullopt;
+  }
+  const auto texts = JsonElements(JsonMember(text, "tools"));
+  if (texts.size() != found->size()) {
+    return BadRequestError("tools", "tools can't be found in the body");
+  }
+  for (size_t i = 0; i < found->size(); ++i) {
+    *tools_json += i == 0 ? '[' : ',';
+    if (auto bad = ReadFlatTool((*found)[i], fmt::format("tools[{}]", i), texts[i], shape,
+                                rules, tools_json)) {
       return bad;
     }
-    tools->push_back(std::move(tool));
   }
+  *tools_json += ']';
   return std::nullopt;
 }
 
-void ShowTools(const json& tools, std::vector<model::ChatMessage>* messages) {
-  if (tools.empty()) {
+void ShowTools(std::string tools_json, std::vector<model::ChatMessage>* messages) {
+  if (tools_json.empty()) {
     return;
   }
   const auto system = std::find_if(
       messages->begin(), messages->end(),
       [](const model::ChatMessage& message) { return message.role == "system"; });
   if (system != messages->end()) {
-    system->tools_json = DumpJson(tools);
+    system->tools_json = std::move(tools_json);
     return;
   }
   model::ChatMessage made;
   made.role = "system";
-  made.tools_json = DumpJson(tools);
+  made.tools_json = std::move(tools_json);
   messages->insert(messages->begin(), std::move(made));
 }
 

@@ -17,17 +17,6 @@ const char* StatusOf(const TurnBlock& block) {
   return block.cut ? "incomplete" : "completed";
 }
 
-// The content part of a message or of reasoning.
-json Part(Kind kind, std::string_view text) {
-  if (kind == Kind::kReasoning) {
-    return {{"type", "reasoning_text"}, {"text", text}};
-  }
-  return {{"type", "output_text"},
-          {"text", text},
-          {"annotations", json::array()},
-          {"logprobs", json::array()}};
-}
-
 json UsageOf(const TurnEnd& end) {
   const RequestUsage& usage = end.usage;
   return {{"input_tokens", usage.prompt_tokens},
@@ -40,8 +29,27 @@ json UsageOf(const TurnEnd& end) {
 
 }  // namespace
 
-ResponseAnswer::ResponseAnswer(RequestIds* ids, json settings)
-    : ids_(ids), settings_(std::move(settings)) {}
+ResponseAnswer::ResponseAnswer(RequestIds* ids, const model::Tokenizer* tokenizer,
+                               json settings)
+    : ids_(ids), tokenizer_(tokenizer), settings_(std::move(settings)) {}
+
+json ResponseAnswer::Logprobs(const TurnBlock& block, size_t first) const {
+  json out = json::array();
+  for (size_t i = first; i < block.tokens.size(); ++i) {
+    out.push_back(ChatLogprob(*tokenizer_, block.tokens[i]));
+  }
+  return out;
+}
+
+json ResponseAnswer::Part(const TurnBlock& block) const {
+  if (block.kind == Kind::kReasoning) {
+    return {{"type", "reasoning_text"}, {"text", block.text}};
+  }
+  return {{"type", "output_text"},
+          {"text", block.text},
+          {"annotations", json::array()},
+          {"logprobs", Logprobs(block)}};
+}
 
 std::string ResponseAnswer::Event(json event) {
   event["sequence_number"] = next_number_++;
@@ -81,7 +89,7 @@ json ResponseAnswer::Item(size_t index, const TurnBlock& block, const char* stat
   }
   item["content"] = json::array();
   if (status != kInProgress) {
-    item["content"].push_back(Part(block.kind, block.text));
+    item["content"].push_back(Part(block));
   }
   if (block.kind == Kind::kReasoning) {
     item["type"] = "reasoning";
@@ -127,13 +135,15 @@ std::string ResponseAnswer::Begin() {
 
 std::string ResponseAnswer::Open(size_t index, const TurnBlock& block) {
   TurnBlock empty = block;  // its deltas bring all it holds
+  empty.text.clear();
+  empty.tokens.clear();
   empty.call.arguments.clear();
   json added = ItemEvent("response.output_item.added", index);
   added["item"] = Item(index, empty, kInProgress);
   std::string events = Event(std::move(added));
   if (block.kind != Kind::kCall) {
     json part = PartEvent("response.content_part.added", index);
-    part["part"] = Part(block.kind, "");
+    part["part"] = Part(empty);
     events += Event(std::move(part));
   }
   return events;
@@ -159,6 +169,12 @@ std::string ResponseAnswer::Append(size_t index, const TurnBlock& block,
     event["delta"] = piece;
     return Event(std::move(event));
   }
+  if (!block.tokens.empty()) {
+    json event = TextDelta(index, block.kind, piece);
+    event["logprobs"] =
+        Logprobs(block, std::exchange(num_shown_tokens_, block.tokens.size()));
+    return Event(std::move(event));
+  }
   if (!delta_.has_value()) {
     json event = TextDelta(index, block.kind, EventTemplate::kHole);
     event["sequence_number"] = EventTemplate::kNumberHole;
@@ -169,6 +185,7 @@ std::string ResponseAnswer::Append(size_t index, const TurnBlock& block,
 
 std::string ResponseAnswer::Close(size_t index, const TurnBlock& block) {
   delta_.reset();
+  num_shown_tokens_ = 0;
   std::string events;
   if (block.kind == Kind::kCall) {
     json done = PartEvent("response.function_call_arguments.done", index);
@@ -182,10 +199,10 @@ std::string ResponseAnswer::Close(size_t index, const TurnBlock& block) {
         reasoning ? "response.reasoning_text.done" : "response.output_text.done", index);
     text["text"] = block.text;
     if (!reasoning) {
-      text["logprobs"] = json::array();
+      text["logprobs"] = Logprobs(block);
     }
     json part = PartEvent("response.content_part.done", index);
-    part["part"] = Part(block.kind, block.text);
+    part["part"] = Part(block);
     events = Event(std::move(text));
     events += Event(std::move(part));
   }

@@ -17,12 +17,14 @@
 
 namespace tessera::coordinator {
 
-// External synchronisation. `ids` must outlive it.
+// External synchronisation. `ids` and `tokenizer` must outlive it.
 class ResponseAnswer final : public BlockDialect {
  public:
   // `settings`: the members of the response object that do not change while it is
-  // written: id, model and the request's own words.
-  ResponseAnswer(RequestIds* ids, nlohmann::json settings);
+  // written: id, model and the request's own words. `tokenizer` spells tokens where
+  // their log-probabilities are shown.
+  ResponseAnswer(RequestIds* ids, const model::Tokenizer* tokenizer,
+                 nlohmann::json settings);
 
   std::string Begin() override;
   std::string Open(size_t index, const TurnBlock& block) override;
@@ -46,14 +48,20 @@ class ResponseAnswer final : public BlockDialect {
   nlohmann::json ItemEvent(const char* type, size_t index);
   nlohmann::json PartEvent(const char* type, size_t index);
   const std::string& ItemId(size_t index, const TurnBlock& block);
+  // Log-probabilities of the tokens of `block` from `first` on.
+  nlohmann::json Logprobs(const TurnBlock& block, size_t first = 0) const;
+  // The content part of a message or of reasoning.
+  nlohmann::json Part(const TurnBlock& block) const;
   nlohmann::json Item(size_t index, const TurnBlock& block, const char* status);
   nlohmann::json Response(const char* status, const std::vector<TurnBlock>& blocks);
   nlohmann::json Ended(const std::vector<TurnBlock>& blocks, const TurnEnd& end);
 
   RequestIds* ids_;
+  const model::Tokenizer* tokenizer_;
   const nlohmann::json settings_;
   std::vector<std::string> item_ids_;
   int64_t next_number_ = 0;
+  size_t num_shown_tokens_ = 0;  // of the item that is open, in its deltas
   // Of the item that is open, from its first delta of text on.
   std::optional<EventTemplate> delta_;
 };

@@ -237,7 +237,7 @@ std::optional<ApiError> ReadReasoningOptions(const ApiContext& context, const js
 }  // namespace
 
 std::optional<ApiError> ReadResponseConversation(const ApiContext& context,
-                                                 const json& body,
+                                                 const json& body, std::string_view text,
                                                  ChatConversation* out) {
   const MessageRules rules = RulesOf(context);
   FieldError error;
@@ -257,10 +257,10 @@ std::optional<ApiError> ReadResponseConversation(const ApiContext& context,
   if (auto bad = CheckTextBytes(out->messages, rules, "input")) {
     return bad;
   }
-  json tools;
+  std::string tools;
   constexpr FlatTools kShape = {
       .schema_field = "parameters", .type = "function", .needs_type = true};
-  if (auto bad = ReadFlatTools(body, kShape, rules, &tools)) {
+  if (auto bad = ReadFlatTools(body, text, kShape, rules, &tools)) {
     return bad;
   }
   out->tools.nested = false;
@@ -268,7 +268,7 @@ std::optional<ApiError> ReadResponseConversation(const ApiContext& context,
     return bad;
   }
   if (out->tools.shows_tools()) {
-    ShowTools(tools, &out->messages);
+    ShowTools(std::move(tools), &out->messages);
   }
   return ReadReasoningOptions(context, body, &out->options);
 }

@@ -4,6 +4,7 @@
 #define TESSERA_COORDINATOR_API_RESPONSES_RESPONSE_INPUT_H_
 
 #include <optional>
+#include <string_view>
 
 #include "nlohmann/json_fwd.hpp"
 
@@ -13,7 +14,8 @@
 
 namespace tessera::coordinator {
 
-// Reads `instructions`, `input`, `tools`, `tool_choice` and `reasoning`.
+// Reads `instructions`, `input`, `tools`, `tool_choice` and `reasoning` of `body`, which
+// was parsed from `text`.
 //
 // Input is a text or items. A message item is a message; reasoning, an assistant's text
 // and function calls that follow each other in that order are one message of the
@@ -23,6 +25,7 @@ namespace tessera::coordinator {
 // is missing or of a wrong type.
 std::optional<ApiError> ReadResponseConversation(const ApiContext& context,
                                                  const nlohmann::json& body,
+                                                 std::string_view text,
                                                  ChatConversation* out);
 
 }  // namespace tessera::coordinator

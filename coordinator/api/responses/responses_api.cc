@@ -1,5 +1,6 @@
 #include "coordinator/api/responses/responses_api.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -27,15 +28,18 @@ struct ResponsesRequest {
   std::vector<ValidatedRequest> requests;  // one
   json settings;                           // of the response object
   bool stream = false;
+  bool logprobs = false;
 };
 
 // What only a service with memory could do.
 std::optional<ApiError> RefuseMemory(const JsonFields& fields) {
   if (fields.Has("previous_response_id")) {
-    return BadRequestError(
+    ApiError error = BadRequestError(
         "previous_response_id",
         "responses are not stored here: send the whole conversation as input",
         "previous_response_not_found");
+    error.status = 404;
+    return error;
   }
   if (fields.Has("conversation")) {
     return UnsupportedError(
@@ -54,8 +58,6 @@ std::optional<ApiError> RefuseModes(const json& body) {
   JsonFields fields(body, &error);
   const bool background = fields.Bool("background").value_or(false);
   const std::string truncation = fields.String("truncation").value_or("disabled");
-  const int64_t top_logprobs = fields.Integer("top_logprobs").value_or(0);
-  const json* include = fields.Array("include");
   fields.Object("text");      // its format is read as a grammar
   fields.Object("metadata");  // checked here, echoed later
   if (!fields.ok()) {
@@ -67,13 +69,24 @@ std::optional<ApiError> RefuseModes(const json& body) {
   if (truncation != "disabled") {
     return UnsupportedError("truncation", "truncation must be disabled");
   }
-  for (size_t i = 0; include != nullptr && i < include->size(); ++i) {
-    if ((*include)[i] == "message.output_text.logprobs") {
-      return UnsupportedError("include", "logprobs are not supported on this route");
-    }
+  return std::nullopt;
+}
+
+// Log-probabilities, which are asked for by name or by their number.
+std::optional<ApiError> ReadLogprobs(const json& body, RequestSpec* spec) {
+  FieldError error;
+  JsonFields fields(body, &error);
+  const auto top = fields.Integer("top_logprobs");
+  const json* include = fields.Array("include");
+  if (!fields.ok()) {
+    return FromFieldError(error);
   }
-  if (top_logprobs != 0) {
-    return UnsupportedError("top_logprobs", "logprobs are not supported on this route");
+  spec->logprobs.reset();
+  const bool included =
+      include != nullptr && std::find(include->begin(), include->end(),
+                                      "message.output_text.logprobs") != include->end();
+  if (included || top.value_or(0) != 0) {
+    spec->logprobs = top.value_or(0);
   }
   return std::nullopt;
 }
@@ -103,6 +116,7 @@ json SettingsOf(const ApiContext& context, const json& body, const RequestSpec& 
           {"text", echo("text", {{"format", {{"type", "text"}}}})},
           {"tool_choice", echo("tool_choice", "auto")},
           {"tools", echo("tools", json::array())},
+          {"top_logprobs", spec.logprobs.value_or(0)},
           {"top_p", spec.top_p.value_or(1.0)},
           {"truncation", "disabled"},
           {"user", echo("user", nullptr)}};
@@ -114,6 +128,8 @@ ApiError InResponsesWords(FieldError error) {
     error.param = "input";
   } else if (error.param == "max_tokens") {
     error.param = "max_output_tokens";
+  } else if (error.param == "logprobs") {
+    error.param = "top_logprobs";
   }
   return FromFieldError(error);
 }
@@ -129,6 +145,9 @@ std::optional<ApiError> ReadResponses(const ApiContext& context,
   if (auto error = ReadSharedFields(body, request, context, &spec, &output)) {
     return error;
   }
+  if (auto error = RefusePromptLogprobs(spec)) {
+    return error;
+  }
   FieldError error;
   JsonFields fields(body, &error);
   if (auto refused = RefuseMemory(fields)) {
@@ -137,12 +156,15 @@ std::optional<ApiError> ReadResponses(const ApiContext& context,
   if (auto refused = RefuseModes(body)) {
     return refused;
   }
+  if (auto bad = ReadLogprobs(body, &spec)) {
+    return bad;
+  }
   spec.max_tokens = fields.Integer("max_output_tokens");
   if (!fields.ok()) {
     return FromFieldError(error);
   }
   ChatConversation conversation;
-  if (auto bad = ReadResponseConversation(context, body, &conversation)) {
+  if (auto bad = ReadResponseConversation(context, body, request.body, &conversation)) {
     return bad;
   }
   if (auto bad = EncodeConversation(context, conversation, "input", &out->prompt)) {
@@ -159,6 +181,7 @@ std::optional<ApiError> ReadResponses(const ApiContext& context,
     return bad;
   }
   out->stream = output.stream;
+  out->logprobs = spec.logprobs.has_value();
   spec.request_id = context.ids->NextId("resp_");
   spec.prompt_ids = out->prompt.ids;
   spec.n = 1;
@@ -187,8 +210,9 @@ void HandleResponses(const ApiContext& context, const HttpRequest& request,
   }
   auto responder = std::make_unique<BlockResponder>(
       writer, TurnReader(&context, "call_", read.prompt.in_reasoning),
-      std::make_unique<ResponseAnswer>(context.ids, std::move(read.settings)),
-      read.stream);
+      std::make_unique<ResponseAnswer>(context.ids, context.tokenizer,
+                                       std::move(read.settings)),
+      read.stream, read.logprobs);
   StartGeneration(&context, std::move(writer), std::move(read.requests),
                   std::move(responder));
 }

@@ -12,10 +12,10 @@
 namespace tessera::coordinator {
 
 // Answers through `writer`, an error included; returns once the request was handed to the
-// engine. What needs memory or constrained decoding is refused by name:
-// previous_response_id, conversation, background, prompt templates, truncation "auto",
-// JSON formats, logprobs. Beside the fields of OpenAI's reference it takes the shared
-// ones of the other routes (seed, top_k, ignore_eos…).
+// engine. A previous_response_id is a 404, as of a response that is unknown. What else
+// needs memory or constrained decoding is refused by name: conversation, background,
+// prompt templates, truncation "auto", JSON formats. Beside the fields of OpenAI's
+// reference it takes the shared ones of the other routes (seed, top_k, ignore_eos…).
 void HandleResponses(const ApiContext& context, const HttpRequest& request,
                      std::shared_ptr<ResponseWriter> writer);
 

@@ -123,6 +123,37 @@ TEST_F(Responses, AStreamIsNumberedEventsOfEachItem) {
   EXPECT_EQ(response["usage"]["output_tokens_details"]["reasoning_tokens"], 3);
 }
 
+TEST_F(Responses, LogprobsAreOfTheTokensOfTheText) {
+  const std::string include = R"("include":["message.output_text.logprobs"])";
+  const auto writer = Post(kRoute, R"({"input":"hi","reasoning":{"effort":"high"},)" +
+                                       include + R"(,"top_logprobs":2,"stream":true})");
+  EXPECT_EQ(engine_.submitted(0).request.sampling(0).num_logprobs, 2);
+  int32_t position = 0;
+  for (const char* token : {"hm", "</think>", "a", "", "b", "<call>"}) {
+    engine_.Token(0, position++, token);
+  }
+  engine_.Finish(0, 6);
+  writer->Run();
+  std::vector<size_t> sizes;
+  for (const json& event : Events(*writer)) {
+    if (event["type"] == "response.output_text.delta") {
+      sizes.push_back(event["logprobs"].size());
+    } else if (event["type"] == "response.output_text.done") {
+      sizes.push_back(event["logprobs"].size());
+    } else if (event["type"] == "response.completed") {
+      const json& response = event["response"];
+      EXPECT_EQ(response["top_logprobs"], 2);
+      const json& part = response["output"][1]["content"][0];
+      EXPECT_EQ(part["text"], "ab");
+      ASSERT_EQ(part["logprobs"].size(), sizes.back());
+      EXPECT_EQ(part["logprobs"].back()["token"], "b");
+      EXPECT_EQ(part["logprobs"].back()["logprob"], -0.5);
+    }
+  }
+  // The second text brings the token before it, which had none of its own.
+  EXPECT_THAT(sizes, testing::ElementsAre(1, 2, 3));
+}
+
 TEST_F(Responses, TheTokenLimitMakesAResponseIncomplete) {
   for (const bool stream : {false, true}) {
     const size_t index = engine_.num_submitted();
@@ -223,6 +254,16 @@ void PrintTo(const BadBody& row, std::ostream* out) { *out << row.name; }
 class BadResponses : public tessera::tests::ApiFixture,
                      public testing::WithParamInterface<BadBody> {};
 
+TEST_F(Responses, AResponseBeforeIsNeverFound) {
+  const auto writer = Post(kRoute, R"({"input":"hi","previous_response_id":"resp_1"})");
+  ASSERT_TRUE(writer->answer.has_value());
+  EXPECT_EQ(writer->answer->status, 404);
+  const json error = json::parse(writer->answer->body)["error"];
+  EXPECT_EQ(error["param"], "previous_response_id");
+  EXPECT_EQ(error["code"], "previous_response_not_found");
+  EXPECT_EQ(engine_.num_submitted(), 0u);
+}
+
 TEST_P(BadResponses, AreRefusedWithTheField) {
   const auto writer = Post(kRoute, "{" + GetParam().body + "}");
   ASSERT_TRUE(writer->answer.has_value());
@@ -241,8 +282,6 @@ constexpr char kUnsupported[] = "unsupported_parameter";
 INSTANTIATE_TEST_SUITE_P(
     Fields, BadResponses,
     testing::Values(
-        BadBody{"previous", Hi(R"("previous_response_id":"resp_1")"),
-                "previous_response_id", "previous_response_not_found"},
         BadBody{"conversation", Hi(R"("conversation":"c")"), "conversation",
                 kUnsupported},
         BadBody{"prompt", Hi(R"("prompt":{"id":"p"})"), "prompt", kUnsupported},
@@ -251,9 +290,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadBody{"format", Hi(R"("text":{"format":{"type":"json_schema"}})"),
                 "text.format.schema"},
         BadBody{"text_type", Hi(R"("text":"x")"), "text"},
-        BadBody{"logprobs", Hi(R"("include":["message.output_text.logprobs"])"),
-                "include", kUnsupported},
-        BadBody{"top_logprobs", Hi(R"("top_logprobs":2)"), "top_logprobs", kUnsupported},
+        BadBody{"prompt_logprobs", Hi(R"("prompt_logprobs":1)"), "prompt_logprobs",
+                kUnsupported},
+        BadBody{"top_logprobs", Hi(R"("top_logprobs":21)"), "top_logprobs"},
         BadBody{"metadata", Hi(R"("metadata":[])"), "metadata"},
         BadBody{"max_output_tokens", Hi(R"("max_output_tokens":0)"), "max_output_tokens"},
         BadBody{"over_context", Hi(R"("max_output_tokens":99)"), "max_output_tokens",
