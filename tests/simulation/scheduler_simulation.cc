@@ -119,6 +119,7 @@ absl::Status SchedulerSimulation::Run(int num_ticks) {
     TESSERA_RETURN_IF_ERROR(
         WithContext(Tick(/*arrivals=*/false), fmt::format("drain tick {}", tick)));
   }
+  CountViews();
   const coordinator::SchedulerStats stats = scheduler_->stats();
   coverage_.preemptions = stats.preemptions;
   coverage_.prefix_hit_tokens = stats.prefix_hit_tokens;
@@ -146,6 +147,22 @@ absl::Status SchedulerSimulation::CheckDrained() const {
   return absl::OkStatus();
 }
 
+const std::string* SchedulerSimulation::TenantOf(coordinator::SequenceId id) const {
+  if (id == kProbe) {
+    return &tenant_of_probes_;
+  }
+  const auto found = live_.find(id);
+  return found == live_.end() ? nullptr : &found->second.spec.tenant;
+}
+
+void SchedulerSimulation::CountViews() {
+  for (const RankView& view : views_) {
+    coverage_.tail_hits += view.tail_hits();
+    coverage_.tail_chunks += view.tail_chunks();
+    coverage_.accepted_drafts += view.accepted_drafts();
+  }
+}
+
 void SchedulerSimulation::StartGroup() {
   scheduler_->StartEpoch(epoch_);
   results_.clear();
@@ -165,7 +182,8 @@ void SchedulerSimulation::StartGroup() {
                           .num_speculative_tokens = options_.num_speculative_tokens,
                           .right_drafts_percent = 30 + Draw(60)});
   }
-  views_.assign(static_cast<size_t>(options_.num_dp_ranks), RankView());
+  CountViews();
+  views_.assign(static_cast<size_t>(options_.num_dp_ranks), RankView(&options_));
 }
 
 coordinator::SequenceSpec SchedulerSimulation::DrawSpec() {
@@ -251,7 +269,7 @@ absl::Status SchedulerSimulation::CheckRefusal(const std::string& tenant) const 
 absl::Status SchedulerSimulation::CheckQuotas() {
   std::map<std::string, int64_t> running;
   for (const RankView& view : views_) {
-    for (const auto& [idx, slot] : view.slots) {
+    for (const auto& [idx, slot] : view.slots()) {
       const auto found = live_.find(slot.sequence);
       if (found != live_.end()) {
         running[slot.tenant] += MaxLength(found->second.spec);
@@ -352,7 +370,8 @@ absl::Status SchedulerSimulation::PlanStep() {
   int64_t num_tokens = 0;
   int64_t num_drafts = 0;
   for (size_t rank = 0; rank < workers_.size(); ++rank) {
-    TESSERA_RETURN_IF_ERROR(CheckPlan(rank, step.plans[rank]));
+    TESSERA_RETURN_IF_ERROR(views_[rank].TakePlan(
+        step.plans[rank], [this](coordinator::SequenceId id) { return TenantOf(id); }));
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
                              workers_[rank].Execute(step.plans[rank]));
     num_tokens += result.counters.num_tokens;
@@ -372,178 +391,6 @@ absl::Status SchedulerSimulation::PlanStep() {
   return absl::OkStatus();
 }
 
-std::span<const uint32_t> SchedulerSimulation::VisibleTail(const SlotView& slot,
-                                                           size_t position) const {
-  const auto reach = static_cast<size_t>(options_.tail_tokens);
-  const size_t first =
-      (position - std::min(position, reach)) / static_cast<size_t>(options_.block_size);
-  const size_t skipped = first - std::min(first, slot.tail_begin);
-  return std::span(slot.tail_blocks).subspan(std::min(skipped, slot.tail_blocks.size()));
-}
-
-absl::Status SchedulerSimulation::CheckNewBlocks(size_t rank,
-                                                 std::span<const uint32_t> blocks,
-                                                 const std::string& tenant) {
-  RankView& view = views_[rank];
-  for (const uint32_t block : blocks) {
-    for (const std::set<uint32_t>& in_flight : view.blocks_of_plans_in_flight) {
-      if (in_flight.contains(block)) {
-        return InternalF("block {} given out while a plan in flight names it", block);
-      }
-    }
-    for (const auto& [slot_idx, slot] : view.slots) {
-      if (std::find(slot.blocks.begin(), slot.blocks.end(), block) != slot.blocks.end()) {
-        return InternalF("block {} given out while slot {} holds it", block, slot_idx);
-      }
-    }
-    view.tenant_of_block[block] = tenant;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SchedulerSimulation::CheckNewTails(size_t rank,
-                                                std::span<const uint32_t> blocks,
-                                                const std::string& tenant) {
-  RankView& view = views_[rank];
-  for (const uint32_t block : blocks) {
-    for (const std::map<uint32_t, SlotView>& in_flight : view.slots_of_plans_in_flight) {
-      for (const auto& [slot_idx, slot] : in_flight) {
-        const std::span<const uint32_t> visible = VisibleTail(slot, slot.length);
-        if (std::find(visible.begin(), visible.end(), block) != visible.end()) {
-          return InternalF("tail block {} given out while a plan in flight reads it",
-                           block);
-        }
-      }
-    }
-    for (const auto& [slot_idx, slot] : view.slots) {
-      const std::span<const uint32_t> visible = VisibleTail(slot, slot.length);
-      if (std::find(visible.begin(), visible.end(), block) != visible.end()) {
-        return InternalF("tail block {} given out while slot {} will read it", block,
-                         slot_idx);
-      }
-    }
-    view.tenant_of_tail[block] = tenant;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SchedulerSimulation::CheckAdmission(size_t rank,
-                                                 const proto::SlotAdmission& admission) {
-  RankView& view = views_[rank];
-  SlotView slot;
-  slot.sequence = admission.sampling.seed;
-  if (slot.sequence != kProbe && !live_.contains(slot.sequence)) {
-    return InternalF("admission of sequence {}, which is not live", slot.sequence);
-  }
-  slot.tenant = slot.sequence == kProbe ? "" : live_[slot.sequence].spec.tenant;
-  const size_t num_hits =
-      admission.history.size() / static_cast<size_t>(options_.block_size);
-  for (size_t i = 0; i < num_hits; ++i) {
-    const uint32_t block = admission.blocks[i];
-    if (view.tenant_of_block[block] != slot.tenant) {
-      return InternalF("tenant {} shares block {} of tenant {}", slot.tenant, block,
-                       view.tenant_of_block[block]);
-    }
-  }
-  const std::span<const uint32_t> blocks(admission.blocks);
-  TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, blocks.subspan(num_hits), slot.tenant));
-  const std::span<const uint32_t> tails(admission.tail_blocks);
-  const size_t num_tail_hits = tails.empty() ? 0 : num_hits - admission.tail_begin;
-  for (const uint32_t block : tails.first(num_tail_hits)) {
-    if (view.tenant_of_tail[block] != slot.tenant) {
-      return InternalF("tenant {} shares tail block {} of tenant {}", slot.tenant, block,
-                       view.tenant_of_tail[block]);
-    }
-  }
-  TESSERA_RETURN_IF_ERROR(CheckNewTails(rank, tails.subspan(num_tail_hits), slot.tenant));
-  slot.blocks = admission.blocks;
-  slot.tail_begin = admission.tail_begin;
-  slot.tail_blocks = admission.tail_blocks;
-  slot.length = admission.history.size();
-  coverage_.tail_hits += slot.tail_begin > 0 ? 1 : 0;
-  view.slots[admission.slot] = std::move(slot);
-  return absl::OkStatus();
-}
-
-absl::Status SchedulerSimulation::CheckCopies(size_t rank, const proto::StepPlan& plan) {
-  RankView& view = views_[rank];
-  for (const proto::BlockCopy& copy : plan.offloads) {
-    auto& device = copy.tail ? view.tenant_of_tail : view.tenant_of_block;
-    auto& host = copy.tail ? view.tenant_of_host_tail : view.tenant_of_host_block;
-    host[copy.host] = device[copy.device];
-  }
-  for (const proto::BlockCopy& copy : plan.restores) {
-    const std::span<const uint32_t> block(&copy.device, 1);
-    TESSERA_RETURN_IF_ERROR(
-        copy.tail ? CheckNewTails(rank, block, view.tenant_of_host_tail[copy.host])
-                  : CheckNewBlocks(rank, block, view.tenant_of_host_block[copy.host]));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SchedulerSimulation::CheckPlan(size_t rank, const proto::StepPlan& plan) {
-  RankView& view = views_[rank];
-  for (const uint32_t slot : plan.releases) {
-    view.slots.erase(slot);
-  }
-  TESSERA_RETURN_IF_ERROR(CheckCopies(rank, plan));
-  for (const proto::SlotAdmission& admission : plan.admissions) {
-    TESSERA_RETURN_IF_ERROR(CheckAdmission(rank, admission));
-  }
-  for (const proto::BlockAppend& append : plan.appends) {
-    SlotView& slot = view.slots[append.slot];
-    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(rank, append.blocks, slot.tenant));
-    TESSERA_RETURN_IF_ERROR(CheckNewTails(rank, append.tail_blocks, slot.tenant));
-    slot.blocks.insert(slot.blocks.end(), append.blocks.begin(), append.blocks.end());
-    slot.tail_blocks.insert(slot.tail_blocks.end(), append.tail_blocks.begin(),
-                            append.tail_blocks.end());
-  }
-  std::set<uint32_t> blocks;
-  std::map<uint32_t, SlotView> slots;
-  int64_t num_tokens = 0;
-  for (const proto::SlotWork& work : plan.work) {
-    SlotView& slot = view.slots[work.slot];
-    blocks.insert(slot.blocks.begin(), slot.blocks.end());
-    slots[work.slot] = slot;
-    coverage_.tail_chunks +=
-        coverage_.tail_runs > 0 && slot.length > 0 && work.tokens.size() > 1 ? 1 : 0;
-    const size_t count = work.from_sample ? 1 : work.tokens.size();
-    slot.length += count;
-    num_tokens += static_cast<int64_t>(count) + work.num_drafts;
-  }
-  if (num_tokens > options_.max_num_batched_tokens) {
-    return InternalF("{} tokens in a plan, expected at most {}", num_tokens,
-                     options_.max_num_batched_tokens);
-  }
-  view.blocks_of_plans_in_flight.push_back(std::move(blocks));
-  view.slots_of_plans_in_flight.push_back(std::move(slots));
-  return absl::OkStatus();
-}
-
-void SchedulerSimulation::TakeAcceptedDrafts(size_t rank,
-                                             const std::map<uint32_t, SlotView>& slots,
-                                             const proto::StepResult& result) {
-  RankView& view = views_[rank];
-  const auto extend = [&](std::map<uint32_t, SlotView>& later, uint32_t slot,
-                          size_t count) {
-    const auto found = later.find(slot);
-    if (found != later.end() && found->second.sequence == slots.at(slot).sequence) {
-      found->second.length += count;
-    }
-  };
-  std::map<uint32_t, size_t> num_sampled;
-  for (const proto::SampledToken& sampled : result.sampled) {
-    ++num_sampled[sampled.slot];
-  }
-  for (const auto& [slot_idx, count] : num_sampled) {
-    coverage_.accepted_drafts += static_cast<int64_t>(count) - 1;
-    extend(view.slots, slot_idx, count - 1);
-    for (std::map<uint32_t, SlotView>& later : view.slots_of_plans_in_flight) {
-      extend(later, slot_idx, count - 1);
-    }
-  }
-}
-
 absl::Status SchedulerSimulation::AcceptStep() {
   TESSERA_ASSIGN_OR_RETURN(const std::vector<coordinator::AcceptedToken> accepted,
                            scheduler_->Accept(results_.front()));
@@ -553,11 +400,7 @@ absl::Status SchedulerSimulation::AcceptStep() {
   }
   coverage_.dropped_tokens += static_cast<int64_t>(num_sampled - accepted.size());
   for (size_t rank = 0; rank < views_.size(); ++rank) {
-    const std::map<uint32_t, SlotView> slots =
-        std::move(views_[rank].slots_of_plans_in_flight.front());
-    views_[rank].slots_of_plans_in_flight.pop_front();
-    TakeAcceptedDrafts(rank, slots, results_.front()[rank]);
-    views_[rank].blocks_of_plans_in_flight.pop_front();
+    views_[rank].TakeResult(results_.front()[rank]);
   }
   results_.pop_front();
   const std::set<coordinator::SequenceId> ended_before = ended_;

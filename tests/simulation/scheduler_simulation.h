@@ -11,7 +11,6 @@
 #include <memory>
 #include <random>
 #include <set>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +18,7 @@
 #include "absl/time/time.h"
 
 #include "coordinator/scheduler/scheduler.h"
+#include "tests/simulation/rank_view.h"
 #include "tests/testing/stub_worker.h"
 
 namespace tessera::testing {
@@ -73,28 +73,6 @@ class SchedulerSimulation {
     std::vector<int32_t> generated;
   };
 
-  // One slot as the plans describe it.
-  struct SlotView {
-    coordinator::SequenceId sequence = 0;
-    std::string tenant;
-    std::vector<uint32_t> blocks;
-    size_t tail_begin = 0;
-    std::vector<uint32_t> tail_blocks;  // from index tail_begin on
-    size_t length = 0;  // tokens planned that are no drafts, and drafts that stood
-  };
-
-  // One rank as its plans describe it, independent of the scheduler's own books.
-  struct RankView {
-    std::map<uint32_t, SlotView> slots;
-    std::map<uint32_t, std::string> tenant_of_block;  // of its last writer
-    std::map<uint32_t, std::string> tenant_of_tail;
-    std::map<uint32_t, std::string> tenant_of_host_block;  // of the content
-    std::map<uint32_t, std::string> tenant_of_host_tail;
-    std::deque<std::set<uint32_t>> blocks_of_plans_in_flight;
-    // By slot, as each plan found them; lengths grow with drafts of the plan before.
-    std::deque<std::map<uint32_t, SlotView>> slots_of_plans_in_flight;
-  };
-
   uint64_t Draw(uint64_t bound) { return random_() % bound; }
   bool Chance(int percent) { return Draw(100) < static_cast<uint64_t>(percent); }
   void ChooseOptions();
@@ -105,16 +83,10 @@ class SchedulerSimulation {
   absl::Status ExpireDue();
   absl::Status Tick(bool arrivals);
   absl::Status PlanStep();
-  absl::Status CheckPlan(size_t rank, const proto::StepPlan& plan);
-  absl::Status CheckAdmission(size_t rank, const proto::SlotAdmission& admission);
-  absl::Status CheckNewBlocks(size_t rank, std::span<const uint32_t> blocks,
-                              const std::string& tenant);
-  absl::Status CheckNewTails(size_t rank, std::span<const uint32_t> blocks,
-                             const std::string& tenant);
-  // The tail blocks that tokens from `position` on can see.
-  std::span<const uint32_t> VisibleTail(const SlotView& slot, size_t position) const;
-  // Takes the copies of a plan into the view; what they write is held by nobody.
-  absl::Status CheckCopies(size_t rank, const proto::StepPlan& plan);
+  // Of a live sequence or a probe; null for any other.
+  const std::string* TenantOf(coordinator::SequenceId id) const;
+  // Adds what the views met to the coverage, before they are made anew or at the end.
+  void CountViews();
   void ChooseTail();
   void ChooseHostTier();
   void ChooseTenants();
@@ -125,14 +97,12 @@ class SchedulerSimulation {
   absl::Status CheckRefusal(const std::string& tenant) const;
   // What runs of each tenant by the plans, against its quota.
   absl::Status CheckQuotas();
-  // Takes the drafts that stood into the lengths of the slots that still have them.
-  void TakeAcceptedDrafts(size_t rank, const std::map<uint32_t, SlotView>& slots,
-                          const proto::StepResult& result);
   absl::Status AcceptStep();
   absl::Status TakeToken(const coordinator::AcceptedToken& token);
   absl::Status CheckDrained() const;
 
   std::mt19937_64 random_;
+  const std::string tenant_of_probes_;
   coordinator::SchedulerOptions options_;
   std::unique_ptr<coordinator::Scheduler> scheduler_;
   std::vector<StubWorker> workers_;

@@ -3,12 +3,11 @@
 #include "tests/simulation/scheduler_simulation.h"
 
 #include <cstdint>
-#include <cstdlib>
 #include <iostream>
-#include <string_view>
 
 #include "gtest/gtest.h"
 
+#include "tests/simulation/seed_range.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tessera::testing {
@@ -16,18 +15,15 @@ namespace {
 
 constexpr int kTicks = 150;
 
-uint64_t first_seed = 1;
-uint64_t num_seeds = 500;
-
 void ExpectTiersWork(const SimulationCoverage& total) {
   EXPECT_GT(total.tiers.restored_blocks, static_cast<uint64_t>(total.host_runs));
   EXPECT_GT(total.tiers.offloaded_blocks, 2 * total.tiers.restored_blocks);
-  EXPECT_GT(total.tiers.resumed_tokens, num_seeds);
+  EXPECT_GT(total.tiers.resumed_tokens, Seeds().count);
 }
 
 TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
   SimulationCoverage total;
-  for (uint64_t seed = first_seed; seed < first_seed + num_seeds; ++seed) {
+  for (uint64_t seed = Seeds().first; seed < Seeds().end(); ++seed) {
     SchedulerSimulation simulation(seed);
     ASSERT_THAT(simulation.Run(kTicks), IsOk()) << "run again with --seed=" << seed;
     const SimulationCoverage& coverage = simulation.coverage();
@@ -55,16 +51,16 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     total.over_quota += coverage.over_quota;
     total.near_quota += coverage.near_quota;
   }
-  std::cout << num_seeds << " seeds: " << total.tokens << " tokens, " << total.finished
-            << " finished, " << total.cancelled << " cancelled, " << total.expired
-            << " expired, " << total.epochs << " epochs, " << total.probes << " probes, "
-            << total.steps_ahead << " steps ahead, " << total.dropped_tokens
-            << " dropped tokens, " << total.preemptions << " preemptions, "
-            << total.prefix_hit_tokens << " prefix hit tokens; " << total.tail_runs
-            << " runs with tail blocks: " << total.tail_hits << " hits, "
-            << total.tail_chunks << " later chunks, " << total.tail_preemptions
-            << " preemptions, " << total.shortened_tokens << " shortened tokens; "
-            << total.host_runs
+  std::cout << Seeds().count << " seeds: " << total.tokens << " tokens, "
+            << total.finished << " finished, " << total.cancelled << " cancelled, "
+            << total.expired << " expired, " << total.epochs << " epochs, "
+            << total.probes << " probes, " << total.steps_ahead << " steps ahead, "
+            << total.dropped_tokens << " dropped tokens, " << total.preemptions
+            << " preemptions, " << total.prefix_hit_tokens << " prefix hit tokens; "
+            << total.tail_runs << " runs with tail blocks: " << total.tail_hits
+            << " hits, " << total.tail_chunks << " later chunks, "
+            << total.tail_preemptions << " preemptions, " << total.shortened_tokens
+            << " shortened tokens; " << total.host_runs
             << " runs with a host tier: " << total.tiers.offloaded_blocks
             << " blocks offloaded, " << total.tiers.restored_blocks << " restored, "
             << total.tiers.host_hit_tokens << " tokens hit there, "
@@ -74,23 +70,23 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
             << " tokens after a stop; " << total.tenant_runs
             << " runs with tenants: " << total.over_quota << " sequences over a quota, "
             << total.near_quota << " plans near one\n";
-  if (num_seeds >= 50) {
+  if (Seeds().count >= 50) {
     // A simulation in which nothing happens proves nothing.
-    EXPECT_GT(total.finished, 10 * static_cast<int64_t>(num_seeds));
+    EXPECT_GT(total.finished, 10 * static_cast<int64_t>(Seeds().count));
     EXPECT_GT(total.expired, 0);
     EXPECT_GT(total.epochs, 0);
     EXPECT_GT(total.probes, 0);
     EXPECT_GT(total.steps_ahead, 0);
     EXPECT_GT(total.dropped_tokens, 0);
-    EXPECT_GT(total.preemptions, num_seeds);
-    EXPECT_GT(total.prefix_hit_tokens, num_seeds);
+    EXPECT_GT(total.preemptions, Seeds().count);
+    EXPECT_GT(total.prefix_hit_tokens, Seeds().count);
     EXPECT_GT(total.tail_runs, 0);
     EXPECT_GT(2 * total.tail_hits, total.tail_runs);
     EXPECT_GT(total.tail_chunks, total.tail_runs);
     EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
     EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
     ExpectTiersWork(total);
-    EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(num_seeds));
+    EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(Seeds().count));
     EXPECT_GT(total.planned_drafts, 2 * total.accepted_drafts);
     EXPECT_GT(total.tokens_after_a_stop, 0);
     EXPECT_GT(total.over_quota, total.tenant_runs / 4);
@@ -98,29 +94,10 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
   }
 }
 
-// Reads --name=N into `value`; false if `argument` is another flag.
-bool ReadFlag(std::string_view argument, std::string_view name, uint64_t* value) {
-  if (!argument.starts_with(name)) {
-    return false;
-  }
-  *value = std::strtoull(argument.data() + name.size(), nullptr, 10);
-  return true;
-}
-
-void ReadFlags(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    if (ReadFlag(argv[i], "--seed=", &first_seed)) {
-      num_seeds = 1;
-    }
-    ReadFlag(argv[i], "--seeds=", &num_seeds);
-  }
-}
-
 }  // namespace
 }  // namespace tessera::testing
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  tessera::testing::ReadFlags(argc, argv);
+  tessera::testing::InitSimulation(argc, argv);
   return RUN_ALL_TESTS();
 }

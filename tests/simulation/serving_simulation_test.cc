@@ -7,21 +7,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <iostream>
 #include <numeric>
 #include <random>
-#include <string_view>
 
 #include "gtest/gtest.h"
 
+#include "tests/simulation/seed_range.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tessera::testing {
 namespace {
-
-uint64_t first_seed = 1;
-uint64_t num_seeds = 500;
 
 // Options of a large sparse model.
 ServingOptions BaseOptions() {
@@ -102,7 +98,7 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
   uint64_t preemptions = 0;
   uint64_t hits = 0;
   const auto begin = std::chrono::steady_clock::now();
-  for (uint64_t seed = first_seed; seed < first_seed + num_seeds; ++seed) {
+  for (uint64_t seed = Seeds().first; seed < Seeds().end(); ++seed) {
     ServingSimulation simulation(SeededOptions(seed).Make(seed));
     ASSERT_THAT(simulation.Run(), IsOk()) << "run again with --seed=" << seed;
     const ServingReport& report = simulation.report();
@@ -120,7 +116,7 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
     hits += report.stats.prefix_hit_tokens;
   }
   const std::chrono::duration<double> real = std::chrono::steady_clock::now() - begin;
-  std::cout << num_seeds << " seeds: " << total.finished << " finished, "
+  std::cout << Seeds().count << " seeds: " << total.finished << " finished, "
             << total.cancelled << " cancelled, " << total.expired << " expired, "
             << total.refused << " refused, " << total.turns << " later turns, "
             << total.epochs << " group failures, " << total.steps << " steps, "
@@ -130,9 +126,9 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
             << " s simulated in " << real.count()
             << " s: " << absl::ToDoubleSeconds(total.simulated) / real.count()
             << " times real time\n";
-  if (num_seeds >= 100) {
+  if (Seeds().count >= 100) {
     // A simulation in which nothing happens proves nothing.
-    const auto seeds = static_cast<int64_t>(num_seeds);
+    const auto seeds = static_cast<int64_t>(Seeds().count);
     EXPECT_GT(total.finished, 10 * seeds);
     EXPECT_GT(total.cancelled, seeds / 4);
     EXPECT_GT(total.expired, seeds / 4);
@@ -140,8 +136,8 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
     EXPECT_GT(total.turns, seeds / 2);
     EXPECT_GT(total.epochs, seeds / 8);
     EXPECT_GT(total.accepted_drafts, seeds);
-    EXPECT_GT(preemptions, num_seeds);
-    EXPECT_GT(hits, num_seeds);
+    EXPECT_GT(preemptions, Seeds().count);
+    EXPECT_GT(hits, Seeds().count);
   }
 }
 
@@ -305,29 +301,10 @@ TEST(ServingSimulation, RanksShareTheWorkAndConversationsFindTheirPrefixes) {
   EXPECT_GT(hit_rate(agents), 0.8 * best);
 }
 
-// Reads --name=N into `value`; false if `argument` is another flag.
-bool ReadFlag(std::string_view argument, std::string_view name, uint64_t* value) {
-  if (!argument.starts_with(name)) {
-    return false;
-  }
-  *value = std::strtoull(argument.data() + name.size(), nullptr, 10);
-  return true;
-}
-
-void ReadFlags(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    if (ReadFlag(argv[i], "--seed=", &first_seed)) {
-      num_seeds = 1;
-    }
-    ReadFlag(argv[i], "--seeds=", &num_seeds);
-  }
-}
-
 }  // namespace
 }  // namespace tessera::testing
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  tessera::testing::ReadFlags(argc, argv);
+  tessera::testing::InitSimulation(argc, argv);
   return RUN_ALL_TESTS();
 }

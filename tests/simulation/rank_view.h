@@ -1,0 +1,81 @@
+// RankView: one rank as its plans describe it, independent of the scheduler's own books:
+// which slots hold which blocks, what plans in flight read, whose content lies where. It
+// checks what every plan promises about blocks, tenants and tokens.
+#ifndef TESSERA_TESTS_SIMULATION_RANK_VIEW_H_
+#define TESSERA_TESTS_SIMULATION_RANK_VIEW_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+
+#include "coordinator/scheduler/scheduler.h"
+#include "proto/step_plan.h"
+
+namespace tessera::testing {
+
+// External synchronisation.
+class RankView {
+ public:
+  struct SlotView {
+    coordinator::SequenceId sequence = 0;
+    std::string tenant;
+    std::vector<uint32_t> blocks;
+    size_t tail_begin = 0;
+    std::vector<uint32_t> tail_blocks;  // from index tail_begin on
+    size_t length = 0;  // tokens planned that are no drafts, and drafts that stood
+  };
+
+  // The tenant of a sequence that may be admitted; null for any other.
+  using TenantOf = absl::FunctionRef<const std::string*(coordinator::SequenceId)>;
+
+  // `options` must outlive it.
+  explicit RankView(const coordinator::SchedulerOptions* options) : options_(options) {}
+
+  // Takes the next plan. kInternal: the first promise that it breaks.
+  absl::Status TakePlan(const proto::StepPlan& plan, TenantOf tenant_of);
+
+  // Takes the answer to the oldest plan: the drafts that stood lengthen their slots.
+  void TakeResult(const proto::StepResult& result);
+
+  const std::map<uint32_t, SlotView>& slots() const { return slots_; }
+
+  // What was met since construction.
+  int64_t tail_hits() const { return tail_hits_; }
+  int64_t tail_chunks() const { return tail_chunks_; }
+  int64_t accepted_drafts() const { return accepted_drafts_; }
+
+ private:
+  absl::Status TakeAdmission(const proto::SlotAdmission& admission, TenantOf tenant_of);
+  // Takes the copies of a plan; what they write is held by nobody.
+  absl::Status TakeCopies(const proto::StepPlan& plan);
+  absl::Status CheckNewBlocks(std::span<const uint32_t> blocks,
+                              const std::string& tenant);
+  absl::Status CheckNewTails(std::span<const uint32_t> blocks, const std::string& tenant);
+  // The tail blocks that tokens from `position` on can see.
+  std::span<const uint32_t> VisibleTail(const SlotView& slot, size_t position) const;
+
+  const coordinator::SchedulerOptions* options_;
+  std::map<uint32_t, SlotView> slots_;
+  std::map<uint32_t, std::string> tenant_of_block_;  // of its last writer
+  std::map<uint32_t, std::string> tenant_of_tail_;
+  std::map<uint32_t, std::string> tenant_of_host_block_;  // of the content
+  std::map<uint32_t, std::string> tenant_of_host_tail_;
+  std::deque<std::set<uint32_t>> blocks_of_plans_in_flight_;
+  // By slot, as each plan found them; lengths grow with drafts of the plan before.
+  std::deque<std::map<uint32_t, SlotView>> slots_of_plans_in_flight_;
+  int64_t tail_hits_ = 0;
+  int64_t tail_chunks_ = 0;
+  int64_t accepted_drafts_ = 0;
+};
+
+}  // namespace tessera::testing
+
+#endif  // TESSERA_TESTS_SIMULATION_RANK_VIEW_H_
