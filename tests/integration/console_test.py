@@ -167,9 +167,14 @@ class Playground(Console):
         expect(reply.locator(".raw")).to_contain_text("data: [DONE]")
 
     def test_a_tool_call_is_shown_parsed_and_can_be_answered(self):
-        page = self.open()
+        page = self.open(settings={"tool_choice": "required"})
         page.locator("summary", has_text="Tools").click()
         page.get_by_role("button", name="Insert an example").last.click()
+        tools = page.get_by_label("Tools", exact=True)
+        example = json.loads(tools.input_value())
+        # A free string is as long as a model likes: the choice of a list ends by the grammar.
+        example[0]["function"]["parameters"]["properties"]["city"]["enum"] = ["Oslo", "Paris"]
+        tools.fill(json.dumps(example))
         reply = self.ask(page, "What is the weather in Paris?")
         card = reply.locator(".tool-card")
         expect(card).to_be_visible()
@@ -179,7 +184,7 @@ class Playground(Console):
         expect(page.locator(".message.tool")).to_contain_text("21")
         expect(page.locator(".message.assistant")).to_have_count(2)
         expect(page.locator(".message.assistant").last.locator(".stats")).to_be_visible()
-        page.get_by_label("Tools", exact=True).fill("[{")
+        tools.fill("[{")
         expect(page.locator("#setting-tools-error")).to_contain_text("Not JSON")
 
     def test_what_a_model_writes_is_never_markup(self):
