@@ -133,6 +133,15 @@ ApiError MalformedHttpError() {
       std::nullopt};
 }
 
+ApiError PlainHttpError() {
+  return {400,
+          kInvalidRequest,
+          "https_required",
+          "",
+          "this port speaks TLS: use https:// instead of http://",
+          std::nullopt};
+}
+
 ApiError OverloadedError(absl::Duration retry_after) {
   return {429,
           "rate_limit_error",

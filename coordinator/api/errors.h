@@ -46,6 +46,7 @@ ApiError TooLargeError(size_t max_bytes);              // 413
 ApiError EncodingError();                              // 415, a content encoding
 ApiError HeaderTooLargeError();                        // 431
 ApiError MalformedHttpError();                         // 400
+ApiError PlainHttpError();                             // 400, where TLS is spoken
 ApiError OverloadedError(absl::Duration retry_after);  // 429 overloaded
 // 429 rate_limit_exceeded; without `retry_after` it is of no use to come again.
 ApiError RateLimitError(std::string message, std::optional<absl::Duration> retry_after);

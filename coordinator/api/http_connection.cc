@@ -17,11 +17,11 @@
 #include "boost/beast/core/flat_buffer.hpp"
 #include "boost/beast/core/string.hpp"
 #include "boost/beast/http.hpp"
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 
+#include "coordinator/api/http/http_stream.h"
 #include "coordinator/api/http/moving_deadline.h"
 #include "coordinator/api/http/output_queue.h"
+#include "coordinator/api/http/request_parser.h"
 #include "coordinator/api/http_wire.h"
 
 namespace tessera::coordinator {
@@ -34,32 +34,24 @@ using boost::system::error_code;
 
 // One read takes at most this much off the socket.
 constexpr size_t kReadBytes = 16 << 10;
+// Inside TLS only a read can tell whether a request comes: of its first byte, so that a
+// connection without one owns no buffer to speak of.
+constexpr size_t kWatchBytes = 1;
 // A client that was refused while it was still sending gets this long, and may send so
 // much, to see the answer: closing at once would reset the connection and destroy it.
 constexpr absl::Duration kLingerTime = absl::Seconds(10);
 constexpr size_t kLingerBytes = 512 << 20;
-// Unacknowledged bytes older than this end the connection, as does a peer that is gone.
-constexpr int kTcpUserTimeoutMs = 30000;
-
 constexpr char kKeepAliveComment[] = ": keep-alive\n\n";
 
-HttpHeaders CopyHeaders(const http::request_header<>& header) {
-  HttpHeaders headers;
-  for (const auto& field : header) {
-    headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
-  }
-  return headers;
-}
-
-// Life: idle -> reading -> answering (-> streaming) -> flushing -> idle … -> closed, or
-// reading -> flushing -> lingering -> closed for what was refused. All members belong to
-// the strand.
+// Life: (TLS handshake ->) idle -> reading -> answering (-> streaming) -> flushing ->
+// idle … -> closed, or reading -> flushing -> lingering -> closed for what was refused.
+// All members belong to the strand.
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(std::shared_ptr<ConnectionHub> hub, asio::ip::tcp::socket socket)
       : hub_(std::move(hub)),
         strand_(asio::make_strand(hub_->io)),
-        socket_(std::move(socket)),
+        stream_(std::move(socket), hub_->options.tls.get()),
         deadline_(hub_->io),
         buffer_(hub_->options.max_header_bytes + kReadBytes) {
     hub_->num_connections.fetch_add(1);
@@ -93,6 +85,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
  private:
   enum class State {
+    kHandshake,
     kIdle,
     kReading,
     kAnswering,
@@ -111,10 +104,12 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
                                });
   }
 
+  void OnHandshake(error_code error);
+  void Begin();
   void NextRequest();
-  void ShrinkBuffers();
   void Watch();
   void OnReadable(error_code error);
+  void OnWatched(error_code error, size_t count);
   void ReadHeader();
   void OnHeader(error_code error, size_t count);
   void OnContinueSent(error_code error, size_t count);
@@ -130,6 +125,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Flush();
   void OnWritten(error_code error, size_t count);
   void OnFlushed();
+  void EndSending();
   void Linger();
   void OnLingered(error_code error, size_t count);
   void EndAnswer();
@@ -142,13 +138,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   std::shared_ptr<ConnectionHub> hub_;
   asio::strand<asio::io_context::executor_type> strand_;
-  asio::ip::tcp::socket socket_;
+  HttpStream stream_;
   MovingDeadline deadline_;
   boost::beast::flat_buffer buffer_;
-  std::optional<http::request_parser<http::string_body>> parser_;
+  std::optional<RequestParser> parser_;
   std::optional<ConnectionHub::Closers::iterator> closer_;
 
   State state_ = State::kIdle;
+  bool refuse_ = false;
   uint64_t answer_ = 0;    // number of the request being answered
   bool counted_ = false;   // in the hub's answers under way
   bool watching_ = false;  // a wait is pending for the next request or for the end
@@ -160,7 +157,6 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool linger_ = false;
 
   OutputQueue output_;
-
   size_t lingered_bytes_ = 0;
 };
 
@@ -204,20 +200,39 @@ class ConnectionWriter final : public ResponseWriter {
 };
 
 void HttpConnection::Start(bool refuse) {
-  error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  socket_.set_option(asio::socket_base::keep_alive(true), ignored);
-  socket_.non_blocking(true, ignored);
-  const int timeout = kTcpUserTimeoutMs;
-  setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
-             sizeof(timeout));
+  stream_.Prepare();
   std::weak_ptr<HttpConnection> weak = weak_from_this();
   closer_ = hub_->AddCloser([weak] {
     if (const auto self = weak.lock()) {
       self->PostToStrand([self] { self->Close(); });
     }
   });
-  if (refuse) {
+  refuse_ = refuse;
+  if (!stream_.secure()) {
+    Begin();
+    return;
+  }
+  state_ = State::kHandshake;
+  SetDeadline(hub_->options.handshake_timeout);
+  stream_.AsyncHandshake(Bind(&HttpConnection::OnHandshake));
+}
+
+void HttpConnection::OnHandshake(error_code error) {
+  if (state_ != State::kHandshake) {
+    return;
+  }
+  if (IsPlainHttp(error)) {
+    stream_.FallBackToPlain();
+    Refuse(PlainHttpError(), /*linger=*/true);
+  } else if (error) {
+    Close();  // no TLS, no common version, no certificate: OpenSSL told the client
+  } else {
+    Begin();
+  }
+}
+
+void HttpConnection::Begin() {
+  if (refuse_) {
     Refuse(ConnectionLimitError(), /*linger=*/true);
   } else {
     NextRequest();
@@ -230,40 +245,50 @@ void HttpConnection::NextRequest() {
     ReadHeader();
     return;
   }
-  ShrinkBuffers();
+  // Thousands of connections may be idle: between requests they own no buffers.
+  if (!watching_ || !stream_.secure()) {  // else it is small, and being read into
+    buffer_.shrink_to_fit();
+  }
+  parser_.reset();
+  output_.Shrink();
   SetDeadline(hub_->options.idle_timeout);
   if (!watching_) {
     Watch();
   }
 }
 
-// Thousands of connections may be idle: between requests they own no buffers.
-void HttpConnection::ShrinkBuffers() {
-  buffer_.shrink_to_fit();
-  parser_.reset();
-  output_.Shrink();
-}
-
 // One pending wait serves two ends: between requests it waits for the next one, during an
-// answer it notices that the client left. It needs no buffer. A client that pipelines is
-// not watched until its answer is written.
+// answer it notices that the client left. Without TLS it needs no buffer. A client that
+// pipelines is not watched until its answer is written.
 void HttpConnection::Watch() {
   watching_ = true;
-  socket_.async_wait(asio::ip::tcp::socket::wait_read, Bind(&HttpConnection::OnReadable));
+  if (stream_.secure()) {
+    // What the socket holds may be no byte of a request, and one may lie in the stream.
+    buffer_.shrink_to_fit();
+    stream_.async_read_some(buffer_.prepare(kWatchBytes),
+                            Bind(&HttpConnection::OnWatched));
+    return;
+  }
+  stream_.socket().async_wait(asio::ip::tcp::socket::wait_read,
+                              Bind(&HttpConnection::OnReadable));
 }
 
 void HttpConnection::OnReadable(error_code error) {
-  watching_ = false;
-  if (state_ == State::kClosed) {
-    return;
-  }
   size_t count = 0;
-  if (!error) {
+  if (!error && state_ != State::kClosed) {
     // Never waits: the socket is readable, and non-blocking in any case.
-    count = socket_.read_some(buffer_.prepare(kReadBytes), error);
+    count = stream_.socket().read_some(buffer_.prepare(kReadBytes), error);
   }
   if (error == asio::error::would_block) {
     Watch();
+    return;
+  }
+  OnWatched(error, count);
+}
+
+void HttpConnection::OnWatched(error_code error, size_t count) {
+  watching_ = false;
+  if (state_ == State::kClosed) {
     return;
   }
   if (error) {
@@ -282,7 +307,7 @@ void HttpConnection::ReadHeader() {
   parser_->body_limit(hub_->options.max_request_bytes);
   state_ = State::kReading;
   SetDeadline(hub_->options.read_timeout);
-  http::async_read_header(socket_, buffer_, *parser_, Bind(&HttpConnection::OnHeader));
+  http::async_read_header(stream_, buffer_, *parser_, Bind(&HttpConnection::OnHeader));
 }
 
 void HttpConnection::OnHeader(error_code error, size_t /*count*/) {
@@ -303,7 +328,7 @@ void HttpConnection::OnHeader(error_code error, size_t /*count*/) {
   const auto expect = header[http::field::expect];
   if (boost::beast::iequals(expect, "100-continue")) {
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    asio::async_write(socket_, asio::buffer(kContinue.data(), kContinue.size()),
+    asio::async_write(stream_, asio::buffer(kContinue.data(), kContinue.size()),
                       Bind(&HttpConnection::OnContinueSent));
     return;
   }
@@ -318,7 +343,7 @@ void HttpConnection::OnContinueSent(error_code error, size_t /*count*/) {
     Close();
     return;
   }
-  http::async_read(socket_, buffer_, *parser_, Bind(&HttpConnection::OnBody));
+  http::async_read(stream_, buffer_, *parser_, Bind(&HttpConnection::OnBody));
 }
 
 void HttpConnection::OnBody(error_code error, size_t /*count*/) {
@@ -333,30 +358,17 @@ void HttpConnection::OnBody(error_code error, size_t /*count*/) {
 }
 
 void HttpConnection::OnReadError(error_code error) {
-  if (error == http::error::body_limit) {
-    Refuse(TooLargeError(hub_->options.max_request_bytes), /*linger=*/true);
-  } else if (error == http::error::header_limit ||
-             error == http::error::buffer_overflow) {
-    Refuse(HeaderTooLargeError(), /*linger=*/true);
-  } else if (error == http::error::end_of_stream ||
-             error == http::error::partial_message ||
-             error.category() !=
-                 http::make_error_code(http::error::bad_method).category()) {
-    Close();  // the client left, or the network failed
+  const auto answer = AnswerToReadError(error, hub_->options.max_request_bytes);
+  if (answer.has_value()) {
+    Refuse(*answer, /*linger=*/true);
   } else {
-    Refuse(MalformedHttpError(), /*linger=*/true);
+    Close();
   }
 }
 
 void HttpConnection::HandOver() {
-  auto message = parser_->release();
-  HttpRequest request;
-  request.method = std::string(message.method_string());
-  request.target = std::string(message.target());
-  request.headers = CopyHeaders(message);
-  request.body = std::move(message.body());
-  keep_alive_ = message.keep_alive();
-  head_only_ = message.method() == http::verb::head;
+  HttpRequest request = TakeRequest(&*parser_, &keep_alive_);
+  head_only_ = request.method == "HEAD";
   state_ = State::kAnswering;
   counted_ = true;
   ++answer_;
@@ -466,7 +478,7 @@ bool HttpConnection::CheckBacklog() {
 void HttpConnection::Flush() {
   const std::string_view part = output_.Begin();
   SetDeadline(hub_->options.write_timeout);
-  asio::async_write(socket_, asio::buffer(part.data(), part.size()),
+  asio::async_write(stream_, asio::buffer(part.data(), part.size()),
                     Bind(&HttpConnection::OnWritten));
 }
 
@@ -502,19 +514,24 @@ void HttpConnection::OnFlushed() {
   } else if (linger_) {
     Linger();
   } else {
-    error_code ignored;
-    socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    EndSending();
     Close();
   }
 }
 
+void HttpConnection::EndSending() {
+  stream_.EndSending(
+      asio::bind_executor(strand_, [self = shared_from_this()](error_code) {}));
+}
+
 void HttpConnection::Linger() {
-  error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  if (!stream_.secure()) {
+    EndSending();  // inside TLS nothing could be read after it
+  }
   state_ = State::kLingering;
   SetDeadline(kLingerTime);
   buffer_.clear();
-  socket_.async_read_some(buffer_.prepare(kReadBytes), Bind(&HttpConnection::OnLingered));
+  OnLingered({}, 0);
 }
 
 void HttpConnection::OnLingered(error_code error, size_t count) {
@@ -523,7 +540,7 @@ void HttpConnection::OnLingered(error_code error, size_t count) {
     Close();
     return;
   }
-  socket_.async_read_some(buffer_.prepare(kReadBytes), Bind(&HttpConnection::OnLingered));
+  stream_.async_read_some(buffer_.prepare(kReadBytes), Bind(&HttpConnection::OnLingered));
 }
 
 void HttpConnection::EndAnswer() {
@@ -537,8 +554,7 @@ void HttpConnection::Close() {
     return;
   }
   state_ = State::kClosed;
-  error_code ignored;
-  socket_.close(ignored);
+  stream_.Close();
   deadline_.Cancel();
   EndAnswer();
   if (closer_.has_value()) {

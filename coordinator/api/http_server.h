@@ -1,7 +1,7 @@
 // HttpServer: HTTP/1.1 on sockets in front of an ApiService. Keep-alive, chunked
 // transfer, streaming with a bounded buffer per client, limits on everything a client
-// sends, and a drain that lets streams finish. It knows no route. TLS and HTTP/2 are a
-// proxy's job.
+// sends, a drain that lets streams finish, and TLS where it is given a context. It knows
+// no route. HTTP/2 is a proxy's job.
 #ifndef TESSERA_COORDINATOR_API_HTTP_SERVER_H_
 #define TESSERA_COORDINATOR_API_HTTP_SERVER_H_
 
@@ -16,6 +16,8 @@
 #include "coordinator/api/api_service.h"
 
 namespace tessera::coordinator {
+
+class TlsContext;
 
 struct HttpServerOptions {
   std::string host = "127.0.0.1";  // an address, not a name
@@ -38,6 +40,10 @@ struct HttpServerOptions {
   size_t stream_buffer_bytes_max = 1 << 20;
   // A comment goes out on a stream that has been silent so long.
   absl::Duration keep_alive_interval = absl::Seconds(10);
+  // Every connection speaks TLS; null: none does.
+  std::shared_ptr<TlsContext> tls;
+  // A TLS connection must be agreed upon in this time.
+  absl::Duration handshake_timeout = absl::Seconds(10);
 };
 
 // Thread-safe. Destruction stops it.
