@@ -11,12 +11,15 @@
 #include "absl/base/thread_annotations.h"
 #include "fmt/format.h"
 #include "grpcpp/grpcpp.h"
+#include "grpcpp/security/tls_certificate_provider.h"
+#include "grpcpp/security/tls_credentials_options.h"
 
 #include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "coordinator/api/access/limited_engine.h"
 #include "coordinator/api/api_request_convert.h"
+#include "coordinator/api/http/tls_context.h"
 #include "model/chat/control_tokens.h"
 #include "proto/api.grpc.pb.h"
 #include "proto/status_convert.h"
@@ -501,6 +504,32 @@ class Service final : public wire::ApiService::CallbackService {
   const size_t max_queued_;
 };
 
+// gRPC looks at the files by itself.
+constexpr unsigned int kCertificateRefreshSeconds = 5;
+// A connection that is not agreed upon by then is closed.
+constexpr int kHandshakeTimeoutMs = 10'000;
+
+std::shared_ptr<grpc::ServerCredentials> CredentialsOf(const ApiGrpcOptions& options) {
+  namespace tls = grpc::experimental;
+  if (!options.tls.has_value()) {
+    return grpc::InsecureServerCredentials();
+  }
+  const TlsOptions& files = *options.tls;
+  tls::TlsServerCredentialsOptions credentials(
+      std::make_shared<tls::FileWatcherCertificateProvider>(
+          files.key_file, files.certificate_file, files.client_ca_file,
+          kCertificateRefreshSeconds));
+  credentials.watch_identity_key_cert_pairs();
+  if (files.client_certificates != ClientCertificates::kNone) {
+    credentials.watch_root_certs();
+    credentials.set_cert_request_type(
+        files.client_certificates == ClientCertificates::kRequired
+            ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+            : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
+  }
+  return tls::TlsServerCredentials(credentials);
+}
+
 }  // namespace
 
 struct ApiGrpcServer::Running {
@@ -513,14 +542,19 @@ struct ApiGrpcServer::Running {
 
 absl::StatusOr<std::unique_ptr<ApiGrpcServer>> ApiGrpcServer::Create(
     const ApiGrpcOptions& options, ApiService* api) {
+  if (options.tls.has_value()) {
+    // gRPC would listen and fail every handshake.
+    TESSERA_RETURN_IF_ERROR(TlsContext::Create(*options.tls).status());
+  }
   auto running = std::make_unique<Running>(api, options.max_queued_events);
   const bool ipv6 = options.host.find(':') != std::string::npos;
   const std::string address = ipv6 ? fmt::format("[{}]:{}", options.host, options.port)
                                    : fmt::format("{}:{}", options.host, options.port);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &running->port);
+  builder.AddListeningPort(address, CredentialsOf(options), &running->port);
   // Without this, a second server could share the port unnoticed.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                              options.max_concurrent_streams);

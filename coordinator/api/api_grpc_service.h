@@ -7,12 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 #include "coordinator/api/api_service.h"
+#include "coordinator/api/http/tls_options.h"
 
 namespace tessera::coordinator {
 
@@ -24,13 +26,16 @@ struct ApiGrpcOptions {
   int max_concurrent_streams = 1024;
   // Events that wait for a client; it is cut beyond.
   size_t max_queued_events = 8192;
+  // With it every call comes inside TLS. Changed files are noticed within seconds.
+  std::optional<TlsOptions> tls;
 };
 
 // Thread-safe. Destruction stops it.
 class ApiGrpcServer {
  public:
-  // Listens and serves at once. kUnavailable: the address is taken or is none. `api` must
-  // outlive the server and the engine's last event.
+  // Listens and serves at once. kUnavailable: the address is taken or is none;
+  // kInvalidArgument: files of `tls`, as TlsContext::Create. `api` must outlive the
+  // server and the engine's last event.
   static absl::StatusOr<std::unique_ptr<ApiGrpcServer>> Create(
       const ApiGrpcOptions& options, ApiService* api);
   ApiGrpcServer(const ApiGrpcServer&) = delete;

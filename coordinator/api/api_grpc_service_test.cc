@@ -1,9 +1,13 @@
 // The gRPC door over a loopback channel, with a fake engine behind it.
 #include "coordinator/api/api_grpc_service.h"
 
+#include <chrono>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "fmt/format.h"
@@ -13,6 +17,7 @@
 
 #include "proto/api.grpc.pb.h"
 #include "tests/testing/api_fixture.h"
+#include "tests/testing/self_signed.h"
 
 namespace tessera::coordinator {
 namespace {
@@ -26,13 +31,15 @@ class Grpc : public tests::ApiFixture {
     Serve(tests::SmallApiOptions());
   }
 
-  void Serve(const ApiServiceOptions& options) {
+  void Serve(const ApiServiceOptions& options,
+             const std::optional<TlsOptions>& tls = std::nullopt) {
     stub_.reset();
     server_.reset();
     Build(options);
     ApiGrpcOptions grpc_options;
     grpc_options.port = 0;
     grpc_options.max_queued_events = 64;
+    grpc_options.tls = tls;
     auto server = ApiGrpcServer::Create(grpc_options, service_.get());
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -308,6 +315,55 @@ TEST_F(Grpc, TokenizeAndDetokenizeAreInverse) {
   grpc::ClientContext third;
   EXPECT_EQ(stub_->Detokenize(&third, back, &answer).error_code(),
             grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(Grpc, ATenantIsItsKeysAndNobodyElses) {
+  ApiServiceOptions options = tests::SmallApiOptions();
+  options.access.keys = tests::PlainKeys({"one", "two"});
+  options.access.keys[0].info.tenant = "a";
+  Serve(options);
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer one");
+  context.AddMetadata("x-tessera-tenant", "b");
+  wire::GenerateRequest request;
+  request.set_text("hi");
+  const auto reader = stub_->Generate(&context, request);
+  ASSERT_TRUE(engine_.AwaitSubmitted(1));
+  EXPECT_EQ(engine_.submitted(0).request.tenant(), "a");
+  engine_.Finish(0, 1);
+  wire::GenerateEvent event;
+  while (reader->Read(&event)) {
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST_F(Grpc, InsideTlsOnlyClientsThatTrustTheCertificateAreServed) {
+  const tests::SelfSigned files = tests::MakeSelfSigned("grpc");
+  TlsOptions tls;
+  tls.certificate_file = files.certificate_file;
+  tls.key_file = files.key_file;
+  Serve(tests::SmallApiOptions(), tls);
+  const std::string address = fmt::format("localhost:{}", server_->port());
+  const auto ask = [&](const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+    const auto stub =
+        wire::ApiService::NewStub(grpc::CreateChannel(address, credentials));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    wire::ListModelsResponse response;
+    return stub->ListModels(&context, {}, &response).error_code();
+  };
+  grpc::SslCredentialsOptions trusting;
+  trusting.pem_root_certs = ReadFile(files.certificate_file);
+  EXPECT_EQ(ask(grpc::SslCredentials(trusting)), grpc::StatusCode::OK);
+  grpc::SslCredentialsOptions strange;
+  strange.pem_root_certs = ReadFile(tests::MakeSelfSigned("else").certificate_file);
+  EXPECT_EQ(ask(grpc::SslCredentials(strange)), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ask(grpc::InsecureChannelCredentials()), grpc::StatusCode::UNAVAILABLE);
 }
 
 }  // namespace
