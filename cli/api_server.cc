@@ -7,6 +7,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -200,12 +201,20 @@ absl::Status AddTenants(const AccessOptions& options,
   return absl::OkStatus();
 }
 
+void LogReload(std::string_view read, std::string_view kept, const absl::Status& status) {
+  if (status.ok()) {
+    log::Info("main", read);
+  } else {
+    log::Error("main", kept, {{"error", std::string(status.message())}});
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
     const ServerOptions& options, const LoadedModel& model, const RankOptions& rank,
     const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock) {
-  TESSERA_RETURN_IF_ERROR(CheckExposure(options.host, options.access));
+  TESSERA_RETURN_IF_ERROR(CheckDoors(options));
   std::unique_ptr<ApiServer> server(new ApiServer(options, clock));
   TESSERA_ASSIGN_OR_RETURN(server->tokenizer_,
                            model::Tokenizer::Load(options.model.model));
@@ -274,6 +283,11 @@ absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& r
   http.max_request_bytes = static_cast<size_t>(
       std::max(options_.max_request_bytes, 8 * rank.runner.max_model_len));
   http.max_connections = static_cast<size_t>(options_.max_connections);
+  TESSERA_ASSIGN_OR_RETURN(const coordinator::TlsOptions tls, TlsOptionsOf(options_.tls));
+  if (options_.tls.on()) {
+    TESSERA_ASSIGN_OR_RETURN(tls_, coordinator::TlsContext::Create(tls));
+    http.tls = tls_;
+  }
   TESSERA_ASSIGN_OR_RETURN(http_, coordinator::HttpServer::Create(http, api_.get()));
   http_->Start();
   return OpenGrpcDoor();
@@ -288,6 +302,10 @@ absl::Status ApiServer::OpenGrpcDoor() {
   coordinator::ApiGrpcOptions grpc;
   grpc.port = static_cast<uint16_t>(port);
   grpc.max_message_bytes = static_cast<int>(options_.max_request_bytes);
+  TESSERA_ASSIGN_OR_RETURN(const coordinator::TlsOptions tls, TlsOptionsOf(options_.tls));
+  if (options_.tls.on()) {
+    grpc.tls = tls;
+  }
   auto server = coordinator::ApiGrpcServer::Create(grpc, api_.get());
   if (!server.ok() && !options_.grpc_port.has_value()) {
     grpc.port = 0;
@@ -299,8 +317,8 @@ absl::Status ApiServer::OpenGrpcDoor() {
 }
 
 void ApiServer::PrintBanner() const {
-  const std::string url =
-      fmt::format("http://{}:{}", Address(options_.host), http_->port());
+  const std::string url = fmt::format("{}://{}:{}", options_.tls.on() ? "https" : "http",
+                                      Address(options_.host), http_->port());
   std::cout
       << fmt::format(
              "\nTessera {} serves {} at {}\n\n"
@@ -324,7 +342,8 @@ absl::Status ApiServer::RunUntilSignal(const SignalWatcher& signals) {
     PrintBanner();
     log::Info("main", "ready", {{"port", http_->port()}, {"model", model_name_}});
   }
-  FileStamps files({options_.access.api_key_file});
+  FileStamps files({options_.access.api_key_file, options_.tls.ssl_certfile,
+                    options_.tls.ssl_keyfile, options_.tls.ssl_ca_certs});
   for (int64_t seen = 0; !signals.WaitForFirst(kReloadPoll);) {
     const bool asked = std::exchange(seen, signals.hangups()) != signals.hangups();
     if (files.Changed() || asked) {
@@ -342,13 +361,12 @@ void ApiServer::Reload() {
   } else {
     status = access.status();
   }
-  if (status.ok()) {
-    log::Info("main",
-              "keys and limits read again; weights, running tokens and cached blocks "
-              "of tenants stay as they were at the start");
-  } else {
-    log::Error("main", "keys and limits stay as they are",
-               {{"error", std::string(status.message())}});
+  LogReload(
+      "keys and limits read again; weights, running tokens and cached blocks of tenants "
+      "stay as they were at the start",
+      "keys and limits stay as they are", status);
+  if (tls_ != nullptr) {
+    LogReload("certificates read again", "certificates stay as they are", tls_->Reload());
   }
 }
 

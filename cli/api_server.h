@@ -19,6 +19,7 @@
 #include "coordinator/api/admin/admin_door.h"
 #include "coordinator/api/api_grpc_service.h"
 #include "coordinator/api/api_service.h"
+#include "coordinator/api/http/tls_context.h"
 #include "coordinator/api/http_server.h"
 #include "coordinator/console/activity_recorder.h"
 #include "coordinator/grammar/grammar_compiler.h"
@@ -42,8 +43,8 @@ class ApiServer {
       const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock);
 
   // Prints where it serves once it is ready, and returns at the first signal, after the
-  // drain. Reads keys and limits again when their file changes and on SIGHUP. An error at
-  // once: no group can ever be formed.
+  // drain. Reads keys, limits and certificates again when their files change and on
+  // SIGHUP. An error at once: no group can ever be formed.
   absl::Status RunUntilSignal(const SignalWatcher& signals);
 
  private:
@@ -71,6 +72,7 @@ class ApiServer {
   std::unique_ptr<coordinator::GrammarPool> grammars_;  // null without an end of sequence
   std::unique_ptr<coordinator::AdminDoor> admin_;
   std::unique_ptr<coordinator::ApiService> api_;
+  std::shared_ptr<coordinator::TlsContext> tls_;  // null: plain HTTP
   std::unique_ptr<coordinator::HttpServer> http_;
   std::unique_ptr<coordinator::ApiGrpcServer> grpc_;  // null with --grpc-port -1
 };

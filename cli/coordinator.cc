@@ -85,7 +85,7 @@ absl::Status RunCoordinator(Arguments arguments) {
   }
   const SignalWatcher* const signals =
       SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
-  TESSERA_RETURN_IF_ERROR(CheckExposure(options.server.host, options.server.access));
+  TESSERA_RETURN_IF_ERROR(CheckDoors(options.server));
   return Coordinate(options, *signals);
 }
 

@@ -4,6 +4,8 @@
 
 #include "common/log.h"
 #include "common/option_table.h"
+#include "common/status_macros.h"
+#include "coordinator/api/http/tls_context.h"
 
 namespace tessera::cli {
 namespace {
@@ -34,6 +36,7 @@ void AddDoors(OptionTable* table, ServerOptions* options) {
 void AddAccess(OptionTable* table, ServerOptions* options) {
   table->Heading("Access");
   AddAccessOptions(table, &options->access);
+  AddTlsFlags(table, &options->tls);
 }
 
 void AddLimits(OptionTable* table, ServerOptions* options) {
@@ -107,6 +110,13 @@ void AddServerOptions(OptionTable* table, ServerOptions* options) {
   AddLimits(table, options);
   AddProcesses(table, options);
   AddDeadlines(table, options);
+}
+
+absl::Status CheckDoors(const ServerOptions& options) {
+  TESSERA_RETURN_IF_ERROR(CheckExposure(options.host, options.access));
+  TESSERA_ASSIGN_OR_RETURN(const coordinator::TlsOptions tls, TlsOptionsOf(options.tls));
+  return options.tls.on() ? coordinator::TlsContext::Create(tls).status()
+                          : absl::OkStatus();
 }
 
 void AddLogOptions(OptionTable* table, LogOptions* options) {

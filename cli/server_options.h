@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cli/access/access_options.h"
+#include "cli/access/tls_options.h"
 #include "cli/model_options.h"
 
 #include "common/option_table.h"
@@ -22,6 +24,7 @@ struct ServerOptions {
   std::optional<int> grpc_port;  // absent: 8001, or any free one if that is taken
   std::vector<std::string> served_model_name;
   AccessOptions access;
+  TlsFlags tls;
   std::vector<std::string> allowed_origins;
   std::string metrics_names = "all";
   bool metrics_need_key = false;
@@ -60,6 +63,10 @@ struct ServerOptions {
 
 // Adds them, the model's included, to `table`; `options` must outlive it.
 void AddServerOptions(OptionTable* table, ServerOptions* options);
+
+// What can be known about keys, limits and certificates before a model is loaded.
+// kInvalidArgument, kNotFound: as CheckExposure, TlsOptionsOf and TlsContext::Create.
+absl::Status CheckDoors(const ServerOptions& options);
 
 // Level and format of logs, for every subcommand that runs for long.
 struct LogOptions {

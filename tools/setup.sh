@@ -10,7 +10,7 @@ build_packages=(
   ninja-build nlohmann-json3-dev openmpi-bin pkg-config prometheus-cpp-dev protobuf-compiler
   protobuf-compiler-grpc python3 python3-venv
 )
-test_packages=(chromium git)
+test_packages=(chromium git openssl)
 clang_packages=(clang clang-format clang-tidy)
 
 say() { printf '[dev] %s\n' "$*"; }

@@ -52,6 +52,10 @@ bool StillIdle(int socket) {
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   constexpr std::string_view kScheme = "http://";
   std::string_view rest = url;
+  if (rest.starts_with("https://")) {
+    return InvalidArgumentF(
+        "'{}': this client speaks no TLS, only http://, as to a proxy that adds it", url);
+  }
   const bool clean =
       std::all_of(rest.begin(), rest.end(), [](char c) { return c > ' ' && c < '\x7f'; });
   if (!clean || !rest.starts_with(kScheme) ||

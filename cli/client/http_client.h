@@ -1,8 +1,8 @@
 // HttpClient: requests to one server over HTTP/1.1, one at a time, over one connection
 // that is kept between them; answers whole or as server-sent events.
 //
-// It stands under OpenAiClient, which knows what the bytes mean. Only http:// URLs: TLS
-// ends in front of a Tessera server. It follows no redirects, sends no cookies and never
+// It stands under OpenAiClient, which knows what the bytes mean. Only http:// URLs,
+// no TLS. It follows no redirects, sends no cookies and never
 // repeats a request by itself, because a POST that generates is not idempotent.
 #ifndef TESSERA_CLI_CLIENT_HTTP_CLIENT_H_
 #define TESSERA_CLI_CLIENT_HTTP_CLIENT_H_

@@ -162,6 +162,7 @@ class Server:
     def __init__(self, arguments, environment=None):
         self._folder = tempfile.mkdtemp(prefix="tessera-test-")
         self._mark = uuid.uuid4().hex
+        self.scheme = "http"
         self.host = "127.0.0.1"
         self.port = None
         self._out = open(os.path.join(self._folder, "out"), "w+b")
@@ -174,7 +175,7 @@ class Server:
 
     @property
     def url(self):
-        return f"http://{self.host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def _log(self, name):
         return pathlib.Path(self._folder, name).read_text(errors="replace")
@@ -186,12 +187,13 @@ class Server:
     def wait_ready(self, patience=PATIENCE):
         """Until the banner names the URL, which is after the first step of every rank."""
         def banner():
-            found = re.search(r" at http://[^:\s]+:(\d+)", self._log("out"))
+            found = re.search(r" at (https?)://[^:\s]+:(\d+)", self._log("out"))
             if not found and self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.logs()}")
             return found
         try:
-            self.port = int(wait_until(banner, "the server printed its URL", patience).group(1))
+            found = wait_until(banner, "the server printed its URL", patience)
+            self.scheme, self.port = found.group(1), int(found.group(2))
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.logs()}") from None
 
