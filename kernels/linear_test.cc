@@ -13,8 +13,8 @@ namespace tessera::kernels {
 namespace {
 
 constexpr int64_t kOutputs = 6;
-constexpr int64_t kInputs = 71;  // four vectors of 16 and a rest
-constexpr int64_t kBlocks = 3;   // of 32 columns
+constexpr int64_t kInputs = 199;  // two cache lines, two groups of 32 and a rest
+constexpr int64_t kBlocks = 7;    // of 32 columns
 
 class LinearEnds : public EachBackend {
  protected:
@@ -49,7 +49,7 @@ class LinearEnds : public EachBackend {
 };
 
 TEST_P(LinearEnds, ADamagedWeightIsSeenInItsOutputAlone) {
-  for (const int64_t column : {0, 17, 63, 70}) {
+  for (const int64_t column : {0, 17, 127, 128, 191, 198}) {
     SetUp();
     codes_[static_cast<size_t>(2 * kInputs + column)] = 0xff;
     for (const int64_t rows : {1, 3, 4, 9}) {

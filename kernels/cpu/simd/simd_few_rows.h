@@ -72,10 +72,13 @@ struct ScaleRows {
   const float* last = nullptr;
   bool fit = true;  // false once a scale times ScaleFactor is infinite
 
-  ScaleRows(const LinearTask& task, int64_t columns)
+  explicit ScaleRows(const LinearTask& task)
       : w(task.weights),
-        first(w.col_offset / w.block_cols),
-        count((w.col_offset + columns + w.block_cols - 1) / w.block_cols - first),
+        first(IsScaled(w.format) ? w.col_offset / w.block_cols : 0),
+        count(IsScaled(w.format)
+                  ? (w.col_offset + task.leaf_begin[task.num_leaves] - 1) / w.block_cols +
+                        1 - first
+                  : 0),
         slots(task.scratch) {}
 
   // Scales of a weight row; rows are asked for in rising order.
@@ -119,46 +122,31 @@ struct ScaleRows {
   }
 };
 
-// The `count` weight rows from `row` on; those that are missing repeat the last one.
-void PointAtCodes(const WeightRows& w, int64_t row, int64_t count, StoredRows* rows) {
-  for (int64_t o = 0; o < kWRows; ++o) {
-    rows->codes[o] = w.data + (row + Smaller(o, count - 1)) * w.row_bytes;
-  }
-}
-
+// Four weight rows at a time, then single ones.
 template <WeightFormat kFormat>
 void LinearOfFew(const LinearTask& task) {
   const WeightRows& w = task.weights;
-  StoredRows rows = {};
-  rows.row_bytes = w.row_bytes;
-  for (int64_t row = task.row_begin; row < task.row_end; row += kWRows) {
-    const int64_t count = Smaller(kWRows, task.row_end - row);
-    PointAtCodes(w, row, count, &rows);
-    StoredBlocks<kFormat>(task, rows, row, count);
-  }
-}
-
-template <WeightFormat kFormat>
-void ScaledLinearOfFew(const LinearTask& task) {
-  const WeightRows& w = task.weights;
-  StoredRows rows = {};
-  rows.row_bytes = w.row_bytes;
-  rows.block_cols = w.block_cols;
-  rows.col_offset = w.col_offset;
-  ScaleRows scales(task, task.leaf_begin[task.num_leaves]);
-  for (int64_t row = task.row_begin; row < task.row_end; row += kWRows) {
-    const int64_t count = Smaller(kWRows, task.row_end - row);
-    PointAtCodes(w, row, count, &rows);
-    for (int64_t o = 0; o < kWRows; ++o) {
-      rows.scales[o] = scales.Of(row + Smaller(o, count - 1));
-    }
-    if (!scales.fit) {
-      LinearTask rest = task;
-      rest.row_begin = row;
-      LinearOfMany(rest);
-      return;
+  ScaleRows scales(task);
+  for (int64_t row = task.row_begin; row < task.row_end;) {
+    const int64_t count = row + kWRows <= task.row_end ? kWRows : 1;
+    StoredRows rows = {.codes = w.data + row * w.row_bytes,
+                       .row_bytes = count == kWRows ? w.row_bytes : 0,
+                       .scales = {},
+                       .block_cols = w.block_cols,
+                       .col_offset = w.col_offset};
+    if constexpr (IsScaled(kFormat)) {
+      for (int64_t o = 0; o < kWRows; ++o) {
+        rows.scales[o] = scales.Of(row + Smaller(o, count - 1));
+      }
+      if (!scales.fit) {
+        LinearTask rest = task;
+        rest.row_begin = row;
+        LinearOfMany(rest);
+        return;
+      }
     }
     StoredBlocks<kFormat>(task, rows, row, count);
+    row += count;
   }
 }
 
@@ -172,9 +160,9 @@ void Linear(const LinearTask& task) {
     case WeightFormat::kBf16:
       return LinearOfFew<WeightFormat::kBf16>(task);
     case WeightFormat::kF8E4M3:
-      return ScaledLinearOfFew<WeightFormat::kF8E4M3>(task);
+      return LinearOfFew<WeightFormat::kF8E4M3>(task);
     case WeightFormat::kFp4:
-      return ScaledLinearOfFew<WeightFormat::kFp4>(task);
+      return LinearOfFew<WeightFormat::kFp4>(task);
   }
 }
 

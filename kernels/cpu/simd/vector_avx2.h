@@ -1,6 +1,6 @@
 // V16, sixteen float lanes, as two ymm registers. The same functions with the same bits
-// are in vector_avx512.h and vector_scalar.h; vector_scalar.h says what each does. For
-// simd_avx2.cc alone.
+// are in vector_avx512.h and, with what each does, in vector_scalar.h and
+// weights_scalar.h. For simd_avx2.cc alone.
 #ifndef TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX2_H_
 #define TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX2_H_
 
@@ -9,6 +9,7 @@
 #include "kernels/cpu/simd/simd_ops.h"
 
 #define TESSERA_INLINE static inline __attribute__((always_inline))
+#define TESSERA_APART __attribute__((noinline))
 
 namespace tessera::kernels::cpu::avx2 {
 namespace {
@@ -165,21 +166,14 @@ TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
   return Mul(HalvesToFloat(half), Set(256.0F));
 }
 // The bits of e4m3 moved into a half: the sign-extended code carries its sign along.
-TESSERA_INLINE V16 DecodeFiniteF8(const uint8_t* at) {
-  const __m256i wide =
-      _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-  return HalvesToFloat(
-      _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(-0x4080)));
-}
-TESSERA_INLINE bool HasNanF8(const uint8_t* at, int64_t n) {
-  const __m128i magnitude = _mm_set1_epi8(0x7f);
-  __m128i found = _mm_setzero_si128();
-  for (int64_t i = 0; i < n; i += 16) {
-    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + i));
-    found =
-        _mm_or_si128(found, _mm_cmpeq_epi8(_mm_and_si128(codes, magnitude), magnitude));
+TESSERA_INLINE void DecodeFiniteF8(const uint8_t* at, V16* out) {
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    const __m256i wide = _mm256_cvtepi8_epi16(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 16 * half)));
+    out[half] = HalvesToFloat(
+        _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(-0x4080)));
   }
-  return _mm_movemask_epi8(found) != 0;
 }
 TESSERA_INLINE __m256 HalfE8M0(__m128i bytes) {
   const __m256i codes = _mm256_cvtepu8_epi32(bytes);
@@ -211,6 +205,14 @@ TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
   return HalvesToFloat(_mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 8));
 }
 
+TESSERA_INLINE V16 Fp4Products(float scale) { return Set(scale); }
+TESSERA_INLINE void LookUpFp4(const uint8_t* at, V16 products, V16* out) {
+  out[0] = Mul(DecodeFp4(at), products);
+  out[1] = Mul(DecodeFp4(at + 8), products);
+}
+TESSERA_INLINE V16 ToFp4Order(V16 v) { return v; }
+TESSERA_INLINE V16 FromFp4Order(V16 v) { return v; }
+
 // ---- integers ----
 
 struct I16 {
@@ -224,6 +226,19 @@ TESSERA_INLINE I16 LoadBytes(const void* at) {
 }
 TESSERA_INLINE I16 LoadInts(const int32_t* at) { return LoadBytes(at); }
 TESSERA_INLINE I16 ZeroInts() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+TESSERA_INLINE I16 LoadTwice(const uint8_t* at) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+  return {bytes, bytes};
+}
+TESSERA_INLINE I16 LargerF8(I16 a, I16 codes) {
+  const __m256i magnitude = _mm256_set1_epi8(0x7f);
+  return {_mm256_max_epu8(a.lo, _mm256_and_si256(codes.lo, magnitude)),
+          _mm256_max_epu8(a.hi, _mm256_and_si256(codes.hi, magnitude))};
+}
+TESSERA_INLINE bool HoldsNanF8(I16 a) {
+  return _mm256_movemask_epi8(
+             _mm256_cmpeq_epi8(_mm256_max_epu8(a.lo, a.hi), _mm256_set1_epi8(0x7f))) != 0;
+}
 TESSERA_INLINE I16 AddInts(I16 a, I16 b) {
   return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
 }

@@ -1,6 +1,6 @@
 // V16, sixteen float lanes, as one zmm register. The same functions with the same bits
-// are in vector_avx2.h and vector_scalar.h; vector_scalar.h says what each does. For
-// simd_avx512.cc and simd_avx512vnni.cc alone: the latter's compiler flags add dot
+// are in vector_avx2.h and, with what each does, in vector_scalar.h and weights_scalar.h.
+// For simd_avx512.cc and simd_avx512vnni.cc alone: the latter's compiler flags add dot
 // products of bytes (VNNI).
 #ifndef TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_
 #define TESSERA_KERNELS_CPU_SIMD_VECTOR_AVX512_H_
@@ -10,6 +10,7 @@
 #include "kernels/cpu/simd/simd_ops.h"
 
 #define TESSERA_INLINE static inline __attribute__((always_inline))
+#define TESSERA_APART __attribute__((noinline))
 
 namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 namespace {
@@ -146,27 +147,13 @@ TESSERA_INLINE V16 DecodeF8(const uint8_t* at) {
   return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0F));
 }
 // The bits of e4m3 moved into a half: the sign-extended code carries its sign along.
-TESSERA_INLINE V16 DecodeFiniteF8(const uint8_t* at) {
-  const __m256i wide =
-      _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-  const __m256i half =
-      _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(-0x4080));
-  return _mm512_cvtph_ps(half);
-}
-TESSERA_INLINE bool HasNanF8(const uint8_t* at, int64_t n) {
-  const __m512i magnitude = _mm512_set1_epi8(0x7f);
-  __mmask64 found = 0;
-  int64_t i = 0;
-  for (; i + 64 <= n; i += 64) {
-    const __m512i codes = _mm512_loadu_si512(at + i);
-    found |= _mm512_cmpeq_epi8_mask(_mm512_and_si512(codes, magnitude), magnitude);
-  }
-  for (; i < n; i += 16) {
-    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + i));
-    found |= _mm_cmpeq_epi8_mask(_mm_and_si128(codes, _mm512_castsi512_si128(magnitude)),
-                                 _mm512_castsi512_si128(magnitude));
-  }
-  return found != 0;
+TESSERA_INLINE void DecodeFiniteF8(const uint8_t* at, V16* out) {
+  const __m512i wide =
+      _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+  const __m512i half =
+      _mm512_and_si512(_mm512_slli_epi16(wide, 7), _mm512_set1_epi16(-0x4080));
+  out[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
+  out[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
 }
 TESSERA_INLINE V16 E8M0Lanes(__m512i codes, __mmask16 lanes) {
   __m512i bits = _mm512_slli_epi32(codes, 23);
@@ -182,6 +169,10 @@ TESSERA_INLINE V16 DecodeFirstE8M0(const uint8_t* at, int64_t n) {
   const __mmask16 lanes = FirstLanes(n);
   return E8M0Lanes(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, at)), lanes);
 }
+TESSERA_INLINE V16 Fp4Values() {
+  return _mm512_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F, -0.0F, -0.5F,
+                        -1.0F, -1.5F, -2.0F, -3.0F, -4.0F, -6.0F);
+}
 // Lane i gets the 32 bits that hold its nibble, moved down; the permutation looks at the
 // low four bits alone.
 TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
@@ -189,11 +180,29 @@ TESSERA_INLINE V16 DecodeFp4(const uint8_t* at) {
   const __m512i half = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
   const __m512i shift =
       _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-  const __m512 values =
-      _mm512_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F, -0.0F, -0.5F, -1.0F,
-                     -1.5F, -2.0F, -3.0F, -4.0F, -6.0F);
   const __m512i words = _mm512_permutexvar_epi32(half, _mm512_castsi128_si512(pairs));
-  return _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shift), values);
+  return _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shift), Fp4Values());
+}
+TESSERA_INLINE V16 Fp4Products(float scale) { return Mul(Fp4Values(), Set(scale)); }
+// Sixteen nibbles in every 64 bits, shifted by j of them in place j: the low half then
+// begins with nibble j, the high one with nibble j + 8. That order saves a permutation.
+TESSERA_INLINE void LookUpFp4(const uint8_t* at, V16 products, V16* out) {
+  const __m512i shift = _mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28);
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    int64_t nibbles;
+    __builtin_memcpy(&nibbles, at + 8 * half, sizeof(nibbles));
+    out[half] = _mm512_permutexvar_ps(
+        _mm512_srlv_epi64(_mm512_set1_epi64(nibbles), shift), products);
+  }
+}
+TESSERA_INLINE V16 ToFp4Order(V16 v) {
+  return _mm512_permutexvar_ps(
+      _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15), v);
+}
+TESSERA_INLINE V16 FromFp4Order(V16 v) {
+  return _mm512_permutexvar_ps(
+      _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15), v);
 }
 
 // ---- integers ----
@@ -203,6 +212,15 @@ using I16 = __m512i;
 TESSERA_INLINE I16 LoadBytes(const void* at) { return _mm512_loadu_si512(at); }
 TESSERA_INLINE I16 LoadInts(const int32_t* at) { return _mm512_loadu_si512(at); }
 TESSERA_INLINE I16 ZeroInts() { return _mm512_setzero_si512(); }
+TESSERA_INLINE I16 LoadTwice(const uint8_t* at) {
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+}
+TESSERA_INLINE I16 LargerF8(I16 a, I16 codes) {
+  return _mm512_max_epu8(a, _mm512_and_si512(codes, _mm512_set1_epi8(0x7f)));
+}
+TESSERA_INLINE bool HoldsNanF8(I16 a) {
+  return _mm512_cmpeq_epi8_mask(a, _mm512_set1_epi8(0x7f)) != 0;
+}
 TESSERA_INLINE I16 AddInts(I16 a, I16 b) { return _mm512_add_epi32(a, b); }
 TESSERA_INLINE V16 IntsToFloats(I16 a) { return _mm512_cvtepi32_ps(a); }
 TESSERA_INLINE void TransposeWords(I16* v) {
