@@ -188,7 +188,8 @@ function(tessera_embedded_files)
 endfunction()
 
 # tessera_third_party_library(NAME n SRCS s... INCLUDES dirs... DEFINES d... DEPS what it calls...): a library whose sources `./dev setup`
-# has put into build/third_party. Warnings are its authors' business; its headers are system headers.
+# has put into build/third_party. Warnings are its authors' business; its headers are system headers, and it is compiled as the C++17
+# that it is written in: clang 14 cannot compile it as C++20.
 function(tessera_third_party_library)
   cmake_parse_arguments(arg "" "NAME" "SRCS;INCLUDES;DEFINES;DEPS" ${ARGN})
   set(target tessera_${arg_NAME})
@@ -196,6 +197,7 @@ function(tessera_third_party_library)
   target_include_directories(${target} SYSTEM PUBLIC ${arg_INCLUDES})
   target_compile_definitions(${target} PUBLIC ${arg_DEFINES})
   target_link_libraries(${target} PUBLIC ${arg_DEPS})
+  set_target_properties(${target} PROPERTIES CXX_STANDARD 17)
   # Without debug information: its templates would double the binary.
   target_compile_options(${target} PRIVATE -w -g0)
   add_library(${arg_NAME}::${arg_NAME} ALIAS ${target})

@@ -35,15 +35,21 @@ simulate() {
   done
 }
 
+# long_script NAME PROGRAM: the long version of a Python test, without the time limit of the short one.
+long_script() {
+  TESSERA_LONG_TESTS=1 build/venv/bin/python3 -B "tests/integration/$1.py" "build/cpu/$2"
+}
+
 # check_all: everything that ./dev test leaves out, cheap to dear.
 check_all() {
   install_packages "${clang_packages[@]}"
   sanitizer_environment
   check_preset clang "$clang_tests" 'mpi|script'
   check_preset asan "$asan_tests" 'mpi|script'
-  say "10,000 connections, and thousands of generated requests per route"
-  TESSERA_LONG_TESTS=1 ctest --test-dir build/cpu --output-on-failure --no-tests=error \
-    --timeout 1800 --tests-regex '^(connections_test|openapi_test)$'
+  say "10,000 connections, thousands of generated requests per route, every JSON schema"
+  long_script connections_test tessera
+  long_script openapi_test tessera
+  long_script grammar_validity_test tests/integration/grammar_sampler
   say "1,000 prefix trees"
   TESSERA_LONG_TESTS=1 build/cpu/tests/integration/prefix_tree_test
   say "long simulations"
