@@ -167,6 +167,20 @@ absl::Status CheckTag(const Json& tag, const GrammarLimits& limits) {
   return absl::OkStatus();
 }
 
+// Schemas inside a structural tag, whose JSON may have no more blanks than any other.
+void BoundBlanks(Json* tag) {
+  if (tag->is_object() && tag->contains("json_schema")) {
+    (*tag)["max_whitespace_cnt"] = kMaxBlanks;
+  }
+  if (tag->is_structured()) {
+    for (auto& [key, value] : tag->items()) {
+      if (key != "json_schema") {
+        BoundBlanks(&value);
+      }
+    }
+  }
+}
+
 class LibraryCompiler final : public GrammarCompiler {
  public:
   LibraryCompiler(const GrammarVocabulary& vocabulary, const GrammarLimits& limits,
@@ -200,16 +214,16 @@ class LibraryCompiler final : public GrammarCompiler {
 
  private:
   absl::StatusOr<xgrammar::CompiledGrammar> CompileText(const GrammarSpec& spec) const;
-  absl::StatusOr<xgrammar::CompiledGrammar> CompileTag(const Json& tag) const;
+  absl::StatusOr<xgrammar::CompiledGrammar> CompileTag(Json tag) const;
 
   std::shared_ptr<const GrammarVocabulary> vocabulary_;
   const GrammarLimits limits_;
   mutable xgrammar::GrammarCompiler compiler_;
 };
 
-absl::StatusOr<xgrammar::CompiledGrammar> LibraryCompiler::CompileTag(
-    const Json& tag) const {
+absl::StatusOr<xgrammar::CompiledGrammar> LibraryCompiler::CompileTag(Json tag) const {
   TESSERA_RETURN_IF_ERROR(CheckTag(tag, limits_));
+  BoundBlanks(&tag);
   return compiler_.CompileStructuralTag(tag.dump());
 }
 
@@ -250,8 +264,8 @@ absl::StatusOr<xgrammar::CompiledGrammar> LibraryCompiler::CompileText(
            {"format", {{"type", "or"}, {"elements", std::move(elements)}}}});
     }
     case GrammarKind::kStructuralTag: {
-      TESSERA_ASSIGN_OR_RETURN(const Json tag, ParseBounded(spec.text, limits_));
-      return CompileTag(tag);
+      TESSERA_ASSIGN_OR_RETURN(Json tag, ParseBounded(spec.text, limits_));
+      return CompileTag(std::move(tag));
     }
   }
   return InvalidArgumentF("a grammar of an unknown kind");

@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 
+#include "tests/testing/grammar_text.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tessera::coordinator {
@@ -41,18 +42,7 @@ class GrammarCompilerTest : public ::testing::Test {
     if (!grammar.ok()) {
       return false;
     }
-    const auto matcher = (*grammar)->NewMatcher(begins_after);
-    std::vector<int32_t> ids = tokenizer_->Encode(text, model::AddedTokens::kRecognize);
-    ids.push_back(eos_);
-    std::vector<uint32_t> words((*grammar)->num_words());
-    for (const int32_t id : ids) {
-      if (!matcher->FillMask(words).ok() ||
-          (words[static_cast<size_t>(id) / 32] >> (id % 32) & 1) == 0) {
-        return false;
-      }
-      EXPECT_THAT(matcher->Accept(id), IsOk());
-    }
-    return true;
+    return testing::GrammarAllows(**grammar, *tokenizer_, eos_, text, begins_after);
   }
 
   std::unique_ptr<model::Tokenizer> tokenizer_;
@@ -82,6 +72,19 @@ TEST_F(GrammarCompilerTest, BeforeItBeginsEverythingIsAllowedButAnEnd) {
   const int32_t think_end = tokenizer_->Encode("!", model::AddedTokens::kPlain).at(0);
   EXPECT_TRUE(Allows(GrammarKind::kChoice, R"(["yes"])", "any words!yes", think_end));
   EXPECT_FALSE(Allows(GrammarKind::kChoice, R"(["yes"])", "any words", think_end));
+}
+
+// A model that likes blanks would fill its answer with them.
+TEST_F(GrammarCompilerTest, BlanksOfJsonAreBoundedEverywhere) {
+  const std::string many(40, ' ');
+  EXPECT_TRUE(Allows(GrammarKind::kJsonObject, "", R"({"a":     1})"));
+  EXPECT_FALSE(Allows(GrammarKind::kJsonObject, "", R"({"a":)" + many + "1}"));
+  const std::string tag =
+      R"({"type": "structural_tag", "format": {"type": "tag", "begin": "<", "end": ">",)"
+      R"( "content": {"type": "json_schema", "json_schema": {"type": "object",)"
+      R"( "properties": {"a": {"type": "integer"}}, "required": ["a"]}}}})";
+  EXPECT_TRUE(Allows(GrammarKind::kStructuralTag, tag, R"(<{"a":     1}>)"));
+  EXPECT_FALSE(Allows(GrammarKind::kStructuralTag, tag, R"(<{"a":)" + many + "1}>"));
 }
 
 TEST_F(GrammarCompilerTest, WhatIsNoGrammarIsTheCallersFault) {
