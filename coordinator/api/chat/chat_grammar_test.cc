@@ -164,7 +164,7 @@ TEST_P(ChatGrammarTest, TheDemandBoundsWhichToolsAndHowMany) {
 TEST_P(ChatGrammarTest, WhatIsAllowedIsReadBackAsCallsOfTheSchema) {
   const GrammarPtr grammar = GrammarOf(Demand(Choice::kRequired, "forecast"));
   ASSERT_NE(grammar, nullptr);
-  const uint32_t seed = std::random_device()();
+  const uint32_t seed = 20261126;
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
   for (int i = 0; i < 20; ++i) {
