@@ -2,25 +2,23 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_replace.h"
 #include "fmt/format.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/security/tls_certificate_provider.h"
 #include "grpcpp/security/tls_credentials_options.h"
 
-#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "coordinator/api/access/limited_engine.h"
 #include "coordinator/api/api_request_convert.h"
+#include "coordinator/api/grpc_stream_call.h"
+#include "coordinator/api/grpc_tools.h"
 #include "coordinator/api/http/tls_context.h"
-#include "model/chat/control_tokens.h"
 #include "proto/api.grpc.pb.h"
 #include "proto/status_convert.h"
 
@@ -28,8 +26,6 @@ namespace tessera::coordinator {
 namespace {
 
 namespace wire = tessera::api::v1;
-
-constexpr char kService[] = "tessera.api.v1.ApiService";
 
 std::string_view MetadataValue(const grpc::CallbackServerContext& context,
                                const char* key) {
@@ -62,17 +58,6 @@ absl::Status CheckModelName(const ApiContext& context, const std::string& name) 
   return absl::NotFoundError("the model does not exist");
 }
 
-// What the engine says to a client: the code, and a message of ours.
-absl::Status PublicStatus(const absl::Status& status) {
-  if (status.ok() || status.code() == absl::StatusCode::kInvalidArgument) {
-    return status;
-  }
-  if (RateRefusalOf(status).has_value()) {
-    return absl::ResourceExhaustedError(status.message());
-  }
-  return absl::Status(status.code(), FromEngineStatus(status).message);
-}
-
 // The call's own deadline; none means the server's default, a later one the server's
 // longest.
 std::optional<absl::Duration> TimeoutOf(const ApiContext& api,
@@ -84,193 +69,6 @@ std::optional<absl::Duration> TimeoutOf(const ApiContext& api,
   const absl::Duration left = absl::FromChrono(deadline) - api.clock->Now();
   return std::min(left, api.options.limits.max_timeout);
 }
-
-// One streaming call: a queue between the engine's thread and gRPC's. gRPC owns it until
-// OnDone and the engine's sink shares it, so it keeps itself alive until both let go.
-// `Event` is the message type.
-template <typename Event>
-class StreamCall : public grpc::ServerWriteReactor<Event>,
-                   public RequestSink,
-                   public std::enable_shared_from_this<StreamCall<Event>> {
- public:
-  StreamCall(ApiService* api, const char* method, size_t max_queued)
-      : api_(api),
-        method_(method),
-        max_queued_(max_queued),
-        start_(api->context().clock->Now()) {}
-
-  // Hands ownership to gRPC.
-  static grpc::ServerWriteReactor<Event>* Release(std::shared_ptr<StreamCall> call) {
-    StreamCall* raw = call.get();
-    raw->self_ = std::move(call);
-    return raw;
-  }
-
-  // Submits, where there is a grammar once it is compiled; a refusal ends the call. The
-  // sink is this object.
-  void Submit(ValidatedRequest request) {
-    if (!request.grammar_spec().has_value()) {
-      SubmitNow(std::move(request));
-      return;
-    }
-    GrammarPool* const grammars = api_->context().grammars;
-    if (grammars == nullptr) {
-      End(absl::UnimplementedError("this server compiles no grammars"));
-      return;
-    }
-    const GrammarSpec spec = *request.grammar_spec();
-    grammars->Compile(
-        spec, [self = this->shared_from_this(),
-               request = std::move(request)](absl::StatusOr<GrammarPtr> grammar) mutable {
-          if (!grammar.ok()) {
-            self->End(grammar.status());
-            return;
-          }
-          request.SetGrammar(*std::move(grammar));
-          self->SubmitNow(std::move(request));
-        });
-  }
-
-  void SubmitNow(ValidatedRequest request) {
-    {
-      MutexLock lock(&mutex_);
-      request_id_ = request.request_id();
-    }
-    const absl::Status status =
-        api_->context().engine->Submit(std::move(request), this->shared_from_this());
-    if (!status.ok()) {
-      End(PublicStatus(status));
-    }
-  }
-
-  // Ends the call once what is queued was written. The first status counts.
-  void End(const absl::Status& status) {
-    {
-      MutexLock lock(&mutex_);
-      if (!final_.has_value()) {
-        final_ = status;
-      }
-    }
-    Pump();
-  }
-
-  void OnError(const absl::Status& status) override { End(PublicStatus(status)); }
-
-  void OnDone(const RequestUsage& usage) override {
-    Event event;
-    WriteUsage(usage, event.mutable_usage());
-    Push(std::move(event));
-    End(absl::OkStatus());
-  }
-
-  // gRPC's side.
-  void OnWriteDone(bool ok) override {
-    {
-      MutexLock lock(&mutex_);
-      writing_ = false;
-    }
-    if (!ok) {
-      Abandon(absl::CancelledError("the client went away"));
-    } else {
-      Pump();
-    }
-  }
-
-  void OnCancel() override { Abandon(absl::CancelledError("the call was cancelled")); }
-
-  void OnDone() override {
-    std::string code;
-    {
-      MutexLock lock(&mutex_);
-      code = absl::StatusCodeToString(final_.value_or(absl::CancelledError("")).code());
-    }
-    api_->context().observer->OnGrpcEnd(kService, method_, code,
-                                        api_->context().clock->Now() - start_);
-    self_.reset();
-  }
-
- protected:
-  const ApiContext& context() const { return api_->context(); }
-
-  void Push(Event event) {
-    bool overflow = false;
-    {
-      MutexLock lock(&mutex_);
-      if (final_.has_value()) {
-        return;
-      }
-      overflow = queue_.size() >= max_queued_;
-      if (!overflow) {
-        queue_.push_back(std::move(event));
-      }
-    }
-    if (overflow) {
-      Abandon(absl::ResourceExhaustedError("the client reads too slowly"));
-    } else {
-      Pump();
-    }
-  }
-
- private:
-  // Drops what is queued, ends the call and cancels the request.
-  void Abandon(const absl::Status& status) {
-    std::string id;
-    {
-      MutexLock lock(&mutex_);
-      queue_.clear();
-      if (!final_.has_value()) {
-        final_ = status;
-        id = request_id_;
-      }
-    }
-    if (!id.empty()) {
-      api_->context().observer->OnClientDisconnect();
-      api_->context().engine->Cancel(id);
-    }
-    Pump();
-  }
-
-  // Starts the next write or the finish. The decision is made under the lock, the call
-  // outside: only one thread can have set `writing_` or `finished_`.
-  void Pump() {
-    std::optional<absl::Status> finish;
-    {
-      MutexLock lock(&mutex_);
-      if (writing_ || finished_) {
-        return;
-      }
-      if (!queue_.empty()) {
-        current_ = std::move(queue_.front());
-        queue_.pop_front();
-        writing_ = true;
-      } else if (final_.has_value()) {
-        finished_ = true;
-        finish = final_;
-      } else {
-        return;
-      }
-    }
-    if (finish.has_value()) {
-      this->Finish(proto::ToGrpcStatus(*finish));
-    } else {
-      this->StartWrite(&current_);
-    }
-  }
-
-  ApiService* const api_;
-  const char* const method_;
-  const size_t max_queued_;
-  const absl::Time start_;
-  std::shared_ptr<StreamCall> self_;
-  Event current_;  // belongs to the write under way
-
-  Mutex mutex_;
-  std::deque<Event> queue_ ABSL_GUARDED_BY(mutex_);
-  std::string request_id_ ABSL_GUARDED_BY(mutex_);
-  std::optional<absl::Status> final_ ABSL_GUARDED_BY(mutex_);
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-};
 
 class GenerateCall final : public StreamCall<wire::GenerateEvent> {
  public:
@@ -295,15 +93,17 @@ class ChatCall final : public StreamCall<wire::ChatEvent> {
  public:
   using StreamCall::StreamCall;
 
-  void SetUp(bool thinking, int32_t num_choices) {
-    for (int32_t i = 0; i < num_choices; ++i) {
+  void SetUp(bool thinking, const ValidatedRequest& request) {
+    with_tokens_ = request.sampling(0).num_logprobs >= 0;
+    for (int32_t i = 0; i < request.num_choices(); ++i) {
       parsers_.push_back(context().chat->NewTurnParser(thinking));
     }
     called_tools_.resize(parsers_.size(), false);
   }
 
   void OnToken(const TokenEvent& token) override {
-    Send(parsers_[static_cast<size_t>(token.choice)]->Push(token.text), token.choice);
+    Send(parsers_[static_cast<size_t>(token.choice)]->Push(token.text), token.choice,
+         with_tokens_ ? &token : nullptr);
   }
 
   void OnChoiceFinished(const ChoiceFinished& finished) override {
@@ -321,8 +121,11 @@ class ChatCall final : public StreamCall<wire::ChatEvent> {
   }
 
  private:
-  void Send(const model::TurnParser::Delta& delta, int32_t choice) {
-    if (delta.reasoning.empty() && delta.content.empty() && delta.tool_calls.empty()) {
+  // `token`: told with the delta, whatever became certain with it.
+  void Send(const model::TurnParser::Delta& delta, int32_t choice,
+            const TokenEvent* token = nullptr) {
+    if (delta.reasoning.empty() && delta.content.empty() && delta.tool_calls.empty() &&
+        token == nullptr) {
       return;
     }
     if (!delta.tool_calls.empty()) {
@@ -330,11 +133,15 @@ class ChatCall final : public StreamCall<wire::ChatEvent> {
     }
     wire::ChatEvent event;
     WriteDelta(delta, choice, context().ids, event.mutable_delta());
+    if (token != nullptr) {
+      WriteToken(*token, event.mutable_delta()->add_tokens());
+    }
     Push(std::move(event));
   }
 
   std::vector<std::unique_ptr<model::TurnParser>> parsers_;
   std::vector<bool> called_tools_;
+  bool with_tokens_ = false;
 };
 
 class Service final : public wire::ApiService::CallbackService {
@@ -364,7 +171,7 @@ class Service final : public wire::ApiService::CallbackService {
     auto validated = ValidateChat(call, *request, &in_reasoning);
     auto* released = ChatCall::Release(reactor);
     if (validated.ok()) {
-      reactor->SetUp(in_reasoning, validated->num_choices());
+      reactor->SetUp(in_reasoning, *validated);
       reactor->Submit(*std::move(validated));
     } else {
       reactor->End(validated.status());
@@ -422,8 +229,9 @@ class Service final : public wire::ApiService::CallbackService {
 
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, const char* method,
                                    const absl::Status& status) {
-    context().observer->OnGrpcEnd(
-        kService, method, absl::StatusCodeToString(status.code()), absl::ZeroDuration());
+    context().observer->OnGrpcEnd(kGrpcApiService, method,
+                                  absl::StatusCodeToString(status.code()),
+                                  absl::ZeroDuration());
     auto* reactor = call->DefaultReactor();
     reactor->Finish(proto::ToGrpcStatus(status));
     return reactor;
@@ -446,6 +254,15 @@ class Service final : public wire::ApiService::CallbackService {
       call->AddTrailingMetadata("tessera-code", error.code);
     }
     return validated;
+  }
+
+  // An error of the code that both doors share, with the field as trailing metadata.
+  static absl::Status Refusal(grpc::CallbackServerContext* call, const ApiError& error) {
+    // A tool's fields stand in the tool itself here.
+    call->AddTrailingMetadata("tessera-param",
+                              absl::StrReplaceAll(error.param, {{".function.", "."}}));
+    call->AddTrailingMetadata("tessera-code", error.code);
+    return absl::InvalidArgumentError(error.message);
   }
 
   absl::StatusOr<ValidatedRequest> ValidateGenerate(
@@ -481,8 +298,13 @@ class Service final : public wire::ApiService::CallbackService {
     if (request.ByteSizeLong() > context().max_prompt_bytes + (1 << 20)) {
       return absl::InvalidArgumentError("the messages can't fit the context");
     }
-    auto encoded = context().chat->Encode(ReadChatMessages(request),
-                                          ReadChatOptions(context(), request));
+    std::vector<model::ChatMessage> messages = ReadChatMessages(request);
+    ToolDemand tools;
+    std::string tools_body;
+    if (auto bad = ReadGrpcTools(context(), request, &messages, &tools, &tools_body)) {
+      return Refusal(call, *bad);
+    }
+    auto encoded = context().chat->Encode(messages, ReadChatOptions(context(), request));
     if (!encoded.ok()) {
       return PublicStatus(encoded.status());
     }
@@ -492,8 +314,8 @@ class Service final : public wire::ApiService::CallbackService {
     ReadSamplingOptions(request.sampling(), &spec);
     spec.prompt_logprobs.reset();
     spec.prompt_ids = std::move(encoded->ids);
-    if (spec.grammar.has_value() && *in_reasoning) {
-      spec.grammar->begins_after = context().tokenizer->TokenId(model::kEndThinkToken);
+    if (auto bad = ConstrainAnswer(context(), tools_body, tools, *in_reasoning, &spec)) {
+      return Refusal(call, *bad);
     }
     // The parser must see the tags, which a checkpoint may mark special.
     spec.skip_special_tokens = false;

@@ -161,6 +161,85 @@ TEST_F(Grpc, ChatSplitsReasoningContentAndCalls) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
+// A conversation with one tool.
+wire::ChatRequest AskWithTool(const std::string& name, const std::string& parameters) {
+  wire::ChatRequest request;
+  auto* message = request.add_messages();
+  message->set_role("user");
+  message->set_content("hi");
+  wire::Tool* tool = request.add_tools();
+  tool->set_name(name);
+  tool->set_parameters(parameters);
+  return request;
+}
+
+TEST_F(Grpc, ChatShowsItsToolsUnlessNoneMayBeCalled) {
+  wire::ChatRequest request = AskWithTool("get_time", R"({"type": "object"})");
+  for (const bool shown : {true, false}) {
+    if (!shown) {
+      request.set_tool_choice(wire::TOOL_CHOICE_NONE);
+    }
+    const size_t index = engine_.num_submitted();
+    grpc::ClientContext context;
+    const auto reader = stub_->Chat(&context, request);
+    ASSERT_TRUE(engine_.AwaitSubmitted(index + 1));
+    EXPECT_EQ(*tokenizer_.Decode(engine_.submitted(index).request.prompt_ids(), false),
+              shown ? "system=[tools];user=hi;" : "user=hi;");
+    engine_.Finish(index, 0);
+  }
+}
+
+TEST_F(Grpc, BadToolsAreRefusedByTheCodeOfTheOtherDoor) {
+  struct Row {
+    const char* param;
+    wire::ChatRequest request;
+  };
+  const std::string smuggled = R"({}},{"type":"function","function":{"name":"b"})";
+  wire::ChatRequest nobody = AskWithTool("a", "");
+  nobody.set_required_tool("b");
+  wire::ChatRequest strict = AskWithTool("a", R"({"type": "object", "not": {}})");
+  strict.mutable_tools(0)->set_strict(true);
+  const Row rows[] = {{"tools[0].name", AskWithTool("two words", "")},
+                      {"tools[0].parameters", AskWithTool("a", "[]")},
+                      {"tools[0].parameters", AskWithTool("a", "{")},
+                      {"tools[0].parameters", AskWithTool("a", smuggled)},
+                      {"tools[0].parameters", strict},
+                      {"tool_choice", nobody}};
+  for (const Row& row : rows) {
+    grpc::ClientContext context;
+    const auto reader = stub_->Chat(&context, row.request);
+    wire::ChatEvent event;
+    EXPECT_FALSE(reader->Read(&event));
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    const auto& metadata = context.GetServerTrailingMetadata();
+    const auto found = metadata.find("tessera-param");
+    ASSERT_NE(found, metadata.end()) << row.param;
+    EXPECT_EQ(std::string(found->second.data(), found->second.size()), row.param);
+  }
+  EXPECT_EQ(engine_.num_submitted(), 0u);
+}
+
+TEST_F(Grpc, ChatTellsEveryTokenWhereLogprobsAreAskedFor) {
+  wire::ChatRequest request;
+  auto* message = request.add_messages();
+  message->set_role("user");
+  message->set_content("hi");
+  request.mutable_sampling()->set_logprobs(0);
+  grpc::ClientContext context;
+  const auto reader = stub_->Chat(&context, request);
+  ASSERT_TRUE(engine_.AwaitSubmitted(1));
+  TokenEvent token;
+  token.token = 'y';
+  token.logprob = -0.5f;
+  engine_.submitted(0).sink->OnToken(token);  // its text is not certain yet
+  engine_.Finish(0, 1);
+  wire::ChatEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  ASSERT_EQ(event.delta().tokens_size(), 1);
+  EXPECT_EQ(event.delta().tokens(0).token(), 'y');
+  EXPECT_EQ(event.delta().tokens(0).logprob(), -0.5f);
+}
+
 TEST_F(Grpc, BadFieldsAreRefusedByTheSharedConstructor) {
   struct Row {
     const char* param;

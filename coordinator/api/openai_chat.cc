@@ -166,7 +166,8 @@ std::optional<ApiError> ReadChat(const ApiContext& context, const HttpRequest& r
   if (auto bad = ReadChatPrompt(context, body, request.body, &prompt, &tools)) {
     return bad;
   }
-  if (auto bad = ConstrainAnswer(context, request, tools, prompt.in_reasoning, &spec)) {
+  if (auto bad =
+          ConstrainAnswer(context, request.body, tools, prompt.in_reasoning, &spec)) {
     return bad;
   }
   answer.id = context.ids->NextId("chatcmpl-");

@@ -118,8 +118,8 @@ std::optional<ApiError> ReadMessagesRequest(const ApiContext& context,
   if (auto bad = ReadFormat(body, request, &spec.grammar)) {
     return bad;
   }
-  if (auto bad =
-          ConstrainAnswer(context, request, tools, out->prompt.in_reasoning, &spec)) {
+  if (auto bad = ConstrainAnswer(context, request.body, tools, out->prompt.in_reasoning,
+                                 &spec)) {
     return bad;
   }
   out->stream = output.stream;

@@ -96,9 +96,9 @@ Json FormatOf(const GrammarSpec& spec) {
 }
 
 // The tools that may be called, by name where one must be.
-std::optional<ApiError> ReadToolsOf(const HttpRequest& request, const ToolDemand& demand,
+std::optional<ApiError> ReadToolsOf(std::string_view text, const ToolDemand& demand,
                                     std::vector<Tool>* tools) {
-  const Json body = OrderedBody(request);
+  const Json body = ParseOrderedJson(text);
   const auto found = body.find("tools");
   size_t bytes = 0;
   for (size_t i = 0; found != body.end() && i < found->size(); ++i) {
@@ -120,13 +120,12 @@ std::optional<ApiError> ReadToolsOf(const HttpRequest& request, const ToolDemand
 
 }  // namespace
 
-std::optional<ApiError> ConstrainAnswer(const ApiContext& context,
-                                        const HttpRequest& request,
+std::optional<ApiError> ConstrainAnswer(const ApiContext& context, std::string_view body,
                                         const ToolDemand& demand, bool in_reasoning,
                                         RequestSpec* spec) {
   std::vector<Tool> tools;
   if (demand.shows_tools()) {
-    if (auto bad = ReadToolsOf(request, demand, &tools)) {
+    if (auto bad = ReadToolsOf(body, demand, &tools)) {
       return bad;
     }
   }

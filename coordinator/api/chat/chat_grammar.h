@@ -12,7 +12,6 @@
 
 #include "coordinator/api/api_context.h"
 #include "coordinator/api/errors.h"
-#include "coordinator/api/http_message.h"
 #include "coordinator/requests/validated_request.h"
 
 namespace tessera::coordinator {
@@ -31,13 +30,14 @@ struct ToolDemand {
   bool shows_tools() const { return choice != Choice::kNone; }
 };
 
-// Sets spec->grammar from the format that it holds, the tools of the body and `demand`.
+// Sets spec->grammar from the format that it holds, the `tools` of `body` (JSON text that
+// ReadBody took) and `demand`.
 // `in_reasoning`: the answer begins with its reasoning, behind which the grammar starts.
 //
 // Schemas of strict tools are enforced or refused; others are enforced where they can be,
 // else their arguments are some JSON object. Errors name the tool.
 std::optional<ApiError> ConstrainAnswer(const ApiContext& context,
-                                        const HttpRequest& request,
+                                        std::string_view body,
                                         const ToolDemand& demand, bool in_reasoning,
                                         RequestSpec* spec);
 

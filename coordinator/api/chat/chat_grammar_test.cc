@@ -76,10 +76,9 @@ class ChatGrammarTest : public ::testing::TestWithParam<Generation> {
 
   // The grammar of an answer to a request with kTools.
   GrammarPtr GrammarOf(const ToolDemand& demand) {
-    HttpRequest request;
-    request.body = std::string(R"({"tools": )") + kTools + "}";
+    const std::string body = std::string(R"({"tools": )") + kTools + "}";
     RequestSpec spec;
-    const auto bad = ConstrainAnswer(context_, request, demand, false, &spec);
+    const auto bad = ConstrainAnswer(context_, body, demand, false, &spec);
     EXPECT_FALSE(bad.has_value()) << bad->message;
     auto grammar = compiler_->Compile(spec.grammar.value_or(GrammarSpec()));
     EXPECT_THAT(grammar, IsOk());

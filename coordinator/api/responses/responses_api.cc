@@ -176,7 +176,7 @@ std::optional<ApiError> ReadResponses(const ApiContext& context,
       return bad;
     }
   }
-  if (auto bad = ConstrainAnswer(context, request, conversation.tools,
+  if (auto bad = ConstrainAnswer(context, request.body, conversation.tools,
                                  out->prompt.in_reasoning, &spec)) {
     return bad;
   }
