@@ -23,7 +23,7 @@ bool RetryCanHelp(const ApiError& error) {
   const bool too_large_for_grant =
       error.code == kRateLimitExceeded && !error.retry_after.has_value();
   return error.status == 408 || (error.status == 429 && !too_large_for_grant) ||
-         error.status == 503;
+         (error.status == 409 && error.retry_after.has_value()) || error.status == 503;
 }
 
 // Whole seconds, as Retry-After wants them; at least one.
@@ -98,6 +98,24 @@ ApiError RequestTimeoutError() {
           "",
           "the request did not arrive in time",
           std::nullopt};
+}
+
+ApiError IdempotencyKeyReusedError() {
+  return {409,
+          kInvalidRequest,
+          "idempotency_key_reused",
+          "Idempotency-Key",
+          "a request with this idempotency key had another body or went to another route",
+          std::nullopt};
+}
+
+ApiError IdempotencyKeyInUseError() {
+  return {409,
+          kInvalidRequest,
+          "idempotency_key_in_use",
+          "Idempotency-Key",
+          "another request with this idempotency key is under way or was just stopped",
+          absl::Seconds(1)};
 }
 
 ApiError TooLargeError(size_t max_bytes) {

@@ -42,6 +42,8 @@ ApiError ModelNotFoundError(std::string_view model);   // 404 model_not_found
 ApiError RouteNotFoundError();                         // 404
 ApiError MethodNotAllowedError();                      // 405
 ApiError RequestTimeoutError();                        // 408, the client sent too slowly
+ApiError IdempotencyKeyReusedError();                  // 409, with another body
+ApiError IdempotencyKeyInUseError();                   // 409, come again
 ApiError TooLargeError(size_t max_bytes);              // 413
 ApiError EncodingError();                              // 415, a content encoding
 ApiError HeaderTooLargeError();                        // 431
