@@ -122,6 +122,11 @@ coordinator::ApiServiceOptions ApiOptionsOf(const ServerOptions& options,
   api.limits.max_logprobs = options.max_logprobs;
   api.limits.default_timeout = options.request_timeout;
   api.limits.max_timeout = std::max(options.request_timeout, api.limits.max_timeout);
+  api.idempotency = {
+      .max_keys = static_cast<size_t>(options.idempotency_max_keys),
+      .max_bytes = static_cast<size_t>(options.idempotency_max_bytes),
+      .keep = options.idempotency_keep,
+  };
   api.default_thinking = options.default_thinking;
   api.metrics_need_key = options.metrics_need_key;
   api.allowed_origins = options.allowed_origins;

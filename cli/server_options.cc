@@ -66,6 +66,20 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
              "reuse KV blocks of equal prompt beginnings");
 }
 
+void AddIdempotency(OptionTable* table, ServerOptions* options) {
+  table->Heading("Idempotency keys");
+  table
+      ->Add("idempotency-max-keys", &options->idempotency_max_keys,
+            "keys in use or remembered with their answers; 0: the header is refused")
+      .Range(0, 1 << 20);
+  table
+      ->Add("idempotency-max-bytes", &options->idempotency_max_bytes,
+            "memory of remembered answers; one above a sixteenth of it is not remembered")
+      .AtLeast(0);
+  table->Add("idempotency-keep", &options->idempotency_keep,
+             "an answer is remembered for so long");
+}
+
 void AddProcesses(OptionTable* table, ServerOptions* options) {
   table->Heading("Engram");
   table
@@ -108,6 +122,7 @@ void AddServerOptions(OptionTable* table, ServerOptions* options) {
   AddDoors(table, options);
   AddAccess(table, options);
   AddLimits(table, options);
+  AddIdempotency(table, options);
   AddProcesses(table, options);
   AddDeadlines(table, options);
 }

@@ -40,6 +40,9 @@ struct ServerOptions {
   int max_waiting = 256;
   int max_choices = 8;
   int max_logprobs = 20;
+  int idempotency_max_keys = 1024;
+  int64_t idempotency_max_bytes = int64_t{64} << 20;
+  absl::Duration idempotency_keep = absl::Minutes(10);
 
   // Deadlines and periods.
   absl::Duration request_timeout = absl::Minutes(10);

@@ -15,6 +15,7 @@
 #include "coordinator/api/access/access_config.h"
 #include "coordinator/api/access/rate_limiter.h"
 #include "coordinator/api/api_observer.h"
+#include "coordinator/api/idempotency/idempotency_store.h"
 #include "coordinator/grammar/grammar_pool.h"
 #include "coordinator/requests/engine.h"
 #include "coordinator/requests/validated_request.h"
@@ -46,6 +47,7 @@ struct ApiServiceOptions {
   std::string revision;
   // Seeds of requests that bring none, and request ids, derive from it; absent: random.
   std::optional<uint64_t> seed;
+  IdempotencyOptions idempotency;
   int32_t max_messages = 1000;
   int32_t max_prompts = 32;  // of one /v1/completions request
   int32_t max_tools = 128;

@@ -240,6 +240,9 @@ class Service final : public wire::ApiService::CallbackService {
   // The shared constructor, with the field in error as trailing metadata.
   absl::StatusOr<ValidatedRequest> Validate(grpc::CallbackServerContext* call,
                                             RequestSpec spec) const {
+    if (!MetadataValue(*call, "idempotency-key").empty()) {
+      return absl::InvalidArgumentError("idempotency keys are taken over HTTP only");
+    }
     spec.request_id = context().ids->NextId("grpc-");
     spec.timeout = TimeoutOf(context(), *call);
     if (spec.timeout.has_value() && *spec.timeout <= absl::ZeroDuration()) {

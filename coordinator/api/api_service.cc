@@ -189,6 +189,7 @@ ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& 
                        std::unique_ptr<AccessControl> access, uint64_t seed)
     : access_(std::move(access)),
       limited_(parts.engine, &access_->rates()),
+      idempotency_(std::make_shared<IdempotencyStore>(options.idempotency)),
       admin_(parts.admin),
       ids_(seed),
       openapi_(OpenApiDocument(options.version)) {
@@ -211,7 +212,8 @@ ApiService::ApiService(const ApiServiceOptions& options, const ApiServiceParts& 
   context_.max_prompt_bytes = longest * static_cast<size_t>(options.limits.max_model_len);
 }
 
-ApiService::~ApiService() = default;
+// Requests that outlive the service find nobody to answer.
+ApiService::~ApiService() { idempotency_->Clear(); }
 
 bool ApiService::IsQuick(const HttpRequest& request) { return request.method != "POST"; }
 
@@ -249,7 +251,7 @@ HttpHeaders ApiService::CommonHeaders(const HttpHeaders& request_headers,
       (any || std::find(allowed.begin(), allowed.end(), origin) != allowed.end())) {
     headers.emplace_back("Access-Control-Allow-Origin", any ? "*" : std::string(origin));
     headers.emplace_back("Access-Control-Expose-Headers",
-                         "x-request-id, request-id, retry-after, "
+                         "x-request-id, request-id, retry-after, idempotent-replayed, "
                          "x-ratelimit-limit-requests, x-ratelimit-limit-tokens, "
                          "x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, "
                          "x-ratelimit-reset-requests, x-ratelimit-reset-tokens");
@@ -375,7 +377,7 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
     return;
   }
   if (generates) {
-    Generate(*route, request, std::move(observed));
+    Generate(*route, request, refusal, std::move(observed));
   } else {
     observed->Respond(anthropic ? AnswerAnthropic(*route, path, request)
                                 : Answer(*route, path, request));
@@ -383,7 +385,13 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
 }
 
 void ApiService::Generate(const Route& route, const HttpRequest& request,
+                          const RefusalText& refusal,
                           std::shared_ptr<ResponseWriter> writer) {
+  writer = AdmitOnce(idempotency_, context_.clock, route.pattern, request, refusal,
+                     std::move(writer));
+  if (writer == nullptr) {
+    return;  // it is answered as an earlier request was
+  }
   if (route.endpoint == Endpoint::kChat) {
     HandleChat(context_, request, std::move(writer));
   } else if (route.endpoint == Endpoint::kCompletions) {

@@ -21,6 +21,7 @@
 #include "coordinator/api/api_context.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/http_message.h"
+#include "coordinator/api/idempotency/idempotency_door.h"
 
 namespace tessera::coordinator {
 
@@ -90,7 +91,7 @@ class ApiService {
   static bool SpeaksAnthropic(const Route* route, const HttpHeaders& headers);
   // Routes that generate, those that answer at once, and the ones of Anthropic's.
   void Generate(const Route& route, const HttpRequest& request,
-                std::shared_ptr<ResponseWriter> writer);
+                const RefusalText& refusal, std::shared_ptr<ResponseWriter> writer);
   HttpResponse Answer(const Route& route, std::string_view path,
                       const HttpRequest& request) const;
   HttpResponse AnswerAnthropic(const Route& route, std::string_view path,
@@ -102,7 +103,8 @@ class ApiService {
 
   ApiContext context_;
   std::unique_ptr<AccessControl> access_;
-  LimitedEngine limited_;  // what every door submits to
+  LimitedEngine limited_;                                // what every door submits to
+  const std::shared_ptr<IdempotencyStore> idempotency_;  // shared with running requests
   AdminDoor* const admin_;
   RequestIds ids_;
   const std::string openapi_;  // the document
