@@ -23,6 +23,11 @@ wire::Member ToWire(const ClusterMember& member) {
   message.set_model_digest(member.model_digest);
   message.mutable_table_digests()->Add(member.table_digests.begin(),
                                        member.table_digests.end());
+  for (const MemberSetting& setting : member.settings) {
+    wire::Setting* out = message.add_settings();
+    out->set_name(setting.name);
+    out->set_value(setting.value);
+  }
   return message;
 }
 
@@ -40,6 +45,10 @@ absl::StatusOr<ClusterMember> FromWire(const wire::Member& message) {
     return InvalidArgumentF("{} tables, expected at most {}",
                             message.table_digests_size(), kMaxMemberTables);
   }
+  if (message.settings_size() > kMaxMemberSettings) {
+    return InvalidArgumentF("{} settings, expected at most {}", message.settings_size(),
+                            kMaxMemberSettings);
+  }
   member.rank = message.rank();
   member.epoch = message.epoch();
   member.address = message.address();
@@ -48,6 +57,9 @@ absl::StatusOr<ClusterMember> FromWire(const wire::Member& message) {
   member.model_digest = message.model_digest();
   member.table_digests.assign(message.table_digests().begin(),
                               message.table_digests().end());
+  for (const wire::Setting& setting : message.settings()) {
+    member.settings.push_back({setting.name(), setting.value()});
+  }
   const auto too_long = [](const std::string& text) {
     return text.size() > kMaxMemberText;
   };
@@ -55,6 +67,9 @@ absl::StatusOr<ClusterMember> FromWire(const wire::Member& message) {
                    too_long(member.numerics_id) || too_long(member.model_digest);
   for (const std::string& digest : member.table_digests) {
     long_text = long_text || too_long(digest);
+  }
+  for (const MemberSetting& setting : member.settings) {
+    long_text = long_text || too_long(setting.name) || too_long(setting.value);
   }
   if (long_text) {
     return InvalidArgumentF("a text field of more than {} bytes", kMaxMemberText);

@@ -9,13 +9,15 @@
 
 namespace tessera::proto {
 
-// Limits of a registration: longest text field, and number of tables.
+// Limits of a registration: longest text field, and number of tables and of settings.
 inline constexpr size_t kMaxMemberText = 256;
 inline constexpr int kMaxMemberTables = 64;
+inline constexpr int kMaxMemberSettings = 64;
 
 ::tessera::coordinator::v1::Member ToWire(const ClusterMember& member);
 
-// kInvalidArgument for an unknown role, a text over kMaxMemberText, or too many tables.
+// kInvalidArgument for an unknown role, a text over kMaxMemberText, or too many tables or
+// settings.
 absl::StatusOr<ClusterMember> FromWire(const ::tessera::coordinator::v1::Member& message);
 
 }  // namespace tessera::proto

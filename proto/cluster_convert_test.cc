@@ -11,8 +11,15 @@ using testing::IsOkAndHolds;
 using testing::StatusIs;
 
 TEST(ClusterConvert, AMemberComesBackAsItWas) {
-  const ClusterMember member = {
-      ClusterRole::kEngram, 5, 9, "127.0.0.1:7", "1.0", "cpu/f32", "abc", {"t0", "t1"}};
+  const ClusterMember member = {ClusterRole::kEngram,
+                                5,
+                                9,
+                                "127.0.0.1:7",
+                                "1.0",
+                                "cpu/f32",
+                                "abc",
+                                {"t0", "t1"},
+                                {{"block-size", "16"}, {"weights", "w"}}};
   EXPECT_THAT(FromWire(ToWire(member)), IsOkAndHolds(member));
 }
 
@@ -26,6 +33,13 @@ TEST(ClusterConvert, RefusesUnknownRolesAndWhatIsTooLarge) {
   member.table_digests = {std::string(kMaxMemberText + 1, 'x')};
   EXPECT_THAT(FromWire(ToWire(member)), StatusIs(kInvalid));
   member.table_digests = std::vector<std::string>(kMaxMemberTables + 1, "t");
+  EXPECT_THAT(FromWire(ToWire(member)), StatusIs(kInvalid));
+  member = {};
+  member.settings = {{"name", std::string(kMaxMemberText + 1, 'x')}};
+  EXPECT_THAT(FromWire(ToWire(member)), StatusIs(kInvalid));
+  member.settings = {{std::string(kMaxMemberText + 1, 'x'), "value"}};
+  EXPECT_THAT(FromWire(ToWire(member)), StatusIs(kInvalid));
+  member.settings = std::vector<MemberSetting>(kMaxMemberSettings + 1);
   EXPECT_THAT(FromWire(ToWire(member)), StatusIs(kInvalid));
 }
 

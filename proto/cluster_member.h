@@ -11,6 +11,14 @@ namespace tessera::proto {
 
 enum class ClusterRole { kWorker, kEngram };
 
+// Something that members must be started alike with: {"block-size", "16"}.
+struct MemberSetting {
+  std::string name;
+  std::string value;
+
+  bool operator==(const MemberSetting&) const = default;
+};
+
 struct ClusterMember {
   ClusterRole role = ClusterRole::kWorker;
   uint32_t rank = 0;    // of a worker in its group; of an Engram shard its index
@@ -21,6 +29,8 @@ struct ClusterMember {
   std::string model_digest;  // of the checkpoint
   std::vector<std::string>
       table_digests;  // of the Engram tables that it serves or expects
+  // Of a worker: what else changes bits or the layout of memory.
+  std::vector<MemberSetting> settings = {};
 
   bool operator==(const ClusterMember&) const = default;
 };

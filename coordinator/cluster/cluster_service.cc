@@ -1,12 +1,14 @@
 #include "coordinator/cluster/cluster_service.h"
 
 #include <chrono>
+#include <string>
 #include <utility>
 
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include "common/log.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "proto/cluster.grpc.pb.h"
@@ -59,6 +61,10 @@ class GrpcClusterServer final : public ClusterServer, private v1::Cluster::Servi
     }
     const auto id = state_->Register(*member);
     if (!id.ok()) {
+      log::Warning("cell", "a member was refused",
+                   {{"rank", member->rank},
+                    {"address", member->address},
+                    {"error", std::string(id.status().message())}});
       return proto::ToGrpcStatus(id.status());
     }
     response->set_member_id(*id);

@@ -5,6 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include "fmt/format.h"
+
 #include "common/status.h"
 #include "common/status_macros.h"
 
@@ -13,6 +15,7 @@ namespace {
 
 using proto::ClusterMember;
 using proto::ClusterRole;
+using proto::MemberSetting;
 
 bool SamePlace(const ClusterMember& a, const ClusterMember& b) {
   return a.role == b.role && a.rank == b.rank;
@@ -30,6 +33,40 @@ absl::Status CheckSame(std::string_view what, const std::string& seen,
                    what, seen, expected);
   }
   return absl::OkStatus();
+}
+
+std::string_view ValueOf(const std::vector<MemberSetting>& settings,
+                         std::string_view name) {
+  for (const MemberSetting& setting : settings) {
+    if (setting.name == name) {
+      return setting.value;
+    }
+  }
+  return "nothing";
+}
+
+// What differs, with both values each; their order means nothing.
+absl::Status CheckSettings(const std::vector<MemberSetting>& seen,
+                           const std::vector<MemberSetting>& expected) {
+  std::string differences;
+  const auto compare = [&](const std::string& name) {
+    const std::string_view here = ValueOf(expected, name);
+    if (const std::string_view there = ValueOf(seen, name); there != here) {
+      differences += fmt::format("{}{} {}, expected {}", differences.empty() ? "" : "; ",
+                                 name, there, here);
+    }
+  };
+  for (const MemberSetting& setting : expected) {
+    compare(setting.name);
+  }
+  for (const MemberSetting& setting : seen) {
+    if (ValueOf(expected, setting.name) == "nothing") {
+      compare(setting.name);
+    }
+  }
+  return expected.empty() || differences.empty()
+             ? absl::OkStatus()
+             : absl::FailedPreconditionError(differences);
 }
 
 Liveness Grade(const ClusterOptions& options, Liveness before, absl::Duration age) {
@@ -76,7 +113,9 @@ absl::Status ClusterState::CheckMember(const ClusterMember& member) const {
     return StatusF(absl::StatusCode::kFailedPrecondition, "epoch {}, expected {}",
                    member.epoch, view_->epoch);
   }
-  return CheckSame("numerics id", member.numerics_id, options_.numerics_id);
+  TESSERA_RETURN_IF_ERROR(
+      CheckSame("numerics id", member.numerics_id, options_.numerics_id));
+  return CheckSettings(member.settings, options_.settings);
 }
 
 absl::StatusOr<uint64_t> ClusterState::Register(const ClusterMember& member) {

@@ -36,6 +36,7 @@ struct ClusterOptions {
   std::string numerics_id;
   std::string model_digest;
   std::vector<std::string> table_digests;
+  std::vector<proto::MemberSetting> settings;  // of workers; empty asks for nothing
 };
 
 enum class Liveness { kAlive, kSuspect, kDead };
@@ -61,8 +62,9 @@ class ClusterState {
   ClusterState(const ClusterOptions& options, Clock* clock);
 
   // The member's id. kFailedPrecondition with both values if its build, numerics id,
-  // model digest, table digests or epoch are not ours, or its place is taken by a member
-  // that is not dead; kInvalidArgument for a rank out of range or without an address.
+  // model digest, table digests, epoch or settings (each that differs) are not ours, or
+  // its place is taken by a member that is not dead; kInvalidArgument for a rank out of
+  // range or without an address.
   absl::StatusOr<uint64_t> Register(const proto::ClusterMember& member);
 
   // kNotFound for an id that is unknown, replaced or dead: the member must register

@@ -68,6 +68,39 @@ TEST_F(ClusterStateTest, RefusesWhoeverDoesNotMatch) {
   EXPECT_THAT(state_.Register(nowhere), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST_F(ClusterStateTest, ARefusalSaysWhichSettingsDifferAndBothValues) {
+  ClusterOptions options = Options();
+  options.settings = {{"block-size", "16"}, {"num-kv-blocks", "100"}, {"weights", "a"}};
+  ClusterState state(options, &clock_);
+  const auto answer = [&](std::vector<proto::MemberSetting> settings) {
+    ClusterMember member = Worker(0);
+    member.settings = std::move(settings);
+    return state.Register(member).status();
+  };
+  EXPECT_EQ(answer({{"block-size", "32"}, {"num-kv-blocks", "50"}, {"weights", "a"}}),
+            absl::FailedPreconditionError(
+                "block-size 32, expected 16; num-kv-blocks 50, expected 100"));
+  EXPECT_EQ(answer({{"block-size", "16"}, {"num-kv-blocks", "100"}}),
+            absl::FailedPreconditionError("weights nothing, expected a"));
+  EXPECT_EQ(answer({{"block-size", "16"},
+                    {"num-kv-blocks", "100"},
+                    {"weights", "a"},
+                    {"new", "1"}}),
+            absl::FailedPreconditionError("new 1, expected nothing"));
+  EXPECT_EQ(answer({}).code(), kRefused);
+  EXPECT_THAT(answer({{"weights", "a"}, {"num-kv-blocks", "100"}, {"block-size", "16"}}),
+              IsOk());
+}
+
+TEST_F(ClusterStateTest, AShardHasNoSettingsToAgreeOn) {
+  ClusterOptions options = Options();
+  options.settings = {{"block-size", "16"}};
+  ClusterState state(options, &clock_);
+  ClusterMember shard = Worker(0);
+  shard.role = ClusterRole::kEngram;
+  EXPECT_THAT(state.Register(shard), IsOk());
+}
+
 TEST_F(ClusterStateTest, SilenceMakesAMemberSuspectThenDeadForGood) {
   const auto id = state_.Register(Worker(0));
   ASSERT_THAT(id, IsOk());

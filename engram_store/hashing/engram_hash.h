@@ -28,6 +28,7 @@ class EngramHash {
   int64_t num_columns() const { return num_columns_; }
   // Raw ids accepted are 0 .. num_token_ids() - 1.
   int64_t num_token_ids() const { return static_cast<int64_t>(compressed_ids_.size()); }
+  std::span<const int32_t> compressed_ids() const { return compressed_ids_; }
   // Rows of the table of engram layer `layer` (an index, not a layer id).
   uint64_t num_rows(int64_t layer) const;
   std::span<const uint64_t> multipliers(int64_t layer) const;  // [N]
