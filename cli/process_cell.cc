@@ -14,6 +14,7 @@
 #include "cli/cell_options.h"
 #include "cli/child_process.h"
 #include "cli/process_group_registry.h"
+#include "cli/rank_settings.h"
 #include "fmt/format.h"
 #include <signal.h>
 
@@ -50,6 +51,7 @@ ProcessCellOptions CellOptionsOf(const ServerOptions& options, const LoadedModel
   cell.cluster.build_version = Version();
   cell.cluster.numerics_id = NumericsIdOf(rank);
   cell.cluster.model_digest = model.checkpoint->digest();
+  cell.cluster.settings = RankSettingsOf(model, rank, shape);
   return cell;
 }
 

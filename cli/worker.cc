@@ -15,6 +15,7 @@
 #include "cli/model_options.h"
 #include "cli/process_group_registry.h"
 #include "cli/rank_assembly.h"
+#include "cli/rank_settings.h"
 #include "cli/server_options.h"
 #include "cli/signals.h"
 #include "cli/subcommand.h"
@@ -29,6 +30,7 @@
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "proto/cluster_client.h"
+#include "proto/cluster_member.h"
 #include "proto/step_plan.h"
 #include "worker/comm/in_process/in_process_group.h"
 #include "worker/service/rank_thread.h"
@@ -86,17 +88,16 @@ absl::StatusOr<RankComms> ConnectRank(ProcessGroup* group, const GroupShape& sha
   return comms;
 }
 
-// Serves until the rank ends, the coordinator refuses it, or a signal. OK only for a
-// signal.
-absl::Status ServeRank(const WorkerOptions& options, const LoadedModel& model,
-                       const RankOptions& rank_options, AssembledRank& rank, int index,
-                       const SignalWatcher& signals) {
+// Serves as `self`, whose address it fills in, until the rank ends, the coordinator
+// refuses it, or a signal. OK only for a signal.
+absl::Status ServeRank(const WorkerOptions& options, const proto::ClusterMember& self,
+                       AssembledRank& rank, const SignalWatcher& signals) {
   Clock* const clock = Clock::Real();
   Notification ended;
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<worker::RankThread> thread,
       worker::RankThread::Create(
-          {.name = fmt::format("rank {}", index)},
+          {.name = fmt::format("rank {}", self.rank)},
           [&rank](const proto::StepPlan& plan, proto::LateInputFunction late) {
             return rank.runner->Execute(plan, late);
           },
@@ -112,26 +113,20 @@ absl::Status ServeRank(const WorkerOptions& options, const LoadedModel& model,
                                   .auth_token = options.cell.cluster_token,
                                   .step_timeout = options.step_timeout},
                                  thread.get(), clock));
+  proto::ClusterMember member = self;
+  member.address = server->address();
   Notification refused;
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<proto::ClusterClient> client,
       proto::ClusterClient::Create({.coordinator_address = options.cell.coordinator,
                                     .auth_token = options.cell.cluster_token},
-                                   {.role = proto::ClusterRole::kWorker,
-                                    .rank = static_cast<uint32_t>(index),
-                                    .epoch = options.epoch,
-                                    .address = server->address(),
-                                    .build_version = std::string(Version()),
-                                    .numerics_id = NumericsIdOf(rank_options),
-                                    .model_digest = model.checkpoint->digest(),
-                                    .table_digests = {}},
-                                   [&refused](const absl::Status& status) {
+                                   member, [&refused](const absl::Status& status) {
                                      log::Error("worker", "refused by the coordinator",
                                                 {{"error", status.ToString()}});
                                      refused.Notify();
                                    }));
   log::Info("worker", "serving",
-            {{"rank", index},
+            {{"rank", self.rank},
              {"address", server->address()},
              {"weight_bytes", rank.runner->weight_bytes()},
              {"kv_bytes", rank.runner->kv_bytes()},
@@ -172,8 +167,17 @@ absl::Status RunRank(const WorkerOptions& options, const GroupShape& shape,
   TESSERA_ASSIGN_OR_RETURN(AssembledRank rank,
                            AssembleRank(*model, rank_options, std::move(comms.tp),
                                         std::move(comms.ep), std::move(engram), clock));
-  const absl::Status status =
-      ServeRank(options, *model, rank_options, rank, index, signals);
+  const proto::ClusterMember self = {
+      .role = proto::ClusterRole::kWorker,
+      .rank = static_cast<uint32_t>(index),
+      .epoch = options.epoch,
+      .address = {},
+      .build_version = std::string(Version()),
+      .numerics_id = NumericsIdOf(rank_options),
+      .model_digest = model->checkpoint->digest(),
+      .table_digests = {},
+      .settings = RankSettingsOf(*model, rank_options, shape)};
+  const absl::Status status = ServeRank(options, self, rank, signals);
   if (group != nullptr) {
     // MPI may still hold buffers of a call that was cut short: no destructor may run, and
     // none may wait for peers that are gone.
