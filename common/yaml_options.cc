@@ -1,38 +1,16 @@
 #include "common/yaml_options.h"
 
-#include <fstream>
 #include <set>
 #include <utility>
 
 #include "yaml-cpp/yaml.h"
 
+#include "common/small_file.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 
 namespace tessera {
 namespace {
-
-// A file of options is a few kilobytes; a checkpoint given by mistake must not be read
-// whole.
-constexpr size_t kMaxFileBytes = size_t{1} << 20;
-
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return absl::NotFoundError(fmt::format("cannot open {}", path));
-  }
-  std::string text(kMaxFileBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) {
-    return absl::NotFoundError(fmt::format("cannot read {}", path));
-  }
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMaxFileBytes) {
-    return InvalidArgumentF("{} is over {} bytes, too large for a file of options", path,
-                            kMaxFileBytes);
-  }
-  return text;
-}
 
 absl::StatusOr<YamlOption> ReadEntry(const YAML::Node& key, const YAML::Node& value) {
   YamlOption option;
@@ -88,7 +66,8 @@ absl::StatusOr<std::vector<YamlOption>> ReadEntries(const std::string& text) {
 }  // namespace
 
 absl::StatusOr<std::vector<YamlOption>> ReadYamlOptions(const std::string& path) {
-  TESSERA_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path));
+  TESSERA_ASSIGN_OR_RETURN(const std::string text,
+                           ReadSmallFile(path, "a file of options"));
   absl::StatusOr<std::vector<YamlOption>> options = ReadEntries(text);
   if (!options.ok()) {
     return WithContext(options.status(), path);

@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <fstream>
 #include <limits>
 #include <optional>
 #include <set>
@@ -14,13 +13,13 @@
 #include "absl/time/time.h"
 #include "fmt/format.h"
 
+#include "common/small_file.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 
 namespace tessera::coordinator {
 namespace {
 
-constexpr size_t kMaxFileBytes = size_t{1} << 20;
 constexpr size_t kMaxNameBytes = 64;
 // The share of the smallest beside the largest stays a number that scheduling can use.
 constexpr double kMinWeight = 1e-3;
@@ -246,20 +245,7 @@ absl::Status ParseAccessText(std::string_view text, AccessConfig* config) {
 }
 
 absl::Status ReadAccessFile(const std::string& path, AccessConfig* config) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return absl::NotFoundError(fmt::format("cannot open {}", path));
-  }
-  std::string text(kMaxFileBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) {
-    return absl::NotFoundError(fmt::format("cannot read {}", path));
-  }
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMaxFileBytes) {
-    return InvalidArgumentF("{} is over {} bytes, too large for an access file", path,
-                            kMaxFileBytes);
-  }
+  TESSERA_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, "an access file"));
   const absl::Status status = ParseAccessText(text, config);
   return status.ok() ? status : WithContext(status, path);
 }
