@@ -8,36 +8,19 @@
 
 #include "gtest/gtest.h"
 
+#include "coordinator/scheduler/test_content.h"
+
 namespace tessera::coordinator {
 namespace {
 
-constexpr int64_t kBlockSize = 4;
+using ::tessera::testing::Content;
+using ::tessera::testing::kBlockSize;
 
 std::unique_ptr<BlockManager> Make(int64_t num_blocks, bool caching = true) {
   return *BlockManager::Create({.num_blocks = num_blocks,
                                 .block_size = kBlockSize,
                                 .enable_prefix_caching = caching});
 }
-
-// Tokens with their keys.
-struct Content {
-  Content(std::string tenant_in, std::vector<int32_t> tokens_in, int key_bits = 128)
-      : tenant(std::move(tenant_in)), tokens(std::move(tokens_in)) {
-    const PrefixHash hash({7, 9}, key_bits);
-    hash.ExtendAll(hash.Root("model", tenant), tokens, kBlockSize, &keys);
-  }
-
-  PrefixQuery query() const {
-    return {.tenant = tenant,
-            .tokens = tokens,
-            .keys = keys,
-            .max_blocks = static_cast<int64_t>(keys.size())};
-  }
-
-  std::string tenant;
-  std::vector<int32_t> tokens;
-  std::vector<PrefixKey> keys;
-};
 
 // Allocates and registers every full block of `content`.
 std::vector<BlockId> Fill(BlockManager& manager, const Content& content) {
@@ -314,7 +297,7 @@ TEST(BlockManagerTails, ATailBlockOfContentThatWasEvictedIsNotKept) {
 TEST(BlockManager, CollidingKeysNeverReturnOtherContent) {
   for (const int key_bits : {0, 1, 3}) {
     const uint32_t seed = 17 + static_cast<uint32_t>(key_bits);
-    SCOPED_TRACE(testing::Message() << "key bits " << key_bits << " seed " << seed);
+    SCOPED_TRACE(::testing::Message() << "key bits " << key_bits << " seed " << seed);
     std::mt19937 random(seed);
     auto manager = Make(12);
     std::map<BlockId, std::pair<std::string, std::vector<int32_t>>> truth;

@@ -8,40 +8,14 @@
 #include "gtest/gtest.h"
 
 #include "coordinator/scheduler/block_manager.h"
+#include "coordinator/scheduler/test_content.h"
 
 namespace tessera::coordinator {
 namespace {
 
-constexpr int64_t kBlockSize = 4;
-
-// Tokens with their keys.
-struct Content {
-  Content(std::string tenant_in, std::vector<int32_t> tokens_in)
-      : tenant(std::move(tenant_in)), tokens(std::move(tokens_in)) {
-    const PrefixHash hash({7, 9});
-    hash.ExtendAll(hash.Root("model", tenant), tokens, kBlockSize, &keys);
-  }
-
-  PrefixQuery query() const {
-    return {.tenant = tenant,
-            .tokens = tokens,
-            .keys = keys,
-            .max_blocks = static_cast<int64_t>(keys.size())};
-  }
-
-  std::string tenant;
-  std::vector<int32_t> tokens;
-  std::vector<PrefixKey> keys;
-};
-
-// `count` blocks of tokens that begin with `first`.
-Content Blocks(std::string tenant, int32_t first, int64_t count) {
-  std::vector<int32_t> tokens(static_cast<size_t>(count * kBlockSize));
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = first + static_cast<int32_t>(i);
-  }
-  return {std::move(tenant), std::move(tokens)};
-}
+using ::tessera::testing::Blocks;
+using ::tessera::testing::Content;
+using ::tessera::testing::kBlockSize;
 
 std::unique_ptr<BlockManager> Make(BlockManagerOptions options) {
   options.block_size = kBlockSize;
