@@ -9,18 +9,17 @@
 #include <utility>
 #include <vector>
 
-#include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
 #include "gtest/gtest.h"
 
-#include "common/clock.h"
-#include "model/tensors/checkpoint.h"
+#include "tests/integration/family_model.h"
 #include "tests/integration/group_harness.h"
 #include "worker/layers/cache_layout.h"
 
 namespace tessera {
 namespace {
 
+using ::tessera::testing::Family;
+using ::tessera::testing::FamilyModel;
 using ::tessera::testing::GroupHarness;
 using ::tessera::testing::HarnessOptions;
 using ::tessera::testing::SequenceOutput;
@@ -28,31 +27,16 @@ using ::tessera::testing::SequenceOutput;
 constexpr int64_t kNumTokens = 4;
 constexpr int64_t kMaxCachedTokens = 8192;
 
-struct Family {
-  const char* name;  // in tests/data
-  int64_t block_size;
-  worker::KvCacheDtype kv_cache_dtype = worker::KvCacheDtype::kActivations;
-};
-
-void PrintTo(const Family& family, std::ostream* os) {
-  *os << family.name << " in blocks of " << family.block_size
-      << (family.kv_cache_dtype == worker::KvCacheDtype::kFp8 ? ", packed" : "");
-}
-
 class FamilyBits : public ::testing::TestWithParam<Family> {
  protected:
   void SetUp() override {
-    const std::string folder = std::string("tests/data/") + GetParam().name;
-    auto model = cli::LoadModel(folder);
+    auto model = FamilyModel::Load(GetParam().name);
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
-    auto engram = cli::ResidentEngram(*model_, Clock::Real());
-    ASSERT_TRUE(engram.ok()) << engram.status();
-    engram_ = *std::move(engram);
-    MakePrompts(folder);
+    MakePrompts();
     HarnessOptions options = Options(1, 1, 512);
     options.prefix_caching = false;
-    auto harness = GroupHarness::Create(*model_, options, engram_);
+    auto harness = GroupHarness::Create(*model_.model, options, model_.engram);
     ASSERT_TRUE(harness.ok()) << harness.status();
     for (const std::vector<int32_t>& prompt : prompts_) {
       auto output = (*harness)->Run({prompt}, kNumTokens);
@@ -63,16 +47,12 @@ class FamilyBits : public ::testing::TestWithParam<Family> {
 
   // Around the block sizes, the window and the ratios of entries, past the indexer's
   // top-k and the longest recorded; those of odd length start like the longest.
-  void MakePrompts(const std::string& folder) {
-    const auto golden = model::Checkpoint::OpenFile(folder + "/golden.safetensors");
-    ASSERT_TRUE(golden.ok()) << golden.status();
-    const auto tensor = (*golden)->Find("prompt331.ids");
-    ASSERT_TRUE(tensor.ok()) << tensor.status();
-    const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
+  void MakePrompts() {
+    const std::vector<int32_t>& ids = model_.ids;
     for (const int length :
          {1, 3, 4, 5, 9, 16, 48, 126, 127, 128, 129, 130, 131, 257, 331}) {
       const int begin = length % 2 == 1 ? 0 : 3;
-      prompts_.emplace_back(ids + begin, ids + begin + length);
+      prompts_.emplace_back(ids.begin() + begin, ids.begin() + begin + length);
     }
   }
 
@@ -82,7 +62,7 @@ class FamilyBits : public ::testing::TestWithParam<Family> {
     options.rank.runner.block_size = GetParam().block_size;
     options.rank.runner.kv_cache_dtype = GetParam().kv_cache_dtype;
     options.rank.runner.num_blocks = kMaxCachedTokens / GetParam().block_size;
-    if (model_->config.tail_tokens() > 0) {
+    if (model_.model->config.tail_tokens() > 0) {
       options.rank.runner.num_tail_blocks = options.rank.runner.num_blocks;
     }
     options.max_batched_tokens = chunk;
@@ -107,8 +87,7 @@ class FamilyBits : public ::testing::TestWithParam<Family> {
     }
   }
 
-  std::unique_ptr<cli::LoadedModel> model_;
-  cli::EngramSourceFactory engram_;
+  FamilyModel model_;
   std::vector<std::vector<int32_t>> prompts_;
   std::vector<SequenceOutput> baseline_;
 };
@@ -120,7 +99,7 @@ TEST_P(FamilyBits, HoldInABatchOverAnyGroupAndChunk) {
                  << "tp " << tp << " dp " << dp << " chunk " << chunk);
     HarnessOptions options = Options(tp, dp, chunk);
     options.prefix_caching = false;
-    auto harness = GroupHarness::Create(*model_, options, engram_);
+    auto harness = GroupHarness::Create(*model_.model, options, model_.engram);
     ASSERT_TRUE(harness.ok()) << harness.status();
     auto outputs = (*harness)->Run(prompts_, kNumTokens);
     ASSERT_TRUE(outputs.ok()) << outputs.status();
@@ -129,7 +108,7 @@ TEST_P(FamilyBits, HoldInABatchOverAnyGroupAndChunk) {
 }
 
 TEST_P(FamilyBits, HoldAfterAPrefixHit) {
-  auto harness = GroupHarness::Create(*model_, Options(2, 1, 64), engram_);
+  auto harness = GroupHarness::Create(*model_.model, Options(2, 1, 64), model_.engram);
   ASSERT_TRUE(harness.ok()) << harness.status();
   for (int round = 0; round < 2; ++round) {
     auto outputs = (*harness)->Run(prompts_, kNumTokens);
@@ -149,7 +128,7 @@ TEST_P(FamilyBits, HoldAfterAPrefixHitThatEndsAtAnyBlock) {
   for (int64_t shared = block_size; shared < 331;
        shared += std::max<int64_t>(block_size, 64)) {
     SCOPED_TRACE(::testing::Message() << shared << " tokens in common");
-    auto harness = GroupHarness::Create(*model_, Options(1, 1, 128), engram_);
+    auto harness = GroupHarness::Create(*model_.model, Options(1, 1, 128), model_.engram);
     ASSERT_TRUE(harness.ok()) << harness.status();
     std::vector<int32_t> other(longest.begin(), longest.begin() + shared);
     other.push_back(longest[static_cast<size_t>(shared)] == 7 ? 8 : 7);
@@ -173,11 +152,11 @@ class TailFamilyBits : public FamilyBits {};
 // Sequences wait, lose the tails of cached prefixes and are preempted.
 TEST_P(TailFamilyBits, HoldWhereTailBlocksAreScarce) {
   HarnessOptions options = Options(1, 1, 64);
-  const int64_t tail = model_->config.tail_tokens();
+  const int64_t tail = model_.model->config.tail_tokens();
   // Enough for two sequences with their chunks.
   options.rank.runner.num_tail_blocks =
       2 * ((tail + 64 + GetParam().block_size - 1) / GetParam().block_size + 1);
-  auto harness = GroupHarness::Create(*model_, options, engram_);
+  auto harness = GroupHarness::Create(*model_.model, options, model_.engram);
   ASSERT_TRUE(harness.ok()) << harness.status();
   for (int round = 0; round < 2; ++round) {
     auto outputs = (*harness)->Run(prompts_, kNumTokens);

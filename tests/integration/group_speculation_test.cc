@@ -10,20 +10,19 @@
 #include <string>
 #include <vector>
 
-#include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
 
-#include "common/clock.h"
 #include "coordinator/scheduler/scheduler.h"
-#include "model/tensors/checkpoint.h"
+#include "tests/integration/family_model.h"
 #include "tests/integration/group_harness.h"
 
 namespace tessera {
 namespace {
 
 using ::tessera::coordinator::SequenceSpec;
+using ::tessera::testing::Family;
+using ::tessera::testing::FamilyModel;
 using ::tessera::testing::GroupHarness;
 using ::tessera::testing::HarnessOptions;
 using ::tessera::testing::HarnessTotals;
@@ -32,18 +31,9 @@ using ::tessera::testing::SequenceOutput;
 constexpr size_t kNumPrompts = 200;
 constexpr uint64_t kSeed = 20;
 
-std::vector<int32_t> RecordedIds() {
-  const auto golden = model::Checkpoint::OpenFile("tests/data/demo/golden.safetensors");
-  EXPECT_TRUE(golden.ok()) << golden.status();
-  const auto tensor = (*golden)->Find("prompt300.ids");
-  const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
-  return {ids, ids + 300};
-}
-
 // Cuts of a recorded prompt, some with a common beginning; of five one greedy, one
 // seeded, one with each kind of truncation and penalty, one that stops early.
-std::vector<SequenceSpec> MakeSpecs() {
-  const std::vector<int32_t> ids = RecordedIds();
+std::vector<SequenceSpec> MakeSpecs(const std::vector<int32_t>& ids) {
   std::mt19937_64 random(kSeed);
   std::vector<SequenceSpec> specs(kNumPrompts);
   for (size_t i = 0; i < kNumPrompts; ++i) {
@@ -87,13 +77,10 @@ std::vector<SequenceSpec> MakeSpecs() {
 class Speculation : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    auto model = cli::LoadModel("models/demo");
+    auto model = FamilyModel::Load("demo");
     ASSERT_TRUE(model.ok()) << model.status();
-    model_ = model->release();
-    auto engram = cli::ResidentEngram(*model_, Clock::Real());
-    ASSERT_TRUE(engram.ok()) << engram.status();
-    engram_ = new cli::EngramSourceFactory(*std::move(engram));
-    specs_ = new std::vector<SequenceSpec>(MakeSpecs());
+    model_ = new FamilyModel(*std::move(model));
+    specs_ = new std::vector<SequenceSpec>(MakeSpecs(model_->ids));
     auto plain = Start(Options(1, 1, 0));
     ASSERT_NE(plain, nullptr);
     auto outputs = plain->Run(*specs_);
@@ -106,7 +93,6 @@ class Speculation : public ::testing::Test {
   static void TearDownTestSuite() {
     delete expected_;
     delete specs_;
-    delete engram_;
     delete model_;
   }
 
@@ -122,7 +108,7 @@ class Speculation : public ::testing::Test {
   }
 
   static std::unique_ptr<GroupHarness> Start(const HarnessOptions& options) {
-    auto harness = GroupHarness::Create(*model_, options, *engram_);
+    auto harness = GroupHarness::Create(*model_->model, options, model_->engram);
     EXPECT_TRUE(harness.ok()) << harness.status();
     return harness.ok() ? *std::move(harness) : nullptr;
   }
@@ -152,14 +138,12 @@ class Speculation : public ::testing::Test {
                              positions);
   }
 
-  static cli::LoadedModel* model_;
-  static cli::EngramSourceFactory* engram_;
+  static FamilyModel* model_;
   static std::vector<SequenceSpec>* specs_;
   static std::vector<SequenceOutput>* expected_;
 };
 
-cli::LoadedModel* Speculation::model_ = nullptr;
-cli::EngramSourceFactory* Speculation::engram_ = nullptr;
+FamilyModel* Speculation::model_ = nullptr;
 std::vector<SequenceSpec>* Speculation::specs_ = nullptr;
 std::vector<SequenceOutput>* Speculation::expected_ = nullptr;
 
@@ -203,26 +187,22 @@ TEST_F(Speculation, GivesTheTokensOfPlainDecodingAfterPreemption) {
 
 // The other families, with random weights: their drafts rarely stand, and rows of refused
 // ones are everywhere.
-struct Family {
-  const char* name;  // in tests/data
-  int64_t block_size;
+struct DraftingFamily {
+  Family family;
   int64_t num_drafts;
 };
 
-void PrintTo(const Family& family, std::ostream* os) {
-  *os << family.name << " with " << family.num_drafts << " drafts";
+void PrintTo(const DraftingFamily& drafting, std::ostream* os) {
+  PrintTo(drafting.family, os);
+  *os << " with " << drafting.num_drafts << " drafts";
 }
 
-class SpeculationOf : public ::testing::TestWithParam<Family> {
+class SpeculationOf : public ::testing::TestWithParam<DraftingFamily> {
  protected:
   void SetUp() override {
-    const std::string folder = std::string("tests/data/") + GetParam().name;
-    auto model = cli::LoadModel(folder);
+    auto model = FamilyModel::Load(GetParam().family.name);
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
-    auto engram = cli::ResidentEngram(*model_, Clock::Real());
-    ASSERT_TRUE(engram.ok()) << engram.status();
-    engram_ = *std::move(engram);
     std::mt19937_64 random(kSeed);
     for (const size_t length :
          {1u, 3u, 9u, 17u, 47u, 120u, 126u, 127u, 128u, 131u, 160u}) {
@@ -245,15 +225,15 @@ class SpeculationOf : public ::testing::TestWithParam<Family> {
                                                   HarnessTotals* totals) {
     HarnessOptions options;
     options.shape = {.tp = tp, .dp = dp};
-    options.rank.runner.block_size = GetParam().block_size;
-    options.rank.runner.num_blocks = 4096 / GetParam().block_size;
+    options.rank.runner.block_size = GetParam().family.block_size;
+    options.rank.runner.num_blocks = 4096 / GetParam().family.block_size;
     options.rank.runner.max_model_len = 256;
-    if (model_->config.tail_tokens() > 0) {
+    if (model_.model->config.tail_tokens() > 0) {
       options.rank.runner.num_tail_blocks = options.rank.runner.num_blocks;
     }
     options.rank.runner.num_speculative_tokens = num_drafts;
     options.record_logits = false;
-    auto harness = GroupHarness::Create(*model_, options, engram_);
+    auto harness = GroupHarness::Create(*model_.model, options, model_.engram);
     if (!harness.ok()) {
       return harness.status();
     }
@@ -262,8 +242,7 @@ class SpeculationOf : public ::testing::TestWithParam<Family> {
     return outputs;
   }
 
-  std::unique_ptr<cli::LoadedModel> model_;
-  cli::EngramSourceFactory engram_;
+  FamilyModel model_;
   std::vector<SequenceSpec> specs_;
 };
 
@@ -284,15 +263,15 @@ TEST_P(SpeculationOf, GivesTheTokensOfPlainDecoding) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, SpeculationOf,
-                         ::testing::Values(Family{"v3", 16, 3}, Family{"v32", 16, 5},
-                                           Family{"v4", 128, 1}, Family{"v4", 128, 3},
-                                           Family{"v4_0731", 128, 3},
-                                           Family{"v41", 16, 3}),
-                         [](const auto& tested) {
-                           return fmt::format("{}_{}", tested.param.name,
-                                              tested.param.num_drafts);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Families, SpeculationOf,
+    ::testing::Values(DraftingFamily{{"v3", 16}, 3}, DraftingFamily{{"v32", 16}, 5},
+                      DraftingFamily{{"v4", 128}, 1}, DraftingFamily{{"v4", 128}, 3},
+                      DraftingFamily{{"v4_0731", 128}, 3},
+                      DraftingFamily{{"v41", 16}, 3}),
+    [](const auto& tested) {
+      return fmt::format("{}_{}", tested.param.family.name, tested.param.num_drafts);
+    });
 
 }  // namespace
 }  // namespace tessera

@@ -9,18 +9,17 @@
 #include <string>
 #include <vector>
 
-#include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
 #include "gtest/gtest.h"
 
-#include "common/clock.h"
-#include "model/tensors/checkpoint.h"
+#include "tests/integration/family_model.h"
 #include "tests/integration/group_harness.h"
 #include "worker/layers/cache_layout.h"
 
 namespace tessera {
 namespace {
 
+using ::tessera::testing::Family;
+using ::tessera::testing::FamilyModel;
 using ::tessera::testing::GroupHarness;
 using ::tessera::testing::HarnessOptions;
 using ::tessera::testing::SequenceOutput;
@@ -28,32 +27,26 @@ using ::tessera::testing::SequenceOutput;
 constexpr int64_t kNumTokens = 10;
 constexpr int64_t kMaxLength = 340;
 
-struct Family {
-  const char* name;  // in tests/data
-  int64_t block_size;
-  worker::KvCacheDtype kv_cache_dtype = worker::KvCacheDtype::kActivations;
+// A family and the first of its seeds, which no other family has: each grows its own
+// trees.
+struct Forest {
+  Family family;
+  uint64_t first_seed;
 };
 
-void PrintTo(const Family& family, std::ostream* os) {
-  *os << family.name << " in blocks of " << family.block_size;
+void PrintTo(const Forest& forest, std::ostream* os) {
+  PrintTo(forest.family, os);
+  *os << " from seed " << forest.first_seed;
 }
 
-class PrefixTrees : public ::testing::TestWithParam<Family> {
+class PrefixTrees : public ::testing::TestWithParam<Forest> {
  protected:
+  static const Family& family() { return GetParam().family; }
+
   void SetUp() override {
-    const std::string folder = std::string("tests/data/") + GetParam().name;
-    auto model = cli::LoadModel(folder);
+    auto model = FamilyModel::Load(family().name);
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
-    auto engram = cli::ResidentEngram(*model_, Clock::Real());
-    ASSERT_TRUE(engram.ok()) << engram.status();
-    engram_ = *std::move(engram);
-    const auto golden = model::Checkpoint::OpenFile(folder + "/golden.safetensors");
-    ASSERT_TRUE(golden.ok()) << golden.status();
-    const auto tensor = (*golden)->Find("prompt331.ids");
-    ASSERT_TRUE(tensor.ok()) << tensor.status();
-    const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
-    ids_.assign(ids, ids + 331);
     plain_ = Create(/*caching=*/false, 64, 0);
   }
 
@@ -61,19 +54,19 @@ class PrefixTrees : public ::testing::TestWithParam<Family> {
                                        int64_t num_host_blocks) {
     HarnessOptions options;
     worker::RunnerOptions& runner = options.rank.runner;
-    runner.block_size = GetParam().block_size;
-    runner.kv_cache_dtype = GetParam().kv_cache_dtype;
+    runner.block_size = family().block_size;
+    runner.kv_cache_dtype = family().kv_cache_dtype;
     runner.max_model_len = kMaxLength;
     runner.num_blocks = num_blocks;
     runner.num_host_blocks = num_host_blocks;
-    if (model_->config.tail_tokens() > 0) {
+    if (model_.model->config.tail_tokens() > 0) {
       runner.num_tail_blocks = num_blocks + 4;
       runner.num_host_tail_blocks = num_host_blocks;
     }
     options.max_batched_tokens = 96;
     options.max_sequences = 8;
     options.prefix_caching = caching;
-    auto harness = GroupHarness::Create(*model_, options, engram_);
+    auto harness = GroupHarness::Create(*model_.model, options, model_.engram);
     EXPECT_TRUE(harness.ok()) << harness.status();
     return harness.ok() ? *std::move(harness) : nullptr;
   }
@@ -91,7 +84,7 @@ class PrefixTrees : public ::testing::TestWithParam<Family> {
     const size_t room = static_cast<size_t>(kMaxLength - kNumTokens) - prompt.size();
     const size_t count = random() % (room * 3 / 4 + 1);
     for (size_t i = 0; i < count || prompt.empty(); ++i) {
-      prompt.push_back(ids_[random() % ids_.size()]);
+      prompt.push_back(model_.ids[random() % model_.ids.size()]);
     }
     tree_.push_back(prompt);
     return prompt;
@@ -117,7 +110,7 @@ class PrefixTrees : public ::testing::TestWithParam<Family> {
   void RunTree(uint64_t seed) {
     SCOPED_TRACE(::testing::Message() << "tree of seed " << seed);
     std::mt19937_64 random(seed);
-    const int64_t least = kMaxLength / GetParam().block_size + 1;
+    const int64_t least = kMaxLength / family().block_size + 1;
     const auto spread = [&](int64_t bound) {
       return static_cast<int64_t>(random() % static_cast<uint64_t>(bound));
     };
@@ -144,9 +137,7 @@ class PrefixTrees : public ::testing::TestWithParam<Family> {
     totals_.Add(harness->stats().tiers);
   }
 
-  std::unique_ptr<cli::LoadedModel> model_;
-  cli::EngramSourceFactory engram_;
-  std::vector<int32_t> ids_;
+  FamilyModel model_;
   std::unique_ptr<GroupHarness> plain_;
   std::vector<std::vector<int32_t>> tree_;
   int64_t hit_tokens_ = 0;
@@ -155,11 +146,14 @@ class PrefixTrees : public ::testing::TestWithParam<Family> {
 
 TEST_P(PrefixTrees, ComputeTheSameBitsWithEvictionsSwapsAndNewEpochs) {
   const bool all = std::getenv("TESSERA_LONG_TESTS") != nullptr;
-  const uint64_t num_trees = all ? 167 : 5;  // of each of six families
-  for (uint64_t seed = 0; seed < num_trees && !HasFatalFailure(); ++seed) {
-    RunTree(seed);
+  // Of each of ten forests; more where none of these happened to read anything back.
+  const uint64_t num_trees = all ? 100 : 3;
+  uint64_t grown = 0;
+  while (!HasFatalFailure() &&
+         (grown < num_trees || (totals_.restored_blocks == 0 && grown < 4 * num_trees))) {
+    RunTree(GetParam().first_seed + grown++);
   }
-  std::cout << num_trees << " trees: " << hit_tokens_ << " tokens hit, "
+  std::cout << grown << " trees: " << hit_tokens_ << " tokens hit, "
             << totals_.host_hit_tokens << " of them and of swaps on the host; "
             << totals_.offloaded_blocks << " blocks offloaded, "
             << totals_.restored_blocks << " restored; " << totals_.resumed_tokens
@@ -169,12 +163,12 @@ TEST_P(PrefixTrees, ComputeTheSameBitsWithEvictionsSwapsAndNewEpochs) {
 }
 
 TEST_P(PrefixTrees, PreemptedSequencesGoOnWithTheSameTokens) {
-  const auto harness = Create(true, kMaxLength / GetParam().block_size + 2, 64);
+  const auto harness = Create(true, kMaxLength / family().block_size + 2, 64);
   ASSERT_NE(harness, nullptr);
   constexpr int64_t kLong = 30;
   std::vector<std::vector<int32_t>> prompts;
   for (int i = 0; i < 5; ++i) {
-    prompts.emplace_back(ids_.begin() + 40 * i, ids_.begin() + 40 * i + 110);
+    prompts.emplace_back(model_.ids.begin() + 40 * i, model_.ids.begin() + 40 * i + 110);
   }
   const auto swapped = harness->Run(prompts, kLong);
   ASSERT_TRUE(swapped.ok()) << swapped.status();
@@ -186,7 +180,7 @@ TEST_P(PrefixTrees, PreemptedSequencesGoOnWithTheSameTokens) {
   std::cout << harness->stats().preemptions << " preemptions, "
             << harness->stats().tiers.resumed_tokens << " tokens resumed, "
             << harness->stats().tiers.restored_blocks << " blocks restored\n";
-  if (GetParam().block_size == 16) {
+  if (family().block_size == 16) {
     // Sequences of larger blocks all fit in the two that are spare.
     EXPECT_GT(harness->stats().preemptions, 0u);
     EXPECT_GT(harness->stats().tiers.resumed_tokens, 0u);
@@ -197,7 +191,7 @@ TEST_P(PrefixTrees, TwoTenantsWithTheSamePromptNeverHitEachOther) {
   const auto harness = Create(true, 64, 32);
   ASSERT_NE(harness, nullptr);
   std::vector<coordinator::SequenceSpec> specs(1);
-  specs[0].prompt = ids_;
+  specs[0].prompt = model_.ids;
   specs[0].max_tokens = kNumTokens;
   specs[0].sampling.temperature = 0;
   int64_t cached[4] = {};
@@ -216,9 +210,13 @@ TEST_P(PrefixTrees, TwoTenantsWithTheSamePromptNeverHitEachOther) {
 
 INSTANTIATE_TEST_SUITE_P(
     Families, PrefixTrees,
-    ::testing::Values(Family{"v3", 16}, Family{"v32", 16}, Family{"v4", 128},
-                      Family{"v41", 128}, Family{"v4_0731", 128},
-                      Family{"v32", 16, worker::KvCacheDtype::kFp8}));
+    ::testing::Values(Forest{{"v3", 16}, 0}, Forest{{"v3_bf16", 16}, 1000},
+                      Forest{{"v32", 16}, 2000}, Forest{{"v4", 128}, 3000},
+                      Forest{{"v4_0731", 128}, 4000}, Forest{{"v41", 128}, 5000},
+                      Forest{{"demo", 16}, 6000},
+                      Forest{{"v32", 16, worker::KvCacheDtype::kFp8}, 7000},
+                      Forest{{"v4", 128, worker::KvCacheDtype::kFp8}, 8000},
+                      Forest{{"v41", 16, worker::KvCacheDtype::kFp8}, 9000}));
 
 }  // namespace
 }  // namespace tessera
