@@ -17,7 +17,7 @@
 
 #include "common/clock.h"
 #include "coordinator/api/admin/admin_door.h"
-#include "coordinator/api/api_grpc_service.h"
+#include "coordinator/api/grpc/api_grpc_service.h"
 #include "coordinator/api/api_service.h"
 #include "coordinator/api/http/tls_context.h"
 #include "coordinator/api/http_server.h"

@@ -1,4 +1,4 @@
-#include "coordinator/api/api_grpc_service.h"
+#include "coordinator/api/grpc/api_grpc_service.h"
 
 #include <algorithm>
 #include <chrono>
@@ -15,9 +15,9 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "coordinator/api/api_request_convert.h"
-#include "coordinator/api/grpc_stream_call.h"
-#include "coordinator/api/grpc_tools.h"
+#include "coordinator/api/grpc/api_request_convert.h"
+#include "coordinator/api/grpc/stream_call.h"
+#include "coordinator/api/grpc/tools_convert.h"
 #include "coordinator/api/http/tls_context.h"
 #include "proto/api.grpc.pb.h"
 #include "proto/status_convert.h"

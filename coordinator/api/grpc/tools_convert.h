@@ -1,8 +1,8 @@
 // Tools of a gRPC chat. They are written down as the body of the HTTP door has them and
 // read by the same code, so that both doors show, refuse and enforce alike. Internal to
 // the gRPC door.
-#ifndef TESSERA_COORDINATOR_API_GRPC_TOOLS_H_
-#define TESSERA_COORDINATOR_API_GRPC_TOOLS_H_
+#ifndef TESSERA_COORDINATOR_API_GRPC_TOOLS_CONVERT_H_
+#define TESSERA_COORDINATOR_API_GRPC_TOOLS_CONVERT_H_
 
 #include <optional>
 #include <string>
@@ -26,4 +26,4 @@ std::optional<ApiError> ReadGrpcTools(const ApiContext& context,
 
 }  // namespace tessera::coordinator
 
-#endif  // TESSERA_COORDINATOR_API_GRPC_TOOLS_H_
+#endif  // TESSERA_COORDINATOR_API_GRPC_TOOLS_CONVERT_H_

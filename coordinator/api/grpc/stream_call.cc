@@ -1,4 +1,4 @@
-#include "coordinator/api/grpc_stream_call.h"
+#include "coordinator/api/grpc/stream_call.h"
 
 #include "coordinator/api/access/limited_engine.h"
 #include "coordinator/api/errors.h"

@@ -1,4 +1,4 @@
-#include "coordinator/api/grpc_tools.h"
+#include "coordinator/api/grpc/tools_convert.h"
 
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"

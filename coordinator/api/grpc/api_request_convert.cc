@@ -1,4 +1,4 @@
-#include "coordinator/api/api_request_convert.h"
+#include "coordinator/api/grpc/api_request_convert.h"
 
 #include <optional>
 #include <string>

@@ -1,7 +1,7 @@
 // Messages of proto/api.proto to the plain structs of the coordinator, and back. Internal
 // to the gRPC door.
-#ifndef TESSERA_COORDINATOR_API_API_REQUEST_CONVERT_H_
-#define TESSERA_COORDINATOR_API_API_REQUEST_CONVERT_H_
+#ifndef TESSERA_COORDINATOR_API_GRPC_API_REQUEST_CONVERT_H_
+#define TESSERA_COORDINATOR_API_GRPC_API_REQUEST_CONVERT_H_
 
 #include <vector>
 
@@ -32,4 +32,4 @@ void WriteDelta(const model::TurnParser::Delta& delta, int32_t choice, RequestId
 
 }  // namespace tessera::coordinator
 
-#endif  // TESSERA_COORDINATOR_API_API_REQUEST_CONVERT_H_
+#endif  // TESSERA_COORDINATOR_API_GRPC_API_REQUEST_CONVERT_H_

@@ -1,5 +1,5 @@
 // The gRPC door over a loopback channel, with a fake engine behind it.
-#include "coordinator/api/api_grpc_service.h"
+#include "coordinator/api/grpc/api_grpc_service.h"
 
 #include <chrono>
 #include <fstream>

@@ -12,11 +12,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "grpcpp/grpcpp.h"
+#include "grpcpp/support/server_callback.h"
 
 #include "common/mutex.h"
-#include "coordinator/api/api_request_convert.h"
 #include "coordinator/api/api_service.h"
+#include "coordinator/api/grpc/api_request_convert.h"
 #include "proto/status_convert.h"
 
 namespace tessera::coordinator {

@@ -1,8 +1,8 @@
 // ApiGrpcServer: the gRPC door (proto/api.proto) in front of the same ApiService state as
 // the HTTP door: same keys, same limits, same ValidatedRequest, same engine. It keeps a
 // bounded number of events for a client that reads slowly and ends the call beyond it.
-#ifndef TESSERA_COORDINATOR_API_API_GRPC_SERVICE_H_
-#define TESSERA_COORDINATOR_API_API_GRPC_SERVICE_H_
+#ifndef TESSERA_COORDINATOR_API_GRPC_API_GRPC_SERVICE_H_
+#define TESSERA_COORDINATOR_API_GRPC_API_GRPC_SERVICE_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -58,4 +58,4 @@ class ApiGrpcServer {
 
 }  // namespace tessera::coordinator
 
-#endif  // TESSERA_COORDINATOR_API_API_GRPC_SERVICE_H_
+#endif  // TESSERA_COORDINATOR_API_GRPC_API_GRPC_SERVICE_H_
