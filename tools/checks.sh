@@ -50,6 +50,8 @@ check_all() {
   long_script connections_test tessera
   long_script openapi_test tessera
   long_script grammar_validity_test tests/integration/grammar_sampler
+  say "1,000 foreign hits against misses, by their first tokens"
+  long_script tenant_timing_test tessera
   say "1,000 prefix trees"
   TESSERA_LONG_TESTS=1 build/cpu/tests/integration/prefix_tree_test
   say "long simulations"
