@@ -32,6 +32,7 @@ constexpr std::string_view kPrompt = "> ";
 struct ChatOptions {
   std::string url = "http://127.0.0.1:8000";
   std::string api_key;
+  std::string ca_file;
   absl::Duration connect_timeout = absl::Seconds(5);
   absl::Duration read_timeout = absl::Minutes(10);
   ChatSettings session;
@@ -40,7 +41,9 @@ struct ChatOptions {
 void Declare(OptionTable* table, ChatOptions* options) {
   ChatSettings& session = options->session;
   table->Heading("Server");
-  table->Add("url", &options->url, "where the server listens");
+  table->Add("url", &options->url, "where the server listens, http:// or https://");
+  table->Add("ca-file", &options->ca_file,
+             "PEM authorities of an https:// server; default: the system's");
   table->Add("model", &session.model, "name of the model; default: the first listed");
   table->Add("api-key", &options->api_key, "key of the server").Secret();
   table->Add("connect-timeout", &options->connect_timeout, "for the connection");
@@ -142,6 +145,7 @@ absl::Status RunChat(Arguments arguments) {
   TESSERA_ASSIGN_OR_RETURN(const auto interrupt, Interrupt::Create());
   HttpClientOptions http;
   http.url = options.url;
+  http.ca_file = options.ca_file;
   http.connect_timeout = options.connect_timeout;
   http.read_timeout = options.read_timeout;
   http.cancel_descriptor = interrupt->descriptor();

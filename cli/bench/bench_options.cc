@@ -25,7 +25,9 @@ void DeclareServer(OptionTable* table, BenchOptions* options) {
             "dialect: openai and vllm post completions, openai-chat chats")
       .OneOf({"openai", "vllm", "openai-chat"});
   table->Add("base-url", &options->base_url,
-             "where the server listens, in place of host and port");
+             "where the server listens, http:// or https://, in place of host and port");
+  table->Add("ca-file", &options->ca_file,
+             "PEM authorities of an https:// server; default: the system's");
   table->Add("host", &options->host, "address of the server");
   table->Add("port", &options->port, "port of the server").Range(1, 65535);
   table->Add("endpoint", &options->endpoint,
@@ -374,6 +376,7 @@ absl::Status PlanLoad(const BenchOptions& options, const Environment& environmen
   const std::string host = v6 ? "[" + options.host + "]" : options.host;
   load->http.url =
       options.base_url.value_or(fmt::format("http://{}:{}", host, options.port));
+  load->http.ca_file = options.ca_file;
   load->http.connect_timeout = options.connect_timeout;
   load->http.read_timeout = options.read_timeout;
   TESSERA_ASSIGN_OR_RETURN(load->http.headers, ParsePairs("--header", options.headers));

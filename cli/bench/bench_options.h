@@ -26,6 +26,7 @@ namespace tessera::cli {
 // As typed, bound to the table by DeclareBench.
 struct BenchOptions {
   std::optional<std::string> base_url;
+  std::string ca_file;
   std::string host = "127.0.0.1";
   int port = 8000;
   std::string backend = "openai";

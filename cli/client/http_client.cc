@@ -14,8 +14,8 @@
 #include "boost/asio/ip/tcp.hpp"
 #include "boost/asio/posix/stream_descriptor.hpp"
 #include "boost/beast/core/flat_buffer.hpp"
-#include "boost/beast/core/tcp_stream.hpp"
 #include "boost/beast/http.hpp"
+#include "cli/client/client_stream.h"
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -50,20 +50,18 @@ bool StillIdle(int socket) {
 }  // namespace
 
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
-  constexpr std::string_view kScheme = "http://";
   std::string_view rest = url;
-  if (rest.starts_with("https://")) {
-    return InvalidArgumentF(
-        "'{}': this client speaks no TLS, only http://, as to a proxy that adds it", url);
-  }
+  HttpUrl out;
+  out.tls = rest.starts_with("https://");
+  out.port = out.tls ? "443" : "80";
+  const std::string_view scheme = out.tls ? "https://" : "http://";
   const bool clean =
       std::all_of(rest.begin(), rest.end(), [](char c) { return c > ' ' && c < '\x7f'; });
-  if (!clean || !rest.starts_with(kScheme) ||
+  if (!clean || !rest.starts_with(scheme) ||
       rest.find_first_of("?#@") != std::string_view::npos) {
     return InvalidArgumentF("'{}' is no URL like http://127.0.0.1:8000", url);
   }
-  rest.remove_prefix(kScheme.size());
-  HttpUrl out;
+  rest.remove_prefix(scheme.size());
   const size_t slash = std::min(rest.find('/'), rest.size());
   std::string_view authority = rest.substr(0, slash);
   out.path = rest.substr(slash);
@@ -101,10 +99,16 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
 class HttpClient::Connection {
  public:
   Connection(const HttpClientOptions& options, HttpUrl url)
-      : options_(options),
-        url_(std::move(url)),
-        stream_(std::in_place, loop_),
-        cancel_(loop_) {}
+      : options_(options), url_(std::move(url)), cancel_(loop_) {}
+
+  // Reads the authorities of an https:// server.
+  absl::Status PrepareTls() {
+    if (url_.tls) {
+      TESSERA_ASSIGN_OR_RETURN(tls_, MakeClientTls(options_.ca_file));
+    }
+    Close();
+    return absl::OkStatus();
+  }
 
   absl::Status WatchCancel() {
     if (options_.cancel_descriptor < 0) {
@@ -177,7 +181,7 @@ class HttpClient::Connection {
 
   absl::Status Connect() {
     if (connected_ && buffer_.size() == 0 &&
-        StillIdle(stream_->socket().native_handle())) {
+        StillIdle(stream_->tcp().socket().native_handle())) {
       return absl::OkStatus();
     }
     Close();
@@ -187,14 +191,18 @@ class HttpClient::Connection {
     if (error) {
       return UnavailableF("{} has no address: {}", url_.host, error.message());
     }
-    const absl::Status status = Await(options_.connect_timeout, [&](auto done) {
-      stream_->async_connect(addresses, std::move(done));
+    absl::Status status = Await(options_.connect_timeout, [&](auto done) {
+      stream_->tcp().async_connect(addresses, std::move(done));
     });
+    if (status.ok() && stream_->secure()) {
+      status = Await(options_.connect_timeout,
+                     [&](auto done) { stream_->AsyncHandshake(std::move(done)); });
+    }
     if (!status.ok()) {
       return WithContext(status,
                          fmt::format("connecting to {}:{}", url_.host, url_.port));
     }
-    stream_->socket().set_option(asio::ip::tcp::no_delay(true), error);
+    stream_->tcp().socket().set_option(asio::ip::tcp::no_delay(true), error);
     connected_ = true;
     return absl::OkStatus();
   }
@@ -255,13 +263,13 @@ class HttpClient::Connection {
       return absl::CancelledError("cancelled");
     }
     std::optional<error_code> result;
-    stream_->expires_after(ToChrono(timeout));
+    stream_->tcp().expires_after(ToChrono(timeout));
     start([&result](const error_code& error, const auto&...) { result = error; });
     while (!result.has_value()) {
       loop_.restart();
       loop_.run_one();
     }
-    stream_->expires_never();
+    stream_->tcp().expires_never();
     if (cancelled_ && *result) {
       return absl::CancelledError("cancelled");
     }
@@ -296,14 +304,14 @@ class HttpClient::Connection {
                          armed_ = false;
                          if (!error) {
                            cancelled_ = true;
-                           stream_->cancel();
+                           stream_->tcp().cancel();
                          }
                        });
   }
 
   void Close() {
     // A fresh stream: one that timed out cannot be used again.
-    stream_.emplace(loop_);
+    stream_.emplace(loop_, tls_.get(), url_.host);
     buffer_.clear();
     connected_ = false;
   }
@@ -311,7 +319,8 @@ class HttpClient::Connection {
   const HttpClientOptions options_;
   const HttpUrl url_;
   asio::io_context loop_{1};
-  std::optional<beast::tcp_stream> stream_;
+  std::shared_ptr<asio::ssl::context> tls_;  // null: plain
+  std::optional<ClientStream> stream_;
   asio::posix::stream_descriptor cancel_;
   beast::flat_buffer buffer_;
   std::array<char, kPieceBytes> piece_{};
@@ -335,6 +344,7 @@ absl::StatusOr<std::unique_ptr<HttpClient>> HttpClient::Create(
     }
   }
   std::unique_ptr<HttpClient> client(new HttpClient(options, std::move(url)));
+  TESSERA_RETURN_IF_ERROR(client->connection_->PrepareTls());
   TESSERA_RETURN_IF_ERROR(client->connection_->WatchCancel());
   return client;
 }

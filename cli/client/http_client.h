@@ -1,9 +1,9 @@
 // HttpClient: requests to one server over HTTP/1.1, one at a time, over one connection
 // that is kept between them; answers whole or as server-sent events.
 //
-// It stands under OpenAiClient, which knows what the bytes mean. Only http:// URLs,
-// no TLS. It follows no redirects, sends no cookies and never
-// repeats a request by itself, because a POST that generates is not idempotent.
+// It stands under OpenAiClient, which knows what the bytes mean. It follows no redirects,
+// sends no cookies and never repeats a request by itself, because a POST that generates
+// is not idempotent.
 #ifndef TESSERA_CLI_CLIENT_HTTP_CLIENT_H_
 #define TESSERA_CLI_CLIENT_HTTP_CLIENT_H_
 
@@ -21,18 +21,21 @@
 
 namespace tessera::cli {
 
-// Where an http:// URL points.
+// Where an http:// or https:// URL points.
 struct HttpUrl {
+  bool tls = false;
   std::string host;  // An IPv6 address without its brackets.
-  std::string port = "80";
+  std::string port;  // 80 or 443 where the URL has none.
   std::string path;  // Empty, or starts with '/' and does not end with it.
 };
 
-// kInvalidArgument: anything but http://HOST[:PORT][/PATH].
+// kInvalidArgument: anything but http[s]://HOST[:PORT][/PATH].
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url);
 
 struct HttpClientOptions {
   std::string url;  // The paths of requests are appended to the path of this one.
+  // Authorities (PEM) of the certificate of an https:// server; empty: the system's.
+  std::string ca_file = {};
   absl::Duration connect_timeout = absl::Seconds(5);
   // The longest silence of the server, also between two pieces of one answer.
   absl::Duration read_timeout = absl::Minutes(10);
@@ -57,12 +60,14 @@ using SseSink = std::function<bool(const SseEvent& event)>;
 // through the cancel descriptor. Every call blocks until its answer is complete.
 class HttpClient {
  public:
-  // Does not connect. kInvalidArgument: a bad URL; kInternal: no cancel descriptor.
+  // Does not connect. kInvalidArgument: a bad URL or `ca_file`; kInternal: no cancel
+  // descriptor.
   static absl::StatusOr<std::unique_ptr<HttpClient>> Create(
       const HttpClientOptions& options);
   ~HttpClient();
 
-  // The answer, whatever its status code. kUnavailable: no connection, or it ended before
+  // The answer, whatever its status code. kUnavailable: no connection, a certificate that
+  // is not trusted or not the host's, or it ended before
   // the answer did; kDeadlineExceeded: a timeout passed; kCancelled: through the cancel
   // descriptor; kDataLoss: not HTTP; kResourceExhausted: the answer is too large.
   absl::StatusOr<HttpReply> Get(const std::string& path);

@@ -57,9 +57,24 @@ TEST(ParseHttpUrl, TakesTheBracketsOffAnAddress) {
   EXPECT_EQ(url->path, "");
 }
 
+TEST(ParseHttpUrl, HttpsIsTlsAndHasAPortOfItsOwn) {
+  const auto url = ParseHttpUrl("https://host/v1");
+  ASSERT_THAT(url, IsOk());
+  EXPECT_TRUE(url->tls);
+  EXPECT_EQ(url->host, "host");
+  EXPECT_EQ(url->port, "443");
+  EXPECT_FALSE(ParseHttpUrl("http://host")->tls);
+}
+
+TEST(HttpClient, AuthoritiesThatCannotBeReadAreNamed) {
+  const auto client = HttpClient::Create({.url = "https://host", .ca_file = "/no/file"});
+  EXPECT_THAT(client.status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("/no/file")));
+}
+
 TEST(ParseHttpUrl, RefusesWhatItCannotReach) {
   for (const char* url :
-       {"", "127.0.0.1:8000", "https://host", "http://", "http://:80",
+       {"", "127.0.0.1:8000", "ftp://host", "http://", "http://:80",
         "http://host:", "http://host:x", "http://host:65536", "http://host:999999999999",
         "http://[::1", "http://[::1]x", "http://user@host", "http://host/?q",
         "http://ho st", "http://host\r\nX: y", "http://a:1:2"}) {

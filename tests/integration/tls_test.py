@@ -1,5 +1,6 @@
 """`tessera serve` inside TLS: the real `openai` client, certificates that change while it runs, mistakes in the files."""
 
+import json
 import pathlib
 import ssl
 import subprocess
@@ -111,12 +112,27 @@ class Tls(unittest.TestCase):
             self.assertEqual(ended.returncode, 2, ended)
             self.assertIn(str(named), ended.stderr)
 
-    def test_the_own_clients_say_that_they_do_not_speak_tls(self):
-        for command in (["chat", "--url", "https://127.0.0.1:1"],
-                        ["bench", "serve", "--base-url", "https://127.0.0.1:1"]):
-            ended = server.run(*command)
-            self.assertEqual(ended.returncode, 2, ended)
-            self.assertIn("https://", ended.stderr)
+    def test_the_own_clients_speak_to_whom_they_trust(self):
+        running = self.serve()
+
+        def chat(*arguments, url=running.url):
+            return subprocess.run([server.binary(), "chat", "--url", url, "--temperature", "0", *arguments],
+                                  input="Hello\n", capture_output=True, text=True, timeout=server.PATIENCE,
+                                  check=False)
+        trusting = chat("--ca-file", self.certificate)
+        self.assertEqual(trusting.returncode, 0, trusting)
+        self.assertIn("Hello!", trusting.stdout)
+        for refused in (chat(), chat("--ca-file", make_certificate(self.folder, "other")[0]),
+                        # The certificate is for the address alone.
+                        chat("--ca-file", self.certificate, url=running.url.replace("127.0.0.1", "localhost"))):
+            self.assertNotEqual(refused.returncode, 0, refused)
+            self.assertIn("certificate verify failed", refused.stderr)
+        result = pathlib.Path(self.folder, "result.json")
+        bench = server.run("bench", "serve", "--base-url", running.url, "--ca-file", self.certificate,
+                           "--num-prompts", 8, "--random-input-len", 8, "--random-output-len", 8,
+                           "--result-filename", result)
+        self.assertEqual(bench.returncode, 0, bench)
+        self.assertEqual(json.loads(result.read_text())["completed"], 8)
 
 
 if __name__ == "__main__":
