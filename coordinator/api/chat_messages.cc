@@ -139,20 +139,30 @@ std::string EncodingRole(std::string role) {
   return role == "developer" ? "system" : role;
 }
 
-std::optional<ApiError> ReadMessages(const json& body, const MessageRules& rules,
-                                     std::vector<model::ChatMessage>* out) {
+std::optional<ApiError> FindMessages(const json& body, const MessageRules& rules,
+                                     const json** messages) {
   FieldError error;
   JsonFields fields(body, &error);
-  const json* messages = fields.Array("messages");
+  *messages = fields.Array("messages");
   if (!fields.ok()) {
     return FromFieldError(error);
   }
-  if (messages == nullptr || messages->empty()) {
+  if (*messages == nullptr || (*messages)->empty()) {
     return BadRequestError("messages", "messages must hold at least one message");
   }
-  if (messages->size() > static_cast<size_t>(rules.max_messages)) {
-    return BadRequestError("messages", fmt::format("{} messages, expected at most {}",
-                                                   messages->size(), rules.max_messages));
+  if ((*messages)->size() > static_cast<size_t>(rules.max_messages)) {
+    return BadRequestError(
+        "messages", fmt::format("{} messages, expected at most {}", (*messages)->size(),
+                                rules.max_messages));
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadMessages(const json& body, const MessageRules& rules,
+                                     std::vector<model::ChatMessage>* out) {
+  const json* messages = nullptr;
+  if (auto bad = FindMessages(body, rules, &messages)) {
+    return bad;
   }
   for (size_t i = 0; i < messages->size(); ++i) {
     model::ChatMessage message;

@@ -31,6 +31,11 @@ struct MessageRules {
 // message is a system message, as in DeepSeek's API. Unknown ones stay as they are.
 std::string EncodingRole(std::string role);
 
+// The array `messages` of `body`. Errors: not an array, none or too many.
+std::optional<ApiError> FindMessages(const nlohmann::json& body,
+                                     const MessageRules& rules,
+                                     const nlohmann::json** messages);
+
 // Reads `messages` of `body`. Content is a string or text parts, which become blocks of
 // one message. Errors: none or too many messages, a wrong type, a part that is no text
 // (images too: there is no vision tower here).

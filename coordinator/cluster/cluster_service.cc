@@ -1,20 +1,14 @@
 #include "coordinator/cluster/cluster_service.h"
 
-#include <chrono>
 #include <string>
 #include <utility>
-
-#include <grpcpp/security/server_credentials.h>
-#include <grpcpp/server.h>
-#include <grpcpp/server_builder.h>
 
 #include "common/log.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/cluster_convert.h"
-#include "proto/constant_time.h"
-#include "proto/listen_address.h"
+#include "proto/internal_server.h"
 #include "proto/status_convert.h"
 
 namespace tessera::coordinator {
@@ -25,34 +19,22 @@ class GrpcClusterServer final : public ClusterServer, private v1::Cluster::Servi
   GrpcClusterServer(const ClusterServerOptions& options, ClusterState* state)
       : options_(options), state_(state) {}
 
-  ~GrpcClusterServer() override {
-    if (server_ != nullptr) {
-      server_->Shutdown(std::chrono::system_clock::time_point());
-      server_->Wait();
-    }
-  }
-
   absl::Status Listen() {
-    int port = 0;
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort(options_.address, grpc::InsecureServerCredentials(), &port);
-    builder.RegisterService(this);
-    builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port == 0) {
-      return InvalidArgumentF("cannot listen on {}", options_.address);
-    }
-    address_ = fmt::format("{}:{}",
-                           options_.address.substr(0, options_.address.rfind(':')), port);
+    TESSERA_ASSIGN_OR_RETURN(
+        server_,
+        proto::InternalServer::Start({.address = options_.address,
+                                      .auth_token = options_.auth_token,
+                                      .max_message_bytes = options_.max_message_bytes},
+                                     this));
     return absl::OkStatus();
   }
 
-  const std::string& address() const override { return address_; }
+  const std::string& address() const override { return server_->address(); }
 
  private:
   grpc::Status Register(grpc::ServerContext* context, const v1::RegisterRequest* request,
                         v1::RegisterResponse* response) override {
-    if (!HasToken(*context)) {
+    if (!proto::HasToken(*context, options_.auth_token)) {
       return {grpc::StatusCode::UNAUTHENTICATED, "token missing or wrong"};
     }
     const auto member = proto::FromWire(request->member());
@@ -76,36 +58,21 @@ class GrpcClusterServer final : public ClusterServer, private v1::Cluster::Servi
   grpc::Status Heartbeat(grpc::ServerContext* context,
                          const v1::HeartbeatRequest* request,
                          v1::HeartbeatResponse* /*response*/) override {
-    if (!HasToken(*context)) {
+    if (!proto::HasToken(*context, options_.auth_token)) {
       return {grpc::StatusCode::UNAUTHENTICATED, "token missing or wrong"};
     }
     return proto::ToGrpcStatus(state_->Heartbeat(request->member_id()));
   }
 
-  bool HasToken(const grpc::ServerContext& context) const {
-    const auto& metadata = context.client_metadata();
-    const auto found = metadata.find(proto::kAuthTokenKey);
-    return found != metadata.end() &&
-           proto::EqualInConstantTime({found->second.data(), found->second.size()},
-                                      options_.auth_token);
-  }
-
   const ClusterServerOptions options_;
   ClusterState* const state_;
-  std::string address_;
-  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<proto::InternalServer> server_;  // first to go: it calls the service
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ClusterServer>> ClusterServer::Create(
     const ClusterServerOptions& options, ClusterState* state) {
-  if (!proto::IsLoopbackAddress(options.address)) {
-    return InvalidArgumentF("{} is beyond loopback, which needs TLS", options.address);
-  }
-  if (options.auth_token.empty()) {
-    return InvalidArgumentF("the cluster server needs a token");
-  }
   auto server = std::make_unique<GrpcClusterServer>(options, state);
   TESSERA_RETURN_IF_ERROR(server->Listen());
   return server;

@@ -1,22 +1,18 @@
 #include "worker/service/step_service.h"
 
 #include <atomic>
-#include <chrono>
 #include <deque>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include <grpcpp/security/server_credentials.h>
-#include <grpcpp/server.h>
-#include <grpcpp/server_builder.h>
 
 #include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "proto/constant_time.h"
-#include "proto/listen_address.h"
+#include "proto/internal_server.h"
 #include "proto/step.grpc.pb.h"
 #include "proto/step_convert.h"
 
@@ -132,32 +128,23 @@ class GrpcStepServer final : public StepServer, private wire::Worker::Service {
   // A handler that waits for a step ends with it: the executor is aborted first.
   ~GrpcStepServer() override {
     executor_->Abort(absl::AbortedError("the worker shuts down"));
-    if (server_ != nullptr) {
-      server_->Shutdown(std::chrono::system_clock::time_point());
-      server_->Wait();
-    }
   }
 
   absl::Status Listen() {
-    int port = 0;
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort(options_.address, grpc::InsecureServerCredentials(), &port);
-    builder.RegisterService(this);
-    builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port == 0) {
-      return InvalidArgumentF("cannot listen on {}", options_.address);
-    }
-    address_ = fmt::format("{}:{}",
-                           options_.address.substr(0, options_.address.rfind(':')), port);
+    TESSERA_ASSIGN_OR_RETURN(
+        server_,
+        proto::InternalServer::Start({.address = options_.address,
+                                      .auth_token = options_.auth_token,
+                                      .max_message_bytes = options_.max_message_bytes},
+                                     this));
     return absl::OkStatus();
   }
 
-  const std::string& address() const override { return address_; }
+  const std::string& address() const override { return server_->address(); }
 
  private:
   grpc::Status ExecuteSteps(grpc::ServerContext* context, Stream* stream) override {
-    if (!HasToken(*context)) {
+    if (!proto::HasToken(*context, options_.auth_token)) {
       return {grpc::StatusCode::UNAUTHENTICATED, "token missing or wrong"};
     }
     if (busy_.exchange(true)) {
@@ -170,32 +157,17 @@ class GrpcStepServer final : public StepServer, private wire::Worker::Service {
     return grpc::Status::OK;
   }
 
-  bool HasToken(const grpc::ServerContext& context) const {
-    const auto& metadata = context.client_metadata();
-    const auto found = metadata.find(proto::kAuthTokenKey);
-    return found != metadata.end() &&
-           proto::EqualInConstantTime({found->second.data(), found->second.size()},
-                                      options_.auth_token);
-  }
-
   const StepServerOptions options_;
   proto::StepExecutor* const executor_;
   Clock* const clock_;
   std::atomic<bool> busy_ = false;
-  std::string address_;
-  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<proto::InternalServer> server_;  // first to go: it calls the service
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StepServer>> StepServer::Create(
     const StepServerOptions& options, proto::StepExecutor* executor, Clock* clock) {
-  if (!proto::IsLoopbackAddress(options.address)) {
-    return InvalidArgumentF("{} is beyond loopback, which needs TLS", options.address);
-  }
-  if (options.auth_token.empty()) {
-    return InvalidArgumentF("the step server needs a token");
-  }
   auto server = std::make_unique<GrpcStepServer>(options, executor, clock);
   TESSERA_RETURN_IF_ERROR(server->Listen());
   return server;

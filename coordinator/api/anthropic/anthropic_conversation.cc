@@ -226,18 +226,9 @@ std::optional<ApiError> ReadAllMessages(const json& body, std::string_view text,
       out->push_back(std::move(message));
     }
   }
-  FieldError error;
-  JsonFields fields(body, &error);
-  const json* messages = fields.Array("messages");
-  if (!fields.ok()) {
-    return FromFieldError(error);
-  }
-  if (messages == nullptr || messages->empty()) {
-    return BadRequestError("messages", "messages must hold at least one message");
-  }
-  if (messages->size() > static_cast<size_t>(rules.max_messages)) {
-    return BadRequestError("messages", fmt::format("{} messages, expected at most {}",
-                                                   messages->size(), rules.max_messages));
+  const json* messages = nullptr;
+  if (auto bad = FindMessages(body, rules, &messages)) {
+    return bad;
   }
   const auto texts = JsonElements(JsonMember(text, "messages"));
   if (texts.size() != messages->size()) {
