@@ -92,6 +92,54 @@ TEST_P(LinearEnds, TheLargestAndTheSmallestScaleCount) {
   }
 }
 
+// Enough of everything that no blocking fits: rows of x, weight rows and columns.
+TEST_P(LinearEnds, ManyRowsTogetherHaveTheBitsOfEachAlone) {
+  constexpr int64_t kManyRows = 75;
+  constexpr int64_t kManyOutputs = 39;
+  constexpr int64_t kManyInputs = 1319;
+  constexpr int64_t kManyBlocks = (kManyInputs + 127) / 128;
+  std::vector<uint8_t> codes(kManyOutputs * kManyInputs);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    codes[i] = static_cast<uint8_t>(i * 41 % 251 % 127 + (i % 3 == 0 ? 128 : 0));
+  }
+  std::vector<float> scales(kManyBlocks);
+  for (size_t i = 0; i < scales.size(); ++i) {
+    scales[i] = 0.01F + 0.001F * static_cast<float>(i);
+  }
+  WeightView w;
+  w.data = reinterpret_cast<const std::byte*>(codes.data());
+  w.dtype = DType::kF8E4M3;
+  w.rows = kManyOutputs;
+  w.cols = kManyInputs;
+  w.row_bytes = kManyInputs;
+  w.scales = reinterpret_cast<const std::byte*>(scales.data());
+  w.scale_dtype = DType::kF32;
+  w.scale_stride = kManyBlocks;
+  w.block_rows = 128;
+  w.block_cols = 128;
+  std::vector<float> x(kManyRows * kManyInputs);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(i * 37 % 255) / 128.0F - 1.0F;
+  }
+  for (const KSplit& split : {KSplit::Whole(), KSplit{kManyInputs, 0, KSplit::kLeaves}}) {
+    std::vector<float> together(kManyRows * kManyOutputs, -1);
+    backend_->Linear(*stream_, Floats(x, {kManyRows, kManyInputs}), w, split,
+                     Floats(together, {kManyRows, kManyOutputs}));
+    for (size_t row = 0; row < kManyRows; ++row) {
+      std::vector<float> alone(kManyOutputs, -1);
+      std::vector<float> x_row(
+          x.begin() + static_cast<std::ptrdiff_t>(row * kManyInputs),
+          x.begin() + static_cast<std::ptrdiff_t>((row + 1) * kManyInputs));
+      backend_->Linear(*stream_, Floats(x_row, {1, kManyInputs}), w, split,
+                       Floats(alone, {1, kManyOutputs}));
+      EXPECT_EQ(std::memcmp(alone.data(), together.data() + row * kManyOutputs,
+                            alone.size() * sizeof(float)),
+                0)
+          << "row " << row;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Levels, LinearEnds, EveryLevel(), LevelName);
 
 }  // namespace

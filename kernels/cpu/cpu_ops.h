@@ -25,6 +25,7 @@ namespace tessera::kernels::cpu {
 // of activations fit a 1 MiB L2 together. Also the longest contraction that an op
 // accepts, and the bound of experts, streams times width, and the like; ops check it.
 inline constexpr int64_t kScratchFloats = int64_t{1} << 16;
+static_assert(kScratchFloats >= kLinearScratchFloats);
 
 // Floats for what experts keep between gate and down: of 174 items at a width of 2048
 // with inputs in 8 bits.

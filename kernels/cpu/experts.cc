@@ -182,7 +182,6 @@ class ExpertRun {
       task.weights = ToWeightRows(w);
       task.row_begin = rows.begin;
       task.row_end = rows.end;
-      task.scratch_floats = kScratchFloats;
       context_.simd().linear(task);
       return;
     }

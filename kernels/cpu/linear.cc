@@ -8,30 +8,24 @@ namespace {
 // Threads get whole register blocks of weight rows, so that no block is cut in two.
 constexpr int64_t kBlockRows = 4;
 
-int64_t Padded(int64_t n) { return (n + 15) / 16 * 16; }
-
-// The leaves of `split` as columns of x; one leaf if the contraction is not cut. Returns
-// the floats of a decoded weight row.
-int64_t SetLeaves(const KSplit& split, int64_t inputs, LinearTask& task) {
+// The leaves of `split` as columns of x; one leaf if the contraction is not cut.
+void SetLeaves(const KSplit& split, int64_t inputs, LinearTask& task) {
   if (split.num_leaves == 0) {
     task.num_leaves = 1;
     task.leaf_begin[0] = 0;
     task.leaf_begin[1] = inputs;
-    return Padded(inputs);
+    return;
   }
   TESSERA_CHECK_LE(split.first_leaf + split.num_leaves, KSplit::kLeaves);
   TESSERA_CHECK((split.num_leaves & (split.num_leaves - 1)) == 0);
   task.num_leaves = split.num_leaves;
   const int64_t begin = KSplit::LeafBegin(split.total, split.first_leaf);
-  int64_t padded = 0;
   task.leaf_begin[0] = 0;
   for (int leaf = 0; leaf < split.num_leaves; ++leaf) {
     task.leaf_begin[leaf + 1] =
         KSplit::LeafBegin(split.total, split.first_leaf + leaf + 1) - begin;
-    padded += Padded(task.leaf_begin[leaf + 1] - task.leaf_begin[leaf]);
   }
   TESSERA_CHECK_EQ(task.leaf_begin[split.num_leaves], inputs);
-  return padded;
 }
 
 }  // namespace
@@ -43,13 +37,13 @@ void Linear(CpuContext& context, TensorView x, const WeightView& w, const KSplit
   TESSERA_CHECK_EQ(out.dim(1), w.rows);
   LinearTask task = {};
   task.weights = ToWeightRows(w);
-  TESSERA_CHECK_LE(SetLeaves(split, x.dim(1), task), kScratchFloats);
+  TESSERA_CHECK_LE(w.cols, kScratchFloats);
+  SetLeaves(split, x.dim(1), task);
   task.x = x.as<float>();
   task.x_stride = x.stride(0);
   task.count = x.dim(0);
   task.out = out.as<float>();
   task.out_stride = out.stride(0);
-  task.scratch_floats = kScratchFloats;
   if (task.count == 0) {
     return;
   }
@@ -69,14 +63,13 @@ void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t 
   const int64_t heads = x.dim(1);
   const int64_t rows = out.dim(2);
   TESSERA_CHECK_EQ(w.cols, x.dim(2));
-  TESSERA_CHECK_LE(Padded(w.cols), kScratchFloats);
+  TESSERA_CHECK_LE(w.cols, kScratchFloats);
   LinearTask task = {};
   task.num_leaves = 1;
   task.leaf_begin[1] = w.cols;
   task.x_stride = x.stride(0);
   task.count = x.dim(0);
   task.out_stride = out.stride(0);
-  task.scratch_floats = kScratchFloats;
   if (task.count == 0) {
     return;
   }

@@ -37,6 +37,41 @@ TESSERA_INLINE V16 DecodeVector(const uint8_t* at) {
   }
 }
 
+// The short way for groups of 32 values times `scale`; returns how many values it
+// decoded. None if a value or a scale is beyond what it holds.
+template <WeightFormat kFormat>
+TESSERA_INLINE int64_t DecodeGroups(const uint8_t* codes, int64_t count, float scale,
+                                    float* out) {
+  constexpr int64_t kGroup = 32;
+  V16 values[2];
+  int64_t i = 0;
+  if constexpr (kFormat == WeightFormat::kFp4) {
+    const V16 products = Fp4Products(scale);
+    for (; i + kGroup <= count; i += kGroup) {
+      LookUpFp4(codes + i / 2, products, values);
+      Store(FromFp4Order(values[0]), out + i);
+      Store(FromFp4Order(values[1]), out + i + 16);
+    }
+  } else if constexpr (kFormat == WeightFormat::kF8E4M3) {
+    const float scale_of_codes = scale * 256.0F;
+    if (scale_of_codes == __builtin_inff()) {
+      return 0;
+    }
+    const V16 factor = Set(scale_of_codes);
+    I16 largest = ZeroInts();
+    for (; i + kGroup <= count; i += kGroup) {
+      largest = LargerF8(largest, LoadTwice(codes + i));
+      DecodeFiniteF8(codes + i, values);
+      Store(Mul(values[0], factor), out + i);
+      Store(Mul(values[1], factor), out + i + 16);
+    }
+    if (HoldsNanF8(largest)) {
+      return 0;
+    }
+  }
+  return i;
+}
+
 // Values [begin, begin + count) of the codes of a row, times `scale` if the format has
 // one.
 template <WeightFormat kFormat, bool kScaled>
@@ -54,6 +89,11 @@ void DecodeRun(const uint8_t* row, int64_t begin, int64_t count, float scale,
     i = 1;
   }
   const uint8_t* codes = row + CodeBytes(kFormat, begin + i);
+  if constexpr (kScaled) {
+    const int64_t decoded = DecodeGroups<kFormat>(codes, count - i, scale, out + i);
+    codes += CodeBytes(kFormat, decoded);
+    i += decoded;
+  }
   for (; i + 16 <= count; i += 16) {
     const V16 values = DecodeVector<kFormat>(codes);
     Store(kScaled ? Mul(values, factor) : values, out + i);

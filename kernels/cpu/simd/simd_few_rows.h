@@ -14,9 +14,7 @@ void StoredBlock(const LinearTask& task, const StoredRows& w, int64_t t, int64_t
                  int64_t count) {
   float sums[kMaxLeaves][kX][kWRows];
   const float* x[kX];
-  for (int j = 0; j < kX; ++j) {
-    x[j] = RowOfX(task, t + j);
-  }
+  PointAtX<kX>(task, t, x);
   for (int32_t leaf = 0; leaf < task.num_leaves; ++leaf) {
     StoredDot<kFormat, kX>(w, x, {task.leaf_begin[leaf], task.leaf_begin[leaf + 1]},
                            sums[leaf]);

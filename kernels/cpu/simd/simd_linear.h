@@ -66,30 +66,19 @@ TESSERA_INLINE void DotBlock(const float* const* w, const float* const* x, int64
   ReduceBlock<kX>(sums, out);
 }
 
-// Where the leaves of a contraction lie in x and in a padded panel row.
-struct LeafLayout {
-  int32_t count;
-  int64_t begin[kMaxLeaves];  // in x
-  int64_t length[kMaxLeaves];
-  int64_t padded[kMaxLeaves];  // in the panel row
-  int64_t stride;              // of the panel row
-};
-
-LeafLayout LayoutOf(const LinearTask& task) {
-  LeafLayout layout;
-  layout.count = task.num_leaves;
-  layout.stride = 0;
-  for (int32_t leaf = 0; leaf < task.num_leaves; ++leaf) {
-    layout.begin[leaf] = task.leaf_begin[leaf];
-    layout.length[leaf] = task.leaf_begin[leaf + 1] - task.leaf_begin[leaf];
-    layout.padded[leaf] = layout.stride;
-    layout.stride += RoundUp16(layout.length[leaf]);
+// Rows of x from `t` on. Two loops, since of one the compiler makes a masked load from
+// x_rows, which takes hundreds of cycles where that is null.
+template <int kX>
+TESSERA_INLINE void PointAtX(const LinearTask& task, int64_t t, const float** x) {
+  if (task.x_rows == nullptr) {
+    for (int j = 0; j < kX; ++j) {
+      x[j] = task.x + (t + j) * task.x_stride;
+    }
+    return;
   }
-  return layout;
-}
-
-TESSERA_INLINE const float* RowOfX(const LinearTask& task, int64_t t) {
-  return task.x + (task.x_rows == nullptr ? t : task.x_rows[t]) * task.x_stride;
+  for (int j = 0; j < kX; ++j) {
+    x[j] = task.x + task.x_rows[t + j] * task.x_stride;
+  }
 }
 
 // Adds the leaves as a tree, and stores the `count` results that exist of each of kX
@@ -110,67 +99,6 @@ void StoreTree(const LinearTask& task, float (*sums)[kX][kWRows], int64_t t, int
     float* out = task.out + (t + j) * task.out_stride + row;
     for (int64_t o = 0; o < count; ++o) {
       out[o] = sums[0][j][o];
-    }
-  }
-}
-
-// kX rows of x, from `t` on, against weight rows w[0..3] (fewer are repeated): all
-// leaves, then their tree, then the `count` results that exist.
-template <int kX>
-void LinearBlock(const LinearTask& task, const LeafLayout& layout, const float* const* w,
-                 int64_t t, int64_t row, int64_t count) {
-  float sums[kMaxLeaves][kX][kWRows];
-  const float* x[kX];
-  for (int j = 0; j < kX; ++j) {
-    x[j] = RowOfX(task, t + j);
-  }
-  for (int32_t leaf = 0; leaf < layout.count; ++leaf) {
-    const float* leaf_w[kWRows];
-    const float* leaf_x[kX];
-    for (int o = 0; o < kWRows; ++o) {
-      leaf_w[o] = w[o] + layout.padded[leaf];
-    }
-    for (int j = 0; j < kX; ++j) {
-      leaf_x[j] = x[j] + layout.begin[leaf];
-    }
-    DotBlock<kX>(leaf_w, leaf_x, layout.length[leaf], sums[leaf]);
-  }
-  StoreTree<kX>(task, sums, t, row, count);
-}
-
-// Any task, through a panel of decoded weights.
-void LinearOfMany(const LinearTask& task) {
-  const LeafLayout layout = LayoutOf(task);
-  // Few rows of x: a small panel stays in L1 between decoding and use. Many: a large one
-  // saves reading x again for each panel.
-  const int64_t fit = task.scratch_floats / (layout.stride > 0 ? layout.stride : 1);
-  int64_t panel_rows = task.count < 8 ? Smaller(fit, kWRows) : fit;
-  if (panel_rows > kWRows) {
-    panel_rows = panel_rows / kWRows * kWRows;
-  }
-  for (int64_t row = task.row_begin; row < task.row_end; row += panel_rows) {
-    const int64_t rows = Smaller(panel_rows, task.row_end - row);
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int32_t leaf = 0; leaf < layout.count; ++leaf) {
-        DecodePadded(task.weights, row + i, layout.begin[leaf], layout.length[leaf],
-                     task.scratch + i * layout.stride + layout.padded[leaf]);
-      }
-    }
-    for (int64_t t = 0; t < task.count;) {
-      const bool full = t + kXRows <= task.count;
-      for (int64_t i = 0; i < rows; i += kWRows) {
-        const float* w[kWRows];
-        for (int64_t o = 0; o < kWRows; ++o) {
-          w[o] = task.scratch + Smaller(i + o, rows - 1) * layout.stride;
-        }
-        const int64_t count = Smaller(kWRows, rows - i);
-        if (full) {
-          LinearBlock<kXRows>(task, layout, w, t, row + i, count);
-        } else {
-          LinearBlock<1>(task, layout, w, t, row + i, count);
-        }
-      }
-      t += full ? kXRows : 1;
     }
   }
 }

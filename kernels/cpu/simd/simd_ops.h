@@ -31,6 +31,7 @@ struct WeightRows {
 };
 
 constexpr int32_t kMaxLeaves = 8;
+constexpr int64_t kLinearScratchFloats = int64_t{1} << 16;
 
 // out[t, o] = sum over leaves of x[t] . w[o], for weight rows [row_begin, row_end).
 struct LinearTask {
@@ -45,8 +46,7 @@ struct LinearTask {
   int64_t count;          // rows of x
   float* out;             // of weight row 0
   int64_t out_stride;     // between rows of x
-  float* scratch;
-  int64_t scratch_floats;  // holds at least one padded weight row
+  float* scratch;         // kLinearScratchFloats
 };
 
 // Rows of activations as integers, for products with e2m1 weights: groups of

@@ -9,6 +9,7 @@
 #include "kernels/cpu/simd/simd_quantize.h"
 #include "kernels/cpu/simd/simd_decode.h"
 #include "kernels/cpu/simd/simd_linear.h"
+#include "kernels/cpu/simd/simd_many_rows.h"
 #include "kernels/cpu/simd/simd_stored_rows.h"
 #include "kernels/cpu/simd/simd_stored_groups.h"
 #include "kernels/cpu/simd/simd_stored_dot.h"
