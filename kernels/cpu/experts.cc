@@ -192,7 +192,8 @@ class ExpertRun {
                                  .x = codes,
                                  .count = task.count,
                                  .out = task.out,
-                                 .out_stride = task.out_stride});
+                                 .out_stride = task.out_stride,
+                                 .scratch = task.scratch});
   }
 
   // gate = silu(gate) up of some weight rows, times the items' weights where they come

@@ -1,6 +1,7 @@
 // The avx2 table: the shared kernels over the avx2 vector.
 #include "kernels/cpu/simd/simd_ops.h"
 #include "kernels/cpu/simd/vector_avx2.h"
+#include "kernels/cpu/simd/weights_avx2.h"
 
 #define TESSERA_SIMD_ISA avx2
 

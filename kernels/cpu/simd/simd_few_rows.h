@@ -25,19 +25,9 @@ void StoredBlock(const LinearTask& task, const StoredRows& w, int64_t t, int64_t
 template <WeightFormat kFormat>
 void StoredBlocks(const LinearTask& task, const StoredRows& w, int64_t row,
                   int64_t count) {
-  int64_t t = 0;
-  if constexpr (kXRows == 4) {
-    for (; t + 4 <= task.count; t += 4) {
-      StoredBlock<kFormat, 4>(task, w, t, row, count);
-    }
-    if (t + 2 <= task.count) {
-      StoredBlock<kFormat, 2>(task, w, t, row, count);
-      t += 2;
-    }
-  }
-  for (; t < task.count; ++t) {
-    StoredBlock<kFormat, 1>(task, w, t, row, count);
-  }
+  ForEachItems(task.count, [&]<int kX>(int64_t t) {
+    StoredBlock<kFormat, kX>(task, w, t, row, count);
+  });
 }
 
 // Whether LinearOfFew takes a task: few rows, and no sixteen columns with two scales.

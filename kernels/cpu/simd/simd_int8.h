@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kInt8Runs = 8;              // of 64 bytes in a block of activations
 constexpr int64_t kInt8BlockBytes = 256;  // of weights
+constexpr int64_t kInt8GroupBytes = 16;
 
 // ---- activations ----
 
@@ -77,12 +78,20 @@ struct Int8Block {
   V16 scales;
 };
 
+// `bytes` of the block exist, a multiple of those of a group, or all; nothing beyond is
+// read.
+template <bool kWhole>
 TESSERA_INLINE void UnpackBlock(const uint8_t* codes, const uint8_t* scales,
-                                Int8Block* out) {
+                                int64_t bytes, Int8Block* out) {
   I16 words[4];  // groups 4 r..4 r + 3, four words each
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
-    words[r] = LoadBytes(codes + 64 * r);
+    if constexpr (kWhole) {
+      words[r] = LoadBytes(codes + 64 * r);
+    } else {
+      words[r] =
+          64 * r < bytes ? LoadFirstBytes(codes + 64 * r, bytes - 64 * r) : ZeroInts();
+    }
   }
   TransposeWords(words);
 #pragma GCC unroll 4
@@ -90,7 +99,7 @@ TESSERA_INLINE void UnpackBlock(const uint8_t* codes, const uint8_t* scales,
     out->runs[2 * j] = Fp4Steps(LowNibbles(words[j]));
     out->runs[2 * j + 1] = Fp4Steps(HighNibbles(words[j]));
   }
-  out->scales = DecodeLaneE8M0(scales);
+  out->scales = DecodeLaneE8M0(scales, kWhole ? 16 : bytes / kInt8GroupBytes);
 }
 
 // Adds a block to the sums of kX rows of x.
@@ -147,21 +156,16 @@ void Int8Strip(const Int8Task& task, int64_t t, int64_t row, int64_t count) {
         __builtin_prefetch(at + kWRows * w.row_bytes + line, 0, 2);
       }
       Int8Block weights;
-      UnpackBlock(at, scales[o] + block * 16, &weights);
+      UnpackBlock<true>(at, scales[o] + block * 16, kInt8BlockBytes, &weights);
       AddBlock<kX>(weights, x, block, sums, o);
     }
   }
-  if (whole < task.x.blocks) {  // do not read past the row
-    const int64_t rest = task.inputs - whole * kInt8BlockValues;
+  if (whole < task.x.blocks) {
+#pragma GCC unroll 4
     for (int o = 0; o < kWRows; ++o) {
-      uint8_t last[kInt8BlockBytes] = {};
-      uint8_t last_scales[16] = {};
-      __builtin_memcpy(last, codes[o] + whole * kInt8BlockBytes,
-                       static_cast<uint64_t>(rest / 2));
-      __builtin_memcpy(last_scales, scales[o] + whole * 16,
-                       static_cast<uint64_t>(rest / kInt8GroupValues));
       Int8Block weights;
-      UnpackBlock(last, last_scales, &weights);
+      UnpackBlock<false>(codes[o] + whole * kInt8BlockBytes, scales[o] + whole * 16,
+                         task.inputs / 2 - whole * kInt8BlockBytes, &weights);
       AddBlock<kX>(weights, x, whole, sums, o);
     }
   }
@@ -174,22 +178,11 @@ void Int8Strip(const Int8Task& task, int64_t t, int64_t row, int64_t count) {
   }
 }
 
-void Int8Linear(const Int8Task& task) {
+void Int8LinearOfFew(const Int8Task& task) {
   for (int64_t row = task.row_begin; row < task.row_end; row += kWRows) {
     const int64_t count = Smaller(kWRows, task.row_end - row);
-    int64_t t = 0;
-    if constexpr (kXRows == 4) {
-      for (; t + 4 <= task.count; t += 4) {
-        Int8Strip<4>(task, t, row, count);
-      }
-      if (t + 2 <= task.count) {
-        Int8Strip<2>(task, t, row, count);
-        t += 2;
-      }
-    }
-    for (; t < task.count; ++t) {
-      Int8Strip<1>(task, t, row, count);
-    }
+    ForEachItems(task.count,
+                 [&]<int kX>(int64_t t) { Int8Strip<kX>(task, t, row, count); });
   }
 }
 

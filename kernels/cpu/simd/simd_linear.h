@@ -81,6 +81,25 @@ TESSERA_INLINE void PointAtX(const LinearTask& task, int64_t t, const float** x)
   }
 }
 
+// Calls visit.operator()<kX>(item) for `items` rows of x, as many at a time as registers
+// hold.
+template <typename Visit>
+TESSERA_INLINE void ForEachItems(int64_t items, const Visit& visit) {
+  int64_t item = 0;
+  if constexpr (kXRows == 4) {
+    for (; item + 4 <= items; item += 4) {
+      visit.template operator()<4>(item);
+    }
+    if (item + 2 <= items) {
+      visit.template operator()<2>(item);
+      item += 2;
+    }
+  }
+  for (; item < items; ++item) {
+    visit.template operator()<1>(item);
+  }
+}
+
 // Adds the leaves as a tree, and stores the `count` results that exist of each of kX
 // rows from `t` on.
 template <int kX>

@@ -113,25 +113,6 @@ TESSERA_APART void AddPanel(const LinearTask& task, const ManyScratch& scratch,
   }
 }
 
-// Calls visit.operator()<kX>(item) for the rows of x of a pass, as many at a time as
-// registers hold.
-template <typename Visit>
-TESSERA_INLINE void ForEachItems(int64_t items, const Visit& visit) {
-  int64_t item = 0;
-  if constexpr (kXRows == 4) {
-    for (; item + 4 <= items; item += 4) {
-      visit.template operator()<4>(item);
-    }
-    if (item + 2 <= items) {
-      visit.template operator()<2>(item);
-      item += 2;
-    }
-  }
-  for (; item < items; ++item) {
-    visit.template operator()<1>(item);
-  }
-}
-
 // A part of a leaf: decodes it and adds it to the sums of a pass.
 void AddLeafPart(const LinearTask& task, const ManyScratch& scratch, Place from,
                  LeafPart part, int64_t items, int64_t rows) {

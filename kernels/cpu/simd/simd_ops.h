@@ -80,6 +80,7 @@ struct Int8Task {
   int64_t count;  // rows of x
   float* out;     // of weight row 0
   int64_t out_stride;
+  float* scratch;  // kLinearScratchFloats
 };
 
 // out[t, c] = sum_i x[t, i] w[row_begin + i, c] for columns [col_begin, col_end), i

@@ -15,6 +15,7 @@
 #include "kernels/cpu/simd/simd_stored_dot.h"
 #include "kernels/cpu/simd/simd_few_rows.h"
 #include "kernels/cpu/simd/simd_int8.h"
+#include "kernels/cpu/simd/simd_int8_many.h"
 #include "kernels/cpu/simd/simd_attention.h"
 #include "kernels/cpu/simd/simd_compressed.h"
 // clang-format on

@@ -210,6 +210,11 @@ TESSERA_INLINE V16 FromFp4Order(V16 v) {
 using I16 = __m512i;
 
 TESSERA_INLINE I16 LoadBytes(const void* at) { return _mm512_loadu_si512(at); }
+TESSERA_INLINE I16 LoadFirstBytes(const uint8_t* at, int64_t n) {
+  const int64_t missing = n < 64 ? 64 - n : 0;
+  return _mm512_maskz_loadu_epi8(~uint64_t{0} >> missing, at);
+}
+TESSERA_INLINE void StoreBytes(I16 v, uint8_t* at) { _mm512_storeu_si512(at, v); }
 TESSERA_INLINE I16 LoadInts(const int32_t* at) { return _mm512_loadu_si512(at); }
 TESSERA_INLINE I16 ZeroInts() { return _mm512_setzero_si512(); }
 TESSERA_INLINE I16 LoadTwice(const uint8_t* at) {
@@ -250,12 +255,16 @@ TESSERA_INLINE I16 AddDots(I16 sum, I16 a, I16 b) {
   return AddInts(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 #endif
 }
-TESSERA_INLINE V16 DecodeLaneE8M0(const uint8_t* at) {
+TESSERA_INLINE V16 DecodeLaneE8M0(const uint8_t* at, int64_t n) {
   const __m128i order =
       _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m128i lanes =
-      _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)), order);
-  return E8M0Lanes(_mm512_cvtepu8_epi32(lanes), 0xffff);
+  const __m128i codes = n == 16 ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(at))
+                                : _mm_maskz_loadu_epi8(FirstLanes(n), at);
+  const auto exist =
+      n == 16 ? __mmask16{0xffff}
+              : _mm_cmplt_epi8_mask(order, _mm_set1_epi8(static_cast<char>(n)));
+  const __m512i lanes = _mm512_cvtepu8_epi32(_mm_shuffle_epi8(codes, order));
+  return E8M0Lanes(lanes, exist);
 }
 
 }  // namespace

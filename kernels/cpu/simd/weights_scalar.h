@@ -77,6 +77,15 @@ TESSERA_INLINE I16 LoadBytes(const void* at) {
   __builtin_memcpy(out.lane, at, sizeof(out.lane));
   return out;
 }
+// The first n bytes, a multiple of 4, then zeros; n may be more than 64.
+TESSERA_INLINE I16 LoadFirstBytes(const uint8_t* at, int64_t n) {
+  I16 out = {};
+  __builtin_memcpy(out.lane, at, static_cast<uint64_t>(n < 64 ? n : 64));
+  return out;
+}
+TESSERA_INLINE void StoreBytes(const I16& v, uint8_t* at) {
+  __builtin_memcpy(at, v.lane, sizeof(v.lane));
+}
 TESSERA_INLINE I16 LoadInts(const int32_t* at) { return LoadBytes(at); }
 TESSERA_INLINE I16 ZeroInts() { return {}; }
 TESSERA_INLINE I16 LoadTwice(const uint8_t* at) {  // 32 bytes, two times
@@ -166,11 +175,13 @@ TESSERA_INLINE I16 AddDots(I16 sum, const I16& a, const I16& b) {
   }
   return sum;
 }
-// Scales of 16 groups by lane: Int8GroupOfLane says which.
-TESSERA_INLINE V16 DecodeLaneE8M0(const uint8_t* at) {
+// Scales of 16 groups by lane, of which n exist; Int8GroupOfLane says which. The others
+// are finite.
+TESSERA_INLINE V16 DecodeLaneE8M0(const uint8_t* at, int64_t n) {
   uint8_t lanes[16];
   for (int64_t lane = 0; lane < 16; ++lane) {
-    lanes[lane] = at[Int8GroupOfLane(lane)];
+    const int64_t group = Int8GroupOfLane(lane);
+    lanes[lane] = group < n ? at[group] : 127;
   }
   return DecodeFirstE8M0(lanes, 16);
 }
