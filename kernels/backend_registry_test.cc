@@ -21,6 +21,7 @@ TEST(CreateBackend, RefusesWhatDoesNotExist) {
   for (const BackendOptions& options :
        {BackendOptions{.name = "abacus"}, BackendOptions{.cpu_isa = "avx1024"},
         BackendOptions{.dtype = DType::kF64}, BackendOptions{.num_threads = 0},
+        BackendOptions{.work_per_thread = 0},
         BackendOptions{.name = "reference", .dtype = DType::kBF16}}) {
     EXPECT_EQ(CreateBackend(options).status().code(), absl::StatusCode::kInvalidArgument);
   }

@@ -193,6 +193,11 @@ struct BackendOptions {
   std::string_view numerics = "f32";
   int num_threads = 1;  // of this rank
   bool pin_threads = false;
+  // Fused multiply-adds that cpu wakes another thread for, at least 1. A core does the
+  // default in 20 to 50 us. Waking a thread costs both sides a few of them, and where
+  // others use the cores too, the caller waits until the thread gets one. No bit depends
+  // on it.
+  int64_t work_per_thread = int64_t{1} << 20;
 };
 
 // kInvalidArgument: an unknown name, or an instruction set or numerics that this

@@ -140,7 +140,11 @@ std::vector<float> RunExpert(const BackendOptions& options, const Expert& expert
 }
 
 BackendOptions Rounded(std::string_view isa, int threads = 1) {
-  return {.name = "cpu", .cpu_isa = isa, .numerics = "int8-g32", .num_threads = threads};
+  return {.name = "cpu",
+          .cpu_isa = isa,
+          .numerics = "int8-g32",
+          .num_threads = threads,
+          .work_per_thread = threads > 1 ? 1 : BackendOptions().work_per_thread};
 }
 
 std::vector<float> RandomRows(const Case& size, std::mt19937_64* random) {

@@ -200,12 +200,13 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCpuBackend(
         "cpu backend: numerics '{}', expected f32 or int8-g32", options.numerics));
   }
   TESSERA_ASSIGN_OR_RETURN(const cpu::CpuIsa isa, cpu::ChooseCpuIsa(options.cpu_isa));
-  TESSERA_ASSIGN_OR_RETURN(
-      std::unique_ptr<cpu::CpuContext> context,
-      cpu::CpuContext::Create(
-          TableOf(isa),
-          {.num_threads = options.num_threads, .pin_threads = options.pin_threads},
-          /*rounds_experts=*/options.numerics == "int8-g32"));
+  if (options.work_per_thread < 1) {
+    return absl::InvalidArgumentError(
+        fmt::format("cpu backend: {} multiply-adds per thread, expected at least 1",
+                    options.work_per_thread));
+  }
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<cpu::CpuContext> context,
+                           cpu::CpuContext::Create(TableOf(isa), options));
   return std::make_unique<CpuBackend>(isa, std::move(context));
 }
 

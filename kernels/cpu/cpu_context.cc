@@ -5,11 +5,12 @@
 namespace tessera::kernels::cpu {
 
 absl::StatusOr<std::unique_ptr<CpuContext>> CpuContext::Create(
-    const SimdOps& simd, const ThreadPoolOptions& options, bool rounds_experts) {
-  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool, ThreadPool::Create(options));
+    const SimdOps& simd, const BackendOptions& options) {
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool,
+                           ThreadPool::Create({.num_threads = options.num_threads,
+                                               .pin_threads = options.pin_threads}));
   const auto threads = static_cast<size_t>(pool->num_threads());
-  std::unique_ptr<CpuContext> context(
-      new CpuContext(simd, std::move(pool), rounds_experts));
+  std::unique_ptr<CpuContext> context(new CpuContext(simd, std::move(pool), options));
   constexpr size_t kArrayBytes = kScratchFloats * sizeof(float);
   constexpr size_t kOffsetBytes = 4 * kMaxTopk * sizeof(int64_t);
   constexpr size_t kUnpackedBytes = kUnpackedFloats * sizeof(float);

@@ -83,9 +83,9 @@ class CpuContext {
     }
   };
 
-  // kResourceExhausted, or as ThreadPool::Create. `rounds_experts`: numerics int8-g32.
+  // kResourceExhausted, or as ThreadPool::Create. The backend has checked `options`.
   static absl::StatusOr<std::unique_ptr<CpuContext>> Create(
-      const SimdOps& simd, const ThreadPoolOptions& options, bool rounds_experts);
+      const SimdOps& simd, const BackendOptions& options);
 
   const SimdOps& simd() const { return simd_; }
   const ThreadScratch& scratch(int thread) const {
@@ -100,11 +100,10 @@ class CpuContext {
   bool rounds_experts() const { return rounds_experts_; }
 
   // body(begin, end, thread) over [0, count), on as many threads as `work`, an estimate
-  // in fused multiply-adds, is worth. Waking a thread costs a few microseconds.
+  // in fused multiply-adds, is worth (BackendOptions::work_per_thread).
   template <typename Body>
   void ParallelFor(int64_t count, int64_t work, const Body& body) {
-    constexpr int64_t kWorkPerThread = 1 << 16;
-    const int64_t parts = work / kWorkPerThread + 1;
+    const int64_t parts = work / work_per_thread_ + 1;
     pool_->ParallelFor(count,
                        parts < ThreadPool::kMaxThreads ? static_cast<int>(parts)
                                                        : ThreadPool::kMaxThreads,
@@ -112,11 +111,16 @@ class CpuContext {
   }
 
  private:
-  CpuContext(const SimdOps& simd, std::unique_ptr<ThreadPool> pool, bool rounds_experts)
-      : simd_(simd), rounds_experts_(rounds_experts), pool_(std::move(pool)) {}
+  CpuContext(const SimdOps& simd, std::unique_ptr<ThreadPool> pool,
+             const BackendOptions& options)
+      : simd_(simd),
+        rounds_experts_(options.numerics == "int8-g32"),
+        work_per_thread_(options.work_per_thread),
+        pool_(std::move(pool)) {}
 
   const SimdOps& simd_;
   const bool rounds_experts_;
+  const int64_t work_per_thread_;
   std::unique_ptr<ThreadPool> pool_;
   DeviceBuffer memory_;
   std::vector<ThreadScratch> scratch_;

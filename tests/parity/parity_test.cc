@@ -103,8 +103,10 @@ TEST_P(CpuParity, BitsDoNotDependOnTheThreadCount) {
   for (const ParityCase& parity_case : AllCases()) {
     const auto expected = RunOn(parity_case, {.name = "cpu", .cpu_isa = GetParam()});
     for (const int threads : {2, 5}) {
-      const auto seen = RunOn(
-          parity_case, {.name = "cpu", .cpu_isa = GetParam(), .num_threads = threads});
+      const auto seen = RunOn(parity_case, {.name = "cpu",
+                                            .cpu_isa = GetParam(),
+                                            .num_threads = threads,
+                                            .work_per_thread = 1});
       EXPECT_EQ(FirstDifference(seen, expected, 0), "")
           << parity_case.name << " with " << threads << " threads";
     }

@@ -72,6 +72,22 @@ void Sampler::ApplyBiasAndPenalties(const proto::SamplingParams& params,
   }
 }
 
+void Sampler::ApplyBadWords(const proto::SamplingParams& params,
+                            std::span<const int32_t> generated) {
+  const size_t best = ArgMax(adjusted_);
+  const double logit_of_best = adjusted_[best];
+  for (const std::vector<int32_t>& word : params.bad_words) {
+    const auto before = std::span(word).first(word.size() - 1);
+    if (before.size() <= generated.size() &&
+        std::equal(before.begin(), before.end(), generated.end() - std::ssize(before))) {
+      adjusted_[static_cast<size_t>(word.back())] = kMasked;
+    }
+  }
+  if (adjusted_[ArgMax(adjusted_)] == kMasked) {
+    adjusted_[best] = logit_of_best;  // else nothing would be left
+  }
+}
+
 void Sampler::ApplyMasks(const proto::SamplingParams& params,
                          const SamplingHistory& history) {
   const auto generated =
@@ -99,17 +115,8 @@ void Sampler::ApplyMasks(const proto::SamplingParams& params,
   // After the bias, which a request chooses.
   std::fill(adjusted_.begin() + static_cast<std::ptrdiff_t>(num_token_ids_),
             adjusted_.end(), kMasked);
-  const size_t best = ArgMax(adjusted_);
-  const double logit_of_best = adjusted_[best];
-  for (const std::vector<int32_t>& word : params.bad_words) {
-    const auto before = std::span(word).first(word.size() - 1);
-    if (before.size() <= generated.size() &&
-        std::equal(before.begin(), before.end(), generated.end() - std::ssize(before))) {
-      adjusted_[static_cast<size_t>(word.back())] = kMasked;
-    }
-  }
-  if (!params.bad_words.empty() && adjusted_[ArgMax(adjusted_)] == kMasked) {
-    adjusted_[best] = logit_of_best;  // else nothing would be left
+  if (!params.bad_words.empty()) {
+    ApplyBadWords(params, generated);
   }
 }
 

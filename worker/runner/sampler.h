@@ -67,6 +67,9 @@ class Sampler {
   // Leaves what `mask` allows. Where nothing of it is left, what it allows of the raw
   // logits: a grammar that is complete goes before min_tokens.
   void ApplyMask(std::span<const uint32_t> mask);
+  // Masks the last tokens of words that `generated` ends with, unless nothing is left.
+  void ApplyBadWords(const proto::SamplingParams& params,
+                     std::span<const int32_t> generated);
   int32_t Draw(const proto::SamplingParams& params, uint64_t position);
   // Keeps the candidates that top_k, min_p and top_p allow; sorted by falling logit.
   size_t Truncate(const proto::SamplingParams& params);
