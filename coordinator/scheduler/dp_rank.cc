@@ -36,12 +36,8 @@ DpRank::DpRank(const SchedulerOptions& options, int dp_rank,
 
 void DpRank::Reset() {
   blocks_->Reset();
-  // No more slots in use than tokens in a step: every decode then gets its token in every
-  // step, and a sequence that prefills always finds at least one left.
-  const int64_t num_slots =
-      std::min(options_.max_num_seqs, options_.max_num_batched_tokens);
   free_slots_.clear();
-  for (int64_t slot = num_slots - 1; slot >= 0; --slot) {
+  for (int64_t slot = num_slots() - 1; slot >= 0; --slot) {
     free_slots_.push_back(static_cast<uint32_t>(slot));
   }
   pending_releases_.clear();
@@ -49,6 +45,12 @@ void DpRank::Reset() {
   running_.clear();
   by_runs_before_ = true;
   in_flight_.clear();
+}
+
+int64_t DpRank::num_slots() const {
+  // No more slots in use than tokens in a step: every decode then gets its token in every
+  // step, and a sequence that prefills always finds at least one left.
+  return std::min(options_.max_num_seqs, options_.max_num_batched_tokens);
 }
 
 void DpRank::BeginPlan(proto::StepPlan* plan) {
@@ -268,6 +270,13 @@ int64_t DpRank::blocks_for_admission(const PrefixMatch& match) const {
 
 bool DpRank::HasTailRoom(const PrefixMatch& match) const {
   return !blocks_->has_tails() || match.num_spare_tails > std::ssize(running_);
+}
+
+bool DpRank::HasBlocksFor(const Sequence& sequence) const {
+  const PrefixMatch match = Match(sequence);
+  const int64_t num_blocks = (sequence.num_tokens() - 1) / options_.block_size + 1;
+  return HasTailRoom(match) &&
+         num_blocks - std::ssize(match.blocks) <= blocks_for_admission(match);
 }
 
 uint32_t DpRank::TakeSlot() {

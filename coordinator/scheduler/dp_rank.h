@@ -79,6 +79,8 @@ class DpRank {
   // Closes the plan.
   RankStepTotals EndPlan();
 
+  int64_t num_slots() const;
+
   // A slot and at least one token of those that prompts share are free.
   bool has_room() const { return has_free_slot() && shares_tokens(); }
   bool has_free_slot() const { return !free_slots_.empty(); }
@@ -93,6 +95,9 @@ class DpRank {
 
   // Whether an admission with `match` finds a tail block for its first token, likewise.
   bool HasTailRoom(const PrefixMatch& match) const;
+
+  // Whether it would find its blocks here, had it a slot.
+  bool HasBlocksFor(const Sequence& sequence) const;
 
   // The running sequence that goes first where a waiting one of `priority` finds no
   // place: the last by RunsBefore, if its priority is worse; else null.

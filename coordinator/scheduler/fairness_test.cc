@@ -113,6 +113,58 @@ class Fairness : public ::testing::Test {
   std::vector<SequenceId> ended_;
 };
 
+TEST_F(Fairness, ANewcomerNeedNotWaitUntilASequenceOfAFloodEnds) {
+  SchedulerOptions options = MakeOptions();
+  options.max_num_seqs = 4;
+  Start(options);
+  for (SequenceId id = 1; id <= 6; ++id) {
+    SequenceSpec spec = Spec(id, 8, 500);
+    spec.tenant = "flood";
+    Enqueue(std::move(spec));
+  }
+  for (int i = 0; i < 4; ++i) {
+    Step();
+  }
+  for (SequenceId id = 11; id <= 14; ++id) {
+    SequenceSpec spec = Spec(id, 8, 500);
+    spec.tenant = "newcomer";
+    Enqueue(std::move(spec));
+  }
+  const uint64_t step = Step().plans[0].step;
+  EXPECT_EQ(first_[11], step);
+  for (int i = 0; i < 20; ++i) {
+    Step();
+  }
+  // Two of four slots; the second once the prompt of the first is made up for.
+  EXPECT_TRUE(first_.contains(12));
+  EXPECT_FALSE(first_.contains(13));
+  EXPECT_EQ(scheduler_->stats().preemptions, 2u);
+  for (int i = 0; i < 100; ++i) {
+    Step();
+  }
+  EXPECT_EQ(scheduler_->stats().preemptions, 2u) << "nobody takes turns";
+}
+
+TEST_F(Fairness, ASlotIsTakenOnlyWhereTheNewcomerFindsItsBlocksToo) {
+  SchedulerOptions options = MakeOptions();
+  options.max_num_seqs = 2;
+  options.num_blocks = 256;
+  Start(options);
+  for (SequenceId id = 1; id <= 2; ++id) {
+    SequenceSpec spec = Spec(id, 1600, 500);
+    spec.tenant = "flood";
+    Enqueue(std::move(spec));
+  }
+  for (int i = 0; i < 60; ++i) {
+    Step();
+  }
+  SequenceSpec spec = Spec(3, 1600, 500);
+  spec.tenant = "newcomer";
+  Enqueue(std::move(spec));
+  Step();
+  EXPECT_EQ(scheduler_->stats().preemptions, 0u);
+}
+
 TEST_F(Fairness, TenantsThatAlwaysHaveWorkGetTokensInTheRatioOfTheirWeights) {
   SchedulerOptions options = MakeOptions();
   options.tenants = {{.name = "a", .weight = 3}, {.name = "b", .weight = 1}};

@@ -15,6 +15,7 @@
 #include "coordinator/scheduler/prefix_hash.h"
 #include "coordinator/scheduler/scheduler_options_check.h"
 #include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/slot_shares.h"
 #include "coordinator/scheduler/tenant_account.h"
 #include "coordinator/scheduler/waiting_queue.h"
 #include "routing/dp_rank_policy.h"
@@ -56,8 +57,15 @@ class GroupScheduler final : public Scheduler {
   PlannedStep OpenStep();
   void CloseStep(PlannedStep* step);
   // Where the best waiting sequence finds no place, takes one from a sequence of a worse
-  // priority, which no work of this plan names yet.
+  // priority, or a slot from a tenant above its share, which no work of this plan names
+  // yet.
   void MakeRoom(absl::Time now, std::vector<Sequence*>* preempted);
+  // The last running sequence of a worse priority; null if there is none, or its blocks
+  // may not be needed.
+  Sequence* FindWorse(int32_t priority) const;
+  // The sequence that moves over for `front` (slot_shares.h); null if none does.
+  Sequence* FindAboveShare(Sequence* front);
+  void ExtendKeys(Sequence* sequence) const;
   // Shares the tokens that decodes left among running prompts and waiting sequences.
   void PlanPrefills(absl::Time now);
   // The best running prompt of all ranks; null if there is none.
@@ -234,27 +242,49 @@ absl::StatusOr<PlannedStep> GroupScheduler::PlanProbe(int32_t token) {
 }
 
 void GroupScheduler::MakeRoom(absl::Time now, std::vector<Sequence*>* preempted) {
-  const Sequence* front = waiting_.Front(now);
+  Sequence* front = waiting_.Front(now);
   if (front == nullptr || front->steps_in_flight > 0 ||
       (AnyFreeSlot() && MayFit(*front))) {
     return;
   }
-  DpRank* where = nullptr;
+  Sequence* victim = FindWorse(front->spec.priority);
+  if (victim == nullptr && !AnyFreeSlot()) {
+    victim = FindAboveShare(front);
+  }
+  if (victim != nullptr) {
+    ranks_[static_cast<size_t>(victim->dp_rank)]->Remove(victim);
+    preempted->push_back(victim);
+  }
+}
+
+Sequence* GroupScheduler::FindWorse(int32_t priority) const {
   Sequence* victim = nullptr;
   for (const auto& rank : ranks_) {
     if (AnyFreeSlot() && rank->num_deferred_blocks() > 0) {
-      return;  // What comes free may be enough.
+      return nullptr;  // What comes free may be enough.
     }
-    Sequence* worst = rank->FindWorse(front->spec.priority);
+    Sequence* worst = rank->FindWorse(priority);
     if (worst != nullptr && (victim == nullptr || RunsBefore()(victim, worst))) {
       victim = worst;
-      where = rank.get();
     }
   }
-  if (victim != nullptr) {
-    where->Remove(victim);
-    preempted->push_back(victim);
+  return victim;
+}
+
+Sequence* GroupScheduler::FindAboveShare(Sequence* front) {
+  const SlotShares shares(std::ssize(ranks_) * ranks_.front()->num_slots(),
+                          waiting_.busy_weight());
+  if (!shares.Lacks(*front->tenant)) {
+    return nullptr;
   }
+  ExtendKeys(front);
+  for (const auto& rank : ranks_) {
+    Sequence* victim = shares.FindToMove(rank->running(), front->spec.priority);
+    if (victim != nullptr && rank->HasBlocksFor(*front)) {
+      return victim;
+    }
+  }
+  return nullptr;
 }
 
 Sequence* GroupScheduler::BestPrompt() const {
@@ -327,10 +357,7 @@ Sequence* GroupScheduler::NextBehind(Sequence* first, absl::Time now) const {
 }
 
 bool GroupScheduler::TryAdmit(Sequence* sequence) {
-  if (options_.enable_prefix_caching) {
-    hash_.ExtendAll(sequence->root, sequence->tokens, options_.block_size,
-                    &sequence->keys);
-  }
+  ExtendKeys(sequence);
   std::vector<PrefixMatch> matches(ranks_.size());
   std::vector<routing::DpRankLoad> loads(ranks_.size());
   bool saw_all = true;
@@ -371,6 +398,13 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
   prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
   prefix_shortened_tokens_ += static_cast<uint64_t>(num_shortened * options_.block_size);
   return true;
+}
+
+void GroupScheduler::ExtendKeys(Sequence* sequence) const {
+  if (options_.enable_prefix_caching) {
+    hash_.ExtendAll(sequence->root, sequence->tokens, options_.block_size,
+                    &sequence->keys);
+  }
 }
 
 bool GroupScheduler::MayFit(const Sequence& sequence) const {

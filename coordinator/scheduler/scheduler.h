@@ -22,7 +22,8 @@
 //
 // Order: the best priority first; inside it, tenants get tokens in the ratio of their
 // weights (waiting_queue.h); inside a tenant, the earliest deadline first. A sequence of
-// a worse priority gives up its place where a better one finds none. Where blocks run
+// a worse priority gives up its place where a better one finds none. Where slots run out,
+// a tenant above its share of them gives one up (slot_shares.h). Where blocks run
 // out, the tenant that holds most for its weight gives some up. What waits for many
 // blocks is overtaken within bounds (block_claim.h).
 //

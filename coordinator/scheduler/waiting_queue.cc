@@ -105,6 +105,14 @@ double WaitingQueue::StartTime() {
   return least == std::numeric_limits<double>::infinity() ? greatest : least;
 }
 
+double WaitingQueue::busy_weight() const {
+  double total = 0;
+  for (const TenantAccount* tenant : active_) {
+    total += tenant->idle() ? 0 : tenant->policy.weight;
+  }
+  return total;
+}
+
 void WaitingQueue::Add(Sequence* sequence) {
   TenantAccount* tenant = sequence->tenant;
   if (!tenant->backlogged()) {
@@ -140,8 +148,10 @@ void WaitingQueue::Remove(Sequence* sequence) {
 Sequence* WaitingQueue::Front(absl::Time now, std::span<Sequence* const> passed) const {
   Sequence* best = nullptr;
   const auto key = [](const Sequence& sequence) {
-    return std::make_tuple(sequence.spec.priority, sequence.tenant->admission_time(),
-                           sequence.order);
+    const TenantAccount& account = *sequence.tenant;
+    return std::make_tuple(
+        sequence.spec.priority, account.admission_time(),
+        static_cast<double>(account.num_running) / account.policy.weight, sequence.order);
   };
   for (const TenantAccount* tenant : waiting_tenants_) {
     const auto first = std::find_if(

@@ -2,8 +2,9 @@
 // accounts of all tenants that have sequences, and of all configured ones.
 //
 // Who is next: the best priority; among its tenants the one with the least virtual time
-// (tenant_account.h) that its quota does not hold back; of its sequences the one with the
-// earliest deadline, then the first that came.
+// (tenant_account.h) that its quota does not hold back, of equals the one that runs least
+// for its weight; of its sequences the one with the earliest deadline, then the first
+// that came.
 //
 // Who may wait: `max_waiting` sequences. Half of these places are the configured
 // tenants' alone, in the ratio of their weights; the others are common. Of the common
@@ -60,6 +61,9 @@ class WaitingQueue {
   bool empty() const { return size_ == 0; }
   // Tokens that the waiting sequences have.
   int64_t num_tokens() const { return num_tokens_; }
+
+  // The weights of all tenants that have sequences, waiting or running.
+  double busy_weight() const;
 
   // In the order of the constructor's list.
   const std::vector<TenantAccount*>& configured() const { return configured_; }

@@ -263,6 +263,7 @@ TEST(ServingSimulation, AFloodOfOneTenantRefusesNobodyElseAndDelaysThemLittle) {
   EXPECT_GT(beside.tenants["flood"].refused, 100);
   EXPECT_EQ(beside.tenants["polite"].refused, 0);
   EXPECT_LT(after, flood / 2);
+  EXPECT_LT(after, 1.4 * before) << "a newcomer waits for no sequence of the flood";
 }
 
 TEST(ServingSimulation, RanksShareTheWorkAndConversationsFindTheirPrefixes) {
