@@ -1,0 +1,84 @@
+#include "cli/bench/step_cost.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <set>
+
+#include "model/config/model_config.h"
+#include "model/tensors/tensor_inventory.h"
+#include "worker/runner/kv_pool.h"
+
+namespace tessera::cli {
+namespace {
+
+// Tensors of which a step reads single rows, or nothing.
+bool IsLookedUp(const model::ExpectedTensor& tensor) {
+  switch (tensor.kind) {
+    case model::TensorKind::kEmbedding:
+    case model::TensorKind::kEngramTable:
+    case model::TensorKind::kEngramMap:
+    case model::TensorKind::kDraft:
+    case model::TensorKind::kVision:
+      return true;
+    default:
+      // Tables of experts by token id.
+      return tensor.format == model::StorageFormat::kI32 ||
+             tensor.format == model::StorageFormat::kI64;
+  }
+}
+
+}  // namespace
+
+WeightCost WeightCostOf(const model::ModelConfig& config,
+                        model::EngramRowFormat engram_rows) {
+  WeightCost cost;
+  int64_t routed_bytes = 0;
+  int64_t routed_parameters = 0;
+  std::set<int64_t> moe_layers;
+  for (const model::ExpectedTensor& tensor :
+       model::TensorInventory(config, engram_rows)) {
+    if (!tensor.is_loaded || tensor.layer >= config.num_layers || IsLookedUp(tensor)) {
+      continue;
+    }
+    // Vectors (norms, biases) are read, but add no product of note.
+    const int64_t products = tensor.shape.size() > 1 ? tensor.num_parameters : 0;
+    if (tensor.kind == model::TensorKind::kRoutedExpert) {
+      moe_layers.insert(tensor.layer);
+      routed_bytes += tensor.num_bytes();
+      routed_parameters += products;
+      continue;
+    }
+    cost.always_bytes += tensor.num_bytes();
+    (tensor.kind == model::TensorKind::kHead ? cost.head_multiply_adds
+                                             : cost.token_multiply_adds) += products;
+  }
+  cost.moe_layers = static_cast<int64_t>(moe_layers.size());
+  const int64_t experts = cost.moe_layers * config.moe.num_experts;
+  if (experts > 0) {
+    cost.expert_bytes = routed_bytes / experts;
+    cost.expert_multiply_adds = routed_parameters / experts;
+  }
+  return cost;
+}
+
+int64_t PrefillMultiplyAdds(const WeightCost& cost, const model::ModelConfig& config,
+                            int64_t tokens) {
+  const int64_t routed =
+      cost.moe_layers * config.moe.experts_per_token * cost.expert_multiply_adds;
+  return tokens * (cost.token_multiply_adds + routed) + cost.head_multiply_adds;
+}
+
+int64_t CachedBytes(const model::ModelConfig& config,
+                    const worker::KvPool::PageFormat& format, int64_t tokens) {
+  // Rows of the draft layers are in the same blocks, and no plain step reads them.
+  model::ModelConfig main = config;
+  main.draft = model::DraftKind::kNone;
+  main.num_draft_layers = 0;
+  main.dspark.reset();
+  const auto block = static_cast<int64_t>(worker::KvPool::BlockBytes(main, format));
+  const auto tail = static_cast<int64_t>(worker::KvPool::TailBlockBytes(main, format));
+  const int64_t tail_tokens = std::min(tokens, config.tail_tokens());
+  return (tokens * block + tail_tokens * tail) / format.block_size;
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,77 @@
+#include "cli/bench/step_cost.h"
+
+#include <cstdint>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "model/config/model_config.h"
+#include "model/tensors/tensor_inventory.h"
+
+namespace tessera::cli {
+namespace {
+
+model::ModelConfig V3(const std::vector<std::string>& overrides) {
+  std::ifstream in("tests/data/configs/deepseek_v3.json");
+  std::stringstream text;
+  text << in.rdbuf();
+  auto config = model::ParseModelConfig(text.str(), overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return *config;
+}
+
+// A matrix in FP8 with one F32 scale for 128 x 128.
+int64_t Fp8(int64_t rows, int64_t cols) {
+  return rows * cols + (rows + 127) / 128 * ((cols + 127) / 128) * 4;
+}
+
+constexpr int64_t kD = 7168;
+constexpr int64_t kV = 129280;
+constexpr int64_t kM = 2048;
+constexpr int64_t kExperts = 256;
+
+TEST(StepCost, BytesOfV3AreThoseOfItsPublishedShapes) {
+  const model::ModelConfig config = V3({"num_hidden_layers=4"});
+  const WeightCost cost = WeightCostOf(config, model::EngramRowFormat::kBf16);
+  const int64_t attention = Fp8(1536, kD) + Fp8(128 * 192, 1536) + Fp8(576, kD) +
+                            Fp8(128 * 256, 512) + Fp8(kD, 128 * 128) + 2 * (1536 + 512);
+  const int64_t norms = 2 * 2 * kD;
+  const int64_t dense = 2 * Fp8(18432, kD) + Fp8(kD, 18432);
+  const int64_t expert = 2 * Fp8(kM, kD) + Fp8(kD, kM);
+  const int64_t router = 2 * kExperts * kD + 4 * kExperts;
+  EXPECT_EQ(cost.expert_bytes, expert);
+  EXPECT_EQ(cost.moe_layers, 1);
+  EXPECT_EQ(cost.always_bytes, 4 * (attention + norms) + 3 * dense + router +
+                                   expert /* the shared one */ + 2 * kD + 2 * kV * kD);
+}
+
+TEST(StepCost, PrefillMultipliesEightExpertsPerTokenAndTheHeadOnce) {
+  const model::ModelConfig config = V3({"num_hidden_layers=4"});
+  const WeightCost cost = WeightCostOf(config, model::EngramRowFormat::kBf16);
+  const int64_t attention =
+      1536 * kD + 128 * 192 * 1536 + 576 * kD + 128 * 256 * 512 + kD * 128 * 128;
+  const int64_t token =
+      4 * attention + 3 * 3 * 18432 * kD + kExperts * kD + (1 + 8) * 3 * kM * kD;
+  EXPECT_EQ(PrefillMultiplyAdds(cost, config, 5), 5 * token + kV * kD);
+}
+
+TEST(StepCost, ACachedTokenOfV3IsItsLatentAndRotaryRowInEveryLayer) {
+  const model::ModelConfig config = V3({"num_hidden_layers=4"});
+  EXPECT_EQ(CachedBytes(config, {.block_size = 16}, 100), 100 * 4 * (512 + 64) * 4);
+}
+
+TEST(StepCost, DraftLayersAreLeftOut) {
+  const WeightCost with =
+      WeightCostOf(V3({"num_hidden_layers=4"}), model::EngramRowFormat::kBf16);
+  const WeightCost without =
+      WeightCostOf(V3({"num_hidden_layers=4", "num_nextn_predict_layers=0"}),
+                   model::EngramRowFormat::kBf16);
+  EXPECT_EQ(with.always_bytes, without.always_bytes);
+  EXPECT_EQ(with.moe_layers, without.moe_layers);
+}
+
+}  // namespace
+}  // namespace tessera::cli
