@@ -19,7 +19,7 @@ constexpr std::array kSubcommands = {
     Subcommand{"engram", "Serves one shard of the Engram tables.",
                &tessera::cli::RunEngram},
     Subcommand{"chat", "Talks to a running server.", &tessera::cli::RunChat},
-    Subcommand{"bench", "Loads a running server and measures it.",
+    Subcommand{"bench", "Measures a server, or a model on this machine.",
                &tessera::cli::RunBench},
     Subcommand{"key", "Makes an API key and the line that admits it.",
                &tessera::cli::RunKey},

@@ -1,5 +1,6 @@
-// tessera bench: loads a running server and reports what its clients see, with the flags
-// and keys that other benchmark tools have.
+// tessera bench: `serve` loads a running server and reports what its clients see, with
+// the flags and keys that other benchmark tools have; `decode` and `prefill` measure a
+// model in this process (model_command.h).
 #include <algorithm>
 #include <cmath>
 #include <iostream>
@@ -14,6 +15,7 @@
 #include "cli/bench/bench_options.h"
 #include "cli/bench/bench_plot.h"
 #include "cli/bench/bench_result.h"
+#include "cli/bench/model_command.h"
 #include "cli/client/interrupt.h"
 #include "cli/client/load_generator.h"
 #include "cli/client/load_report.h"
@@ -166,6 +168,12 @@ absl::Status BenchServe(const BenchOptions& options, Clock* clock) {
 }  // namespace
 
 absl::Status RunBench(Arguments arguments) {
+  if (!arguments.empty() && arguments.front() == "decode") {
+    return RunBenchDecode(arguments.subspan(1));
+  }
+  if (!arguments.empty() && arguments.front() == "prefill") {
+    return RunBenchPrefill(arguments.subspan(1));
+  }
   BenchOptions options;
   OptionTable table("bench serve",
                     "Loads a running server of the OpenAI API, this one or another, and "
@@ -175,7 +183,7 @@ absl::Status RunBench(Arguments arguments) {
   const bool named = !arguments.empty() && arguments.front() == "serve";
   const bool options_only = !arguments.empty() && arguments.front().starts_with('-');
   if (!named && !options_only) {
-    return InvalidArgumentF("expected tessera bench serve [OPTIONS]");
+    return InvalidArgumentF("expected tessera bench serve|decode|prefill [OPTIONS]");
   }
   TESSERA_ASSIGN_OR_RETURN(
       const bool go_on, ParseOptions(&table, named ? arguments.subspan(1) : arguments));

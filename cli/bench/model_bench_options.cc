@@ -1,0 +1,111 @@
+#include "cli/bench/model_bench_options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cli/model_options.h"
+
+#include "common/status.h"
+#include "common/status_macros.h"
+
+namespace tessera::cli {
+namespace {
+
+// Of a list, and of the points that two lists come to: more is a mistake.
+constexpr size_t kMaxValues = 64;
+constexpr int64_t kMaxBatch = 4096;
+constexpr int64_t kMaxPrompt = int64_t{1} << 20;
+
+absl::StatusOr<std::vector<int64_t>> ReadCounts(const char* flag, const std::string& text,
+                                                int64_t max) {
+  std::vector<int64_t> counts;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    int64_t value = 0;
+    const auto [end, error] =
+        std::from_chars(word.data(), word.data() + word.size(), value);
+    if (error != std::errc() || end != word.data() + word.size() || value < 1 ||
+        value > max) {
+      return InvalidArgumentF("{} {}: \"{}\", expected a number from 1 to {}", flag, text,
+                              word, max);
+    }
+    counts.push_back(value);
+  }
+  if (counts.empty() || counts.size() > kMaxValues) {
+    return InvalidArgumentF("{}: {} values, expected 1 to {}", flag, counts.size(),
+                            kMaxValues);
+  }
+  return counts;
+}
+
+}  // namespace
+
+void DeclareModelBench(OptionTable* table, ModelPhase phase, ModelBenchOptions* options) {
+  AddModelOptions(table, &options->model);
+  table->Heading("Measurement");
+  if (phase == ModelPhase::kDecode) {
+    table->Add("batch-sizes", &options->batch_sizes,
+               "sequences of one step, with commas: 1,4,16");
+    table
+        ->Add("steps", &options->steps,
+              "decode steps of a round, each of one token for every sequence")
+        .Range(1, 1 << 16);
+  }
+  if (phase == ModelPhase::kPrefill) {
+    options->prompt_lengths = "512,2048";
+  }
+  table->Add("prompt-lengths", &options->prompt_lengths,
+             phase == ModelPhase::kDecode
+                 ? "tokens of each sequence before the first step, with commas"
+                 : "tokens of the prompt, with commas: 512,2048");
+  table
+      ->Add("rounds", &options->rounds,
+            "each measures the machine's limits and every point once")
+      .Range(1, 1000);
+  table->Add("output-json", &options->output_json, "file for the figures of every round");
+}
+
+absl::StatusOr<std::vector<BenchPoint>> PlanModelBench(ModelPhase phase,
+                                                       ModelBenchOptions* options) {
+  if (options->model.model.empty()) {
+    return absl::InvalidArgumentError("a model folder is missing: --model DIR");
+  }
+  TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, ShapeOf(options->model));
+  if (shape.num_ranks() != 1 || options->model.workers != 0) {
+    return InvalidArgumentF("{} ranks, expected one in this process", shape.num_ranks());
+  }
+  if (options->model.speculative.tokens.value_or(0) > 0 ||
+      !options->model.speculative.config.empty()) {
+    return absl::InvalidArgumentError(
+        "--speculative-tokens and --speculative-config: steps are measured without "
+        "drafts");
+  }
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::vector<int64_t> lengths,
+      ReadCounts("--prompt-lengths", options->prompt_lengths, kMaxPrompt));
+  std::vector<int64_t> batches = {1};
+  if (phase == ModelPhase::kDecode) {
+    TESSERA_ASSIGN_OR_RETURN(
+        batches, ReadCounts("--batch-sizes", options->batch_sizes, kMaxBatch));
+  }
+  const int64_t steps = phase == ModelPhase::kDecode ? options->steps : 0;
+  std::vector<BenchPoint> points;
+  for (const int64_t length : lengths) {
+    for (const int64_t batch : batches) {
+      points.push_back({.batch = batch, .prompt_tokens = length, .steps = steps});
+    }
+  }
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  options->model.max_model_len = longest + steps + 1;
+  options->model.max_num_seqs = *std::max_element(batches.begin(), batches.end());
+  return points;
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,72 @@
+"""`tessera bench decode` and `prefill` on the bundled model: what their figures say, never how fast."""
+
+import json
+import os
+import tempfile
+import unittest
+
+import server
+
+
+def bench(*arguments):
+    return server.run("bench", *arguments)
+
+
+class ModelBenchTest(unittest.TestCase):
+
+    def run_json(self, phase, *arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "result.json")
+            run = bench(phase, "--model", server.MODEL, "--rounds", "2", "--threads-per-rank", "1", "--output-json", path,
+                        *arguments)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            with open(path) as file:
+                return json.load(file), run.stdout
+
+    def test_decode_counts_only_the_experts_that_were_chosen(self):
+        result, table = self.run_json("decode", "--batch-sizes", "1,3", "--prompt-lengths", "5", "--steps", "2")
+        with open(os.path.join(server.MODEL, "config.json")) as file:
+            config = json.load(file)
+        one, three = result["points"]
+        self.assertEqual((one["batch_size"], three["batch_size"]), (1, 3))
+        self.assertEqual(one["experts_per_layer"], config["num_experts_per_tok"])
+        self.assertGreater(three["experts_per_layer"], one["experts_per_layer"])
+        self.assertLessEqual(three["experts_per_layer"], 3 * one["experts_per_layer"])
+        # The same weights but for the experts; a row of the cache for each sequence.
+        experts = three["experts_per_layer"] - one["experts_per_layer"]
+        moe_layers = config["num_hidden_layers"] - config["first_k_dense_replace"]
+        expert_bytes = (three["weight_bytes"] - one["weight_bytes"]) / experts / moe_layers
+        values = 3 * config["hidden_size"] * config["moe_intermediate_size"]
+        self.assertAlmostEqual(expert_bytes / values, 17 / 32, places=6)  # MXFP4: 4 bits, a byte of scale for 32
+        self.assertEqual(three["cached_bytes"], 3 * one["cached_bytes"])
+        for point in result["points"]:
+            self.assertEqual(len(point["seconds"]["rounds"]), 2)
+            self.assertLessEqual(point["seconds"]["min"], point["seconds"]["median"])
+            bytes_per_s = (point["weight_bytes"] + point["cached_bytes"]) / point["seconds"]["rounds"][0]
+            self.assertAlmostEqual(point["share"]["rounds"][0], bytes_per_s / result["read_bytes_per_s"]["rounds"][0])
+        self.assertEqual(len(table.splitlines()), 3)
+
+    def test_prefill_flops_grow_with_the_tokens(self):
+        result, _ = self.run_json("prefill", "--prompt-lengths", "4,8")
+        short, long = result["points"]
+        with open(os.path.join(server.MODEL, "config.json")) as file:
+            config = json.load(file)
+        head = 2 * config["vocab_size"] * config["hidden_size"]  # once, for the last token
+        self.assertEqual(long["flops"] - head, 2 * (short["flops"] - head))
+        self.assertEqual(len(result["multiply_adds_per_s"]["rounds"]), 2)
+
+    def test_mistakes_are_named(self):
+        for arguments, message in (
+                (("decode",), "model folder is missing"),
+                (("decode", server.MODEL, "--batch-sizes", "1,x"), "--batch-sizes 1,x"),
+                (("decode", server.MODEL, "--batch-sizes", "0"), "from 1 to"),
+                (("prefill", server.MODEL, "--prompt-lengths", ","), "--prompt-lengths"),
+                (("prefill", server.MODEL, "--tensor-parallel-size", "2"), "2 ranks"),
+                (("nothing",), "serve|decode|prefill")):
+            run = bench(*arguments)
+            self.assertEqual(run.returncode, 2, (arguments, run.stderr))
+            self.assertIn(message, run.stderr)
+
+
+if __name__ == "__main__":
+    server.main()
