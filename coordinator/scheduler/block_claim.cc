@@ -19,6 +19,12 @@ void BlockClaim::Take(Sequence* holder, int dp_rank, int64_t num_blocks) {
   num_blocks_ = num_blocks;
   ++id_;
   num_overtakers_ = 0;
+  makes_room_ = false;
+}
+
+void BlockClaim::MakeRoom(int dp_rank) {
+  dp_rank_ = dp_rank;
+  makes_room_ = true;
 }
 
 void BlockClaim::Drop(const Sequence& sequence) {
@@ -33,6 +39,9 @@ bool BlockClaim::Allows(const Sequence& sequence, int dp_rank, int64_t num_block
   if (holder_ == nullptr || HeldBy(sequence) || dp_rank != dp_rank_ ||
       sequence.spec.priority < holder_->spec.priority) {
     return true;
+  }
+  if (makes_room_ && sequence.spec.priority > holder_->spec.priority) {
+    return false;
   }
   int64_t held = num_blocks;
   for (const Sequence* other : running) {

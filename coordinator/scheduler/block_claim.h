@@ -3,7 +3,9 @@
 // room claims its blocks on one rank. Others may overtake it there as long as all
 // overtakers together hold no more than half of what the rank has beside the claim: the
 // other half is for what they still generate. So the holder waits for those that ran
-// before it, at most, and then for a bounded number of overtakers.
+// before it, at most, and then for a bounded number of overtakers. Once sequences of a
+// worse priority give their places up for the holder, none such overtakes it there: it
+// would take what they gave.
 //
 // Not seen outside of this folder.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_BLOCK_CLAIM_H_
@@ -27,6 +29,14 @@ class BlockClaim {
   // well, otherwise only where nobody does.
   void Take(Sequence* holder, int dp_rank, int64_t num_blocks);
 
+  // Where it is; not meant where nobody holds it.
+  int dp_rank() const { return dp_rank_; }
+
+  // The first sequence gives its place on `dp_rank` up for the holder: the claim is there
+  // from now on, and closed to worse priorities until it ends.
+  void MakeRoom(int dp_rank);
+  bool makes_room() const { return makes_room_; }
+
   // `sequence` waits no more; the claim ends if it is the holder.
   void Drop(const Sequence& sequence);
   // Counts ends of claims: what was refused before may be allowed now.
@@ -46,6 +56,7 @@ class BlockClaim {
   int64_t num_blocks_ = 0;
   uint64_t id_ = 0;  // of the claim; overtakers are marked with it
   int64_t num_overtakers_ = 0;
+  bool makes_room_ = false;
   uint64_t num_drops_ = 0;
 };
 

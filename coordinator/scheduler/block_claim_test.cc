@@ -59,6 +59,22 @@ TEST(BlockClaim, TheFirstKeepsItAndABetterPriorityTakesIt) {
   EXPECT_EQ(claim.num_drops(), 1u);
 }
 
+TEST(BlockClaim, WhereRoomIsMadeWorsePrioritiesStayOut) {
+  BlockClaim claim;
+  Sequence holder = MakeSequence(0, 0);
+  const Sequence equal = MakeSequence(0, 0);
+  const Sequence worse = MakeSequence(1, 0);
+  claim.Take(&holder, 0, 80);
+  EXPECT_TRUE(claim.Allows(worse, 1, 10, {}, 100));
+  claim.MakeRoom(1);
+  EXPECT_FALSE(claim.Allows(worse, 1, 10, {}, 100));
+  EXPECT_TRUE(claim.Allows(equal, 1, 10, {}, 100));
+  EXPECT_TRUE(claim.Allows(worse, 0, 10, {}, 100));
+  claim.Drop(holder);
+  claim.Take(&holder, 1, 80);
+  EXPECT_TRUE(claim.Allows(worse, 1, 10, {}, 100));
+}
+
 TEST(BlockClaim, ThoseWhoRanBeforeCountForNothing) {
   BlockClaim claim;
   Sequence holder = MakeSequence(0, 0);

@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
+
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -279,6 +281,32 @@ bool DpRank::HasBlocksFor(const Sequence& sequence) const {
          num_blocks - std::ssize(match.blocks) <= blocks_for_admission(match);
 }
 
+bool DpRank::WillHaveBlocksFor(const Sequence& sequence,
+                               std::span<Sequence* const> leaving) const {
+  const PrefixMatch match = Match(sequence);
+  absl::flat_hash_map<BlockId, int32_t> left;  // references that go
+  int64_t num_tails = match.num_spare_tails;
+  for (const Sequence* other : leaving) {
+    for (const BlockId block : other->blocks) {
+      ++left[block];
+    }
+    num_tails += std::ssize(other->tail.blocks);
+  }
+  for (const BlockId block : match.blocks) {
+    left.erase(block);  // The sequence itself holds it then.
+  }
+  // A block that others share stays.
+  const int64_t num_left =
+      std::count_if(left.begin(), left.end(), [&](const auto& entry) {
+        return blocks().reference_count(entry.first) == entry.second;
+      });
+  const int64_t num_kept = std::ssize(running_) - std::ssize(leaving);
+  const int64_t num_blocks = (sequence.num_tokens() - 1) / options_.block_size + 1;
+  return (!blocks_->has_tails() || num_tails > num_kept) &&
+         num_blocks - std::ssize(match.blocks) + num_kept <=
+             match.num_spare + num_left + num_deferred_blocks();
+}
+
 uint32_t DpRank::TakeSlot() {
   TESSERA_CHECK(!free_slots_.empty());
   const uint32_t slot = free_slots_.back();
@@ -406,14 +434,15 @@ void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
       TakePromptScores(result, work);
     }
     TakeSamples(sequence, samples, accepted);
-    // A sequence preempted in the meantime has no blocks to register, but its tokens
-    // stand.
+    // What the plan reserved for drafts that were refused, or never made.
+    const int64_t refused = work.sample ? 1 + work.num_drafts - std::ssize(samples) : 0;
     if (sequence->running()) {
-      // What the plan reserved for drafts that were refused, or never made.
-      const int64_t refused = work.sample ? 1 + work.num_drafts - std::ssize(samples) : 0;
       sequence->planned -= refused;
       sequence->computed += work.num_tokens - refused;
       blocks_->TakeComputed(hash, sequence);
+    } else {
+      // Preempted in the meantime: it has no blocks to register, but its tokens stand.
+      sequence->lost_tokens += work.num_tokens - refused;
     }
   }
   blocks_->ReleaseDeferred(planned.step);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -99,6 +100,10 @@ class DpRank {
   // Whether it would find its blocks here, had it a slot.
   bool HasBlocksFor(const Sequence& sequence) const;
 
+  // Likewise once `leaving`, which run here, have left and the steps in flight are done.
+  bool WillHaveBlocksFor(const Sequence& sequence,
+                         std::span<Sequence* const> leaving) const;
+
   // The running sequence that goes first where a waiting one of `priority` finds no
   // place: the last by RunsBefore, if its priority is worse; else null.
   Sequence* FindWorse(int32_t priority) const;
@@ -122,6 +127,7 @@ class DpRank {
   // Drops everything; running sequences are the caller's to queue again.
   void Reset();
 
+  int dp_rank() const { return dp_rank_; }
   const std::vector<Sequence*>& running() const { return running_; }
   const BlockManager& blocks() const { return blocks_->manager(); }
   const TierTotals& tier_totals() const { return blocks_->totals(); }

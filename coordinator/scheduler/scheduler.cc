@@ -17,6 +17,7 @@
 #include "coordinator/scheduler/sequence.h"
 #include "coordinator/scheduler/slot_shares.h"
 #include "coordinator/scheduler/tenant_account.h"
+#include "coordinator/scheduler/victims.h"
 #include "coordinator/scheduler/waiting_queue.h"
 #include "routing/dp_rank_policy.h"
 
@@ -60,9 +61,6 @@ class GroupScheduler final : public Scheduler {
   // priority, or a slot from a tenant above its share, which no work of this plan names
   // yet.
   void MakeRoom(absl::Time now, std::vector<Sequence*>* preempted);
-  // The last running sequence of a worse priority; null if there is none, or its blocks
-  // may not be needed.
-  Sequence* FindWorse(int32_t priority) const;
   // The sequence that moves over for `front` (slot_shares.h); null if none does.
   Sequence* FindAboveShare(Sequence* front);
   void ExtendKeys(Sequence* sequence) const;
@@ -243,32 +241,24 @@ absl::StatusOr<PlannedStep> GroupScheduler::PlanProbe(int32_t token) {
 
 void GroupScheduler::MakeRoom(absl::Time now, std::vector<Sequence*>* preempted) {
   Sequence* front = waiting_.Front(now);
-  if (front == nullptr || front->steps_in_flight > 0 ||
-      (AnyFreeSlot() && MayFit(*front))) {
+  if (front == nullptr) {
     return;
   }
-  Sequence* victim = FindWorse(front->spec.priority);
-  if (victim == nullptr && !AnyFreeSlot()) {
-    victim = FindAboveShare(front);
+  const Sequence* holder = claim_.holder();
+  Sequence* victim = nullptr;
+  if (holder != nullptr && holder->spec.priority <= front->spec.priority &&
+      WaitingQueue::Admissible(*holder, now)) {
+    victim = FindVictim(ranks_, *holder, &claim_);
+  }
+  if (victim == nullptr && !AnyFreeSlot() && front->steps_in_flight == 0) {
+    ExtendKeys(front);
+    victim = FindVictim(ranks_, *front, &claim_);
+    victim = victim == nullptr ? FindAboveShare(front) : victim;
   }
   if (victim != nullptr) {
     ranks_[static_cast<size_t>(victim->dp_rank)]->Remove(victim);
     preempted->push_back(victim);
   }
-}
-
-Sequence* GroupScheduler::FindWorse(int32_t priority) const {
-  Sequence* victim = nullptr;
-  for (const auto& rank : ranks_) {
-    if (AnyFreeSlot() && rank->num_deferred_blocks() > 0) {
-      return nullptr;  // What comes free may be enough.
-    }
-    Sequence* worst = rank->FindWorse(priority);
-    if (worst != nullptr && (victim == nullptr || RunsBefore()(victim, worst))) {
-      victim = worst;
-    }
-  }
-  return victim;
 }
 
 Sequence* GroupScheduler::FindAboveShare(Sequence* front) {
@@ -277,7 +267,6 @@ Sequence* GroupScheduler::FindAboveShare(Sequence* front) {
   if (!shares.Lacks(*front->tenant)) {
     return nullptr;
   }
-  ExtendKeys(front);
   for (const auto& rank : ranks_) {
     Sequence* victim = shares.FindToMove(rank->running(), front->spec.priority);
     if (victim != nullptr && rank->HasBlocksFor(*front)) {

@@ -70,7 +70,7 @@ struct Sequence {
   int64_t waiting_tokens = 0;  // what it adds to the queue's token count
   int64_t cached_tokens = 0;
   int64_t host_cached_tokens = 0;  // of them, from the host tier
-  int64_t lost_tokens = 0;         // computed before it was preempted, while it waits
+  int64_t lost_tokens = 0;  // while it waits: computed by steps before it was preempted
   bool started = false;
   bool finished = false;
 
