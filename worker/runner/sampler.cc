@@ -136,77 +136,84 @@ void Sampler::ApplyMask(std::span<const uint32_t> mask) {
   }
 }
 
-size_t Sampler::Truncate(const proto::SamplingParams& params) {
+void Sampler::Keep(const proto::SamplingParams& params) {
   const size_t vocab = adjusted_.size();
   for (size_t i = 0; i < vocab; ++i) {
     candidates_[i] = {adjusted_[i], static_cast<int32_t>(i)};
   }
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-  };
-  size_t kept = vocab;
+  num_kept_ = vocab;
   if (params.top_k > 0 && static_cast<size_t>(params.top_k) < vocab) {
-    kept = static_cast<size_t>(params.top_k);
-    std::nth_element(candidates_.begin(),
-                     candidates_.begin() + static_cast<std::ptrdiff_t>(kept) - 1,
-                     candidates_.end(), better);
+    num_kept_ = static_cast<size_t>(params.top_k);
+    std::nth_element(candidates_.begin(), At(num_kept_ - 1), candidates_.end(), IsBetter);
   }
-  std::sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
-            better);
-  double total = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    weights_[i] = std::exp((candidates_[i].logit - candidates_[0].logit) /
-                           static_cast<double>(params.temperature));
-    total += weights_[i];
+  num_sorted_ = 0;
+  temperature_ = static_cast<double>(params.temperature);
+  largest_ = candidates_[0].logit;
+  for (size_t i = 1; i < num_kept_; ++i) {
+    largest_ = std::max(largest_, candidates_[i].logit);
   }
-  if (params.min_p > 0.0f) {
-    // weights_[0] is 1, so the ratio to the best is the weight itself.
-    const auto floor = static_cast<double>(params.min_p);
-    size_t at = 1;
-    while (at < kept && weights_[at] >= floor) {
-      ++at;
+  // The weight of the best is 1, so the ratio to the best is the weight itself.
+  const auto floor = static_cast<double>(params.min_p);
+  size_t kept = 0;
+  total_ = 0;
+  for (size_t i = 0; i < num_kept_; ++i) {
+    const double weight = Weight(candidates_[i]);
+    if (weight >= floor) {
+      total_ += weight;
+      std::swap(candidates_[kept++], candidates_[i]);
     }
-    for (size_t i = at; i < kept; ++i) {
-      total -= weights_[i];
-    }
-    kept = at;
   }
-  if (params.top_p < 1.0f) {
-    const double target = total * static_cast<double>(params.top_p);
-    double sum = 0;
-    size_t at = 0;
-    while (at < kept && (at == 0 || sum < target)) {
-      sum += weights_[at++];
+  num_kept_ = kept;
+}
+
+double Sampler::WeightOfRank(size_t rank) {
+  if (rank == num_sorted_) {
+    // Most draws end among the first few; each further part is eight times what is known.
+    constexpr size_t kFirstPart = 128;
+    const size_t end = std::min(num_kept_, std::max(kFirstPart, 9 * num_sorted_));
+    if (end < num_kept_) {
+      std::nth_element(At(num_sorted_), At(end - 1), At(num_kept_), IsBetter);
     }
-    kept = at;
+    std::sort(At(num_sorted_), At(end), IsBetter);
+    for (; num_sorted_ < end; ++num_sorted_) {
+      weights_[num_sorted_] = Weight(candidates_[num_sorted_]);
+    }
   }
-  return kept;
+  return weights_[rank];
+}
+
+void Sampler::KeepTopP(double top_p) {
+  const double target = total_ * top_p;
+  double sum = 0;
+  size_t rank = 0;
+  while (rank < num_kept_ && (rank == 0 || sum < target)) {
+    sum += WeightOfRank(rank++);
+  }
+  num_kept_ = rank;
+  total_ = sum;
 }
 
 int32_t Sampler::Draw(const proto::SamplingParams& params, uint64_t position) {
-  size_t kept = Truncate(params);
-  while (kept > 1 && weights_[kept - 1] == 0) {
-    --kept;  // never drawn, not even where the running sum falls short of the total
-  }
-  double total = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    total += weights_[i];
+  Keep(params);
+  if (params.top_p < 1.0f) {
+    KeepTopP(static_cast<double>(params.top_p));
   }
   const double target =
-      CounterRng(params.seed, params.choice_index).Uniform(position) * total;
+      CounterRng(params.seed, params.choice_index).Uniform(position) * total_;
   double sum = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    sum += weights_[i];
+  size_t last = 0;  // of those with a weight: what is masked has none
+  for (size_t rank = 0; rank < num_kept_; ++rank) {
+    const double weight = WeightOfRank(rank);
+    if (weight == 0) {
+      break;
+    }
+    sum += weight;
+    last = rank;
     if (target < sum) {
-      return candidates_[i].token;
+      break;
     }
   }
-  // Only rounding of the running sum leads here; what is masked has no weight.
-  size_t last = kept - 1;
-  while (last > 0 && weights_[last] == 0) {
-    --last;
-  }
-  return candidates_[last].token;
+  return candidates_[last].token;  // rounding of the sums may lead to the last one
 }
 
 void Sampler::FillLogprobs(int32_t num_logprobs, proto::SampledToken& out) {
@@ -224,11 +231,7 @@ void Sampler::FillLogprobs(int32_t num_logprobs, proto::SampledToken& out) {
   for (size_t i = 0; i < raw_.size(); ++i) {
     candidates_[i] = {raw_[i], static_cast<int32_t>(i)};
   }
-  std::partial_sort(
-      candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(count),
-      candidates_.end(), [](const Candidate& a, const Candidate& b) {
-        return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-      });
+  std::partial_sort(candidates_.begin(), At(count), candidates_.end(), IsBetter);
   out.top.reserve(count);
   for (size_t i = 0; i < count; ++i) {
     out.top.push_back(

@@ -7,6 +7,7 @@
 #ifndef TESSERA_WORKER_RUNNER_SAMPLER_H_
 #define TESSERA_WORKER_RUNNER_SAMPLER_H_
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -71,8 +72,22 @@ class Sampler {
   void ApplyBadWords(const proto::SamplingParams& params,
                      std::span<const int32_t> generated);
   int32_t Draw(const proto::SamplingParams& params, uint64_t position);
-  // Keeps the candidates that top_k, min_p and top_p allow; sorted by falling logit.
-  size_t Truncate(const proto::SamplingParams& params);
+  static bool IsBetter(const Candidate& a, const Candidate& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+  }
+  std::vector<Candidate>::iterator At(size_t i) {
+    return candidates_.begin() + static_cast<std::ptrdiff_t>(i);
+  }
+  double Weight(const Candidate& candidate) const {
+    return std::exp((candidate.logit - largest_) / temperature_);
+  }
+  // Makes the first num_kept_ candidates those that top_k and min_p allow, in any order.
+  void Keep(const proto::SamplingParams& params);
+  // Of these, the best that together have top_p of the weight, sorted.
+  void KeepTopP(double top_p);
+  // The weight of the kept candidate of a rank; ranks rise by one. Sorts no further than
+  // it is asked: a draw mostly ends among a few of a hundred thousand tokens.
+  double WeightOfRank(size_t rank);
   void FillLogprobs(int32_t num_logprobs, proto::SampledToken& out);
 
   const size_t num_token_ids_;
@@ -80,7 +95,13 @@ class Sampler {
   std::vector<double> adjusted_;  // [V]
   std::vector<int32_t> counts_;   // [V] generated occurrences; zero between calls
   std::vector<Candidate> candidates_;
-  std::vector<double> weights_;
+  // Of the draw at hand.
+  size_t num_kept_ = 0;
+  size_t num_sorted_ = 0;        // of the kept ones, the best
+  std::vector<double> weights_;  // of the sorted ones: exponentials below the best
+  double total_ = 0;             // weight of the kept ones
+  double largest_ = 0;           // logit
+  double temperature_ = 1;
 };
 
 }  // namespace tessera::worker

@@ -1,14 +1,18 @@
 #include "worker/runner/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <random>
 #include <span>
 #include <vector>
 
 #include "gtest/gtest.h"
 
+#include "common/counter_rng.h"
 #include "proto/step_plan.h"
 
 namespace tessera::worker {
@@ -77,6 +81,67 @@ TEST(Sampler, TopKTopPAndMinPCutTheTail) {
     EXPECT_EQ(SampleOne(logits, {.top_p = 0.5f, .seed = seed}), 0);
     // exp(-1) = .37 stays, exp(-2) = .14 goes.
     EXPECT_LE(SampleOne(logits, {.min_p = 0.2f, .seed = seed}), 1);
+  }
+}
+
+// The definition of a draw: everything sorted, then top_k, min_p, top_p and the inverse
+// of the distribution.
+int32_t DrawSorted(const std::vector<float>& logits, const proto::SamplingParams& params,
+                   uint64_t position) {
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  if (params.top_k > 0) {
+    order.resize(std::min(order.size(), static_cast<size_t>(params.top_k)));
+  }
+  std::vector<double> weights;
+  double total = 0;
+  for (const size_t token : order) {
+    const double below = double{logits[token]} - double{logits[order[0]]};
+    const double weight = std::exp(below / double{params.temperature});
+    if (weight < double{params.min_p}) {
+      break;
+    }
+    weights.push_back(weight);
+    total += weight;
+  }
+  double kept = 0;
+  size_t count = 0;
+  while (count < weights.size() &&
+         (count == 0 || params.top_p == 1 || kept < total * double{params.top_p})) {
+    kept += weights[count++];
+  }
+  const double target =
+      CounterRng(params.seed, params.choice_index).Uniform(position) * kept;
+  double sum = 0;
+  for (size_t rank = 0; rank < count; ++rank) {
+    sum += weights[rank];
+    if (target < sum) {
+      return static_cast<int32_t>(order[rank]);
+    }
+  }
+  return static_cast<int32_t>(order[count - 1]);
+}
+
+TEST(Sampler, ADrawIsThatOfTheSortedVocabulary) {
+  constexpr size_t kVocab = 3000;
+  std::mt19937_64 random(5);
+  std::normal_distribution<float> normal(0, 2);
+  Sampler sampler(kVocab);
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    std::vector<float> logits(kVocab);
+    for (float& logit : logits) {
+      logit = std::round(normal(random) * 8) / 8;  // many are equal
+    }
+    const proto::SamplingParams params = {.temperature = seed % 3 == 0 ? 5.0F : 0.8F,
+                                          .top_p = seed % 5 < 2 ? 1.0F : 0.97F,
+                                          .top_k = seed % 4 == 1 ? 700 : 0,
+                                          .min_p = seed % 7 == 3 ? 0.01F : 0.0F,
+                                          .seed = seed};
+    EXPECT_EQ(sampler.Choose<float>(logits, params, {}).value(),
+              DrawSorted(logits, params, 0))
+        << "seed " << seed;
   }
 }
 
