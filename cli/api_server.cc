@@ -363,12 +363,15 @@ void ApiServer::Reload() {
   absl::Status status;
   if (auto access = LoadAccess(options_.access); access.ok()) {
     status = api_->access()->Replace(*access);
+    if (status.ok()) {
+      status = engine_->SetTenants(access->tenants, access->others);
+    }
   } else {
     status = access.status();
   }
   LogReload(
-      "keys and limits read again; weights, running tokens and cached blocks of tenants "
-      "stay as they were at the start",
+      "keys and limits read again; cached blocks of tenants stay as they were at the "
+      "start",
       "keys and limits stay as they are", status);
   if (tls_ != nullptr) {
     LogReload("certificates read again", "certificates stay as they are", tls_->Reload());

@@ -113,6 +113,35 @@ class Fairness : public ::testing::Test {
   std::vector<SequenceId> ended_;
 };
 
+TEST_F(Fairness, NewWeightsShareTheTokensFromThenOn) {
+  SchedulerOptions options = MakeOptions();
+  options.tenants = {{.name = "a"}, {.name = "b"}};
+  Start(options);
+  for (SequenceId id = 1; id <= 3000; ++id) {
+    SequenceSpec spec = Spec(id, 40, 20);
+    spec.tenant = id % 2 == 0 ? "a" : "b";
+    Enqueue(std::move(spec));
+  }
+  const auto run = [this] {
+    const SchedulerStats before = scheduler_->stats();
+    for (int i = 0; i < 500; ++i) {
+      Step();
+    }
+    const SchedulerStats after = scheduler_->stats();
+    return static_cast<double>(after.tenants[0].scheduled_tokens -
+                               before.tenants[0].scheduled_tokens) /
+           static_cast<double>(after.tenants[1].scheduled_tokens -
+                               before.tenants[1].scheduled_tokens);
+  };
+  EXPECT_NEAR(run(), 1, 0.1);
+  const std::vector<TenantPolicy> tenants = {{.name = "a", .weight = 3}, {.name = "b"}};
+  ASSERT_THAT(scheduler_->SetTenants(tenants, {}), IsOk());
+  EXPECT_NEAR(run(), 3, 0.3);
+  const std::vector<TenantPolicy> wrong = {{.name = "a", .weight = -1}};
+  EXPECT_THAT(scheduler_->SetTenants(wrong, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST_F(Fairness, ANewcomerNeedNotWaitUntilASequenceOfAFloodEnds) {
   SchedulerOptions options = MakeOptions();
   options.max_num_seqs = 4;

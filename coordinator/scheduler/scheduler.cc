@@ -37,6 +37,12 @@ class GroupScheduler final : public Scheduler {
         ranks_(std::move(ranks)),
         waiting_(options) {}
 
+  absl::Status SetTenants(std::span<const TenantPolicy> tenants,
+                          const TenantPolicy& others) override {
+    TESSERA_RETURN_IF_ERROR(CheckTenants(tenants, others));
+    waiting_.SetTenants(tenants, others);
+    return absl::OkStatus();
+  }
   absl::Status Enqueue(SequenceSpec spec) override;
   void Finish(SequenceId id) override;
   std::vector<SequenceId> Expired(absl::Time now) const override;
@@ -535,16 +541,7 @@ SchedulerStats GroupScheduler::stats() const {
   stats.prefix_hit_tokens = prefix_hit_tokens_;
   stats.prefix_shortened_tokens = prefix_shortened_tokens_;
   stats.preemptions = preemptions_;
-  for (const TenantAccount* tenant : waiting_.configured()) {
-    if (stats.tenants.size() == kMaxReportedTenants) {
-      break;
-    }
-    stats.tenants.push_back({.num_waiting = std::ssize(tenant->waiting),
-                             .num_running = tenant->num_running,
-                             .running_tokens = tenant->running_tokens,
-                             .scheduled_tokens = tenant->scheduled_tokens,
-                             .preemptions = tenant->preemptions});
-  }
+  stats.tenants = waiting_.Report();
   return stats;
 }
 

@@ -167,7 +167,8 @@ struct SchedulerStats {
   int64_t host_tail_blocks_total = 0;
   int64_t host_tail_blocks_cached = 0;
   TierTotals tiers;
-  // Of the first kMaxReportedTenants of SchedulerOptions::tenants, in that order.
+  // Of the first kMaxReportedTenants: those of SchedulerOptions::tenants in that order,
+  // then those that were granted something later.
   std::vector<TenantStats> tenants;
 };
 
@@ -195,6 +196,12 @@ class Scheduler {
   static absl::StatusOr<std::unique_ptr<Scheduler>> Create(
       const SchedulerOptions& options);
   virtual ~Scheduler() = default;
+
+  // The tenants' grants from now on, but for min_cached_blocks, which stay. Priorities of
+  // what was enqueued stay, and what runs goes on. kInvalidArgument as Create; then
+  // nothing changes.
+  virtual absl::Status SetTenants(std::span<const TenantPolicy> tenants,
+                                  const TenantPolicy& others) = 0;
 
   // kResourceExhausted: max_waiting sequences wait, or this tenant's share of them.
   // kInvalidArgument: it can never fit, the tenant's quota included, or its id lives.

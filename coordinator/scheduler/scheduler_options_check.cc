@@ -44,10 +44,13 @@ absl::Status CheckSizes(const SchedulerOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status CheckTenants(const SchedulerOptions& options) {
+}  // namespace
+
+absl::Status CheckTenants(std::span<const TenantPolicy> configured,
+                          const TenantPolicy& others) {
   std::set<std::string_view> names;
-  std::vector<TenantPolicy> tenants = options.tenants;
-  tenants.push_back(options.other_tenants);
+  std::vector<TenantPolicy> tenants(configured.begin(), configured.end());
+  tenants.push_back(others);
   for (const TenantPolicy& tenant : tenants) {
     if (&tenant != &tenants.back() && !names.insert(tenant.name).second) {
       return InvalidArgumentF("tenant {} is configured twice", tenant.name);
@@ -63,11 +66,9 @@ absl::Status CheckTenants(const SchedulerOptions& options) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
 absl::Status CheckSchedulerOptions(const SchedulerOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckSizes(options));
-  return CheckTenants(options);
+  return CheckTenants(options.tenants, options.other_tenants);
 }
 
 }  // namespace tessera::coordinator

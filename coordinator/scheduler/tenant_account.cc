@@ -8,6 +8,9 @@
 namespace tessera::coordinator {
 
 void TenantAccount::Enter(const Sequence& sequence) {
+  if (num_running == 0) {
+    tolerated_tokens = sequence.max_length;
+  }
   ++num_running;
   running_tokens += sequence.max_length;
   pending_tokens += sequence.num_known();
@@ -17,6 +20,7 @@ void TenantAccount::Leave(const Sequence& sequence) {
   --num_running;
   running_tokens -= sequence.max_length;
   pending_tokens -= sequence.prefilling ? sequence.num_known() : 0;
+  tolerated_tokens = std::min(tolerated_tokens, running_tokens);
   TESSERA_CHECK(num_running >= 0 && running_tokens >= 0 && pending_tokens >= 0);
 }
 

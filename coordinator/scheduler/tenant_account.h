@@ -30,6 +30,9 @@ struct TenantAccount {
   int64_t num_running = 0;
   int64_t running_tokens = 0;  // of running sequences, at their greatest length
   int64_t pending_tokens = 0;  // of running sequences, still to prefill
+  // Running tokens that are in order though the quota is lower: what ran when it was
+  // lowered, or a sequence that came before.
+  int64_t tolerated_tokens = 0;
   uint64_t scheduled_tokens = 0;
   uint64_t preemptions = 0;
   std::set<Sequence*, RunsBefore> waiting;
@@ -45,9 +48,10 @@ struct TenantAccount {
     return virtual_time + static_cast<double>(pending_tokens) / policy.weight;
   }
 
-  // Whether the quota lets the sequence run beside those that do.
+  // Whether the quota lets the sequence run beside those that do. One that came before
+  // the quota was lowered may be longer than it, and then runs alone.
   bool Allows(const Sequence& sequence) const {
-    return policy.max_running_tokens == 0 ||
+    return policy.max_running_tokens == 0 || running_tokens == 0 ||
            running_tokens + sequence.max_length <= policy.max_running_tokens;
   }
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "fmt/format.h"
 
@@ -21,20 +22,59 @@ constexpr size_t kMaxIdleTenants = 1024;
 }  // namespace
 
 WaitingQueue::WaitingQueue(const SchedulerOptions& options)
-    : others_(options.other_tenants), num_common_(options.max_waiting) {
+    : max_waiting_(options.max_waiting) {
+  SetTenants(options.tenants, options.other_tenants);
+  num_lasting_ = configured_.size();
+}
+
+void WaitingQueue::SetTenants(std::span<const TenantPolicy> tenants,
+                              const TenantPolicy& others) {
+  others_ = others;
+  configured_.resize(num_lasting_);
+  for (auto& [name, account] : accounts_) {
+    account.configured = false;
+    account.policy = others_;
+    account.policy.name = name;
+    account.num_seats = 0;
+    account.tolerated_tokens = account.running_tokens;
+  }
+  for (TenantAccount* account : configured_) {
+    account->configured = true;
+  }
   double total_weight = 0;
-  for (const TenantPolicy& policy : options.tenants) {
+  for (const TenantPolicy& policy : tenants) {
     total_weight += policy.weight;
   }
-  for (const TenantPolicy& policy : options.tenants) {
+  num_common_ = max_waiting_;
+  for (const TenantPolicy& policy : tenants) {
     TenantAccount& account = accounts_[policy.name];
     account.policy = policy;
-    account.configured = true;
-    account.num_seats = static_cast<int64_t>(
-        static_cast<double>(options.max_waiting / 2) * policy.weight / total_weight);
+    account.num_seats = static_cast<int64_t>(static_cast<double>(max_waiting_ / 2) *
+                                             policy.weight / total_weight);
     num_common_ -= account.num_seats;
-    configured_.push_back(&account);
+    if (!std::exchange(account.configured, true)) {
+      configured_.push_back(&account);
+    }
   }
+  common_taken_ = 0;
+  for (const auto& [name, account] : accounts_) {
+    common_taken_ += CommonOf(account);
+  }
+}
+
+std::vector<TenantStats> WaitingQueue::Report() const {
+  std::vector<TenantStats> report;
+  for (const TenantAccount* tenant : configured_) {
+    if (report.size() == kMaxReportedTenants) {
+      break;
+    }
+    report.push_back({.num_waiting = std::ssize(tenant->waiting),
+                      .num_running = tenant->num_running,
+                      .running_tokens = tenant->running_tokens,
+                      .scheduled_tokens = tenant->scheduled_tokens,
+                      .preemptions = tenant->preemptions});
+  }
+  return report;
 }
 
 TenantAccount* WaitingQueue::Account(const std::string& name) {
@@ -201,7 +241,8 @@ absl::Status WaitingQueue::CheckInvariants(
           counts.num_running, counts.running_tokens, counts.pending_tokens);
     }
     if (account.policy.max_running_tokens > 0 &&
-        account.running_tokens > account.policy.max_running_tokens) {
+        account.running_tokens >
+            std::max(account.policy.max_running_tokens, account.tolerated_tokens)) {
       return InternalF("tenant {} runs {} tokens, expected at most {}", name,
                        account.running_tokens, account.policy.max_running_tokens);
     }

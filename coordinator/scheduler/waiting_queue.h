@@ -35,6 +35,10 @@ class WaitingQueue {
   // Of `options` the tenants and `max_waiting` matter; the Scheduler has checked them.
   explicit WaitingQueue(const SchedulerOptions& options);
 
+  // The grants in force from now on; the Scheduler has checked them. What runs beyond a
+  // lower quota goes on.
+  void SetTenants(std::span<const TenantPolicy> tenants, const TenantPolicy& others);
+
   // The account of a tenant, made with the others' grants where it is not configured.
   // Valid as long as a sequence points to it, and until the next call otherwise.
   TenantAccount* Account(const std::string& name);
@@ -65,8 +69,9 @@ class WaitingQueue {
   // The weights of all tenants that have sequences, waiting or running.
   double busy_weight() const;
 
-  // In the order of the constructor's list.
-  const std::vector<TenantAccount*>& configured() const { return configured_; }
+  // Of the first kMaxReportedTenants: those of the constructor's list in its order,
+  // whoever is configured now, then those that came later.
+  std::vector<TenantStats> Report() const;
 
   // Recounts everything, `running` included; kInternal names the first difference.
   absl::Status CheckInvariants(const std::vector<const Sequence*>& running) const;
@@ -83,11 +88,13 @@ class WaitingQueue {
   // Takes tenants that have nothing out of `active_`.
   void RetireIdle();
 
-  const TenantPolicy others_;
+  const int64_t max_waiting_;
+  TenantPolicy others_;
   int64_t num_common_ = 0;    // places that are nobody's alone
   int64_t common_taken_ = 0;  // of them
   Accounts accounts_;
-  std::vector<TenantAccount*> configured_;
+  std::vector<TenantAccount*> configured_;  // first, for ever, those of the constructor
+  size_t num_lasting_ = 0;                  // of them
   std::vector<TenantAccount*> waiting_tenants_;  // those with a waiting sequence
   std::vector<TenantAccount*> active_;  // those with a sequence, and some that had one
   double latest_ = 0;                   // greatest virtual time of the others

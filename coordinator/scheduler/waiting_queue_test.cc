@@ -174,5 +174,45 @@ TEST_F(WaitingQueueTest, TheRecountFindsWhatRunsBesideTheBooks) {
   EXPECT_THAT(queue_->CheckInvariants({sequence}), StatusIs(absl::StatusCode::kInternal));
 }
 
+TEST_F(WaitingQueueTest, NewGrantsMoveSeatsAndWeightsOfThoseThatWait) {
+  Configure({{.name = "a"}, {.name = "b"}});
+  Add("a");
+  Sequence* other = Add("other");
+  const std::vector<TenantPolicy> tenants = {{.name = "other", .weight = 3}};
+  queue_->SetTenants(tenants, {.name = "", .weight = 2});
+  EXPECT_EQ(queue_->Account("a")->policy.weight, 2);
+  EXPECT_EQ(queue_->Account("a")->num_seats, 0);
+  EXPECT_EQ(other->tenant->policy.weight, 3);
+  EXPECT_EQ(other->tenant->num_seats, 8);
+  EXPECT_THAT(queue_->CheckInvariants({}), IsOk());
+  // Who was named at the start keeps its place in reports.
+  EXPECT_EQ(queue_->Report().size(), 3u);
+  EXPECT_EQ(queue_->Report()[2].num_waiting, 1);
+  queue_->SetTenants({}, {});
+  EXPECT_EQ(queue_->Report().size(), 2u);
+  EXPECT_THAT(queue_->CheckInvariants({}), IsOk());
+}
+
+TEST_F(WaitingQueueTest, ALowerQuotaLetsGoOnWhatRunsAndTheLongRunAlone) {
+  Configure({{.name = "a", .max_running_tokens = 40}});
+  Sequence* first = Make("a");
+  Sequence* second = Make("a");
+  Sequence* waiting = Add("a");
+  first->prefilling = second->prefilling = waiting->prefilling = true;
+  first->tenant->Enter(*first);
+  first->tenant->Enter(*second);
+  const std::vector<TenantPolicy> tenants = {{.name = "a", .max_running_tokens = 15}};
+  queue_->SetTenants(tenants, {});
+  EXPECT_THAT(queue_->CheckInvariants({first, second}), IsOk());
+  EXPECT_EQ(Front(), nullptr);
+  first->tenant->Leave(*first);
+  EXPECT_EQ(Front(), nullptr);
+  first->tenant->Leave(*second);
+  EXPECT_EQ(Front(), waiting);
+  queue_->Remove(waiting);
+  waiting->tenant->Enter(*waiting);
+  EXPECT_THAT(queue_->CheckInvariants({waiting}), IsOk());
+}
+
 }  // namespace
 }  // namespace tessera::coordinator

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/check.h"
 #include "common/counter_rng.h"
 #include "common/log.h"
 #include "common/status.h"
@@ -74,6 +75,11 @@ void EngineCore::Submit(ValidatedRequest request, std::shared_ptr<RequestSink> s
 void EngineCore::Cancel(const std::string& request_id) {
   live_.End(request_id, absl::CancelledError("cancelled by the client"), clock_->Now());
   UpdateSnapshot();
+}
+
+void EngineCore::SetTenants(std::span<const TenantPolicy> tenants,
+                            const TenantPolicy& others) {
+  TESSERA_CHECK(scheduler_->SetTenants(tenants, others).ok());
 }
 
 void EngineCore::EndAll(const absl::Status& reason) {

@@ -13,6 +13,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,8 @@ class EngineCore {
   // Takes a request; every answer goes to the sink.
   void Submit(ValidatedRequest request, std::shared_ptr<RequestSink> sink);
   void Cancel(const std::string& request_id);
+  // As Scheduler::SetTenants; the caller has checked them.
+  void SetTenants(std::span<const TenantPolicy> tenants, const TenantPolicy& others);
   void EndAll(const absl::Status& reason);
 
   // From `deadline` on, what is left ends with kUnavailable.

@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "coordinator/scheduler/scheduler_options_check.h"
 
 namespace tessera::coordinator {
 namespace {
@@ -163,6 +164,14 @@ void EngineLoop::SetCordoned(bool cordoned) {
   cordoned_ = cordoned;
 }
 
+absl::Status EngineLoop::SetTenants(std::vector<TenantPolicy> tenants,
+                                    TenantPolicy others) {
+  TESSERA_RETURN_IF_ERROR(CheckTenants(tenants, others));
+  Command command =
+      TenantsCommand{.tenants = std::move(tenants), .others = std::move(others)};
+  return inbox_.TryPush(std::move(command));
+}
+
 bool EngineLoop::WaitReady(absl::Time deadline) const {
   MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -236,6 +245,8 @@ void EngineLoop::Apply(Command command) {
     core_->FormFinished(formed->epoch, formed->status, std::move(formed->executors));
   } else if (auto* drain = std::get_if<DrainCommand>(&command)) {
     core_->StartDrain(drain->deadline);
+  } else if (auto* granted = std::get_if<TenantsCommand>(&command)) {
+    core_->SetTenants(granted->tenants, granted->others);
   }
 }
 

@@ -50,6 +50,10 @@ class EngineLoop final : public Engine, public EngineOperations {
   EngineReport Report() override;
   void SetCordoned(bool cordoned) override;
 
+  // The tenants' grants from now on, as Scheduler::SetTenants, on the engine's thread.
+  // kInvalidArgument as there; kResourceExhausted: the inbox is full.
+  absl::Status SetTenants(std::vector<TenantPolicy> tenants, TenantPolicy others);
+
   // Blocks until the engine is ready or `deadline` passed; whether it is ready.
   bool WaitReady(absl::Time deadline) const;
 
@@ -80,7 +84,12 @@ class EngineLoop final : public Engine, public EngineOperations {
   struct DrainCommand {
     absl::Time deadline;
   };
-  using Command = std::variant<SubmitCommand, CancelCommand, FormedCommand, DrainCommand>;
+  struct TenantsCommand {
+    std::vector<TenantPolicy> tenants;
+    TenantPolicy others;
+  };
+  using Command = std::variant<SubmitCommand, CancelCommand, FormedCommand, DrainCommand,
+                               TenantsCommand>;
 
   // A request that was accepted and has not ended.
   struct Known {

@@ -84,6 +84,23 @@ TEST_F(EngineLoopTest, ACordonFinishesWhatRunsAndRefusesWhatIsNew) {
   EXPECT_TRUE(after->WaitEnded());
 }
 
+TEST_F(EngineLoopTest, ALoweredQuotaRefusesWhatWouldExceedIt) {
+  Start(SmallEngineOptions());
+  ASSERT_TRUE(WaitReady());
+  ASSERT_THAT(loop_->SetTenants({}, {.name = "", .max_running_tokens = 10}), IsOk());
+  const auto refused = std::make_shared<RecordingSink>();
+  ASSERT_THAT(Submit(MakeRequestSpec("long", 3, 20), refused), IsOk());
+  ASSERT_TRUE(refused->WaitEnded());
+  EXPECT_EQ(refused->status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(loop_->SetTenants({}, {.name = "", .weight = 0}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  ASSERT_THAT(loop_->SetTenants({}, {}), IsOk());
+  const auto served = std::make_shared<RecordingSink>();
+  ASSERT_THAT(Submit(MakeRequestSpec("again", 3, 20), served), IsOk());
+  ASSERT_TRUE(served->WaitEnded());
+  EXPECT_THAT(served->status(), IsOk());
+}
+
 TEST_F(EngineLoopTest, TheReportListsLiveRequestsAndForgetsThemWhenTheyEnd) {
   Start(SmallEngineOptions(), absl::Milliseconds(2));
   ASSERT_TRUE(WaitReady());
