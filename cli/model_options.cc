@@ -15,6 +15,7 @@
 #include "common/status_macros.h"
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
+#include "proto/step_convert.h"
 #include "worker/layers/cache_layout.h"
 #include "worker/runner/kv_pool.h"
 #include "worker/runner/weight_loader.h"
@@ -157,7 +158,8 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
   table
       ->Add("max-num-seqs", &options->max_num_seqs,
             "sequences that run at once, per data-parallel rank")
-      .Range(1, 65536);
+      // A plan names no other slots.
+      .Range(1, static_cast<double>(proto::StepLimits().max_slots));
   table
       ->Add("max-num-batched-tokens", &options->max_num_batched_tokens,
             "tokens of one step, per data-parallel rank")

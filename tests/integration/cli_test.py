@@ -57,6 +57,7 @@ class CommandLine(unittest.TestCase):
                 (["--backend", "abacus"], "--backend"),
                 (["--dtype", "float8"], "--dtype"),
                 (["--max-num-seqs", "0"], "--max-num-seqs"),
+                (["--max-num-seqs", "4097"], "--max-num-seqs"),
                 (["--request-timeout", "soon"], "--request-timeout"),
                 (["--workers", "3", "-tp", "2", "--comm", "mpi"], "--workers 3"),
                 (["--workers", "2", "--comm", "in-process"], "mpi"),
