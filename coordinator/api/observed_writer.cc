@@ -66,8 +66,11 @@ void ObservedWriter::Respond(HttpResponse response) {
 
 void ObservedWriter::StartStream(HttpResponse head) {
   AddHeaders(&head.headers);
-  stream_status_ = head.status;
   context_->observer->OnStreamOpen();
+  int unanswered = kUnanswered;
+  if (!progress_.compare_exchange_strong(unanswered, head.status)) {
+    context_->observer->OnStreamClose();  // the client left first, and was counted
+  }
   next_->StartStream(std::move(head));
 }
 
@@ -90,14 +93,15 @@ void ObservedWriter::OnDisconnect(std::function<void()> handler) {
 void ObservedWriter::Post(std::function<void()> task) { next_->Post(std::move(task)); }
 
 void ObservedWriter::End(int code) {
-  if (std::exchange(ended_, true)) {
+  const int progress = progress_.exchange(kEnded);
+  if (progress == kEnded) {
     return;
   }
-  const bool streamed = stream_status_ != 0;
+  const bool streamed = progress != kUnanswered;
   if (streamed) {
     context_->observer->OnStreamClose();
   }
-  const int status = streamed ? stream_status_ : code;
+  const int status = streamed ? progress : code;
   const absl::Duration duration = context_->clock->Now() - labels_.start;
   // Probes and scrapes come every few seconds and say nothing that metrics do not.
   log::Write(labels_.method == "POST" ? log::Level::kInfo : log::Level::kDebug, "http",

@@ -3,6 +3,7 @@
 #ifndef TESSERA_COORDINATOR_API_OBSERVED_WRITER_H_
 #define TESSERA_COORDINATOR_API_OBSERVED_WRITER_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -15,8 +16,8 @@
 
 namespace tessera::coordinator {
 
-// As every ResponseWriter: no method blocks. The end is counted once, on the thread that
-// brings it.
+// As every ResponseWriter: thread-safe, and no method blocks. The end is counted once, on
+// the thread that brings it first: one may answer while the client leaves on another.
 class ObservedWriter final : public ResponseWriter,
                              public std::enable_shared_from_this<ObservedWriter> {
  public:
@@ -46,12 +47,15 @@ class ObservedWriter final : public ResponseWriter,
   // `code` counts unless a stream began, which has its own. Once.
   void End(int code);
 
-  const ApiContext* context_;
-  std::shared_ptr<ResponseWriter> next_;
+  // Values of progress_ beside the status of a stream that is open.
+  static constexpr int kUnanswered = 0;
+  static constexpr int kEnded = -1;
+
+  const ApiContext* const context_;
+  const std::shared_ptr<ResponseWriter> next_;
   const HttpHeaders headers_;
   const Labels labels_;
-  int stream_status_ = 0;
-  bool ended_ = false;
+  std::atomic<int> progress_ = kUnanswered;
 };
 
 }  // namespace tessera::coordinator
