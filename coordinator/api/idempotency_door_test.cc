@@ -86,6 +86,19 @@ TEST_F(Idempotency, AStreamIsRepeatedByteForByte) {
   }
 }
 
+TEST_F(Idempotency, ThoseWhoLeftDoNotKeepOthersFromWaiting) {
+  const auto first = Ask(kDoors[0], "k");
+  for (int i = 0; i < 20; ++i) {
+    const auto waits = Ask(kDoors[0], "k");
+    ASSERT_FALSE(waits->answer.has_value()) << i << ": " << waits->answer->body;
+    waits->Disconnect();
+  }
+  const auto waits = Ask(kDoors[0], "k");
+  Finish(0, first.get());
+  ASSERT_TRUE(waits->answer.has_value());
+  EXPECT_EQ(waits->answer->body, first->answer->body);
+}
+
 TEST_F(Idempotency, AnotherBodyOrRouteUnderTheSameKeyIs409) {
   const auto first = Ask(kDoors[0], "k");
   const auto body = Ask(kDoors[0], "k", R"(,"seed":1})");

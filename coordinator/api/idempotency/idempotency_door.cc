@@ -70,7 +70,13 @@ std::shared_ptr<ResponseWriter> AdmitOnce(const std::shared_ptr<IdempotencyStore
       Replay(*admission.answer, writer.get());
       return nullptr;
     case Verdict::kWaits:
-      writer->OnDisconnect([] {});  // for the records: nothing of it is to be cancelled
+      // The store keeps the writer: what hangs on the connection must not keep the store.
+      writer->OnDisconnect([weak = std::weak_ptr<IdempotencyStore>(store),
+                            key = std::move(key), serial = admission.serial] {
+        if (const auto kept = weak.lock()) {
+          kept->Leave(key, serial);
+        }
+      });
       return nullptr;
     case Verdict::kOtherRequest:
       writer->Respond(refusal(IdempotencyKeyReusedError()));

@@ -1,6 +1,7 @@
 #include "coordinator/api/idempotency/idempotency_store.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "openssl/evp.h"
@@ -53,8 +54,9 @@ IdempotencyStore::Admission IdempotencyStore::Admit(
     if (entry.waiting.size() >= options_.max_waiting) {
       return {Verdict::kBusy, 0, nullptr};
     }
-    entry.waiting.push_back(writer);
-    return {Verdict::kWaits, 0, nullptr};
+    const uint64_t serial = next_serial_++;
+    entry.waiting.push_back({serial, writer});
+    return {Verdict::kWaits, serial, nullptr};
   }
   while (entries_.size() >= options_.max_keys) {
     if (!ForgetOne()) {
@@ -67,6 +69,23 @@ IdempotencyStore::Admission IdempotencyStore::Admit(
   return {Verdict::kFirst, entry.serial, nullptr};
 }
 
+void IdempotencyStore::Leave(const IdempotencyKey& key, uint64_t serial) {
+  std::shared_ptr<ResponseWriter> writer;  // ends without the lock
+  MutexLock lock(&mutex_);
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) {
+    return;
+  }
+  std::vector<Waiting>& waiting = found->second.waiting;
+  const auto left = std::find_if(waiting.begin(), waiting.end(), [&](const Waiting& one) {
+    return one.serial == serial;
+  });
+  if (left != waiting.end()) {
+    writer = std::move(left->writer);
+    waiting.erase(left);
+  }
+}
+
 std::vector<std::shared_ptr<ResponseWriter>> IdempotencyStore::End(
     const IdempotencyKey& key, uint64_t serial, KeptAnswer answer, absl::Time now) {
   MutexLock lock(&mutex_);
@@ -76,8 +95,10 @@ std::vector<std::shared_ptr<ResponseWriter>> IdempotencyStore::End(
     return {};
   }
   Entry& entry = found->second;
-  std::vector<std::shared_ptr<ResponseWriter>> waiting = std::move(entry.waiting);
-  entry.waiting.clear();
+  std::vector<std::shared_ptr<ResponseWriter>> waiting;
+  for (Waiting& one : std::exchange(entry.waiting, {})) {
+    waiting.push_back(std::move(one.writer));
+  }
   if (answer == nullptr || answer->body.size() > max_answer_bytes()) {
     entries_.erase(found);
     return waiting;

@@ -62,19 +62,23 @@ class IdempotencyStore {
   enum class Verdict {
     kFirst,         // run it, and call End with `serial`
     kAnswered,      // `answer` is the answer
-    kWaits,         // the writer gets the answer from whoever calls End
+    kWaits,         // the writer gets the answer from whoever calls End, unless it leaves
     kOtherRequest,  // the key belongs to a request that differs
     kBusy,          // as many wait for it as may
     kFull,          // as many keys are in use as may be
   };
   struct Admission {
     Verdict verdict = Verdict::kFirst;
-    uint64_t serial = 0;
+    uint64_t serial = 0;  // with kFirst and kWaits
     KeptAnswer answer;
   };
   // `writer` is kept with kWaits alone.
   Admission Admit(const IdempotencyKey& key, const RequestDigest& digest,
                   const std::shared_ptr<ResponseWriter>& writer, absl::Time now);
+
+  // The client of a request that waits left: its place is free. Ignores a `serial` that
+  // waits no more.
+  void Leave(const IdempotencyKey& key, uint64_t serial);
 
   // The request that was admitted first is over. A null `answer`: nothing to keep, the
   // key is free again. Returns who waits for it. Ignores a serial that is no longer
@@ -91,10 +95,14 @@ class IdempotencyStore {
   const IdempotencyOptions& options() const { return options_; }
 
  private:
+  struct Waiting {
+    uint64_t serial = 0;
+    std::shared_ptr<ResponseWriter> writer;
+  };
   struct Entry {
     uint64_t serial = 0;
     RequestDigest digest{};
-    std::vector<std::shared_ptr<ResponseWriter>> waiting;
+    std::vector<Waiting> waiting;
     KeptAnswer answer;  // null while the request runs
     absl::Time expiry;
     size_t bytes = 0;

@@ -141,6 +141,21 @@ TEST(IdempotencyStore, OnlySoManyWait) {
   EXPECT_EQ(s.Ask("t", "k").verdict, Verdict::kBusy);
 }
 
+TEST(IdempotencyStore, WhoeverLeavesWaitsNoMore) {
+  Store s({.max_waiting = 2});
+  const auto first = s.Ask("t", "k");
+  const auto left = s.Ask("t", "k");
+  const auto stays = std::make_shared<tests::MemoryWriter>();
+  s.store.Admit({"t", "k"}, DigestOf("/path", "body"), stays, kStart);
+  ASSERT_EQ(s.Ask("t", "k").verdict, Verdict::kBusy);
+  s.store.Leave({"t", "k"}, left.serial);
+  s.store.Leave({"t", "k"}, left.serial);
+  EXPECT_EQ(s.Ask("t", "k").verdict, Verdict::kWaits);
+  const auto waiting = s.store.End({"t", "k"}, first.serial, Answer(1), kStart);
+  ASSERT_EQ(waiting.size(), 2);
+  EXPECT_EQ(waiting[0], stays);
+}
+
 TEST(IdempotencyStore, AStoreThatWasClearedKnowsNobodyWhoWaits) {
   Store s({});
   const auto first = s.Ask("t", "k");
