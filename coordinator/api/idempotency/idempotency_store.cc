@@ -21,6 +21,12 @@ size_t BytesOf(const IdempotencyKey& key, const HttpResponse& answer) {
   return bytes;
 }
 
+// Whether `more` may go to who holds `held`, where `total` of `limit` is held by all:
+// nobody gets more than what is then left, so something is left for who comes next.
+bool IsFair(size_t held, size_t more, size_t total, size_t limit) {
+  return held + more <= limit - total;
+}
+
 }  // namespace
 
 RequestDigest DigestOf(std::string_view path, std::string_view body) {
@@ -58,10 +64,19 @@ IdempotencyStore::Admission IdempotencyStore::Admit(
     entry.waiting.push_back({serial, writer});
     return {Verdict::kWaits, serial, nullptr};
   }
-  while (entries_.size() >= options_.max_keys) {
-    if (!ForgetOne()) {
-      return {Verdict::kFull, 0, nullptr};
-    }
+  const auto tenant = tenants_.find(key.tenant);
+  const size_t running = tenant == tenants_.end() ? 0 : tenant->second.holding.running;
+  if (!IsFair(running, 1, total_.running, options_.max_keys)) {
+    return {Verdict::kFull, 0, nullptr};
+  }
+  // Counted before anybody is looked for who has too many.
+  ++tenants_[key.tenant].holding.running;
+  ++total_.running;
+  while (total_.keys() > options_.max_keys) {
+    const auto most = WithMost(&Holding::keys);
+    TESSERA_CHECK(most != tenants_.end());  // fewer than max_keys run
+    ForgetOldest(&most->second);
+    DropIfEmpty(most);
   }
   Entry& entry = entries_[key];
   entry.serial = next_serial_++;
@@ -86,6 +101,38 @@ void IdempotencyStore::Leave(const IdempotencyKey& key, uint64_t serial) {
   }
 }
 
+bool IdempotencyStore::HoldRecording(const IdempotencyKey& key, uint64_t serial,
+                                     size_t bytes) {
+  MutexLock lock(&mutex_);
+  const auto found = entries_.find(key);
+  if (found == entries_.end() || found->second.serial != serial ||
+      found->second.answer != nullptr) {
+    return false;
+  }
+  Entry& entry = found->second;
+  Holding& own = tenants_.at(key.tenant).holding;
+  own.recording -= entry.bytes;
+  total_.recording -= entry.bytes;
+  entry.bytes = 0;
+  if (!IsFair(own.recording, bytes, total_.recording, options_.max_bytes)) {
+    return false;
+  }
+  while (total_.bytes() + bytes > options_.max_bytes) {
+    const auto most = WithMost(&Holding::bytes);
+    // A recording is not worth the answers of those who hold less.
+    if (most == tenants_.end() || (most->first != key.tenant &&
+                                   most->second.holding.bytes() < own.bytes() + bytes)) {
+      return false;
+    }
+    ForgetOldest(&most->second);
+    DropIfEmpty(most);  // not the own tenant: it has a key in use
+  }
+  entry.bytes = bytes;
+  own.recording += bytes;
+  total_.recording += bytes;
+  return true;
+}
+
 std::vector<std::shared_ptr<ResponseWriter>> IdempotencyStore::End(
     const IdempotencyKey& key, uint64_t serial, KeptAnswer answer, absl::Time now) {
   MutexLock lock(&mutex_);
@@ -99,18 +146,26 @@ std::vector<std::shared_ptr<ResponseWriter>> IdempotencyStore::End(
   for (Waiting& one : std::exchange(entry.waiting, {})) {
     waiting.push_back(std::move(one.writer));
   }
+  StopRunning(key, &entry);
+  const auto tenant = tenants_.find(key.tenant);
   if (answer == nullptr || answer->body.size() > max_answer_bytes()) {
     entries_.erase(found);
+    DropIfEmpty(tenant);
     return waiting;
   }
   entry.bytes = BytesOf(key, *answer);
   entry.answer = std::move(answer);
   entry.expiry = now + options_.keep;
-  bytes_ += entry.bytes;
-  Answered& answered = answered_[key.tenant];
-  answered.keys.push_back(key);
-  answered.bytes += entry.bytes;
-  while (bytes_ > options_.max_bytes && ForgetOne()) {
+  tenant->second.answered.push_back(key);
+  for (Holding* holding : {&tenant->second.holding, &total_}) {
+    ++holding->answered;
+    holding->kept += entry.bytes;
+  }
+  while (total_.bytes() > options_.max_bytes) {
+    const auto most = WithMost(&Holding::bytes);
+    TESSERA_CHECK(most != tenants_.end());  // recordings alone are fewer
+    ForgetOldest(&most->second);
+    DropIfEmpty(most);
   }
   return waiting;
 }
@@ -119,43 +174,55 @@ void IdempotencyStore::Clear() {
   absl::flat_hash_map<IdempotencyKey, Entry> dropped;  // its writers end without the lock
   MutexLock lock(&mutex_);
   dropped.swap(entries_);
-  answered_.clear();
-  bytes_ = 0;
+  tenants_.clear();
+  total_ = {};
+}
+
+void IdempotencyStore::StopRunning(const IdempotencyKey& key, Entry* entry) {
+  for (Holding* holding : {&tenants_.at(key.tenant).holding, &total_}) {
+    --holding->running;
+    holding->recording -= entry->bytes;
+  }
+  entry->bytes = 0;
 }
 
 void IdempotencyStore::ForgetExpired(absl::Time now) {
-  for (auto tenant = answered_.begin(); tenant != answered_.end();) {
-    Answered& answered = tenant->second;
-    while (!answered.keys.empty() && entries_.at(answered.keys.front()).expiry <= now) {
-      ForgetOldest(&answered);
+  for (auto next = tenants_.begin(); next != tenants_.end();) {
+    const auto tenant = next++;
+    std::list<IdempotencyKey>& answered = tenant->second.answered;
+    while (!answered.empty() && entries_.at(answered.front()).expiry <= now) {
+      ForgetOldest(&tenant->second);
     }
-    const auto here = tenant++;
-    if (here->second.keys.empty()) {
-      answered_.erase(here);
-    }
+    DropIfEmpty(tenant);
   }
 }
 
-bool IdempotencyStore::ForgetOne() {
-  const auto most = std::max_element(
-      answered_.begin(), answered_.end(),
-      [](const auto& a, const auto& b) { return a.second.bytes < b.second.bytes; });
-  if (most == answered_.end()) {
-    return false;
+IdempotencyStore::Tenants::iterator IdempotencyStore::WithMost(Amount amount) {
+  auto most = tenants_.end();
+  for (auto tenant = tenants_.begin(); tenant != tenants_.end(); ++tenant) {
+    if (!tenant->second.answered.empty() &&
+        (most == tenants_.end() ||
+         (tenant->second.holding.*amount)() > (most->second.holding.*amount)())) {
+      most = tenant;
+    }
   }
-  ForgetOldest(&most->second);
-  if (most->second.keys.empty()) {
-    answered_.erase(most);
-  }
-  return true;
+  return most;
 }
 
-void IdempotencyStore::ForgetOldest(Answered* answered) {
-  const auto entry = entries_.find(answered->keys.front());
-  bytes_ -= entry->second.bytes;
-  answered->bytes -= entry->second.bytes;
+void IdempotencyStore::ForgetOldest(Tenant* tenant) {
+  const auto entry = entries_.find(tenant->answered.front());
+  for (Holding* holding : {&tenant->holding, &total_}) {
+    --holding->answered;
+    holding->kept -= entry->second.bytes;
+  }
   entries_.erase(entry);
-  answered->keys.pop_front();
+  tenant->answered.pop_front();
+}
+
+void IdempotencyStore::DropIfEmpty(Tenants::iterator tenant) {
+  if (tenant->second.holding.keys() == 0) {
+    tenants_.erase(tenant);
+  }
 }
 
 }  // namespace tessera::coordinator

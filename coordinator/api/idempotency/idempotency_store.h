@@ -1,8 +1,10 @@
 // IdempotencyStore: which Idempotency-Keys are in use or were answered lately, and what
 // the answers were. Bounded in keys, bytes and time; what does not fit is forgotten, the
-// oldest answers of the tenant that keeps most first, so that nobody's keys push out
-// another tenant's. It knows neither routes nor JSON: RecordingWriter fills it,
-// ApiService asks it.
+// oldest answers first of the tenant that has most of what is short, keys or bytes, so
+// that nobody's keys push out another tenant's. Nothing can be forgotten of a request
+// that runs: what a tenant's running requests hold is never more than what the running
+// ones of all tenants leave free. It knows neither routes nor JSON: RecordingWriter fills
+// it, ApiService asks it.
 #ifndef TESSERA_COORDINATOR_API_IDEMPOTENCY_IDEMPOTENCY_STORE_H_
 #define TESSERA_COORDINATOR_API_IDEMPOTENCY_IDEMPOTENCY_STORE_H_
 
@@ -27,7 +29,8 @@ namespace tessera::coordinator {
 
 struct IdempotencyOptions {
   size_t max_keys = 1024;  // in use or answered, of all tenants; 0: none are taken
-  // Of the answers that are kept; one that is larger than a sixteenth of it is not.
+  // Of the answers that are kept and of the streams that are being recorded; an answer
+  // that is larger than a sixteenth of it is not kept.
   size_t max_bytes = size_t{64} << 20;
   absl::Duration keep = absl::Minutes(10);  // after the answer
   size_t max_waiting = 8;                   // requests that wait for one answer
@@ -65,7 +68,7 @@ class IdempotencyStore {
     kWaits,         // the writer gets the answer from whoever calls End, unless it leaves
     kOtherRequest,  // the key belongs to a request that differs
     kBusy,          // as many wait for it as may
-    kFull,          // as many keys are in use as may be
+    kFull,          // the tenant has as many keys in use as it may have
   };
   struct Admission {
     Verdict verdict = Verdict::kFirst;
@@ -79,6 +82,10 @@ class IdempotencyStore {
   // The client of a request that waits left: its place is free. Ignores a `serial` that
   // waits no more.
   void Leave(const IdempotencyKey& key, uint64_t serial);
+
+  // The first request's recording holds `bytes` in all from now on. False: there is no
+  // room for them, or the serial is no longer known, and it must hold nothing.
+  bool HoldRecording(const IdempotencyKey& key, uint64_t serial, size_t bytes);
 
   // The request that was admitted first is over. A null `answer`: nothing to keep, the
   // key is free again. Returns who waits for it. Ignores a serial that is no longer
@@ -105,26 +112,41 @@ class IdempotencyStore {
     std::vector<Waiting> waiting;
     KeptAnswer answer;  // null while the request runs
     absl::Time expiry;
-    size_t bytes = 0;
+    size_t bytes = 0;  // of the answer, or of its recording
   };
-  // The answered keys of a tenant, oldest first.
-  struct Answered {
-    std::list<IdempotencyKey> keys;
-    size_t bytes = 0;
-  };
+  // What requests hold, of one tenant or of all.
+  struct Holding {
+    size_t running = 0;    // keys in use
+    size_t recording = 0;  // bytes of these
+    size_t answered = 0;   // keys
+    size_t kept = 0;       // bytes of these
 
+    size_t keys() const { return running + answered; }
+    size_t bytes() const { return recording + kept; }
+  };
+  struct Tenant {
+    Holding holding;
+    std::list<IdempotencyKey> answered;  // oldest first
+  };
+  using Tenants = absl::flat_hash_map<std::string, Tenant>;
+  using Amount = size_t (Holding::*)() const;
+
+  // Takes the entry, which has no answer yet, out of what its tenant's requests hold.
+  void StopRunning(const IdempotencyKey& key, Entry* entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetExpired(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Forgets the oldest answer of the tenant that keeps most; false if there is none.
-  bool ForgetOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ForgetOldest(Answered* answered) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of those with an answer the tenant that holds most; end() if nobody has one.
+  Tenants::iterator WithMost(Amount amount) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Forgets the oldest answer of `tenant`, which has one.
+  void ForgetOldest(Tenant* tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropIfEmpty(Tenants::iterator tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const IdempotencyOptions options_;
   Mutex mutex_;
   uint64_t next_serial_ ABSL_GUARDED_BY(mutex_) = 1;
-  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<IdempotencyKey, Entry> entries_ ABSL_GUARDED_BY(mutex_);
-  // By tenant; without tenants that keep nothing.
-  absl::flat_hash_map<std::string, Answered> answered_ ABSL_GUARDED_BY(mutex_);
+  Holding total_ ABSL_GUARDED_BY(mutex_);
+  Tenants tenants_ ABSL_GUARDED_BY(mutex_);  // without those that have no key
 };
 
 }  // namespace tessera::coordinator

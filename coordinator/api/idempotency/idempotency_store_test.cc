@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "fmt/format.h"
 #include "gtest/gtest.h"
 
 #include "tests/testing/memory_writer.h"
@@ -126,11 +127,59 @@ TEST(IdempotencyStore, AnAnswerThatIsTooLargeIsNotKept) {
 }
 
 TEST(IdempotencyStore, KeysInUseAreNeverForgotten) {
-  Store s({.max_keys = 2});
+  Store s({.max_keys = 4});
   EXPECT_EQ(s.Ask("t", "1").verdict, Verdict::kFirst);
   EXPECT_EQ(s.Ask("t", "2").verdict, Verdict::kFirst);
   EXPECT_EQ(s.Ask("t", "3").verdict, Verdict::kFull);
   EXPECT_EQ(s.Ask("t", "1", "body", kStart + absl::Hours(1)).verdict, Verdict::kWaits);
+}
+
+TEST(IdempotencyStore, ManySmallAnswersOfOneTenantPushOutNoLargeOneOfAnother) {
+  Store s({.max_keys = 8});
+  s.Fill("few", "1", 100'000);
+  for (int i = 0; i < 20; ++i) {
+    s.Fill("many", std::to_string(i), 1);
+  }
+  EXPECT_EQ(s.Ask("few", "1").verdict, Verdict::kAnswered);
+}
+
+TEST(IdempotencyStore, KeysInUseCountForTheirTenantWhenKeysAreShort) {
+  Store s({.max_keys = 8});
+  s.Fill("few", "1", 1);
+  s.Fill("few", "2", 1);
+  s.Fill("few", "3", 1);
+  s.Fill("many", "1", 1);
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_EQ(s.Ask("many", fmt::format("running {}", i)).verdict, Verdict::kFirst);
+  }
+  s.Fill("third", "1", 1);
+  EXPECT_EQ(s.Ask("few", "1").verdict, Verdict::kAnswered);
+  EXPECT_EQ(s.Ask("many", "1", "other").verdict, Verdict::kFull) << "it was forgotten";
+}
+
+TEST(IdempotencyStore, KeysInUseOfOneTenantLeaveRoomForOthers) {
+  Store s({.max_keys = 8});
+  const auto fill = [&](const std::string& tenant) {
+    int running = 0;
+    while (s.Ask(tenant, std::to_string(running)).verdict == Verdict::kFirst) {
+      ++running;
+    }
+    return running;
+  };
+  EXPECT_EQ(fill("a"), 4);
+  EXPECT_EQ(fill("b"), 2);
+  EXPECT_EQ(fill("c"), 1);
+  EXPECT_EQ(fill("d"), 1);
+}
+
+TEST(IdempotencyStore, AKeyThatEndsMakesRoomForTheNextOfItsTenant) {
+  Store s({.max_keys = 2});
+  for (const KeptAnswer& answer : {Answer(1), KeptAnswer(), Answer(1)}) {
+    const auto first = s.Ask("t", "k", "body", kStart);
+    ASSERT_EQ(first.verdict, Verdict::kFirst);
+    EXPECT_EQ(s.Ask("t", "other").verdict, Verdict::kFull);
+    s.store.End({"t", "k"}, first.serial, answer, kStart - absl::Hours(1));
+  }
 }
 
 TEST(IdempotencyStore, OnlySoManyWait) {
@@ -154,6 +203,60 @@ TEST(IdempotencyStore, WhoeverLeavesWaitsNoMore) {
   const auto waiting = s.store.End({"t", "k"}, first.serial, Answer(1), kStart);
   ASSERT_EQ(waiting.size(), 2);
   EXPECT_EQ(waiting[0], stays);
+}
+
+TEST(IdempotencyStore, RecordingsOfOneTenantLeaveRoomForThoseOfOthers) {
+  Store s({.max_bytes = 1600});
+  const auto hold = [&](const std::string& tenant, int count) {
+    int held = 0;
+    for (int i = 0; i < count; ++i) {
+      const auto key = std::to_string(i);
+      const auto first = s.Ask(tenant, key);
+      held += s.store.HoldRecording({tenant, key}, first.serial, 100) ? 1 : 0;
+    }
+    return held;
+  };
+  EXPECT_EQ(hold("a", 20), 8);
+  EXPECT_EQ(hold("b", 20), 4);
+}
+
+TEST(IdempotencyStore, ARecordingThatEndsOrHoldsNothingMoreMakesRoom) {
+  Store s({.max_bytes = 1600});
+  const auto first = s.Ask("t", "1");
+  const auto second = s.Ask("t", "2");
+  EXPECT_TRUE(s.store.HoldRecording({"t", "1"}, first.serial, 800));
+  EXPECT_FALSE(s.store.HoldRecording({"t", "2"}, second.serial, 800));
+  EXPECT_TRUE(s.store.HoldRecording({"t", "1"}, first.serial, 0));
+  EXPECT_TRUE(s.store.HoldRecording({"t", "2"}, second.serial, 800));
+  s.store.End({"t", "2"}, second.serial, nullptr, kStart);
+  EXPECT_TRUE(s.store.HoldRecording({"t", "1"}, first.serial, 800));
+  EXPECT_FALSE(s.store.HoldRecording({"t", "2"}, second.serial, 1)) << "it is over";
+}
+
+TEST(IdempotencyStore, ARecordingPushesOutAnswersOfItsOwnTenantAndOfLargerOnes) {
+  Store s({.max_bytes = 16 << 10});
+  for (int i = 0; i < 5; ++i) {
+    s.Fill("large", std::to_string(i), 1000);
+  }
+  s.Fill("small", "1", 1000);
+  const auto own = s.Ask("own", "1");
+  EXPECT_TRUE(s.store.HoldRecording({"own", "1"}, own.serial, 6000));
+  const auto large = s.Ask("large", "running");
+  EXPECT_TRUE(s.store.HoldRecording({"large", "running"}, large.serial, 5000));
+  EXPECT_EQ(s.Ask("small", "1").verdict, Verdict::kAnswered);
+  EXPECT_EQ(s.Ask("large", "0", "other").verdict, Verdict::kFirst) << "it was forgotten";
+}
+
+TEST(IdempotencyStore, ARecordingPushesOutNoAnswerOfThoseWhoHoldLess) {
+  Store s({.max_bytes = 16 << 10});
+  for (int i = 0; i < 8; ++i) {
+    s.Fill(std::to_string(i), "k", 1000);
+  }
+  const auto running = s.Ask("t", "k");
+  EXPECT_FALSE(s.store.HoldRecording({"t", "k"}, running.serial, 8000));
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_EQ(s.Ask(std::to_string(i), "k").verdict, Verdict::kAnswered) << i;
+  }
 }
 
 TEST(IdempotencyStore, AStoreThatWasClearedKnowsNobodyWhoWaits) {

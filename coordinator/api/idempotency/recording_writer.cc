@@ -1,5 +1,6 @@
 #include "coordinator/api/idempotency/recording_writer.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -37,17 +38,42 @@ void RecordingWriter::StartStream(HttpResponse head) {
 }
 
 void RecordingWriter::Write(std::string data) {
-  if (!ended_ && !too_large_) {
-    too_large_ = stream_.body.size() + data.size() > store_->max_answer_bytes();
-    stream_.body += too_large_ ? "" : data;
+  if (!ended_ && records_ && Grow(stream_.body.size() + data.size())) {
+    stream_.body += data;
   }
   next_->Write(std::move(data));
 }
 
+bool RecordingWriter::Grow(size_t size) {
+  if (size <= held_) {
+    return true;
+  }
+  const size_t most = store_->max_answer_bytes();
+  // In growing steps: the store is asked seldom, and the text moved seldom.
+  const size_t held = std::min(std::max(size, 2 * held_), most);
+  records_ = size <= most && store_->HoldRecording(key_, serial_, held);
+  if (records_) {
+    held_ = held;
+    stream_.body.reserve(held);
+  } else {
+    StopRecording();
+  }
+  return records_;
+}
+
+void RecordingWriter::StopRecording() {
+  records_ = false;
+  std::string().swap(stream_.body);  // its memory as well
+  if (std::exchange(held_, 0) > 0) {
+    store_->HoldRecording(key_, serial_, 0);
+  }
+}
+
 void RecordingWriter::Finish(bool close) {
-  if (close || too_large_) {
+  if (close || !records_) {
     End(stopped_, /*keep=*/false);
   } else {
+    stream_.body.shrink_to_fit();  // what is kept is counted without its reserve
     End(std::move(stream_), /*keep=*/true);
   }
   next_->Finish(close);
@@ -69,6 +95,7 @@ void RecordingWriter::End(HttpResponse answer, bool keep) {
   if (std::exchange(ended_, true)) {
     return;
   }
+  StopRecording();
   const auto shared = std::make_shared<const HttpResponse>(std::move(answer));
   const auto waiting = store_->End(key_, serial_, keep ? shared : nullptr, clock_->Now());
   for (const std::shared_ptr<ResponseWriter>& writer : waiting) {

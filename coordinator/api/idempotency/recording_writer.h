@@ -7,6 +7,7 @@
 #ifndef TESSERA_COORDINATOR_API_IDEMPOTENCY_RECORDING_WRITER_H_
 #define TESSERA_COORDINATOR_API_IDEMPOTENCY_RECORDING_WRITER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,7 +27,8 @@ void Replay(const HttpResponse& answer, ResponseWriter* writer);
 
 // Used as every ResponseWriter, by one request. Only answers with the status 200 are
 // kept, of streams only those that ended well: whatever went wrong may be tried again. A
-// request that ends without an answer frees its key.
+// request that ends without an answer frees its key. A stream is recorded as long as it
+// may be kept and the store has room.
 class RecordingWriter final : public ResponseWriter,
                               public std::enable_shared_from_this<RecordingWriter> {
  public:
@@ -47,6 +49,9 @@ class RecordingWriter final : public ResponseWriter,
  private:
   // Ends the key with `answer`, kept or not, and tells it to those who wait. Once.
   void End(HttpResponse answer, bool keep);
+  // Makes room for a body of `size`; if there is none, nothing is recorded any more.
+  bool Grow(size_t size);
+  void StopRecording();
 
   const std::shared_ptr<IdempotencyStore> store_;
   Clock* const clock_;
@@ -56,7 +61,8 @@ class RecordingWriter final : public ResponseWriter,
   const std::shared_ptr<ResponseWriter> next_;
   HttpResponse stream_;  // the head, and the body so far
   bool streams_ = false;
-  bool too_large_ = false;
+  bool records_ = true;  // false: the stream is too large, or the store has no room
+  size_t held_ = 0;      // what the store counts for it, at least the body's size
   bool ended_ = false;
 };
 

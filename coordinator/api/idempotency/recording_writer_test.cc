@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -33,6 +34,18 @@ class Recording : public ::testing::Test {
   IdempotencyStore::Admission Ask(const std::shared_ptr<MemoryWriter>& writer) {
     return store_->Admit(key_, DigestOf("", ""), writer, clock_.Now());
   }
+  // A stream of `size` bytes under way, of the same tenant.
+  std::shared_ptr<RecordingWriter> Stream(const std::string& key, size_t size) {
+    const auto client = std::make_shared<MemoryWriter>();
+    const auto first = store_->Admit({"t", key}, DigestOf("", ""), client, clock_.Now());
+    auto writer =
+        std::make_shared<RecordingWriter>(store_, &clock_, IdempotencyKey{"t", key},
+                                          first.serial, Text(409, "stopped"), client);
+    writer->StartStream({});
+    writer->Write(std::string(size, 'x'));
+    return writer;
+  }
+
   IdempotencyStore::Admission Repeat() { return Ask(std::make_shared<MemoryWriter>()); }
 
   SimulatedClock clock_{absl::FromUnixSeconds(1000)};
@@ -92,6 +105,36 @@ TEST_F(Recording, AStreamThatIsTooLargeReachesItsClientAndIsNotKept) {
   EXPECT_EQ(client_->chunks.size(), 1);
   EXPECT_EQ(waiting_->answer->body, "stopped");
   EXPECT_EQ(Repeat().verdict, Verdict::kFirst);
+}
+
+TEST_F(Recording, StreamsUnderWayHoldNoMoreThanTheStoreMay) {
+  std::vector<std::shared_ptr<RecordingWriter>> others;
+  for (int i = 0; i < 8; ++i) {
+    others.push_back(Stream(std::to_string(i), 100));
+  }
+  recorder_->StartStream({});
+  recorder_->Write("data: a\n\n");
+  recorder_->Finish(/*close=*/false);
+  EXPECT_EQ(client_->chunks.size(), 1);
+  EXPECT_EQ(waiting_->answer->body, "stopped");
+  EXPECT_EQ(Repeat().verdict, Verdict::kFirst);
+}
+
+TEST_F(Recording, AStreamThatIsTooLargeOrOverHoldsNothing) {
+  std::vector<std::shared_ptr<RecordingWriter>> others;
+  for (int i = 0; i < 8; ++i) {
+    others.push_back(Stream(std::to_string(i), 100));
+    if (i % 2 == 0) {
+      others.back()->Write("x");
+    } else {
+      others.back()->Finish(/*close=*/true);
+    }
+  }
+  recorder_->StartStream({});
+  recorder_->Write("data: a\n\n");
+  recorder_->Write(std::string(80, 'x'));
+  recorder_->Finish(/*close=*/false);
+  EXPECT_EQ(Repeat().verdict, Verdict::kAnswered);
 }
 
 TEST_F(Recording, AClientThatLeavesCancelsNoWholeAnswer) {
