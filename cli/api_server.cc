@@ -388,11 +388,14 @@ void ApiServer::Drain() {
   engine_->WaitDrained();
   // The engine's last events are on their way to the sockets; a slow reader gets what is
   // left of the time.
-  const int64_t cut = http_->Drain(
-      std::max(absl::Seconds(1), options_.shutdown_timeout - (clock_->Now() - begin)));
+  const auto time_left = [&] {
+    return std::max(absl::Seconds(1),
+                    options_.shutdown_timeout - (clock_->Now() - begin));
+  };
+  const int64_t cut = http_->Drain(time_left());
   http_->Stop();
   if (grpc_ != nullptr) {
-    grpc_->Stop(absl::ZeroDuration());
+    grpc_->Stop(time_left());
   }
   engine_->Shutdown();
   log::Info(

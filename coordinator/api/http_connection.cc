@@ -320,9 +320,8 @@ void HttpConnection::OnHeader(error_code error, size_t /*count*/) {
   }
   const auto& header = parser_->get();
   http11_ = header.version() >= 11;
-  const auto fields = std::distance(header.begin(), header.end());
-  if (static_cast<size_t>(fields) > hub_->options.max_header_fields) {
-    Refuse(HeaderTooLargeError(), /*linger=*/true);
+  if (const auto bad = AnswerToHeader(*parser_, hub_->options.max_header_fields)) {
+    Refuse(*bad, /*linger=*/true);
     return;
   }
   const auto expect = header[http::field::expect];

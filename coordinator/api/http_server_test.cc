@@ -260,7 +260,11 @@ TEST_F(Http, MalformedRequestsGetATypedErrorOrAClose) {
       "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
       "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: "
       "chunked\r\n\r\n0\r\n\r\n",
-      "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"};
+      "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+      "POST / HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\nGET /livez "
+      "HTTP/1.1\r\n\r\n",
+      "POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\nContent-Length: 0\r\n\r\n",
+      "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"};
   for (const std::string& text : bad) {
     RawClient client(server_->port());
     client.Send(text + std::string(8, '\n'));
@@ -268,6 +272,8 @@ TEST_F(Http, MalformedRequestsGetATypedErrorOrAClose) {
     EXPECT_THAT(answer,
                 testing::AnyOf(StartsWith("HTTP/1.1 4"), StartsWith("HTTP/1.0 4")))
         << text;
+    // Nothing behind it is taken for a request of its own.
+    EXPECT_THAT(answer, testing::Not(HasSubstr("HTTP/1.1 200"))) << text;
   }
   RawClient client(server_->port());
   client.Send(GetText("/livez"));

@@ -113,29 +113,7 @@ class LibraryGrammar final : public Grammar {
 // Numbers that a double holds exactly compare alike in every reader; JSON that nests too
 // deep is refused before anything recurses on it.
 absl::StatusOr<Json> ParseBounded(const std::string& text, const GrammarLimits& limits) {
-  if (text.empty() || text.size() > limits.max_text_bytes) {
-    return InvalidArgumentF("{} bytes of JSON, expected 1 to {}", text.size(),
-                            limits.max_text_bytes);
-  }
-  // A schema nests its sub-schemas in two levels each.
-  int32_t depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      i += c == '\\' ? 1 : 0;
-      in_string = c != '"';
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-    if (depth > 2 * limits.max_depth) {
-      return InvalidArgumentF("JSON nested deeper than {}", 2 * limits.max_depth);
-    }
-  }
+  TESSERA_RETURN_IF_ERROR(CheckJsonText(text, limits));
   Json parsed = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (parsed.is_discarded()) {
     return InvalidArgumentF("expected JSON");
@@ -149,11 +127,12 @@ absl::Status CheckTag(const Json& tag, const GrammarLimits& limits) {
     if (const auto schema = tag.find("json_schema"); schema != tag.end()) {
       TESSERA_RETURN_IF_ERROR(CheckSchema(*schema, limits));
     }
-    for (const char* name : {"pattern", "grammar"}) {
+    for (const auto& [name, syntax] : {std::pair{"pattern", PatternSyntax::kRegex},
+                                       std::pair{"grammar", PatternSyntax::kEbnf}}) {
       const auto found = tag.find(name);
       if (found != tag.end() && found->is_string()) {
         TESSERA_RETURN_IF_ERROR(
-            CheckPattern(found->get_ref<const std::string&>(), limits));
+            CheckPattern(found->get_ref<const std::string&>(), syntax, limits).status());
       }
     }
   }
@@ -240,10 +219,12 @@ absl::StatusOr<xgrammar::CompiledGrammar> LibraryCompiler::CompileText(
                                          true, kMaxBlanks);
     }
     case GrammarKind::kRegex:
-      TESSERA_RETURN_IF_ERROR(CheckPattern(spec.text, limits_));
+      TESSERA_RETURN_IF_ERROR(
+          CheckPattern(spec.text, PatternSyntax::kRegex, limits_).status());
       return compiler_.CompileRegex(spec.text);
     case GrammarKind::kEbnf:
-      TESSERA_RETURN_IF_ERROR(CheckPattern(spec.text, limits_));
+      TESSERA_RETURN_IF_ERROR(
+          CheckPattern(spec.text, PatternSyntax::kEbnf, limits_).status());
       return compiler_.CompileGrammar(spec.text);
     case GrammarKind::kChoice: {
       TESSERA_ASSIGN_OR_RETURN(const Json choices, ParseBounded(spec.text, limits_));

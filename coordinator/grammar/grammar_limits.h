@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace tessera::coordinator {
 
@@ -16,14 +17,23 @@ struct GrammarLimits {
   size_t max_text_bytes = 64 << 10;
   int32_t max_depth = 64;      // of brackets, or of nested JSON
   int64_t max_repeats = 4096;  // of one counted repetition, minLength and the like
-  int64_t max_repeat_product = 1 << 17;  // of all repetitions of a regex or EBNF
-  int64_t max_alternatives = 4096;       // strings of a choice, entries of an enum
-  size_t max_grammar_bytes = 64 << 20;   // compiled
+  // Of all repetitions of a regex or EBNF; the sum of these products, and of the lengths
+  // and counts, of a whole schema.
+  int64_t max_repeat_product = 1 << 17;
+  int64_t max_alternatives = 4096;      // strings of a choice, entries of an enum
+  size_t max_grammar_bytes = 64 << 20;  // compiled
 };
 
-// A regex or EBNF. kInvalidArgument: an empty text, bytes, depth or repetitions over a
-// limit.
-absl::Status CheckPattern(std::string_view text, const GrammarLimits& limits);
+enum class PatternSyntax { kRegex, kEbnf };
+
+// The product of the repetitions of a regex or EBNF. kInvalidArgument: an empty text,
+// bytes, depth or repetitions over a limit.
+absl::StatusOr<int64_t> CheckPattern(std::string_view text, PatternSyntax syntax,
+                                     const GrammarLimits& limits);
+
+// Whether JSON text may be parsed and walked: its bytes and its depth. kInvalidArgument:
+// not.
+absl::Status CheckJsonText(std::string_view text, const GrammarLimits& limits);
 
 }  // namespace tessera::coordinator
 

@@ -148,6 +148,7 @@ void GrammarPool::WatchDeadlines() {
                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_; };
   while (true) {
     std::vector<Callback> late;
+    std::vector<Callback> never_begun;
     {
       MutexLock lock(&mutex_);
       if (mutex_.AwaitWithTimeout(Condition(&stopped), kDeadlineCheck)) {
@@ -156,7 +157,8 @@ void GrammarPool::WatchDeadlines() {
       const absl::Time now = clock_->Now();
       for (Job& job : jobs_) {
         if (now >= job.deadline) {
-          std::move(job.callbacks.begin(), job.callbacks.end(), std::back_inserter(late));
+          std::move(job.callbacks.begin(), job.callbacks.end(),
+                    std::back_inserter(job.running ? late : never_begun));
           job.callbacks.clear();
         }
       }
@@ -166,6 +168,10 @@ void GrammarPool::WatchDeadlines() {
     for (const Callback& callback : late) {
       callback(InvalidArgumentF("the grammar was not compiled within {}",
                                 absl::FormatDuration(options_.compile_timeout)));
+    }
+    for (const Callback& callback : never_begun) {
+      callback(absl::ResourceExhaustedError(
+          "other grammars were compiled all the time that this one waited"));
     }
   }
 }

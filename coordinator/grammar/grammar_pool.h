@@ -27,8 +27,8 @@
 namespace tessera::coordinator {
 
 struct GrammarPoolOptions {
-  int num_threads = 1;
-  size_t max_waiting = 64;                             // jobs that no thread has begun
+  int num_threads = 2;      // one dear grammar leaves the other
+  size_t max_waiting = 64;  // jobs that no thread has begun
   absl::Duration compile_timeout = absl::Seconds(20);  // from the call to the answer
   size_t max_kept_bytes = size_t{256} << 20;           // of compiled grammars
 };
@@ -48,9 +48,10 @@ class GrammarPool {
 
   // Calls `done` once: on this thread if the grammar is kept or cannot be begun, else on
   // one of the pool's; it must not block. Errors are those of GrammarCompiler::Compile;
-  // kResourceExhausted: too many jobs wait; kInvalidArgument as well where compiling took
-  // longer than compile_timeout. Such a job is not interrupted: its thread is free again
-  // when it is through, and its result is kept.
+  // kResourceExhausted: too many jobs wait, or the job was not begun within
+  // compile_timeout; kInvalidArgument as well where it was begun and not done by then.
+  // Such a job is not interrupted: its thread is free again when it is through, and its
+  // result is kept.
   void Compile(const GrammarSpec& spec, Callback done);
 
  private:

@@ -100,7 +100,7 @@ bool IsPlainPattern(std::string_view pattern) {
 class SchemaChecker {
  public:
   SchemaChecker(const Json& root, const GrammarLimits& limits)
-      : root_(root), limits_(limits) {}
+      : root_(root), limits_(limits), repeats_left_(limits.max_repeat_product) {}
 
   absl::Status Check(const Json& schema, const std::string& where, int32_t depth);
 
@@ -112,12 +112,15 @@ class SchemaChecker {
   absl::Status CheckCount(const Json& value, std::string_view name,
                           const std::string& where);
   absl::Status CheckMembers(const Json& schema, const std::string& where, int32_t depth);
+  // What takes time to compile is bounded for the schema as a whole.
+  absl::Status Spend(int64_t repeats, const std::string& where);
   // Only annotations and `allowed` stand in `schema`.
   absl::Status CheckOthers(const Json& schema, const std::set<std::string_view>& allowed,
                            const std::string& where);
 
   const Json& root_;
   const GrammarLimits& limits_;
+  int64_t repeats_left_;
 };
 
 absl::Status SchemaChecker::CheckOthers(const Json& schema,
@@ -286,8 +289,10 @@ absl::Status SchemaChecker::CheckTyped(const Json& schema, const std::string& wh
           "lookaround cannot be enforced",
           where);
     }
-    TESSERA_RETURN_IF_ERROR(WithContext(
-        CheckPattern(pattern->get_ref<const std::string&>(), limits_), where));
+    const auto product = CheckPattern(pattern->get_ref<const std::string&>(),
+                                      PatternSyntax::kRegex, limits_);
+    TESSERA_RETURN_IF_ERROR(WithContext(product.status(), where));
+    TESSERA_RETURN_IF_ERROR(Spend(*product, where));
   }
   return CheckMembers(schema, where, depth);
 }
@@ -298,6 +303,15 @@ absl::Status SchemaChecker::CheckCount(const Json& value, std::string_view name,
       value.get<int64_t>() > limits_.max_repeats) {
     return InvalidArgumentF("{}.{} is {}, expected 0 to {}", where, name, value.dump(),
                             limits_.max_repeats);
+  }
+  return Spend(value.get<int64_t>(), where);
+}
+
+absl::Status SchemaChecker::Spend(int64_t repeats, const std::string& where) {
+  repeats_left_ -= repeats;
+  if (repeats_left_ < 0) {
+    return InvalidArgumentF("{}: the repetitions of the whole schema exceed {}", where,
+                            limits_.max_repeat_product);
   }
   return absl::OkStatus();
 }

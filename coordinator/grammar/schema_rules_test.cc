@@ -85,5 +85,38 @@ TEST(SchemaRules, LimitsBoundDepthAndCounts) {
   EXPECT_NE(Refusal(R"({"type": "string", "pattern": "(a{1000}){1000}"})"), "");
 }
 
+// Each alone is allowed; together they would take minutes to compile.
+TEST(SchemaRules, TheRepetitionsOfAllPatternsAreBoundedTogether) {
+  const auto schema = [](int count) {
+    std::string properties;
+    for (int i = 0; i < count; ++i) {
+      properties += (i == 0 ? "\"p" : ",\"p") + std::to_string(i) +
+                    R"(": {"type": "string", "pattern": "(a|b){1,60}[0-9]{1,60}"})";
+    }
+    return R"({"type": "object", "properties": {)" + properties + "}}";
+  };
+  EXPECT_EQ(Refusal(schema(30)), "");
+  EXPECT_NE(Refusal(schema(60)).find("whole schema"), std::string::npos);
+}
+
+TEST(CheckPattern, BoundsCannotBeHidden) {
+  const auto bad = [](std::string_view text, PatternSyntax syntax) {
+    return !CheckPattern(text, syntax, GrammarLimits()).ok();
+  };
+  for (const char* text :
+       {"root ::= \"a\"{100000 }", "root ::= \"a\"{ 0 , 100000 }",
+        "root ::= \"a\"{4294967297 }", "root ::= \"a\"{# why\n100000#\n}",
+        "root ::= \"a\" # \\\nb ::= \"a\"{100000}", "root ::= [\"] | \"a\"{100000}"}) {
+    EXPECT_TRUE(bad(text, PatternSyntax::kEbnf)) << text;
+  }
+  std::string deep;
+  for (int i = 0; i < 100; ++i) {
+    deep += "([)]";
+  }
+  EXPECT_TRUE(bad(deep, PatternSyntax::kRegex));
+  EXPECT_TRUE(bad("\"a{100000}\"", PatternSyntax::kRegex));
+  EXPECT_FALSE(bad("root ::= \"{100000}\" | [(((]", PatternSyntax::kEbnf));
+}
+
 }  // namespace
 }  // namespace tessera::coordinator

@@ -339,6 +339,11 @@ absl::StatusOr<ValidatedRequest> ValidatedRequest::Create(RequestSpec spec,
   const std::vector<int32_t> stop_ids = MergeStopIds(spec, limits);
   CheckChoiceLeft(request.sampling_.allowed_token_ids, request.sampling_.min_tokens,
                   stop_ids, &check);
+  const bool ends_otherwise = spec.ignore_eos || request.sampling_.min_tokens > 0 ||
+                              !request.sampling_.allowed_token_ids.empty();
+  if (spec.grammar.has_value() && spec.grammar->advisory && ends_otherwise) {
+    spec.grammar.reset();  // nobody asked for it
+  }
   if (spec.grammar.has_value() && spec.ignore_eos) {
     check.Fail("ignore_eos", "structured output ends where its grammar does");
   }

@@ -205,6 +205,22 @@ TEST(ValidatedRequest, DefaultsLeaveTheDistributionAloneAndFillTheContext) {
   EXPECT_EQ(request->sampling(2), expected);
 }
 
+// Tools that are offered bring a grammar that nobody asked for.
+TEST(ValidatedRequest, AnAdvisoryGrammarGivesWayToWhatWasAskedFor) {
+  for (const bool advisory : {true, false}) {
+    RequestSpec spec = GoodSpec();
+    spec.min_tokens = 2;
+    spec.grammar = GrammarSpec();
+    spec.grammar->advisory = advisory;
+    const auto request = Validate(spec);
+    ASSERT_EQ(request.ok(), advisory);
+    if (advisory) {
+      EXPECT_FALSE(request->grammar_spec().has_value());
+      EXPECT_EQ(request->sampling(0).min_tokens, 2);
+    }
+  }
+}
+
 TEST(ValidatedRequest, EdgesOfEveryRangeAreAccepted) {
   RequestSpec spec = GoodSpec();
   spec.max_tokens = 29;

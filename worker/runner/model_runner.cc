@@ -333,7 +333,10 @@ absl::Status ModelRunner::SampleAll(const StepContext& context,
   if (std::any_of(plan.work.begin(), plan.work.end(),
                   [](const proto::SlotWork& work) { return work.masked; })) {
     TESSERA_ASSIGN_OR_RETURN(input, late());
-    TESSERA_RETURN_IF_ERROR(slots_.TakeMasks(plan, input));
+    if (const absl::Status taken = slots_.TakeMasks(plan, input); !taken.ok()) {
+      slots_.DropMasks(plan);  // those before the bad one
+      return taken;
+    }
   }
   result.sampled.reserve(static_cast<size_t>(count));
   const absl::Status status = SampleRuns(

@@ -271,7 +271,12 @@ absl::StatusOr<int32_t> Sampler::Choose(std::span<const T> logits,
   std::copy(raw_.begin(), raw_.end(), adjusted_.begin());
   ApplyBiasAndPenalties(params, history);
   ApplyMasks(params, history);
-  return params.temperature == 0.0f ? static_cast<int32_t>(ArgMax(adjusted_))
+  const size_t best = ArgMax(adjusted_);
+  if (adjusted_[best] == kMasked) {
+    return InvalidArgumentF("nothing may be sampled at position {}",
+                            history.tokens.size());
+  }
+  return params.temperature == 0.0f ? static_cast<int32_t>(best)
                                     : Draw(params, history.tokens.size());
 }
 

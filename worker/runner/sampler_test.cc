@@ -199,6 +199,28 @@ TEST(Sampler, OnlyWhatTheMaskAllowsIsChosen) {
   EXPECT_GT(counts[4], 0);
 }
 
+TEST(Sampler, WhereNothingIsLeftNothingIsSampled) {
+  Sampler sampler(5);
+  const std::vector<uint32_t> mask = {0};
+  const SamplingHistory history = {.tokens = {}, .prompt_length = 0, .mask = mask};
+  for (const float temperature : {0.0f, 1.0f}) {
+    EXPECT_EQ(sampler.Choose<float>(kLogits, {.temperature = temperature}, history)
+                  .status()
+                  .code(),
+              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(sampler
+                  .Choose<float>(kLogits,
+                                 {.temperature = temperature,
+                                  .min_tokens = 1,
+                                  .stop_token_ids = {1},
+                                  .allowed_token_ids = {1}},
+                                 {})
+                  .status()
+                  .code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
 // The grammar is complete: its end is all that may come, though min_tokens forbids it.
 TEST(Sampler, MinTokensYieldToTheMask) {
   Sampler sampler(5);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -106,6 +107,42 @@ int64_t SequenceSlots::Capacity(const SequenceSlot& slot) const {
                   limits_.max_model_len);
 }
 
+absl::Status SequenceSlots::CheckSampling(const proto::SamplingParams& params) const {
+  const auto check = [this](std::string_view what, int32_t token) {
+    return token >= 0 && token < limits_.vocab_size
+               ? absl::OkStatus()
+               : InvalidArgumentF("{} {}, vocabulary {}", what, token,
+                                  limits_.vocab_size);
+  };
+  // Written so that a NaN is refused.
+  if (!(params.temperature >= 0) || !(params.repetition_penalty > 0) ||
+      !(params.top_p > 0 && params.top_p <= 1) ||
+      !(params.min_p >= 0 && params.min_p <= 1)) {
+    return InvalidArgumentF(
+        "temperature {}, repetition penalty {}, top_p {}, min_p {}: one of them cannot "
+        "be",
+        params.temperature, params.repetition_penalty, params.top_p, params.min_p);
+  }
+  for (const auto& [token, bias] : params.logit_bias) {
+    TESSERA_RETURN_IF_ERROR(check("logit bias of token", token));
+  }
+  for (const int32_t token : params.stop_token_ids) {
+    TESSERA_RETURN_IF_ERROR(check("stop token", token));
+  }
+  for (const int32_t token : params.allowed_token_ids) {
+    TESSERA_RETURN_IF_ERROR(check("allowed token", token));
+  }
+  for (const std::vector<int32_t>& word : params.bad_words) {
+    if (word.empty()) {
+      return InvalidArgumentF("a bad word without tokens");
+    }
+    for (const int32_t token : word) {
+      TESSERA_RETURN_IF_ERROR(check("token of a bad word", token));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SequenceSlots::Admit(const proto::SlotAdmission& admission) {
   if (admission.slot >= slots_.size()) {
     return InvalidArgumentF("slot {}, expected less than {}", admission.slot,
@@ -123,17 +160,7 @@ absl::Status SequenceSlots::Admit(const proto::SlotAdmission& admission) {
   for (const int32_t token : admission.history) {
     TESSERA_RETURN_IF_ERROR(CheckToken(token));
   }
-  for (const auto& [token, bias] : admission.sampling.logit_bias) {
-    if (token < 0 || token >= limits_.vocab_size) {
-      return InvalidArgumentF("logit bias of token {}, vocabulary {}", token,
-                              limits_.vocab_size);
-    }
-  }
-  for (const int32_t token : admission.sampling.stop_token_ids) {
-    if (token < 0 || token >= limits_.vocab_size) {
-      return InvalidArgumentF("stop token {}, vocabulary {}", token, limits_.vocab_size);
-    }
-  }
+  TESSERA_RETURN_IF_ERROR(CheckSampling(admission.sampling));
   slot.blocks.clear();
   TESSERA_RETURN_IF_ERROR(AppendBlocks(slot, admission.blocks));
   TESSERA_RETURN_IF_ERROR(BeginTail(slot, admission));
@@ -142,6 +169,7 @@ absl::Status SequenceSlots::Admit(const proto::SlotAdmission& admission) {
   slot.sampled.reset();
   slot.drafts.clear();
   slot.sampling = admission.sampling;
+  slot.mask = {};
   slot.active = true;
   return absl::OkStatus();
 }

@@ -101,6 +101,7 @@ class SequenceSlots {
  private:
   absl::Status CheckLive(uint32_t index) const;
   absl::Status CheckToken(int32_t token) const;
+  absl::Status CheckSampling(const proto::SamplingParams& params) const;
   absl::Status CheckDrafts(const proto::SlotWork& work) const;
   absl::Status Admit(const proto::SlotAdmission& admission);
   absl::Status AppendBlocks(SequenceSlot& slot,

@@ -1,6 +1,7 @@
 #include "worker/runner/sequence_slots.h"
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -47,6 +48,29 @@ TEST(SequenceSlots, RefusesFactsThatCannotBe) {
   EXPECT_EQ(slots.Apply(Admit(0, {0}, {-1})).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(slots.Advance({.slot = 0, .tokens = {1}}).status().code(),
             absl::StatusCode::kFailedPrecondition);
+}
+
+// A plan may come from anybody who has the group's token.
+TEST(SequenceSlots, RefusesSamplingThatCannotBe) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const proto::SamplingParams bad[] = {{.temperature = -1},
+                                       {.temperature = nan},
+                                       {.top_p = 0},
+                                       {.top_p = 2},
+                                       {.min_p = -1},
+                                       {.repetition_penalty = 0},
+                                       {.stop_token_ids = {120}},
+                                       {.logit_bias = {{-1, 1.0f}}},
+                                       {.bad_words = {{}}},
+                                       {.bad_words = {{3, 2'000'000'000}}},
+                                       {.bad_words = {{-1}}},
+                                       {.allowed_token_ids = {120}}};
+  for (const proto::SamplingParams& params : bad) {
+    SequenceSlots slots(kLimits);
+    proto::StepPlan plan = Admit(0, {0});
+    plan.admissions[0].sampling = params;
+    EXPECT_EQ(slots.Apply(plan).code(), absl::StatusCode::kInvalidArgument);
+  }
 }
 
 TEST(SequenceSlots, MasksAreOfExactlyTheMaskedWork) {

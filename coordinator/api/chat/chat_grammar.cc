@@ -8,6 +8,7 @@
 
 #include "coordinator/api/grammar_fields.h"
 #include "coordinator/api/json/ordered_json.h"
+#include "coordinator/grammar/grammar_limits.h"
 #include "coordinator/grammar/schema_rules.h"
 #include "model/chat/chat_encoding.h"
 #include "model/chat/control_tokens.h"
@@ -81,18 +82,50 @@ Json CallsTag(const model::CallMarkup& markup, const std::vector<Tool>& tools,
           {"end", markup.block_close}};
 }
 
-Json FormatOf(const GrammarSpec& spec) {
-  switch (spec.kind) {
-    case GrammarKind::kJsonSchema:
-      return {{"type", "json_schema"}, {"json_schema", ParseOrderedJson(spec.text)}};
-    case GrammarKind::kRegex:
-      return {{"type", "regex"}, {"pattern", spec.text}};
-    case GrammarKind::kEbnf:
-      return {{"type", "grammar"}, {"grammar", spec.text}};
-    default:
-      return {{"type", "json_schema"},
-              {"json_schema", {{"type", "object"}, {"additionalProperties", true}}}};
+// The format of a structural tag that is what `spec` asks for. An error names its field.
+std::optional<ApiError> FormatOf(const GrammarSpec& spec, Json* format) {
+  if (spec.kind == GrammarKind::kRegex) {
+    *format = {{"type", "regex"}, {"pattern", spec.text}};
+    return std::nullopt;
   }
+  if (spec.kind == GrammarKind::kEbnf) {
+    *format = {{"type", "grammar"}, {"grammar", spec.text}};
+    return std::nullopt;
+  }
+  if (spec.kind == GrammarKind::kJsonObject) {
+    *format = {{"type", "json_schema"},
+               {"json_schema", {{"type", "object"}, {"additionalProperties", true}}}};
+    return std::nullopt;
+  }
+  // Text of the client's inside a string of the body, whose depth nobody has checked.
+  const absl::Status status = CheckJsonText(spec.text, GrammarLimits());
+  if (!status.ok()) {
+    return BadRequestError(spec.field, std::string(status.message()), "invalid_grammar");
+  }
+  const Json parsed = ParseOrderedJson(spec.text);
+  if (spec.kind == GrammarKind::kJsonSchema) {
+    *format = {{"type", "json_schema"}, {"json_schema", parsed}};
+    return std::nullopt;
+  }
+  if (spec.kind == GrammarKind::kStructuralTag) {
+    if (!parsed.is_object() || !parsed.contains("format")) {
+      return BadRequestError(spec.field, "beside tools a structural tag needs a format",
+                             "invalid_grammar");
+    }
+    *format = parsed["format"];
+    return std::nullopt;
+  }
+  Json choices = Json::array();
+  for (const Json& choice : parsed) {
+    if (!choice.is_string() || choice.get_ref<const std::string&>().empty()) {
+      return BadRequestError(spec.field,
+                             "expected choices that are strings and not empty",
+                             "invalid_grammar");
+    }
+    choices.push_back({{"type", "const_string"}, {"value", choice}});
+  }
+  *format = {{"type", "or"}, {"elements", std::move(choices)}};
+  return std::nullopt;
 }
 
 // The tools that may be called, by name where one must be.
@@ -139,8 +172,11 @@ std::optional<ApiError> ConstrainAnswer(const ApiContext& context, std::string_v
         CallsTag(markup, tools, demand.parallel, required ? markup.before_block : "");
     Json format = calls;
     if (!required && spec->grammar.has_value()) {
-      format = {{"type", "or"},
-                {"elements", Json::array({calls, FormatOf(*spec->grammar)})}};
+      Json answer;
+      if (auto bad = FormatOf(*spec->grammar, &answer)) {
+        return bad;
+      }
+      format = {{"type", "or"}, {"elements", Json::array({calls, std::move(answer)})}};
     } else if (!required) {
       format = {{"type", "triggered_tags"},
                 {"triggers", Json::array({markup.block_open})},

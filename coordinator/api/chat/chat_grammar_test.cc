@@ -75,14 +75,24 @@ class ChatGrammarTest : public ::testing::TestWithParam<Generation> {
   }
 
   // The grammar of an answer to a request with kTools.
-  GrammarPtr GrammarOf(const ToolDemand& demand) {
+  GrammarPtr GrammarOf(const ToolDemand& demand,
+                       const std::optional<GrammarSpec>& format = std::nullopt) {
     const std::string body = std::string(R"({"tools": )") + kTools + "}";
     RequestSpec spec;
+    spec.grammar = format;
     const auto bad = ConstrainAnswer(context_, body, demand, false, &spec);
     EXPECT_FALSE(bad.has_value()) << bad->message;
     auto grammar = compiler_->Compile(spec.grammar.value_or(GrammarSpec()));
     EXPECT_THAT(grammar, IsOk());
     return grammar.ok() ? *grammar : nullptr;
+  }
+
+  // The error of a request with kTools that also asks for `format`, or nothing.
+  std::optional<ApiError> RefusalOf(const GrammarSpec& format) {
+    RequestSpec spec;
+    spec.grammar = format;
+    return ConstrainAnswer(context_, std::string(R"({"tools": )") + kTools + "}",
+                           ToolDemand(), false, &spec);
   }
 
   // What the encoding writes for an assistant's turn, without its end.
@@ -157,6 +167,38 @@ TEST_P(ChatGrammarTest, TheDemandBoundsWhichToolsAndHowMany) {
   EXPECT_FALSE(Allows(one, TurnText("", {halt, halt})));
   EXPECT_TRUE(Allows(named, TurnText("", {halt})));
   EXPECT_FALSE(Allows(named, TurnText("", {Forecast(kForecast)})));
+}
+
+TEST_P(ChatGrammarTest, WhatElseTheAnswerMustBeHoldsBesideTheTools) {
+  const std::pair<GrammarSpec, const char*> rows[] = {
+      {{.kind = GrammarKind::kChoice, .text = R"(["yes", "no"])"}, "yes"},
+      {{.kind = GrammarKind::kRegex, .text = "[ab]+"}, "abba"},
+      {{.kind = GrammarKind::kEbnf, .text = R"(root ::= "x" root | "y")"}, "xxy"},
+      {{.kind = GrammarKind::kJsonObject}, R"({"a": 1})"},
+      {{.kind = GrammarKind::kJsonSchema, .text = R"({"type": "integer"})"}, "12"},
+      {{.kind = GrammarKind::kStructuralTag,
+        .text = R"({"type": "structural_tag", "format":)"
+                R"( {"type": "const_string", "value": "so"}})"},
+       "so"}};
+  for (const auto& [format, answer] : rows) {
+    const GrammarPtr grammar = GrammarOf(ToolDemand(), format);
+    ASSERT_NE(grammar, nullptr) << answer;
+    EXPECT_TRUE(Allows(grammar, answer)) << answer;
+    EXPECT_FALSE(Allows(grammar, "other")) << answer;
+    EXPECT_TRUE(Allows(grammar, TurnText("", {Forecast(kForecast)})) ||
+                Allows(grammar, TurnText("", {Forecast(kForecast)}).substr(2)));
+  }
+}
+
+// A string of a body is as deep as its client likes, and recursion ends the process.
+TEST_P(ChatGrammarTest, TextThatNestsWithoutEndIsRefused) {
+  for (const GrammarKind kind :
+       {GrammarKind::kJsonSchema, GrammarKind::kStructuralTag, GrammarKind::kChoice}) {
+    for (const size_t depth : {200, 30000, 1000000}) {
+      EXPECT_TRUE(RefusalOf({.kind = kind, .text = std::string(depth, '[')}).has_value());
+    }
+  }
+  EXPECT_TRUE(RefusalOf({.kind = GrammarKind::kChoice, .text = R"([1])"}).has_value());
 }
 
 // Any walk through the masks ends in whole calls; blanks between their parts are free.

@@ -63,24 +63,38 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
     grammars->Compile(
         spec, [self = this->shared_from_this(),
                request = std::move(request)](absl::StatusOr<GrammarPtr> grammar) mutable {
-          if (!grammar.ok()) {
+          if (grammar.ok()) {
+            request.SetGrammar(*std::move(grammar));
+          } else if (!request.grammar_spec()->advisory) {
             self->End(grammar.status());
             return;
           }
-          request.SetGrammar(*std::move(grammar));
           self->SubmitNow(std::move(request));
         });
   }
 
   void SubmitNow(ValidatedRequest request) {
+    const std::string id = request.request_id();
     {
       MutexLock lock(&mutex_);
-      request_id_ = request.request_id();
+      if (final_.has_value()) {
+        return;  // The client left while the grammar was compiled.
+      }
     }
     const absl::Status status =
         api_->context().engine->Submit(std::move(request), this->shared_from_this());
     if (!status.ok()) {
       End(PublicStatus(status));
+      return;
+    }
+    bool left = false;
+    {
+      MutexLock lock(&mutex_);
+      request_id_ = id;
+      left = abandoned_;
+    }
+    if (left) {  // Before the id was there to cancel by.
+      api_->context().engine->Cancel(id);
     }
   }
 
@@ -161,6 +175,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
       queue_.clear();
       if (!final_.has_value()) {
         final_ = status;
+        abandoned_ = true;
         id = request_id_;
       }
     }
@@ -209,6 +224,7 @@ class StreamCall : public grpc::ServerWriteReactor<Event>,
   std::deque<Event> queue_ ABSL_GUARDED_BY(mutex_);
   std::string request_id_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> final_ ABSL_GUARDED_BY(mutex_);
+  bool abandoned_ ABSL_GUARDED_BY(mutex_) = false;  // the client left before the end
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -1,5 +1,6 @@
 #include "coordinator/api/http/request_parser.h"
 
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -26,6 +27,20 @@ HttpRequest TakeRequest(RequestParser* parser, bool* keep_alive) {
   request.headers = CopyHeaders(message);
   request.body = std::move(message.body());
   return request;
+}
+
+std::optional<ApiError> AnswerToHeader(const RequestParser& parser,
+                                       size_t max_header_fields) {
+  const auto& header = parser.get();
+  if (static_cast<size_t>(std::distance(header.begin(), header.end())) >
+      max_header_fields) {
+    return HeaderTooLargeError();
+  }
+  if (header.count(http::field::transfer_encoding) > 0 &&
+      (!parser.chunked() || header.version() < 11)) {
+    return MalformedHttpError();
+  }
+  return std::nullopt;
 }
 
 std::optional<ApiError> AnswerToReadError(boost::system::error_code error,

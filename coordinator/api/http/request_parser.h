@@ -23,6 +23,12 @@ HttpHeaders CopyHeaders(const boost::beast::http::request_header<>& header);
 // the connection to stay.
 HttpRequest TakeRequest(RequestParser* parser, bool* keep_alive);
 
+// What to answer to a header that was read and cannot stand: too many fields, or a
+// transfer coding by which nobody can tell where the body ends (RFC 9112, 6.3), which the
+// parser takes for no body, and what follows for the next request.
+std::optional<ApiError> AnswerToHeader(const RequestParser& parser,
+                                       size_t max_header_fields);
+
 // What to answer when reading a request failed; nothing where nobody is left to read it.
 std::optional<ApiError> AnswerToReadError(boost::system::error_code error,
                                           size_t max_request_bytes);
