@@ -363,7 +363,7 @@ absl::StatusOr<std::string> ExtraBody(const BenchOptions& options) {
 }
 
 absl::Status PlanLoad(const BenchOptions& options, const Environment& environment,
-                      LoadOptions* load) {
+                      LoadRunOptions* load) {
   load->chat = options.backend == "openai-chat";
   load->endpoint =
       options.endpoint.value_or(load->chat ? "/v1/chat/completions" : "/v1/completions");

@@ -86,7 +86,7 @@ void DeclareBench(OptionTable* table, BenchOptions* options);
 
 // What the options come to.
 struct BenchPlan {
-  LoadOptions load;  // Without the model, where none was named, and the descriptor.
+  LoadRunOptions load;  // Without the model, where none was named, and the descriptor.
   WorkloadOptions workload;           // Without the rate.
   std::vector<double> request_rates;  // One run for each.
   ReportOptions report;

@@ -26,7 +26,7 @@ using nlohmann::json;
 
 // What is the same for every request of a run.
 struct RunContext {
-  const LoadOptions& options;
+  const LoadRunOptions& options;
   json extra;
   absl::Time start;
   Clock* clock;
@@ -192,7 +192,7 @@ class Crew {
 
   void Send(const Ticket& ticket, OpenAiClient* client, RequestRecord* record) {
     const PlannedRequest& request = requests_[ticket.index];
-    const LoadOptions& options = context_.options;
+    const LoadRunOptions& options = context_.options;
     const json body = LoadRequestBody(options, context_.extra, request);
     record->input_tokens = static_cast<int64_t>(request.prompt_ids.size());
     record->sent = true;
@@ -250,8 +250,8 @@ absl::Duration ProcessorTime() {
          absl::DurationFromTimeval(usage.ru_stime);
 }
 
-absl::Status Check(const LoadOptions& options, std::span<const PlannedRequest> requests,
-                   const json& extra) {
+absl::Status Check(const LoadRunOptions& options,
+                   std::span<const PlannedRequest> requests, const json& extra) {
   const int concurrency = options.max_concurrency.value_or(kConcurrencyMax);
   if (concurrency < 1 || concurrency > kConcurrencyMax) {
     return InvalidArgumentF("a concurrency of {}, expected 1 to {}", concurrency,
@@ -270,7 +270,7 @@ absl::Status Check(const LoadOptions& options, std::span<const PlannedRequest> r
 
 }  // namespace
 
-absl::StatusOr<LoadRun> RunLoad(const LoadOptions& options,
+absl::StatusOr<LoadRun> RunLoad(const LoadRunOptions& options,
                                 std::span<const PlannedRequest> requests, Clock* clock) {
   json extra = json::parse(options.extra_body, nullptr, false);
   TESSERA_RETURN_IF_ERROR(Check(options, requests, extra));

@@ -27,7 +27,7 @@ namespace tessera::cli {
 // descriptors of this process.
 inline constexpr int kConcurrencyMax = 4096;
 
-struct LoadOptions {
+struct LoadRunOptions {
   HttpClientOptions http;  // Its cancel descriptor ends the run early.
   std::string api_key;
   std::string model;
@@ -57,7 +57,7 @@ struct LoadRun {
 // sent by then are recorded as such. Failures of requests are in their records. Errors as
 // HttpClient::Create; kInvalidArgument also for no concurrency, an extra body that is no
 // object, and a chat without texts; kResourceExhausted: not even one thread.
-absl::StatusOr<LoadRun> RunLoad(const LoadOptions& options,
+absl::StatusOr<LoadRun> RunLoad(const LoadRunOptions& options,
                                 std::span<const PlannedRequest> requests, Clock* clock);
 
 }  // namespace tessera::cli

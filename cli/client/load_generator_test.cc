@@ -43,8 +43,8 @@ ScriptedAnswer Answer() {
        R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}})", "[DONE]"});
 }
 
-LoadOptions OptionsFor(const ScriptedHttpServer& server) {
-  LoadOptions options;
+LoadRunOptions OptionsFor(const ScriptedHttpServer& server) {
+  LoadRunOptions options;
   options.http.url = server.url();
   options.model = "demo";
   options.max_concurrency = 4;
@@ -61,7 +61,7 @@ TEST(LoadGenerator, SendsTokenIdsAndCountsFromUsage) {
     EXPECT_EQ(request.authorization, "Bearer secret");
     return Answer();
   });
-  LoadOptions options = OptionsFor(server);
+  LoadRunOptions options = OptionsFor(server);
   options.ignore_eos = true;
   options.extra_body = R"({"temperature":0.0})";
   options.api_key = "secret";
@@ -145,7 +145,7 @@ TEST(LoadGenerator, FailuresAreRecordedByKindAndTheRunGoesOn) {
         return Answer();
     }
   });
-  LoadOptions options = OptionsFor(server);
+  LoadRunOptions options = OptionsFor(server);
   options.max_concurrency = 1;
   const auto run = RunLoad(options, Planned(6), Clock::Real());
   ASSERT_THAT(run, IsOk());
@@ -172,7 +172,7 @@ TEST(LoadGenerator, CancellingLeavesTheRestUnsent) {
     }
     return Answer();
   });
-  LoadOptions options = OptionsFor(server);
+  LoadRunOptions options = OptionsFor(server);
   options.max_concurrency = 1;
   options.http.cancel_descriptor = event;
   const auto run = RunLoad(options, Planned(4), Clock::Real());
@@ -208,7 +208,7 @@ TEST(LoadGenerator, AChatIsAMessageAndTheRoleIsNoToken) {
          R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7}})",
          "[DONE]"});
   });
-  LoadOptions options = OptionsFor(server);
+  LoadRunOptions options = OptionsFor(server);
   options.chat = true;
   options.keep_texts = true;
   options.endpoint = "/v1/chat/completions";
@@ -228,7 +228,7 @@ TEST(LoadGenerator, AChatIsAMessageAndTheRoleIsNoToken) {
 }
 
 TEST(LoadGenerator, AChatOfTokenIdsIsRefused) {
-  LoadOptions options;
+  LoadRunOptions options;
   options.http.url = "http://127.0.0.1:1";
   options.chat = true;
   EXPECT_THAT(RunLoad(options, Planned(1), Clock::Real()),
@@ -253,7 +253,7 @@ TEST(LoadGenerator, AStalledAnswerHoldsNoOtherBack) {
     }
     return Answer();
   });
-  LoadOptions options = OptionsFor(server);
+  LoadRunOptions options = OptionsFor(server);
   options.max_concurrency.reset();
   std::vector<PlannedRequest> planned = Planned(6);
   planned[0].prompt_ids[0] = 99;
@@ -280,7 +280,7 @@ TEST(LoadGenerator, WaitingForAPlaceIsNoLagOfTheGenerator) {
     }
     return Answer();
   });
-  LoadOptions options = OptionsFor(server);
+  LoadRunOptions options = OptionsFor(server);
   options.max_concurrency = 1;
   const auto run = RunLoad(options, Planned(2), Clock::Real());
   ASSERT_THAT(run, IsOk());
@@ -291,7 +291,7 @@ TEST(LoadGenerator, WaitingForAPlaceIsNoLagOfTheGenerator) {
 }
 
 TEST(LoadGenerator, NoConcurrencyIsRefused) {
-  LoadOptions options;
+  LoadRunOptions options;
   options.http.url = "http://127.0.0.1:1";
   options.max_concurrency = 0;
   EXPECT_THAT(RunLoad(options, Planned(1), Clock::Real()),

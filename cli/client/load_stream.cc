@@ -41,7 +41,7 @@ int32_t CountTokens(const json& choice) {
 
 }  // namespace
 
-json LoadRequestBody(const LoadOptions& options, const json& extra,
+json LoadRequestBody(const LoadRunOptions& options, const json& extra,
                      const PlannedRequest& request) {
   json body = {{"model", options.model}, {"stream_options", {{"include_usage", true}}}};
   if (options.continuous_usage) {

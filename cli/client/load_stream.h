@@ -16,7 +16,7 @@
 namespace tessera::cli {
 
 // Without "stream", which OpenAiClient adds. `extra` wins over the fields of the plan.
-nlohmann::json LoadRequestBody(const LoadOptions& options, const nlohmann::json& extra,
+nlohmann::json LoadRequestBody(const LoadRunOptions& options, const nlohmann::json& extra,
                                const PlannedRequest& request);
 
 // What a chunk says of the answer's first choice.

@@ -11,7 +11,7 @@ namespace {
 using ::nlohmann::json;
 
 TEST(LoadStream, WhatTheUserAddsWinsOverThePlan) {
-  LoadOptions options;
+  LoadRunOptions options;
   options.model = "demo";
   options.continuous_usage = true;
   const json extra = {{"max_tokens", 1}, {"top_k", 5}};
