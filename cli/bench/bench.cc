@@ -2,6 +2,7 @@
 // the flags and keys that other benchmark tools have; `decode` and `prefill` measure a
 // model in this process (model_command.h).
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -165,36 +166,44 @@ absl::Status BenchServe(const BenchOptions& options, Clock* clock) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status RunBench(Arguments arguments) {
-  if (!arguments.empty() && arguments.front() == "decode") {
-    return RunBenchDecode(arguments.subspan(1));
-  }
-  if (!arguments.empty() && arguments.front() == "prefill") {
-    return RunBenchPrefill(arguments.subspan(1));
-  }
+absl::Status RunBenchServe(Arguments arguments) {
   BenchOptions options;
   OptionTable table("bench serve",
                     "Loads a running server of the OpenAI API, this one or another, and "
                     "reports throughput and latencies. Requests go out at their time, "
                     "whatever became of those before them. Ends with 1 if one failed.");
   DeclareBench(&table, &options);
-  const bool named = !arguments.empty() && arguments.front() == "serve";
-  const bool options_only = !arguments.empty() && arguments.front().starts_with('-');
-  if (!named && !options_only) {
-    return InvalidArgumentF("expected tessera bench serve|decode|prefill [OPTIONS]");
+  TESSERA_ASSIGN_OR_RETURN(const bool go_on, ParseOptions(&table, arguments));
+  return go_on ? BenchServe(options, Clock::Real()) : absl::OkStatus();
+}
+
+constexpr std::array kKinds = {
+    Subcommand{"serve", "Loads a running server of the OpenAI API.", &RunBenchServe},
+    Subcommand{"decode", "Times decode steps of a model on this machine.",
+               &RunBenchDecode},
+    Subcommand{"prefill", "Times prefills of a model on this machine.", &RunBenchPrefill},
+};
+
+}  // namespace
+
+absl::Status RunBench(Arguments arguments) {
+  const std::string name = arguments.empty() ? "" : arguments.front();
+  for (const Subcommand& kind : kKinds) {
+    if (name == kind.name) {
+      return kind.run(arguments.subspan(1));
+    }
   }
-  TESSERA_ASSIGN_OR_RETURN(
-      const bool go_on, ParseOptions(&table, named ? arguments.subspan(1) : arguments));
-  if (!go_on) {
-    return absl::OkStatus();
+  if (name != "--help" && name != "-h") {
+    return InvalidArgumentF("expected serve, decode or prefill behind bench, got {}",
+                            name.empty() ? "nothing" : name);
   }
-  if (!named) {
-    return InvalidArgumentF("expected tessera bench serve in front of {}",
-                            arguments.front());
+  std::cout << "Measures a server, or a model on this machine.\n"
+               "Usage: tessera bench KIND [OPTIONS]\n\nKinds:\n";
+  for (const Subcommand& kind : kKinds) {
+    std::cout << fmt::format("  {:<10}{}\n", kind.name, kind.summary);
   }
-  return BenchServe(options, Clock::Real());
+  std::cout << "\n`tessera bench KIND --help` lists the options of one.\n";
+  return absl::OkStatus();
 }
 
 }  // namespace tessera::cli

@@ -35,6 +35,13 @@ class CommandLine(unittest.TestCase):
                 self.assertIn("--no-such-option", got.stderr)
                 self.assertEqual(got.stdout, "")
 
+    def test_bench_says_what_it_can_measure(self):
+        got = server.run("bench", "--help")
+        for kind in ("serve", "decode", "prefill"):
+            self.assertRegex(got.stdout, rf"(?m)^  {kind} ")
+            self.assertEqual(server.run("bench", kind, "--help").returncode, 0)
+        self.assertEqual(server.run("bench", "frobnicate").returncode, 2)
+
     def test_help_and_version(self):
         self.assertEqual(server.run("--help").returncode, 0)
         version = server.run("--version")
