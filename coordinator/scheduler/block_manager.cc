@@ -45,19 +45,22 @@ std::vector<int64_t> FloorsOf(const BlockManagerOptions& options) {
   return floors;
 }
 
-std::vector<int64_t> TailFloorsOf(const BlockManagerOptions& options) {
-  const int64_t spare =
-      options.num_tail_blocks -
-      BlockManager::MinTailBlocks(options.tail_tokens, options.block_size);
+// The same part of `count` for each tenant as of the blocks.
+std::vector<int64_t> SameParts(const BlockManagerOptions& options, int64_t count) {
   std::vector<int64_t> floors;
   for (const TenantFloor& floor : options.floors) {
     const double part =
         static_cast<double>(floor.num_blocks) / static_cast<double>(options.num_blocks);
-    floors.push_back(options.num_tail_blocks == 0
-                         ? 0
-                         : static_cast<int64_t>(part * static_cast<double>(spare)));
+    floors.push_back(static_cast<int64_t>(part * static_cast<double>(count)));
   }
   return floors;
+}
+
+std::vector<int64_t> TailFloorsOf(const BlockManagerOptions& options) {
+  const int64_t least =
+      BlockManager::MinTailBlocks(options.tail_tokens, options.block_size);
+  return SameParts(options,
+                   options.num_tail_blocks == 0 ? 0 : options.num_tail_blocks - least);
 }
 
 }  // namespace
@@ -90,7 +93,11 @@ BlockManager::BlockManager(const BlockManagerOptions& options)
     : options_(options),
       pool_(options.num_blocks, FloorsOf(options)),
       tails_(options.num_tail_blocks, options.num_blocks, TailFloorsOf(options)),
-      host_(options.num_host_blocks, options.num_host_tail_blocks, options.block_size),
+      host_(options.num_host_blocks, options.num_host_tail_blocks, options.block_size,
+            SameParts(options, options.num_host_blocks),
+            SameParts(options, options.num_host_tail_blocks)),
+      block_copies_(options.num_blocks, options.num_host_blocks),
+      tail_copies_(options.num_tail_blocks, options.num_host_tail_blocks),
       blocks_(static_cast<size_t>(options.num_blocks)) {
   for (const TenantFloor& floor : options.floors) {
     groups_.emplace(floor.tenant, static_cast<uint32_t>(groups_.size() + 1));
@@ -105,7 +112,8 @@ void BlockManager::Reset() {
   pool_.Reset();
   tails_.Reset();
   host_.Reset();
-  copies_ = TierCopies();
+  block_copies_.Reset();
+  tail_copies_.Reset();
   blocks_.assign(blocks_.size(), BlockContent());
   index_.clear();
 }
@@ -302,7 +310,7 @@ void BlockManager::Restore(BlockId host, uint32_t group, BlockId* block) {
       1, &given, [this](BlockId id) { Evict(id); }, group));
   *block = given.front();
   Install(*block, host_.content(host), host_.tokens(host), group);
-  copies_.restores.emplace_back(*block, host);
+  block_copies_.Restore(*block, host);
 }
 
 void BlockManager::RestoreTail(BlockId host, BlockId kv_block, uint32_t group,
@@ -312,7 +320,7 @@ void BlockManager::RestoreTail(BlockId host, BlockId kv_block, uint32_t group,
   TESSERA_CHECK(tails_.Allocate(1, &given, evicted, group));
   *tail = given.front();
   tails_.Attach(kv_block, *tail, group);
-  copies_.tail_restores.emplace_back(*tail, host);
+  tail_copies_.Restore(*tail, host);
 }
 
 bool BlockManager::Allocate(int64_t count, std::vector<BlockId>* blocks,
@@ -329,9 +337,9 @@ bool BlockManager::AllocateTails(int64_t count, std::vector<BlockId>* blocks,
 
 void BlockManager::Evict(BlockId id) {
   const BlockContent& content = blocks_[id];
-  const BlockId host = host_.Keep(content, TokensOf(id));
+  const BlockId host = host_.Keep(content, TokensOf(id), pool_.group(id));
   if (host != kNoBlock) {
-    copies_.offloads.emplace_back(id, host);
+    block_copies_.Offload(id, host);
   }
   if (tails_.Of(id) != kNoBlock) {
     // It cannot be found without the block.
@@ -341,20 +349,75 @@ void BlockManager::Evict(BlockId id) {
 }
 
 void BlockManager::EvictTail(BlockId kv_block, BlockId tail) {
-  const BlockId host = host_.KeepTail(blocks_[kv_block].serial);
+  if (tail_copies_.restoring(tail)) {
+    return;  // It is still on the host.
+  }
+  const BlockId host = host_.KeepTail(blocks_[kv_block].serial, tail_pool().group(tail));
   if (host != kNoBlock) {
-    copies_.tail_offloads.emplace_back(tail, host);
+    tail_copies_.Offload(tail, host);
   }
 }
 
 void BlockManager::BeginPlan() { host_.BeginPlan(); }
 
-TierCopies BlockManager::TakeCopies() { return std::exchange(copies_, TierCopies()); }
+void BlockManager::BeforeWrite(std::span<const BlockId> blocks) {
+  for (const BlockId id : blocks) {
+    block_copies_.NameOffload(id);
+  }
+}
 
-void BlockManager::Release(std::span<const BlockId> blocks) { pool_.Release(blocks); }
+void BlockManager::BeforeTailWrite(std::span<const BlockId> tails) {
+  for (const BlockId id : tails) {
+    tail_copies_.NameOffload(id);
+  }
+}
 
-void BlockManager::ReleaseTails(std::span<const BlockId> blocks) {
-  tails_.Release(blocks);
+int64_t BlockManager::NameRestores(std::span<const BlockId> blocks, int64_t* limit) {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (block_copies_.restoring(blocks[i])) {
+      if (--*limit < 0) {
+        *limit = 0;
+        return static_cast<int64_t>(i);
+      }
+      host_.Unpin(block_copies_.NameRestore(blocks[i]));
+    }
+  }
+  return std::ssize(blocks);
+}
+
+int64_t BlockManager::NameTailRestores(std::span<const BlockId> tails, int64_t* limit) {
+  for (size_t i = 0; i < tails.size(); ++i) {
+    if (tail_copies_.restoring(tails[i])) {
+      if (--*limit < 0) {
+        *limit = 0;
+        return static_cast<int64_t>(i);
+      }
+      host_.UnpinTail(tail_copies_.NameRestore(tails[i]));
+    }
+  }
+  return std::ssize(tails);
+}
+
+void BlockManager::Release(std::span<const BlockId> blocks) {
+  for (const BlockId id : blocks) {
+    if (block_copies_.restoring(id) && pool_.reference_count(id) == 1) {
+      host_.Unpin(block_copies_.GiveUpRestore(id));
+      if (blocks_[id].serial != 0) {
+        Unregister(id);
+      }
+    }
+  }
+  pool_.Release(blocks);
+}
+
+void BlockManager::ReleaseTails(std::span<const BlockId> tails) {
+  for (const BlockId id : tails) {
+    if (tail_copies_.restoring(id) && tail_pool().reference_count(id) == 1) {
+      host_.UnpinTail(tail_copies_.GiveUpRestore(id));
+      tails_.Forget(id);
+    }
+  }
+  tails_.Release(tails);
 }
 
 bool BlockManager::Lives(const PrefixQuery& query, const PrefixCursor& cursor) const {
@@ -424,6 +487,20 @@ absl::Status BlockManager::CheckInvariants() const {
   TESSERA_RETURN_IF_ERROR(pool_.CheckInvariants());
   TESSERA_RETURN_IF_ERROR(tails_.CheckInvariants());
   TESSERA_RETURN_IF_ERROR(host_.CheckInvariants());
+  TESSERA_RETURN_IF_ERROR(block_copies_.CheckInvariants());
+  TESSERA_RETURN_IF_ERROR(tail_copies_.CheckInvariants());
+  for (size_t idx = 0; idx < blocks_.size(); ++idx) {
+    const auto id = static_cast<BlockId>(idx);
+    if (block_copies_.restoring(id) && pool_.reference_count(id) == 0) {
+      return InternalF("block {} waits for its restore, and nobody holds it", id);
+    }
+  }
+  for (int64_t idx = 0; idx < tail_pool().num_blocks(); ++idx) {
+    const auto id = static_cast<BlockId>(idx);
+    if (tail_copies_.restoring(id) && tail_pool().reference_count(id) == 0) {
+      return InternalF("tail block {} waits for its restore, and nobody holds it", id);
+    }
+  }
   int64_t registered = 0;
   for (size_t idx = 0; idx < blocks_.size(); ++idx) {
     const auto id = static_cast<BlockId>(idx);

@@ -15,7 +15,9 @@
 //
 // Tiers: with host blocks (host_tier.h), contents that are evicted go there, and a match
 // goes on there: Acquire gives such contents blocks of the device again. Both are copies
-// that the plan under construction must name (TakeCopies).
+// that a plan must name (TakeCopies), not all at once (pending_copies.h): the offload of
+// a block before the plan that writes it does (BeforeWrite), a restore before the block
+// is read (NameRestores).
 #ifndef TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 
@@ -35,6 +37,7 @@
 
 #include "coordinator/scheduler/block_pool.h"
 #include "coordinator/scheduler/host_tier.h"
+#include "coordinator/scheduler/pending_copies.h"
 #include "coordinator/scheduler/prefix_hash.h"
 #include "coordinator/scheduler/tail_blocks.h"
 
@@ -54,7 +57,8 @@ struct BlockManagerOptions {
   int64_t tail_tokens = 0;
   int64_t num_host_blocks = 0;  // 0: no host tier
   int64_t num_host_tail_blocks = 0;
-  // Of tail blocks, the same part of those that one sequence can spare is kept.
+  // Of tail blocks, the same part of those that one sequence can spare is kept; of host
+  // blocks and host tail blocks, the same part of all.
   std::vector<TenantFloor> floors = {};
 };
 
@@ -78,12 +82,10 @@ struct PrefixMatch {
   int64_t num_spare_tails = 0;
 };
 
-// Copies for one plan, in their order; device and host block each.
+// Copies for one plan.
 struct TierCopies {
-  std::vector<std::pair<BlockId, BlockId>> offloads;
-  std::vector<std::pair<BlockId, BlockId>> tail_offloads;
-  std::vector<std::pair<BlockId, BlockId>> restores;
-  std::vector<std::pair<BlockId, BlockId>> tail_restores;
+  NamedCopies blocks;
+  NamedCopies tails;
 };
 
 // How far the blocks of one sequence are registered. A value that the sequence keeps.
@@ -136,10 +138,10 @@ class BlockManager {
   // The longest registered prefix. Changes nothing; valid until the next change.
   PrefixMatch Match(const PrefixQuery& query) const;
 
-  // Takes a reference to each block and tail block of a match, which then are all on the
-  // device, and returns the cursor that continues after it. The caller has seen that none
-  // of `num_spare` is negative. Contents that come from the host can be matched at once:
-  // no plan reads them before the one that restores them.
+  // Takes a reference to each block and tail block of a match, which then all have blocks
+  // on the device, and returns the cursor that continues after it. The caller has seen
+  // that none of `num_spare` is negative. Contents that come from the host can be matched
+  // at once; who holds them reads none before NameRestores has come by.
   PrefixCursor Acquire(std::string_view tenant, PrefixMatch* match);
 
   // Appends `count` blocks with one reference each for the tenant; evicts cached ones
@@ -151,12 +153,20 @@ class BlockManager {
 
   // Begins a plan: what the last one read from the host may be overwritten.
   void BeginPlan();
+  // The plan writes these, which the caller holds and nobody else reads.
+  void BeforeWrite(std::span<const BlockId> blocks);
+  void BeforeTailWrite(std::span<const BlockId> tails);
+  // The plan restores those of these blocks, or tail blocks, that were not yet, in their
+  // order; at most `limit`, which is reduced. Returns how many of them, from the first
+  // on, need no more.
+  int64_t NameRestores(std::span<const BlockId> blocks, int64_t* limit);
+  int64_t NameTailRestores(std::span<const BlockId> tails, int64_t* limit);
   // What the plan under construction must copy, in the order of the calls above.
-  TierCopies TakeCopies();
+  TierCopies TakeCopies() { return {block_copies_.Take(), tail_copies_.Take()}; }
 
   // Drops one reference to each. Registered blocks become cached, the last of `blocks` to
   // be evicted first, others free. Tail blocks likewise if one is kept with a registered
-  // block.
+  // block. What was not restored before the last who wanted it left stays on the host.
   void Release(std::span<const BlockId> blocks);
   void ReleaseTails(std::span<const BlockId> blocks);
 
@@ -216,7 +226,8 @@ class BlockManager {
   BlockPool pool_;
   TailBlocks tails_;
   HostTier host_;
-  TierCopies copies_;
+  PendingCopies block_copies_;
+  PendingCopies tail_copies_;
   std::vector<BlockContent> blocks_;
   std::vector<int32_t> tokens_;  // [num_blocks, block_size]: of registered blocks
   absl::flat_hash_map<PrefixKey, BlockId> index_;

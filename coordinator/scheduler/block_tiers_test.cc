@@ -1,7 +1,9 @@
 // The tiers and the tenants' floors of the block manager.
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,15 @@ class Memory {
     std::vector<BlockId> blocks = match.blocks;
     ASSERT_TRUE(manager_->Allocate(std::ssize(content.keys) - std::ssize(blocks), &blocks,
                                    content.tenant));
+    // Over as many plans as it takes, and only then its own blocks are written.
+    const auto restored = std::span(match.blocks);
+    for (int64_t limit = restores_per_plan;
+         manager_->NameRestores(restored, &limit) < std::ssize(restored);
+         limit = restores_per_plan) {
+      CopyAll();
+      manager_->BeginPlan();
+    }
+    manager_->BeforeWrite(std::span(blocks).subspan(restored.size()));
     CopyAll();
     for (size_t i = 0; i < blocks.size(); ++i) {
       if (i < match.blocks.size()) {
@@ -53,6 +64,7 @@ class Memory {
     ASSERT_TRUE(status.ok()) << status;
   }
 
+  int64_t restores_per_plan = 100;
   int64_t num_hits = 0;
   int64_t num_offloads = 0;
   int64_t num_restores = 0;
@@ -60,14 +72,15 @@ class Memory {
  private:
   void CopyAll() {
     const TierCopies copies = manager_->TakeCopies();
-    for (const auto& [device, host] : copies.offloads) {
+    for (const auto& [device, host] : copies.blocks.offloads) {
       host_[host] = device_[device];
     }
-    for (const auto& [device, host] : copies.restores) {
+    for (const auto& [device, host] : copies.blocks.restores) {
       device_[device] = host_.at(host);
     }
-    num_offloads += std::ssize(copies.offloads);
-    num_restores += std::ssize(copies.restores);
+    num_offloads += std::ssize(copies.blocks.offloads);
+    num_restores += std::ssize(copies.blocks.restores);
+    ASSERT_LE(std::ssize(copies.blocks.restores), restores_per_plan);
   }
 
   BlockManager* const manager_;
@@ -180,27 +193,81 @@ TEST(BlockTiers, TailBlocksComeBackWithTheirPrefix) {
   std::vector<BlockId> others;
   std::vector<BlockId> other_tails;
   ASSERT_TRUE(manager->AllocateTails(3, &other_tails));
+  EXPECT_TRUE(manager->TakeCopies().tails.offloads.empty()) << "nobody writes there yet";
+  manager->BeforeTailWrite(other_tails);
   TierCopies copies = manager->TakeCopies();
-  EXPECT_EQ(copies.tail_offloads.size(), 2u);
-  EXPECT_TRUE(copies.offloads.empty());
+  EXPECT_EQ(copies.tails.offloads.size(), 2u);
+  EXPECT_TRUE(copies.blocks.offloads.empty());
   PrefixMatch match = manager->Match(content.query());
   EXPECT_EQ(match.tail_blocks, std::vector<BlockId>{kNoBlock});
   EXPECT_EQ(match.host_tail_blocks.size(), 1u);
   EXPECT_EQ(match.num_spare_tails, -1) << "no room for it";
   manager->ReleaseTails(other_tails);
   ASSERT_TRUE(manager->Allocate(4, &others));
-  EXPECT_EQ(manager->TakeCopies().offloads.size(), 2u);
+  manager->BeforeWrite(others);
+  EXPECT_EQ(manager->TakeCopies().blocks.offloads.size(), 2u);
   manager->Release(others);
   manager->BeginPlan();
   match = manager->Match(content.query());
   EXPECT_EQ(match.host_blocks.size(), 2u);
   manager->Acquire("t", &match);
+  int64_t limit = 3;
+  EXPECT_EQ(manager->NameRestores(match.blocks, &limit), 2);
+  EXPECT_EQ(manager->NameTailRestores(match.tail_blocks, &limit), 1);
+  EXPECT_EQ(limit, 0);
   copies = manager->TakeCopies();
-  EXPECT_EQ(copies.restores.size(), 2u);
-  ASSERT_EQ(copies.tail_restores.size(), 1u);
-  EXPECT_EQ(copies.tail_restores[0].first, match.tail_blocks[0]);
+  EXPECT_EQ(copies.blocks.restores.size(), 2u);
+  ASSERT_EQ(copies.tails.restores.size(), 1u);
+  EXPECT_EQ(copies.tails.restores[0].first, match.tail_blocks[0]);
   EXPECT_TRUE(manager->CheckInvariants().ok()) << manager->CheckInvariants();
   EXPECT_EQ(manager->Match(content.query()).blocks, match.blocks) << "found at once";
+}
+
+// Two blocks that were evicted to the host and are wanted again, of which a plan has
+// restored the first.
+class HalfRestored : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Memory memory(manager_.get());
+    memory.Run(content_);
+    memory.Run(Blocks("t", 100, 4));
+    manager_->BeginPlan();
+    match_ = manager_->Match(content_.query());
+    ASSERT_EQ(match_.host_blocks.size(), 2u);
+    manager_->Acquire("t", &match_);
+    int64_t limit = 1;
+    EXPECT_EQ(manager_->NameRestores(match_.blocks, &limit), 1);
+    EXPECT_EQ(manager_->TakeCopies().blocks.restores.size(), 1u);
+  }
+
+  const Content content_ = Blocks("t", 0, 2);
+  const std::unique_ptr<BlockManager> manager_ =
+      Make({.num_blocks = 4, .num_host_blocks = 4});
+  PrefixMatch match_;
+};
+
+TEST_F(HalfRestored, AnotherWhoMatchesItWaitsForTheRestAndMayAskForIt) {
+  manager_->BeginPlan();
+  PrefixMatch second = manager_->Match(content_.query());
+  EXPECT_EQ(second.blocks, match_.blocks);
+  manager_->Acquire("t", &second);
+  manager_->Release(match_.blocks);
+  int64_t limit = 0;
+  EXPECT_EQ(manager_->NameRestores(second.blocks, &limit), 1);
+  limit = 5;
+  EXPECT_EQ(manager_->NameRestores(second.blocks, &limit), 2);
+  EXPECT_EQ(limit, 4);
+  EXPECT_EQ(manager_->TakeCopies().blocks.restores.size(), 1u);
+}
+
+TEST_F(HalfRestored, TheRestStaysOnTheHostWhereNobodyWantsItAnyMore) {
+  manager_->Release(match_.blocks);
+  EXPECT_TRUE(manager_->CheckInvariants().ok()) << manager_->CheckInvariants();
+  EXPECT_EQ(manager_->num_used(), 0);
+  manager_->BeginPlan();
+  const PrefixMatch again = manager_->Match(content_.query());
+  EXPECT_EQ(again.blocks, (std::vector<BlockId>{match_.blocks[0], kNoBlock}));
+  EXPECT_EQ(manager_->host().blocks().num_used(), 0) << "nothing is pinned";
 }
 
 TEST(BlockTiers, RandomRunsFindOnlyWhatTheyWrote) {
@@ -211,6 +278,7 @@ TEST(BlockTiers, RandomRunsFindOnlyWhatTheyWrote) {
                                .num_host_blocks = static_cast<int64_t>(random() % 12),
                                .floors = {{"a", static_cast<int64_t>(random() % 3)}}});
     Memory memory(manager.get());
+    memory.restores_per_plan = static_cast<int64_t>(1 + random() % 3);
     for (int run = 0; run < 200; ++run) {
       // Prompts of a small tree: a common start, then one of several ends.
       Content content = Blocks(random() % 2 == 0 ? "a" : "b", 100, 4);

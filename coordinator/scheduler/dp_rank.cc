@@ -21,6 +21,11 @@ constexpr int64_t kFirstPromptShare = 4;
 // of a step that do not depend on its tokens would cost more than they.
 constexpr int64_t kMinChunkTokens = 16;
 
+bool CameFirst(const Sequence* a, const Sequence* b) {
+  return a->spec.priority != b->spec.priority ? a->spec.priority < b->spec.priority
+                                              : a->order < b->order;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DpRank>> DpRank::Create(const SchedulerOptions& options,
@@ -158,20 +163,45 @@ void DpRank::NameBlocks(Sequence* sequence, int64_t num_named) {
   }
 }
 
-void DpRank::BeginPrefills(bool bounded) {
+void DpRank::NameRestores(bool bounded) {
+  restores_left_ = bounded && options_.max_restores > 0
+                       ? options_.max_restores
+                       : std::numeric_limits<int64_t>::max();
+  std::vector<Sequence*> waiting;
   for (Sequence* sequence : running_) {
-    if (sequence->prefilling) {
+    if (sequence->restoring) {
+      waiting.push_back(sequence);
+    }
+  }
+  if (waiting.empty()) {
+    return;
+  }
+  // As with tokens: a part for the one that came first, then those that lack least.
+  const int64_t kept = std::max<int64_t>(1, restores_left_ / kFirstPromptShare);
+  int64_t left = kept;
+  blocks_->Restore(*std::min_element(waiting.begin(), waiting.end(), CameFirst), &left);
+  restores_left_ -= kept - left;
+  std::sort(waiting.begin(), waiting.end(), [&](const Sequence* a, const Sequence* b) {
+    const int64_t lacks_a = a->computed - a->num_restored * options_.block_size;
+    const int64_t lacks_b = b->computed - b->num_restored * options_.block_size;
+    return lacks_a != lacks_b ? lacks_a < lacks_b : a->order < b->order;
+  });
+  for (Sequence* sequence : waiting) {
+    blocks_->Restore(sequence, &restores_left_);
+  }
+}
+
+void DpRank::BeginPrefills(bool bounded) {
+  NameRestores(bounded);
+  for (Sequence* sequence : running_) {
+    if (sequence->prefilling && !sequence->restoring) {
       prompts_.push_back(sequence);
     }
   }
   if (bounded && options_.prefill_cost_tokens > 0) {
     cost_ = static_cast<double>(budget_);
   }
-  const auto came_first = [](const Sequence* a, const Sequence* b) {
-    return a->spec.priority != b->spec.priority ? a->spec.priority < b->spec.priority
-                                                : a->order < b->order;
-  };
-  const auto first = std::min_element(prompts_.begin(), prompts_.end(), came_first);
+  const auto first = std::min_element(prompts_.begin(), prompts_.end(), CameFirst);
   if (first == prompts_.end()) {
     return;
   }
@@ -250,6 +280,7 @@ void DpRank::RecordWork(Sequence* sequence, proto::SlotWork work, int64_t num_to
   if (work.masked) {
     totals_.masked.push_back({.sequence = sequence->spec.id, .slot = work.slot});
   }
+  blocks_->BeforeWork(*sequence, sequence->planned, sequence->planned + num_tokens);
   sequence->planned += num_tokens;
   sequence->unaccepted_samples += work.sample ? 1 : 0;
   ++sequence->steps_in_flight;
@@ -343,7 +374,10 @@ void DpRank::Admit(Sequence* sequence, PrefixMatch match) {
       .tail_blocks = sequence->tail.blocks,
       .sampling = sequence->spec.sampling};
   plan_->admissions.push_back(std::move(admission));
-  PlanChunk(sequence, kept_tokens_, kept_cost_);
+  blocks_->Restore(sequence, &restores_left_);
+  if (!sequence->restoring) {
+    PlanChunk(sequence, kept_tokens_, kept_cost_);
+  }
 }
 
 void DpRank::AdmitProbe(int32_t token) {

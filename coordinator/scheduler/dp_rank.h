@@ -51,8 +51,8 @@ class DpRank {
   bool decodes() const { return totals_.num_tokens > 0; }
 
   // Opens the second half of a plan, in which prompts share what the decodes left. Where
-  // `bounded`, their cost is limited as well. The prompt that came first has a quarter of
-  // it for itself.
+  // `bounded`, their cost and what is restored for them are limited as well. The prompt
+  // that came first has a quarter of either for itself.
   void BeginPrefills(bool bounded);
 
   // The best of the running prompts that have nothing in this plan yet, by
@@ -67,7 +67,8 @@ class DpRank {
   void FinishPrefills();
 
   // Admits `sequence` with the match that `Match` gave in this plan, and plans its first
-  // chunk. The caller has checked `has_room`, `blocks_for_admission` and HasTailRoom.
+  // chunk, unless more must be restored before than this plan may. The caller has checked
+  // `has_room`, `blocks_for_admission` and HasTailRoom.
   void Admit(Sequence* sequence, PrefixMatch match);
 
   // Plans a probe of one token; the caller has checked CanProbe.
@@ -143,6 +144,8 @@ class DpRank {
          std::unique_ptr<SequenceBlocks> blocks);
 
   uint32_t TakeSlot();
+  // Names restores of the running sequences that wait for some.
+  void NameRestores(bool bounded);
   bool shares_tokens() const { return budget_ > kept_tokens_ && cost_ > kept_cost_; }
   // Plans as many known tokens as the step has left but for `kept_tokens` and
   // `kept_cost`, and the tail blocks.
@@ -186,6 +189,7 @@ class DpRank {
   Sequence* first_prompt_ = nullptr;
   int64_t kept_tokens_ = 0;
   double cost_ = 0;  // left for prompts
+  int64_t restores_left_ = 0;
   double kept_cost_ = 0;
 };
 

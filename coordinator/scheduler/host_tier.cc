@@ -8,10 +8,11 @@
 
 namespace tessera::coordinator {
 
-HostTier::HostTier(int64_t num_blocks, int64_t num_tail_blocks, int64_t block_size)
+HostTier::HostTier(int64_t num_blocks, int64_t num_tail_blocks, int64_t block_size,
+                   std::span<const int64_t> floors, std::span<const int64_t> tail_floors)
     : block_size_(static_cast<size_t>(block_size)),
-      blocks_(num_blocks),
-      tails_(num_tail_blocks),
+      blocks_(num_blocks, floors),
+      tails_(num_tail_blocks, tail_floors),
       contents_(static_cast<size_t>(num_blocks)),
       tokens_(static_cast<size_t>(num_blocks * block_size)),
       tail_serials_(static_cast<size_t>(num_tail_blocks), 0) {
@@ -26,8 +27,8 @@ void HostTier::Reset() {
   tail_serials_.assign(tail_serials_.size(), 0);
   index_.clear();
   tail_index_.clear();
-  pinned_.clear();
-  pinned_tails_.clear();
+  unpinned_.clear();
+  unpinned_tails_.clear();
 }
 
 BlockId HostTier::Find(const PrefixKey& key) const {
@@ -44,7 +45,8 @@ std::span<const int32_t> HostTier::tokens(BlockId block) const {
   return std::span(tokens_).subspan(block * block_size_, block_size_);
 }
 
-BlockId HostTier::Keep(const BlockContent& content, std::span<const int32_t> tokens) {
+BlockId HostTier::Keep(const BlockContent& content, std::span<const int32_t> tokens,
+                       uint32_t group) {
   const BlockId held = Find(content.key);
   if (held != kNoBlock) {
     if (contents_[held].serial == content.serial) {
@@ -60,10 +62,11 @@ BlockId HostTier::Keep(const BlockContent& content, std::span<const int32_t> tok
     Drop(held);
   }
   given_.clear();
-  const bool given = blocks_.Allocate(1, &given_, [this](BlockId victim) {
+  const auto evicted = [this](BlockId victim) {
     index_.erase(contents_[victim].key);
     contents_[victim] = BlockContent();
-  });
+  };
+  const bool given = blocks_.Allocate(1, &given_, evicted, group);
   if (!given) {
     return kNoBlock;
   }
@@ -72,12 +75,12 @@ BlockId HostTier::Keep(const BlockContent& content, std::span<const int32_t> tok
   std::copy(tokens.begin(), tokens.end(),
             tokens_.begin() + static_cast<std::ptrdiff_t>(block * block_size_));
   index_[content.key] = block;
-  blocks_.SetContent(block);
+  blocks_.SetContent(block, group);
   blocks_.Release(given_);
   return block;
 }
 
-BlockId HostTier::KeepTail(uint64_t serial) {
+BlockId HostTier::KeepTail(uint64_t serial, uint32_t group) {
   const BlockId held = FindTail(serial);
   if (held != kNoBlock) {
     tails_.Reference(held);
@@ -85,34 +88,26 @@ BlockId HostTier::KeepTail(uint64_t serial) {
     return kNoBlock;
   }
   given_.clear();
-  const bool given = tails_.Allocate(
-      1, &given_, [this](BlockId victim) { tail_index_.erase(tail_serials_[victim]); });
+  const auto evicted = [this](BlockId victim) {
+    tail_index_.erase(tail_serials_[victim]);
+  };
+  const bool given = tails_.Allocate(1, &given_, evicted, group);
   if (!given) {
     return kNoBlock;
   }
   const BlockId tail = given_.front();
   tail_serials_[tail] = serial;
   tail_index_[serial] = tail;
-  tails_.SetContent(tail);
+  tails_.SetContent(tail, group);
   tails_.Release(given_);
   return tail;
 }
 
-void HostTier::Pin(BlockId block) {
-  blocks_.Reference(block);
-  pinned_.push_back(block);
-}
-
-void HostTier::PinTail(BlockId tail) {
-  tails_.Reference(tail);
-  pinned_tails_.push_back(tail);
-}
-
 void HostTier::BeginPlan() {
-  blocks_.Release(pinned_);
-  tails_.Release(pinned_tails_);
-  pinned_.clear();
-  pinned_tails_.clear();
+  blocks_.Release(unpinned_);
+  tails_.Release(unpinned_tails_);
+  unpinned_.clear();
+  unpinned_tails_.clear();
 }
 
 void HostTier::Drop(BlockId block) {

@@ -5,7 +5,7 @@
 //
 // It names host blocks and owns no memory: the copies are the workers', who make them in
 // the order of the plans. Inside a plan all offloads come before all restores; what a
-// plan restores must therefore not be overwritten by it: Pin.
+// plan restores must therefore not be overwritten by it, nor before it: Pin.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
 
@@ -33,8 +33,11 @@ struct BlockContent {
 // External synchronisation.
 class HostTier {
  public:
-  // At most 2^31 tokens; none at all is a tier, too.
-  HostTier(int64_t num_blocks, int64_t num_tail_blocks, int64_t block_size);
+  // At most 2^31 tokens; none at all is a tier, too. Contents belong to groups, whose
+  // floors are as BlockPool's.
+  HostTier(int64_t num_blocks, int64_t num_tail_blocks, int64_t block_size,
+           std::span<const int64_t> floors = {},
+           std::span<const int64_t> tail_floors = {});
 
   // num_cached() of them hold content.
   const BlockPool& blocks() const { return blocks_; }
@@ -48,15 +51,19 @@ class HostTier {
   std::span<const int32_t> tokens(BlockId block) const;
 
   // Keeps a content, or a content's tail block, as the newest, in the place of the least
-  // recently used. Returns where its copy is to be written; kNoBlock if a copy is there
-  // already, or if there is no place.
-  BlockId Keep(const BlockContent& content, std::span<const int32_t> tokens);
-  BlockId KeepTail(uint64_t serial);
+  // recently used that its group may evict. Returns where its copy is to be written;
+  // kNoBlock if a copy is there already, or if there is no place.
+  BlockId Keep(const BlockContent& content, std::span<const int32_t> tokens,
+               uint32_t group = 0);
+  BlockId KeepTail(uint64_t serial, uint32_t group = 0);
 
-  // The plan under construction reads the block: it stays until BeginPlan, and is then
-  // the newest.
-  void Pin(BlockId block);
-  void PinTail(BlockId tail);
+  // A plan will read the block: it stays until the BeginPlan after Unpin, which says that
+  // the plan under construction is that plan, or that there will be none. It is then the
+  // newest.
+  void Pin(BlockId block) { blocks_.Reference(block); }
+  void PinTail(BlockId tail) { tails_.Reference(tail); }
+  void Unpin(BlockId block) { unpinned_.push_back(block); }
+  void UnpinTail(BlockId tail) { unpinned_tails_.push_back(tail); }
   void BeginPlan();
 
   // Forgets the content of a block, which is not pinned.
@@ -76,8 +83,8 @@ class HostTier {
   std::vector<uint64_t> tail_serials_;  // [num_tail_blocks]
   absl::flat_hash_map<PrefixKey, BlockId> index_;
   absl::flat_hash_map<uint64_t, BlockId> tail_index_;  // by serial
-  std::vector<BlockId> pinned_;
-  std::vector<BlockId> pinned_tails_;
+  std::vector<BlockId> unpinned_;
+  std::vector<BlockId> unpinned_tails_;
   std::vector<BlockId> given_;  // working space
 };
 

@@ -52,7 +52,7 @@ TEST(HostTier, TheLeastRecentlyKeptGivesUpItsPlace) {
   EXPECT_TRUE(Holds(tier, 3));
 }
 
-TEST(HostTier, WhatAPlanReadsStaysUntilTheNextPlan) {
+TEST(HostTier, WhatAPlanReadsStaysUntilThePlanAfterIt) {
   HostTier tier(2, 1, kBlockSize);
   const std::vector<BlockId> blocks = Keep(tier, {1, 2});
   const BlockId tail = tier.KeepTail(1);
@@ -63,11 +63,39 @@ TEST(HostTier, WhatAPlanReadsStaysUntilTheNextPlan) {
   EXPECT_EQ(Keep(tier, {4}).front(), kNoBlock) << "no place";
   EXPECT_EQ(tier.KeepTail(3), kNoBlock);
   tier.BeginPlan();
+  EXPECT_EQ(Keep(tier, {4}).front(), kNoBlock) << "no plan has read them";
+  tier.Unpin(blocks[0]);
+  tier.Unpin(blocks[1]);
+  tier.UnpinTail(tail);
+  EXPECT_EQ(Keep(tier, {4}).front(), kNoBlock) << "this plan does";
+  tier.BeginPlan();
   EXPECT_TRUE(Holds(tier, 1));
   EXPECT_NE(Keep(tier, {4}).front(), kNoBlock);
   EXPECT_EQ(tier.KeepTail(3), tail);
   EXPECT_EQ(tier.FindTail(1), kNoBlock);
   EXPECT_EQ(tier.FindTail(3), tail);
+}
+
+TEST(HostTier, AFloorIsKeptFromOtherGroups) {
+  const std::vector<int64_t> floors = {1};
+  HostTier tier(2, 2, kBlockSize, floors, floors);
+  const auto keep = [&](uint64_t serial, uint32_t group) {
+    const std::vector<int32_t> tokens(kBlockSize, static_cast<int32_t>(serial));
+    return tier.Keep(ContentOf(serial), tokens, group);
+  };
+  keep(1, 1);
+  keep(2, 1);
+  tier.KeepTail(1, 1);
+  tier.KeepTail(2, 1);
+  EXPECT_NE(keep(3, 0), kNoBlock);
+  EXPECT_NE(keep(4, 0), kNoBlock);
+  EXPECT_NE(tier.KeepTail(3), kNoBlock);
+  EXPECT_NE(tier.KeepTail(4), kNoBlock);
+  EXPECT_FALSE(Holds(tier, 1));
+  EXPECT_TRUE(Holds(tier, 2)) << "the least recently used, and the floor";
+  EXPECT_NE(tier.FindTail(2), kNoBlock);
+  EXPECT_NE(keep(5, 1), kNoBlock);
+  EXPECT_FALSE(Holds(tier, 2)) << "its own may go";
 }
 
 TEST(HostTier, ANewContentUnderTheSameKeyTakesItsPlace) {

@@ -74,6 +74,9 @@ struct SchedulerOptions {
   // Copies of either in the host memory of a DP rank; what is evicted goes there.
   int64_t num_host_blocks = 0;
   int64_t num_host_tail_blocks = 0;
+  // Blocks and tail blocks that a step which also decodes reads back from the host per DP
+  // rank; prompts whose prefix is longer wait for the steps that follow. 0: no bound.
+  int64_t max_restores = 0;
   int64_t max_waiting = 256;
   // The context behind which a token costs twice as much as at a prompt's start. In a
   // step that also decodes, a chunk behind a context of c tokens has at most

@@ -31,6 +31,9 @@ absl::Status CheckSizes(const SchedulerOptions& options) {
     return InvalidArgumentF("prefill_cost_tokens {}, expected at least 0",
                             options.prefill_cost_tokens);
   }
+  if (options.max_restores < 0) {
+    return InvalidArgumentF("max_restores {}, expected at least 0", options.max_restores);
+  }
   if (options.max_model_len < 2) {
     return InvalidArgumentF("max_model_len {}, expected at least 2",
                             options.max_model_len);

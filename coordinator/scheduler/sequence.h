@@ -50,7 +50,9 @@ struct Sequence {
   // While it runs.
   int dp_rank = -1;  // -1: waiting or finished
   uint32_t slot = 0;
-  bool prefilling = false;  // until a plan reaches the end of the known tokens
+  bool prefilling = false;   // until a plan reaches the end of the known tokens
+  bool restoring = false;    // until plans have restored what it was admitted with
+  int64_t num_restored = 0;  // blocks of that, from the first on, that they have
   std::vector<BlockId> blocks;
   TailTable tail;
   PrefixCursor cursor;
@@ -78,7 +80,7 @@ struct Sequence {
   // Back to waiting; its blocks have been given back.
   void LeaveRank() {
     dp_rank = -1;
-    prefilling = false;
+    prefilling = restoring = false;
     blocks.clear();
     tail = TailTable();
     lost_tokens = std::max(lost_tokens, computed);

@@ -79,6 +79,7 @@ SequenceBlocks::SequenceBlocks(const SchedulerOptions& options,
                                std::unique_ptr<BlockManager> manager)
     : block_size_(options.block_size),
       tail_tokens_(options.tail_tokens),
+      num_speculative_tokens_(options.num_speculative_tokens),
       enable_prefix_caching_(options.enable_prefix_caching),
       manager_(std::move(manager)) {}
 
@@ -111,10 +112,44 @@ void SequenceBlocks::Admit(Sequence* sequence, PrefixMatch match) {
   TESSERA_CHECK(manager_->AllocateTails(has_tails() ? 1 : 0, &tail.blocks, tenant));
   tail.num_named = tail.end();
   sequence->planned = sequence->computed = num_matched * block_size_;
+  sequence->restoring = num_matched > 0;
+  sequence->num_restored = 0;
   sequence->lost_tokens = 0;
   if (has_tails()) {
     holders_.push_back(sequence);
   }
+}
+
+void SequenceBlocks::Restore(Sequence* sequence, int64_t* limit) {
+  const int64_t num_matched = sequence->computed / block_size_;
+  const auto wanted =
+      std::span(sequence->blocks)
+          .subspan(static_cast<size_t>(sequence->num_restored),
+                   static_cast<size_t>(num_matched - sequence->num_restored));
+  sequence->num_restored += manager_->NameRestores(wanted, limit);
+  if (sequence->num_restored < num_matched) {
+    return;
+  }
+  int64_t num_tails = 0;
+  if (has_tails()) {
+    num_tails = num_matched - sequence->tail.begin;
+  }
+  const auto tails =
+      std::span(sequence->tail.blocks).first(static_cast<size_t>(num_tails));
+  sequence->restoring = manager_->NameTailRestores(tails, limit) < num_tails;
+}
+
+void SequenceBlocks::BeforeWork(const Sequence& sequence, int64_t begin, int64_t end) {
+  const auto part = [&](const std::vector<BlockId>& blocks, int64_t first_held) {
+    const int64_t last = CeilDiv(end + num_speculative_tokens_ + 1, block_size_);
+    const int64_t held_end = first_held + std::ssize(blocks);
+    const int64_t first = std::clamp(begin / block_size_, first_held, held_end);
+    return std::span(blocks).subspan(
+        static_cast<size_t>(first - first_held),
+        static_cast<size_t>(std::clamp(last, first, held_end) - first));
+  };
+  manager_->BeforeWrite(part(sequence.blocks, 0));
+  manager_->BeforeTailWrite(part(sequence.tail.blocks, sequence.tail.begin));
 }
 
 void SequenceBlocks::CountHit(const Sequence& sequence, const PrefixMatch& match) {
@@ -141,10 +176,10 @@ void SequenceBlocks::NameCopies(proto::StepPlan* plan) {
       to->push_back({.device = device, .host = host, .tail = tail});
     }
   };
-  append(copies.offloads, false, &plan->offloads);
-  append(copies.tail_offloads, true, &plan->offloads);
-  append(copies.restores, false, &plan->restores);
-  append(copies.tail_restores, true, &plan->restores);
+  append(copies.blocks.offloads, false, &plan->offloads);
+  append(copies.tails.offloads, true, &plan->offloads);
+  append(copies.blocks.restores, false, &plan->restores);
+  append(copies.tails.restores, true, &plan->restores);
   totals_.offloaded_blocks += plan->offloads.size();
   totals_.restored_blocks += plan->restores.size();
 }
@@ -248,6 +283,8 @@ void SequenceBlocks::TakeForProbe(uint64_t step, std::vector<BlockId>* blocks,
                                   std::vector<BlockId>* tail_blocks) {
   TESSERA_CHECK(manager_->Allocate(1, blocks));
   TESSERA_CHECK(manager_->AllocateTails(has_tails() ? 1 : 0, tail_blocks));
+  manager_->BeforeWrite(*blocks);
+  manager_->BeforeTailWrite(*tail_blocks);
   deferred_.push_back({.step = step, .blocks = *blocks, .tail_blocks = *tail_blocks});
 }
 

@@ -45,6 +45,14 @@ class SequenceBlocks {
   // `planned` and `computed` become the length of the match.
   void Admit(Sequence* sequence, PrefixMatch match);
 
+  // Names restores of what the sequence was admitted with, in at most `limit` copies,
+  // which is reduced. The plan may compute it if it is not `restoring` any more.
+  void Restore(Sequence* sequence, int64_t* limit);
+
+  // The plan computes positions from `begin` up to `end` of the sequence, and may write
+  // rows of drafts behind them.
+  void BeforeWork(const Sequence& sequence, int64_t begin, int64_t end);
+
   // Makes the block and the tail block for position `planned` exist. False, and nothing
   // changed: too few are free.
   bool GrowByOne(Sequence* sequence);
@@ -120,6 +128,7 @@ class SequenceBlocks {
 
   const int64_t block_size_;
   const int64_t tail_tokens_;
+  const int64_t num_speculative_tokens_;
   const bool enable_prefix_caching_;
   std::unique_ptr<BlockManager> manager_;
   std::vector<DeferredRelease> deferred_;

@@ -41,6 +41,12 @@ class TailBlocks {
 
   // The KV block left the index: its tail block cannot be found any more.
   void Detach(BlockId kv_block);
+  // `tail` cannot be found any more, if it ever could.
+  void Forget(BlockId tail) {
+    if (owner_[tail] != kNoBlock) {
+      Detach(owner_[tail]);
+    }
+  }
 
   // As BlockPool's; `evicted` is told which KV block a tail block was kept with, too.
   bool Allocate(

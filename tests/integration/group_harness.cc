@@ -123,6 +123,7 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
            .tail_tokens = model.config.tail_tokens(),
            .num_host_blocks = rank_options.runner.num_host_blocks,
            .num_host_tail_blocks = rank_options.runner.num_host_tail_blocks,
+           .max_restores = options.max_restores,
            .enable_prefix_caching = options.prefix_caching,
            .num_speculative_tokens = rank_options.runner.num_speculative_tokens,
            .cache_key_prefix = "test"}));

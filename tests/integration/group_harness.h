@@ -35,6 +35,7 @@ struct HarnessOptions {
   int64_t max_batched_tokens = 128;
   int64_t max_sequences = 32;
   bool prefix_caching = true;
+  int64_t max_restores = 0;  // as SchedulerOptions
   // Whether the bits of logits are recorded; not with speculation, whose rows no plan
   // tells apart.
   bool record_logits = true;

@@ -51,8 +51,10 @@ class PrefixTrees : public ::testing::TestWithParam<Forest> {
   }
 
   std::unique_ptr<GroupHarness> Create(bool caching, int64_t num_blocks,
-                                       int64_t num_host_blocks) {
+                                       int64_t num_host_blocks,
+                                       int64_t max_restores = 0) {
     HarnessOptions options;
+    options.max_restores = max_restores;
     worker::RunnerOptions& runner = options.rank.runner;
     runner.block_size = family().block_size;
     runner.kv_cache_dtype = family().kv_cache_dtype;
@@ -114,7 +116,8 @@ class PrefixTrees : public ::testing::TestWithParam<Forest> {
     const auto spread = [&](int64_t bound) {
       return static_cast<int64_t>(random() % static_cast<uint64_t>(bound));
     };
-    const auto harness = Create(true, least + spread(least), least + spread(4 * least));
+    const auto harness =
+        Create(true, least + spread(least), least + spread(4 * least), spread(3));
     ASSERT_NE(harness, nullptr);
     tree_.clear();
     for (int wave = 0; wave < 3; ++wave) {

@@ -56,6 +56,7 @@ absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan&
   }
   step_ = plan.step;
   TESSERA_RETURN_IF_ERROR(Copy(plan));
+  work->num_copies = std::ssize(plan.offloads) + std::ssize(plan.restores);
   for (const uint32_t slot : plan.releases) {
     if (slot >= slots_.size() || !slots_[slot].live) {
       return BadPlan("release of slot {}, which is free", slot);
@@ -124,10 +125,16 @@ absl::Status CountingWorker::Admit(const proto::SlotAdmission& admission) {
     slot.hash = StubHistoryHash(slot.hash, token);
     if (++slot.length % width == 0) {
       slot.hashes.push_back(slot.hash);
-      const uint32_t block = slot.blocks[slot.hashes.size() - 1];
-      if (memory_.at(block) != slot.hash) {
-        return DataLossF("block {} is no prefix of sequence {}", block, slot.seed);
-      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CountingWorker::CheckHistory(const Slot& slot) const {
+  for (size_t idx = 0; idx < slot.hashes.size(); ++idx) {
+    if (memory_.at(slot.blocks[idx]) != slot.hashes[idx]) {
+      return DataLossF("block {} is no prefix of sequence {}", slot.blocks[idx],
+                       slot.seed);
     }
   }
   return absl::OkStatus();
@@ -164,6 +171,10 @@ absl::Status CountingWorker::Work(const proto::SlotWork& work, proto::StepResult
   if (work.from_sample ? !work.tokens.empty() || slot.sample < 0 : work.tokens.empty()) {
     return BadPlan("{} tokens for slot {}, from its sample: {}", work.tokens.size(),
                    work.slot, work.from_sample);
+  }
+  if (!slot.worked) {
+    TESSERA_RETURN_IF_ERROR(CheckHistory(slot));
+    slot.worked = true;
   }
   const size_t count = work.from_sample ? 1 : work.tokens.size();
   const size_t end = slot.length + count + work.num_drafts;

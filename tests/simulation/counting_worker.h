@@ -2,9 +2,9 @@
 // proportional to the plan, not to the contexts (StubWorker, which checks every row of
 // every step, does not). It refuses plans that a worker could not execute. Every KV block
 // carries a hash of its tenant and of all tokens up to its end: checked when a sequence
-// is admitted with it, and, for a few blocks of each sequence in every step, that nobody
-// else has written them. The token at a position is a function of the sampling seed and
-// the position alone. Copies to host blocks and back move the hashes.
+// that was admitted with it first works, and, for a few blocks of each sequence in every
+// step, that nobody else has written them. The token at a position is a function of the
+// sampling seed and the position alone. Copies to host blocks and back move the hashes.
 #ifndef TESSERA_TESTS_SIMULATION_COUNTING_WORKER_H_
 #define TESSERA_TESTS_SIMULATION_COUNTING_WORKER_H_
 
@@ -31,6 +31,7 @@ struct RankWork {
   double context_sum = 0;    // of the contexts of these tokens
   int64_t num_drafts = 0;    // of them
   int64_t num_accepted = 0;  // drafts that stood
+  int64_t num_copies = 0;    // of blocks between device and host
 };
 
 // External synchronisation.
@@ -51,6 +52,7 @@ class CountingWorker {
  private:
   struct Slot {
     bool live = false;
+    bool worked = false;
     uint64_t seed = 0;
     size_t length = 0;             // tokens computed
     uint64_t hash = 0;             // of the tenant and of all of them
@@ -65,6 +67,8 @@ class CountingWorker {
                     RankWork* totals);
   // Takes in tokens; the blocks that they fill get their hashes.
   void Compute(Slot* slot, std::span<const int32_t> tokens);
+  // Every block that the slot was admitted with holds its history.
+  absl::Status CheckHistory(const Slot& slot) const;
   absl::Status CheckSomeBlocks(const Slot& slot, uint64_t step) const;
 
   const coordinator::SchedulerOptions options_;

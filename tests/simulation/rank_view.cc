@@ -17,8 +17,7 @@ std::span<const uint32_t> RankView::VisibleTail(const SlotView& slot,
   return std::span(slot.tail_blocks).subspan(std::min(skipped, slot.tail_blocks.size()));
 }
 
-absl::Status RankView::CheckNewBlocks(std::span<const uint32_t> blocks,
-                                      const std::string& tenant) {
+absl::Status RankView::CheckNewBlocks(std::span<const uint32_t> blocks) const {
   for (const uint32_t block : blocks) {
     for (const std::set<uint32_t>& in_flight : blocks_of_plans_in_flight_) {
       if (in_flight.contains(block)) {
@@ -30,13 +29,11 @@ absl::Status RankView::CheckNewBlocks(std::span<const uint32_t> blocks,
         return InternalF("block {} given out while slot {} holds it", block, slot_idx);
       }
     }
-    tenant_of_block_[block] = tenant;
   }
   return absl::OkStatus();
 }
 
-absl::Status RankView::CheckNewTails(std::span<const uint32_t> blocks,
-                                     const std::string& tenant) {
+absl::Status RankView::CheckNewTails(std::span<const uint32_t> blocks) const {
   for (const uint32_t block : blocks) {
     for (const std::map<uint32_t, SlotView>& in_flight : slots_of_plans_in_flight_) {
       for (const auto& [slot_idx, slot] : in_flight) {
@@ -54,7 +51,6 @@ absl::Status RankView::CheckNewTails(std::span<const uint32_t> blocks,
                          slot_idx);
       }
     }
-    tenant_of_tail_[block] = tenant;
   }
   return absl::OkStatus();
 }
@@ -68,32 +64,57 @@ absl::Status RankView::TakeAdmission(const proto::SlotAdmission& admission,
     return InternalF("admission of sequence {}, which is not live", slot.sequence);
   }
   slot.tenant = *tenant;
-  const size_t num_hits =
-      admission.history.size() / static_cast<size_t>(options_->block_size);
-  for (size_t i = 0; i < num_hits; ++i) {
-    const uint32_t block = admission.blocks[i];
-    if (tenant_of_block_[block] != slot.tenant) {
-      return InternalF("tenant {} shares block {} of tenant {}", slot.tenant, block,
-                       tenant_of_block_[block]);
-    }
-  }
+  slot.num_hits = admission.history.size() / static_cast<size_t>(options_->block_size);
   const std::span<const uint32_t> blocks(admission.blocks);
-  TESSERA_RETURN_IF_ERROR(CheckNewBlocks(blocks.subspan(num_hits), slot.tenant));
+  TESSERA_RETURN_IF_ERROR(CheckNewBlocks(blocks.subspan(slot.num_hits)));
   const std::span<const uint32_t> tails(admission.tail_blocks);
-  const size_t num_tail_hits = tails.empty() ? 0 : num_hits - admission.tail_begin;
-  for (const uint32_t block : tails.first(num_tail_hits)) {
-    if (tenant_of_tail_[block] != slot.tenant) {
-      return InternalF("tenant {} shares tail block {} of tenant {}", slot.tenant, block,
-                       tenant_of_tail_[block]);
-    }
-  }
-  TESSERA_RETURN_IF_ERROR(CheckNewTails(tails.subspan(num_tail_hits), slot.tenant));
+  slot.num_tail_hits = tails.empty() ? 0 : slot.num_hits - admission.tail_begin;
+  TESSERA_RETURN_IF_ERROR(CheckNewTails(tails.subspan(slot.num_tail_hits)));
   slot.blocks = admission.blocks;
   slot.tail_begin = admission.tail_begin;
   slot.tail_blocks = admission.tail_blocks;
   slot.length = admission.history.size();
   tail_hits_ += slot.tail_begin > 0 ? 1 : 0;
   slots_[admission.slot] = std::move(slot);
+  return absl::OkStatus();
+}
+
+absl::Status RankView::CheckHits(const SlotView& slot) {
+  for (size_t i = 0; i < slot.num_hits; ++i) {
+    if (tenant_of_block_[slot.blocks[i]] != slot.tenant) {
+      return InternalF("tenant {} shares block {} of tenant {}", slot.tenant,
+                       slot.blocks[i], tenant_of_block_[slot.blocks[i]]);
+    }
+  }
+  for (size_t i = 0; i < slot.num_tail_hits; ++i) {
+    if (tenant_of_tail_[slot.tail_blocks[i]] != slot.tenant) {
+      return InternalF("tenant {} shares tail block {} of tenant {}", slot.tenant,
+                       slot.tail_blocks[i], tenant_of_tail_[slot.tail_blocks[i]]);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RankView::CheckRestored(const proto::BlockCopy& copy) const {
+  for (const auto& in_flight : slots_of_plans_in_flight_) {
+    for (const auto& [slot_idx, slot] : in_flight) {
+      const auto blocks = copy.tail ? VisibleTail(slot, slot.length)
+                                    : std::span<const uint32_t>(slot.blocks);
+      if (std::find(blocks.begin(), blocks.end(), copy.device) != blocks.end()) {
+        return InternalF("block {} restored while a plan in flight works on it",
+                         copy.device);
+      }
+    }
+  }
+  for (const auto& [slot_idx, slot] : slots_) {
+    const auto blocks = copy.tail ? VisibleTail(slot, slot.length)
+                                  : std::span<const uint32_t>(slot.blocks);
+    if (slot.worked &&
+        std::find(blocks.begin(), blocks.end(), copy.device) != blocks.end()) {
+      return InternalF("block {} restored while slot {} works on it", copy.device,
+                       slot_idx);
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -104,12 +125,24 @@ absl::Status RankView::TakeCopies(const proto::StepPlan& plan) {
     host[copy.host] = device[copy.device];
   }
   for (const proto::BlockCopy& copy : plan.restores) {
-    const std::span<const uint32_t> block(&copy.device, 1);
-    TESSERA_RETURN_IF_ERROR(
-        copy.tail ? CheckNewTails(block, tenant_of_host_tail_[copy.host])
-                  : CheckNewBlocks(block, tenant_of_host_block_[copy.host]));
+    TESSERA_RETURN_IF_ERROR(CheckRestored(copy));
+    auto& device = copy.tail ? tenant_of_tail_ : tenant_of_block_;
+    auto& host = copy.tail ? tenant_of_host_tail_ : tenant_of_host_block_;
+    device[copy.device] = host[copy.host];
   }
   return absl::OkStatus();
+}
+
+void RankView::Write(const SlotView& slot, size_t begin, size_t end) {
+  const auto width = static_cast<size_t>(options_->block_size);
+  for (size_t idx = begin / width; idx * width < end; ++idx) {
+    if (idx < slot.blocks.size()) {
+      tenant_of_block_[slot.blocks[idx]] = slot.tenant;
+    }
+    if (idx >= slot.tail_begin && idx - slot.tail_begin < slot.tail_blocks.size()) {
+      tenant_of_tail_[slot.tail_blocks[idx - slot.tail_begin]] = slot.tenant;
+    }
+  }
 }
 
 absl::Status RankView::TakePlan(const proto::StepPlan& plan, TenantOf tenant_of) {
@@ -122,8 +155,8 @@ absl::Status RankView::TakePlan(const proto::StepPlan& plan, TenantOf tenant_of)
   }
   for (const proto::BlockAppend& append : plan.appends) {
     SlotView& slot = slots_[append.slot];
-    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(append.blocks, slot.tenant));
-    TESSERA_RETURN_IF_ERROR(CheckNewTails(append.tail_blocks, slot.tenant));
+    TESSERA_RETURN_IF_ERROR(CheckNewBlocks(append.blocks));
+    TESSERA_RETURN_IF_ERROR(CheckNewTails(append.tail_blocks));
     slot.blocks.insert(slot.blocks.end(), append.blocks.begin(), append.blocks.end());
     slot.tail_blocks.insert(slot.tail_blocks.end(), append.tail_blocks.begin(),
                             append.tail_blocks.end());
@@ -133,12 +166,17 @@ absl::Status RankView::TakePlan(const proto::StepPlan& plan, TenantOf tenant_of)
   int64_t num_tokens = 0;
   for (const proto::SlotWork& work : plan.work) {
     SlotView& slot = slots_[work.slot];
+    if (!slot.worked) {
+      TESSERA_RETURN_IF_ERROR(CheckHits(slot));
+      slot.worked = true;
+    }
     blocks.insert(slot.blocks.begin(), slot.blocks.end());
     slots[work.slot] = slot;
     tail_chunks_ +=
         options_->num_tail_blocks > 0 && slot.length > 0 && work.tokens.size() > 1 ? 1
                                                                                    : 0;
     const size_t count = work.from_sample ? 1 : work.tokens.size();
+    Write(slot, slot.length, slot.length + count);
     slot.length += count;
     num_tokens += static_cast<int64_t>(count) + work.num_drafts;
   }
@@ -170,6 +208,11 @@ void RankView::TakeResult(const proto::StepResult& result) {
   for (const auto& [slot, count] : num_sampled) {
     accepted_drafts_ += static_cast<int64_t>(count) - 1;
     extend(slots_, slot, count - 1);
+    const auto found = slots_.find(slot);
+    if (found != slots_.end() && found->second.sequence == planned.at(slot).sequence) {
+      Write(found->second, found->second.length - std::min(found->second.length, count),
+            found->second.length);
+    }
     for (std::map<uint32_t, SlotView>& later : slots_of_plans_in_flight_) {
       extend(later, slot, count - 1);
     }

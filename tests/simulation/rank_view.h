@@ -30,6 +30,9 @@ class RankView {
     std::vector<uint32_t> blocks;
     size_t tail_begin = 0;
     std::vector<uint32_t> tail_blocks;  // from index tail_begin on
+    size_t num_hits = 0;                // of `blocks`, that it was admitted with
+    size_t num_tail_hits = 0;           // of `tail_blocks`, likewise
+    bool worked = false;
     size_t length = 0;  // tokens planned that are no drafts, and drafts that stood
   };
 
@@ -54,11 +57,15 @@ class RankView {
 
  private:
   absl::Status TakeAdmission(const proto::SlotAdmission& admission, TenantOf tenant_of);
-  // Takes the copies of a plan; what they write is held by nobody.
   absl::Status TakeCopies(const proto::StepPlan& plan);
-  absl::Status CheckNewBlocks(std::span<const uint32_t> blocks,
-                              const std::string& tenant);
-  absl::Status CheckNewTails(std::span<const uint32_t> blocks, const std::string& tenant);
+  // What a restore writes is held by nobody, or by slots that wait for it.
+  absl::Status CheckRestored(const proto::BlockCopy& copy) const;
+  // What a slot was admitted with is its tenant's when it first works.
+  absl::Status CheckHits(const SlotView& slot);
+  absl::Status CheckNewBlocks(std::span<const uint32_t> blocks) const;
+  absl::Status CheckNewTails(std::span<const uint32_t> blocks) const;
+  // The slot's tokens from `begin` up to `end` are in its blocks.
+  void Write(const SlotView& slot, size_t begin, size_t end);
   // The tail blocks that tokens from `position` on can see.
   std::span<const uint32_t> VisibleTail(const SlotView& slot, size_t position) const;
 

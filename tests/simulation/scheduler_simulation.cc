@@ -62,6 +62,7 @@ void SchedulerSimulation::ChooseHostTier() {
   if (options_.num_tail_blocks > 0) {
     options_.num_host_tail_blocks = static_cast<int64_t>(Draw(Chance(50) ? 4 : 60));
   }
+  options_.max_restores = Chance(60) ? static_cast<int64_t>(1 + Draw(6)) : 0;
   ++coverage_.host_runs;
 }
 

@@ -5,12 +5,13 @@
 // Step-time model: with `tokens` the tokens of a rank's plan (drafts included) and
 // `context_sum` the sum of their contexts,
 //
-//   time = fixed + per_token * (tokens + context_sum / cost_tokens)
+//   time = fixed + per_token * (tokens + context_sum / cost_tokens) + per_copy * copies
 //
 // of the slowest rank, since ranks meet in every layer. `fixed` is the time that reading
 // the weights takes, `cost_tokens` the context at which attention costs a token as much
-// as all else does. The defaults are of the order of one node of accelerators that serves
-// a large sparse model; only ratios of simulated times are ever compared.
+// as all else does; a copy moves a block to or from main memory. The defaults are of the
+// order of one node of accelerators that serves a large sparse model; only ratios of
+// simulated times are ever compared.
 //
 // After every step it checks: the scheduler's own books; each block of a sequence holds
 // its tokens and its tenant's (CountingWorker); no quota is exceeded; tokens come in
@@ -41,10 +42,13 @@ struct StepTimeModel {
   absl::Duration fixed = absl::Milliseconds(8);
   absl::Duration per_token = absl::Microseconds(12);
   double cost_tokens = 65536;
+  absl::Duration per_copy = absl::Microseconds(360);
 
   absl::Duration TimeOf(const RankWork& work) const {
-    return fixed + per_token * (static_cast<double>(work.num_tokens) +
-                                work.context_sum / cost_tokens);
+    return fixed +
+           per_token *
+               (static_cast<double>(work.num_tokens) + work.context_sum / cost_tokens) +
+           per_copy * work.num_copies;
   }
 };
 

@@ -58,6 +58,12 @@ class SeededOptions {
       scheduler.num_tail_blocks = 127 / scheduler.block_size + 3 +
                                   static_cast<int64_t>(Draw(Chance(50) ? 8 : 300));
     }
+    if (scheduler.enable_prefix_caching && Chance(50)) {
+      scheduler.num_host_blocks = 1 + static_cast<int64_t>(Draw(200));
+      scheduler.num_host_tail_blocks =
+          scheduler.tail_tokens > 0 ? 1 + static_cast<int64_t>(Draw(100)) : 0;
+      scheduler.max_restores = Chance(70) ? 1 + static_cast<int64_t>(Draw(8)) : 0;
+    }
     options.trace = MakeTraceOptions(seed, scheduler);
     options.time.cost_tokens = 256 + static_cast<double>(Draw(4000));
     options.num_group_failures = Chance(30) ? 1 + static_cast<int>(Draw(2)) : 0;
@@ -201,6 +207,49 @@ TEST(ServingSimulation, ALongPromptThatWaitsForBlocksStopsNobodyBehindIt) {
             << " while a prompt of 200K tokens waits for another; the second's first "
             << absl::FormatDuration(report.long_first_time) << "\n";
   EXPECT_LT(50 * Percentile(report.first_times, 99), report.long_first_time);
+}
+
+// Chats beside two prompts of 200K tokens that take turns: where one comes, the other
+// must leave for the host, and it comes back from there.
+ServingReport RunRestores(bool with_long_prompts, int64_t max_restores) {
+  ServingOptions options = BaseOptions();
+  options.scheduler.max_model_len = int64_t{1} << 18;
+  options.scheduler.num_blocks = 2400;
+  options.scheduler.num_host_blocks = 8192;
+  options.scheduler.max_restores = max_restores;
+  options.trace.kind = with_long_prompts ? TraceKind::kLong : TraceKind::kChat;
+  options.trace.requests_per_second = 8;
+  options.trace.num_requests = 1200;
+  options.trace.num_long = 4;
+  options.trace.num_distinct_long = 2;
+  options.trace.long_prompt = 200'000;
+  options.trace.long_every = absl::Seconds(30);
+  options.recount_every = 64;
+  ServingSimulation simulation(options);
+  EXPECT_THAT(simulation.Run(), IsOk());
+  return simulation.report();
+}
+
+TEST(ServingSimulation, ALongPrefixFromTheHostStopsNobodysTokens) {
+  const auto longest = [](const ServingReport& report) {
+    return Percentile(report.gaps, 100);
+  };
+  const ServingReport without = RunRestores(false, 8);
+  const ServingReport bounded = RunRestores(true, 8);
+  const ServingReport at_once = RunRestores(true, 0);
+  std::cout << "longest gap " << absl::FormatDuration(longest(without)) << " without, "
+            << absl::FormatDuration(longest(bounded)) << " beside "
+            << bounded.stats.tiers.restored_blocks << " restored blocks, "
+            << absl::FormatDuration(longest(at_once)) << " beside "
+            << at_once.stats.tiers.restored_blocks
+            << " at once; first token of the restored "
+            << absl::FormatDuration(bounded.long_first_time) << " and "
+            << absl::FormatDuration(at_once.long_first_time) << "\n";
+  EXPECT_GT(bounded.stats.tiers.restored_blocks, 2000u);
+  EXPECT_LT(longest(bounded), 2 * longest(without));
+  EXPECT_GT(longest(at_once), 10 * longest(without)) << "the bound makes the difference";
+  // It is worth its time: the first that was computed took longer.
+  EXPECT_LT(bounded.long_first_time, absl::Seconds(15));
 }
 
 TEST(ServingSimulation, SaturatedTenantsGetTokensInTheRatioOfTheirWeights) {

@@ -93,10 +93,16 @@ class TraceMaker {
 
   TraceRequest LongRequest(int idx) {
     TraceRequest request;
-    request.at = absl::UnixEpoch() + options_.long_at + absl::Seconds(idx);
+    request.at = absl::UnixEpoch() + options_.long_at + idx * options_.long_every;
     request.tenant = options_.tenants.front();
-    request.prompt = Tokens(options_.long_prompt > 0 ? options_.long_prompt
-                                                     : options_.max_model_len * 9 / 10);
+    const int distinct =
+        options_.num_distinct_long > 0 ? options_.num_distinct_long : options_.num_long;
+    if (idx < distinct) {
+      longs_.push_back(Tokens(options_.long_prompt > 0
+                                  ? options_.long_prompt
+                                  : options_.max_model_len * 9 / 10));
+    }
+    request.prompt = longs_[static_cast<size_t>(idx % distinct)];
     request.max_tokens = 8;
     request.is_long = true;
     return request;
@@ -105,6 +111,7 @@ class TraceMaker {
   const TraceOptions& options_;
   std::mt19937_64 random_;
   std::vector<std::vector<int32_t>> systems_;
+  std::vector<std::vector<int32_t>> longs_;
 };
 
 }  // namespace

@@ -36,6 +36,8 @@ struct TraceOptions {
   int num_long = 1;         // of kLong
   int64_t long_prompt = 0;  // of kLong; 0: nine tenths of max_model_len
   absl::Duration long_at = absl::Seconds(1);
+  absl::Duration long_every = absl::Seconds(1);
+  int num_distinct_long = 0;  // they repeat after so many; 0: none is like another
 };
 
 struct TraceRequest {
