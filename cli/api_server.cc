@@ -68,10 +68,11 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
   scheduler.num_blocks = rank.runner.num_blocks;
   scheduler.num_tail_blocks = rank.runner.num_tail_blocks;
   scheduler.tail_tokens = model.config.tail_tokens();
-  // Without prefix caching nothing would be found there again.
-  if (options.enable_prefix_caching) {
-    scheduler.num_host_blocks = rank.runner.num_host_blocks;
-    scheduler.num_host_tail_blocks = rank.runner.num_host_tail_blocks;
+  scheduler.num_host_blocks = rank.runner.num_host_blocks;
+  scheduler.num_host_tail_blocks = rank.runner.num_host_tail_blocks;
+  if (options.kv_restore_mib > 0) {
+    scheduler.max_restores = std::max<int64_t>(
+        1, (options.kv_restore_mib << 20) / CopyBytes(model.config, rank));
   }
   scheduler.num_speculative_tokens = rank.runner.num_speculative_tokens;
   scheduler.max_waiting = options.max_waiting;
@@ -219,7 +220,7 @@ void LogReload(std::string_view read, std::string_view kept, const absl::Status&
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
     const ServerOptions& options, const LoadedModel& model, const RankOptions& rank,
     const GroupShape& shape, coordinator::GroupProvider* provider, Clock* clock) {
-  TESSERA_RETURN_IF_ERROR(CheckDoors(options));
+  TESSERA_RETURN_IF_ERROR(CheckServerOptions(options));
   std::unique_ptr<ApiServer> server(new ApiServer(options, clock));
   TESSERA_ASSIGN_OR_RETURN(server->tokenizer_,
                            model::Tokenizer::Load(options.model.model));

@@ -85,7 +85,7 @@ absl::Status RunCoordinator(Arguments arguments) {
   }
   const SignalWatcher* const signals =
       SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
-  TESSERA_RETURN_IF_ERROR(CheckDoors(options.server));
+  TESSERA_RETURN_IF_ERROR(CheckServerOptions(options.server));
   return Coordinate(options, *signals);
 }
 

@@ -71,12 +71,16 @@ void AddCacheOptions(OptionTable* table, ModelOptions* options) {
       .Range(0, kMaxBlocks);
 }
 
+worker::KvPool::PageFormat PageOf(const RankOptions& rank) {
+  return {.activations = rank.dtype,
+          .dtype = rank.runner.kv_cache_dtype,
+          .block_size = rank.runner.block_size};
+}
+
 CacheDemand DemandOf(const ModelOptions& options, const model::ModelConfig& config,
                      const RankOptions& rank) {
   const worker::RunnerOptions& runner = rank.runner;
-  const worker::KvPool::PageFormat page = {.activations = rank.dtype,
-                                           .dtype = runner.kv_cache_dtype,
-                                           .block_size = runner.block_size};
+  const worker::KvPool::PageFormat page = PageOf(rank);
   return {.memory_bytes = options.kv_cache_memory_bytes,
           .block_bytes = static_cast<int64_t>(worker::KvPool::BlockBytes(config, page)),
           .tail_block_bytes =
@@ -252,6 +256,12 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   runner.num_tail_blocks = sizes.num_tail_blocks;
   TESSERA_RETURN_IF_ERROR(SizeHost(options, demand, ranks_here, &runner));
   return rank;
+}
+
+int64_t CopyBytes(const model::ModelConfig& config, const RankOptions& rank) {
+  const worker::KvPool::PageFormat page = PageOf(rank);
+  return static_cast<int64_t>(std::max(worker::KvPool::BlockBytes(config, page),
+                                       worker::KvPool::TailBlockBytes(config, page)));
 }
 
 }  // namespace tessera::cli

@@ -60,6 +60,10 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
                                           const model::ModelConfig& config,
                                           int ranks_here);
 
+// Bytes of what one copy between the caches of a rank and its host tier moves: a block's,
+// or a tail block's where that is larger.
+int64_t CopyBytes(const model::ModelConfig& config, const RankOptions& rank);
+
 }  // namespace tessera::cli
 
 #endif  // TESSERA_CLI_MODEL_OPTIONS_H_

@@ -151,7 +151,7 @@ absl::Status RunServe(Arguments arguments) {
   options.config_in_force = table.PrintConfig();
   const SignalWatcher* const signals =
       SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
-  TESSERA_RETURN_IF_ERROR(CheckDoors(options));
+  TESSERA_RETURN_IF_ERROR(CheckServerOptions(options));
   TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, ShapeOf(options.model));
   if (options.model.workers == 0 && options.engram_shards > 0) {
     return InvalidArgumentF("--engram-shards {} needs --workers and --comm mpi",

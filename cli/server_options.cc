@@ -58,6 +58,11 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
           "beside decodes, chunks of prompts are cut accordingly, so that a long prompt "
           "delays no stream; 0: never; default: 65536 for sparse attention, else 8192")
       .AtLeast(0);
+  table
+      ->Add("kv-restore-mib", &options->kv_restore_mib,
+            "MiB per rank that a step which also decodes reads back from host memory, so "
+            "that a long prefix delays no stream; at least one block; 0: no bound")
+      .Range(0, 1 << 20);
   table->Add("max-choices", &options->max_choices, "largest n of a request")
       .Range(1, 128);
   table->Add("max-logprobs", &options->max_logprobs, "most logprobs per token")
@@ -127,7 +132,14 @@ void AddServerOptions(OptionTable* table, ServerOptions* options) {
   AddDeadlines(table, options);
 }
 
-absl::Status CheckDoors(const ServerOptions& options) {
+absl::Status CheckServerOptions(const ServerOptions& options) {
+  const ModelOptions& model = options.model;
+  if (!options.enable_prefix_caching &&
+      (model.kv_host_gib > 0 || model.num_host_blocks.value_or(0) > 0)) {
+    return absl::InvalidArgumentError(
+        "--kv-host-gib and --num-host-blocks keep cached prefixes, expected none of them "
+        "without --enable-prefix-caching");
+  }
   TESSERA_RETURN_IF_ERROR(CheckExposure(options.host, options.access));
   TESSERA_ASSIGN_OR_RETURN(const coordinator::TlsOptions tls, TlsOptionsOf(options.tls));
   return options.tls.on() ? coordinator::TlsContext::Create(tls).status()

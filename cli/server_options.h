@@ -33,6 +33,7 @@ struct ServerOptions {
   std::optional<uint64_t> seed;
   bool enable_prefix_caching = true;
   std::optional<int64_t> prefill_cost_tokens;  // absent: by the model's attention
+  int64_t kv_restore_mib = 64;                 // 0: no bound
 
   // Limits.
   int64_t max_request_bytes = int64_t{4} << 20;
@@ -67,9 +68,10 @@ struct ServerOptions {
 // Adds them, the model's included, to `table`; `options` must outlive it.
 void AddServerOptions(OptionTable* table, ServerOptions* options);
 
-// What can be known about keys, limits and certificates before a model is loaded.
+// What can be known about keys, limits, certificates and caches before a model is loaded.
 // kInvalidArgument, kNotFound: as CheckExposure, TlsOptionsOf and TlsContext::Create.
-absl::Status CheckDoors(const ServerOptions& options);
+// kInvalidArgument: a host tier without prefix caching.
+absl::Status CheckServerOptions(const ServerOptions& options);
 
 // Level and format of logs, for every subcommand that runs for long.
 struct LogOptions {
