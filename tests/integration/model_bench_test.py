@@ -62,7 +62,7 @@ class ModelBenchTest(unittest.TestCase):
                 (("decode", server.MODEL, "--batch-sizes", "0"), "from 1 to"),
                 (("prefill", server.MODEL, "--prompt-lengths", ","), "--prompt-lengths"),
                 (("prefill", server.MODEL, "--tensor-parallel-size", "2"), "2 ranks"),
-                (("nothing",), "serve|decode|prefill")):
+                (("nothing",), "serve, decode or prefill")):
             run = bench(*arguments)
             self.assertEqual(run.returncode, 2, (arguments, run.stderr))
             self.assertIn(message, run.stderr)
