@@ -79,7 +79,9 @@ void AddIdempotency(OptionTable* table, ServerOptions* options) {
       .Range(0, 1 << 20);
   table
       ->Add("idempotency-max-bytes", &options->idempotency_max_bytes,
-            "memory of remembered answers; one above a sixteenth of it is not remembered")
+            "memory of remembered answers and of streams that are being recorded; one "
+            "above "
+            "a sixteenth of it is not remembered")
       .AtLeast(0);
   table->Add("idempotency-keep", &options->idempotency_keep,
              "an answer is remembered for so long");

@@ -18,19 +18,8 @@ namespace {
 using nlohmann::json;
 using tessera::testing::IsOk;
 using tessera::testing::StatusIs;
-
-struct Door {
-  const char* path;
-  const char* body;
-};
-
-constexpr Door kDoors[] = {
-    {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}])"},
-    {"/v1/completions", R"({"prompt":"a")"},
-    {"/v1/responses", R"({"input":"a")"},
-    {"/v1/messages",
-     R"({"model":"demo","max_tokens":1,"messages":[{"role":"user","content":"a"}])"},
-};
+using tessera::tests::Door;
+using tessera::tests::kDoors;
 
 class Access : public tessera::tests::ApiFixture {
  protected:

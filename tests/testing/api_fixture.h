@@ -45,6 +45,20 @@ inline std::vector<coordinator::ApiKeyRecord> PlainKeys(
   return records;
 }
 
+// A route that generates, and a body for it without its closing brace.
+struct Door {
+  const char* path;
+  const char* body;
+};
+
+inline constexpr Door kDoors[] = {
+    {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}])"},
+    {"/v1/completions", R"({"prompt":"a")"},
+    {"/v1/responses", R"({"input":"a")"},
+    {"/v1/messages",
+     R"({"model":"demo","max_tokens":1,"messages":[{"role":"user","content":"a"}])"},
+};
+
 class ApiFixture : public testing::Test {
  protected:
   ApiFixture() : chat_(&tokenizer_) { Build(SmallApiOptions()); }
