@@ -11,7 +11,7 @@ build_packages=(
   protobuf-compiler-grpc python3 python3-venv
 )
 test_packages=(chromium git openssl)
-clang_packages=(clang clang-format clang-tidy)
+clang_packages=(clang clang-format clang-tidy libclang-rt-14-dev)
 
 say() { printf '[dev] %s\n' "$*"; }
 fail() { printf '[dev] error: %s\n' "$*" >&2; exit 1; }
