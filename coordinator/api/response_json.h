@@ -27,6 +27,11 @@ inline constexpr char kSseDone[] = "data: [DONE]\n\n";
 // Status 200 and the headers that keep proxies from buffering.
 HttpResponse SseHead();
 
+// An addition of Tessera's to the usage objects of every dialect, beside the field that
+// counts the tokens which the prefix cache gave: those of them that came back from the
+// host tier. Official clients keep or ignore it.
+inline constexpr char kHostCachedTokens[] = "host_cached_tokens";
+
 // prompt_tokens, completion_tokens, total_tokens, their details, and DeepSeek's cache hit
 // and miss.
 nlohmann::json UsageJson(const RequestUsage& usage, int64_t reasoning_tokens);

@@ -45,8 +45,9 @@ struct ChoiceFinished {
 
 struct RequestUsage {
   int64_t prompt_tokens = 0;
-  int64_t cached_prompt_tokens = 0;
-  int64_t completion_tokens = 0;  // all choices
+  int64_t cached_prompt_tokens = 0;       // from the prefix cache, in either tier
+  int64_t host_cached_prompt_tokens = 0;  // of them, copied back from the host tier
+  int64_t completion_tokens = 0;          // all choices
 };
 
 // Receives a request's events. Called from the engine's thread, one call at a time, never

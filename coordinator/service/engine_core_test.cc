@@ -127,6 +127,30 @@ TEST_F(EngineCoreTest, EveryChoiceGetsTheModelsTokensAndText) {
   EXPECT_EQ(core_->snapshot().stats.blocks_used, 0);
 }
 
+TEST_F(EngineCoreTest, UsageSaysHowMuchOfThePromptEachTierGave) {
+  EngineOptions options = SmallEngineOptions();
+  options.scheduler.num_blocks = 16;
+  options.scheduler.num_host_blocks = 32;
+  Start(options);
+  const auto usage_of = [&](const std::string& id, int32_t first_token, size_t length) {
+    RequestSpec spec = MakeRequestSpec(id, length, 2);
+    spec.prompt_ids[0] = first_token;
+    const auto sink = Submit(spec);
+    RunUntilIdle();
+    EXPECT_TRUE(sink->ended());
+    return sink->usage();
+  };
+  EXPECT_EQ(usage_of("new", 1, 41).cached_prompt_tokens, 0);
+  const RequestUsage on_device = usage_of("again", 1, 41);
+  EXPECT_EQ(on_device.cached_prompt_tokens, 40);
+  EXPECT_EQ(on_device.host_cached_prompt_tokens, 0);
+  EXPECT_EQ(usage_of("long", 2, 120).cached_prompt_tokens, 0);  // takes the blocks
+  const RequestUsage restored = usage_of("later", 1, 41);
+  EXPECT_EQ(restored.cached_prompt_tokens, 40);
+  EXPECT_GT(restored.host_cached_prompt_tokens, 0);
+  EXPECT_LE(restored.host_cached_prompt_tokens, 40);
+}
+
 TEST_F(EngineCoreTest, AStopStringEndsAChoiceAndDropsTheTokenPlannedAhead) {
   Start();
   RequestSpec spec = MakeRequestSpec("r", 5, 50);

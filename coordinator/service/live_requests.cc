@@ -143,6 +143,7 @@ void LiveRequests::TakeToken(const AcceptedToken& token, absl::Time now) {
   if (!live.first_token.has_value()) {
     live.first_token = now;
     live.usage.cached_prompt_tokens = scheduler_->cached_tokens(token.sequence);
+    live.usage.host_cached_prompt_tokens = scheduler_->host_cached_tokens(token.sequence);
   }
   if (choice.matcher != nullptr) {
     const absl::Status status = choice.matcher->Accept(token.sampled.token);

@@ -46,6 +46,7 @@ class AnthropicClient(unittest.TestCase):
         self.assertEqual((got.stop_reason, got.stop_sequence), ("end_turn", None))
         self.assertTrue(got.id.startswith("msg_"))
         self.assertGreater(got.usage.output_tokens, 5)
+        self.assertEqual(got.usage.host_cached_tokens, 0)
 
     def test_counted_tokens_are_those_that_a_message_costs(self):
         for fields in ({}, {"system": "Be brief."}, {"tools": [TOOL]},

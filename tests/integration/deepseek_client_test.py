@@ -71,6 +71,7 @@ class DeepSeekClient(unittest.TestCase):
             self.assertEqual(usage.prompt_cache_hit_tokens + usage.prompt_cache_miss_tokens,
                              usage.prompt_tokens)
             self.assertEqual(usage.prompt_cache_hit_tokens, usage.prompt_tokens_details.cached_tokens)
+            self.assertEqual(usage.prompt_tokens_details.host_cached_tokens, 0)
 
     def test_what_the_server_lacks_says_what_it_has(self):
         with self.assertRaises(openai.NotFoundError) as caught:

@@ -70,6 +70,24 @@ class OpenAiClient(unittest.TestCase):
         self.assertEqual(chunks[-1].usage.prompt_tokens, whole.usage.prompt_tokens)
         self.assertEqual(chunks[-1].usage.completion_tokens, whole.usage.completion_tokens)
 
+    def test_usage_tells_what_of_the_prompt_each_tier_of_the_cache_gave(self):
+        small = server.start(self, "--max-model-len", 512, "--num-kv-blocks", 32, "--num-host-blocks", 64)
+        client = openai.OpenAI(base_url=small.url + "/v1", api_key="none", max_retries=0,
+                               timeout=server.PATIENCE)
+        self.addCleanup(client.close)
+
+        def details(text, count):
+            ids = (small.post("/tokenize", {"prompt": text}).json["tokens"] * count)[:count]
+            got = client.completions.create(model="demo", prompt=ids, max_tokens=1)
+            return got.usage.prompt_tokens_details
+
+        one = "for name in sorted(names):"
+        self.assertEqual(details(one, 161).cached_tokens, 0)
+        again = details(one, 161)
+        self.assertEqual((again.cached_tokens, again.host_cached_tokens), (160, 0))
+        details("while a < b: a += 1", 500)  # takes every device block
+        self.assertEqual(details(one, 161).host_cached_tokens, 160)
+
     def test_the_streaming_helper_of_the_client_accumulates_the_answer(self):
         with self.client.chat.completions.stream(model="demo", messages=HELLO, temperature=0,
                                                  max_tokens=100) as stream:

@@ -34,6 +34,7 @@ class ResponsesClient(unittest.TestCase):
         self.assertEqual(got.output_text, GREETING)
         self.assertEqual((got.status, got.store, got.error), ("completed", False, None))
         self.assertEqual(got.usage.total_tokens, got.usage.input_tokens + got.usage.output_tokens)
+        self.assertEqual(got.usage.input_tokens_details.host_cached_tokens, 0)
 
     def test_the_stream_helper_accumulates_the_whole_answer(self):
         with self.client.responses.stream(model="demo", input="Hello", temperature=0,

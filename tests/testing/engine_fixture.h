@@ -122,6 +122,7 @@ class StubGroupProvider final : public GroupProvider {
               .max_num_seqs = options_.scheduler.max_num_seqs,
               .max_num_batched_tokens = options_.scheduler.max_num_batched_tokens,
               .vocab_size = kTestVocabSize,
+              .num_host_blocks = options_.scheduler.num_host_blocks,
               .num_speculative_tokens = options_.scheduler.num_speculative_tokens},
           clock_, i == 0 ? step_time_ : absl::ZeroDuration()));
       executors.push_back(stubs_.back());

@@ -3,6 +3,7 @@
 #ifndef TESSERA_TESTS_TESTING_FAKE_ENGINE_H_
 #define TESSERA_TESTS_TESTING_FAKE_ENGINE_H_
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -107,7 +108,8 @@ class FakeEngine final : public coordinator::Engine {
     submission.sink->OnChoiceFinished(finished);
     coordinator::RequestUsage usage;
     usage.prompt_tokens = static_cast<int64_t>(submission.request.prompt_ids().size());
-    usage.cached_prompt_tokens = 1;
+    usage.cached_prompt_tokens = std::min<int64_t>(2, usage.prompt_tokens);
+    usage.host_cached_prompt_tokens = 1;
     usage.completion_tokens = completion_tokens;
     submission.sink->OnDone(usage);
   }

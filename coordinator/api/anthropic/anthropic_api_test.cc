@@ -61,8 +61,8 @@ TEST_F(Messages, AWholeAnswerIsAMessage) {
   EXPECT_EQ(body, json::parse(R"({"type":"message","role":"assistant","model":"demo",
       "content":[{"type":"text","text":"yes","citations":null}],
       "stop_reason":"end_turn","stop_sequence":null,
-      "usage":{"input_tokens":7,"cache_read_input_tokens":1,
-               "cache_creation_input_tokens":0,"output_tokens":2,
+      "usage":{"input_tokens":6,"cache_read_input_tokens":2,
+               "host_cached_tokens":1,"cache_creation_input_tokens":0,"output_tokens":2,
                "output_tokens_details":{"thinking_tokens":0}}})"));
 }
 
@@ -109,8 +109,9 @@ TEST_F(Messages, AStreamOpensFillsAndClosesEachBlock) {
   EXPECT_EQ(events[13]["delta"],
             json({{"stop_reason", "tool_use"}, {"stop_sequence", nullptr}}));
   EXPECT_EQ(events[13]["usage"]["output_tokens"], 5);
-  EXPECT_EQ(events[13]["usage"]["input_tokens"], 29);
-  EXPECT_EQ(events[13]["usage"]["cache_read_input_tokens"], 1);
+  EXPECT_EQ(events[13]["usage"]["input_tokens"], 28);
+  EXPECT_EQ(events[13]["usage"]["cache_read_input_tokens"], 2);
+  EXPECT_EQ(events[13]["usage"]["host_cached_tokens"], 1);
 }
 
 TEST_F(Messages, ThinkingAndCallsAreBlocksOfAWholeAnswer) {

@@ -180,6 +180,7 @@ void WriteFinished(const ChoiceFinished& event, api::v1::ChoiceFinished* out) {
 void WriteUsage(const RequestUsage& usage, api::v1::Usage* out) {
   out->set_prompt_tokens(usage.prompt_tokens);
   out->set_cached_prompt_tokens(usage.cached_prompt_tokens);
+  out->set_host_cached_prompt_tokens(usage.host_cached_prompt_tokens);
   out->set_completion_tokens(usage.completion_tokens);
 }
 

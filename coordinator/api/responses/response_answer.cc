@@ -21,7 +21,9 @@ json UsageOf(const TurnEnd& end) {
   const RequestUsage& usage = end.usage;
   return {{"input_tokens", usage.prompt_tokens},
           {"input_tokens_details",
-           {{"cached_tokens", usage.cached_prompt_tokens}, {"cache_write_tokens", 0}}},
+           {{"cached_tokens", usage.cached_prompt_tokens},
+            {kHostCachedTokens, usage.host_cached_prompt_tokens},
+            {"cache_write_tokens", 0}}},
           {"output_tokens", usage.completion_tokens},
           {"output_tokens_details", {{"reasoning_tokens", end.reasoning_tokens}}},
           {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};

@@ -69,7 +69,8 @@ TEST_F(Responses, AWholeAnswerIsAResponseObject) {
   EXPECT_EQ(item["content"], json::parse(R"([{"type":"output_text","text":"yes",
       "annotations":[],"logprobs":[]}])"));
   EXPECT_EQ(body["usage"], json::parse(R"({"input_tokens":18,
-      "input_tokens_details":{"cached_tokens":1,"cache_write_tokens":0},
+      "input_tokens_details":{"cached_tokens":2,"host_cached_tokens":1,
+                              "cache_write_tokens":0},
       "output_tokens":2,"output_tokens_details":{"reasoning_tokens":0},
       "total_tokens":20})"));
 }
