@@ -355,6 +355,8 @@ wire::StepPlan ToWire(const StepPlan& plan) {
     }
     to->set_masked(from.masked);
   }
+  message.set_leaves_expert_counts(plan.leaves_expert_counts);
+  message.set_reports_expert_counts(plan.reports_expert_counts);
   return message;
 }
 
@@ -377,6 +379,8 @@ wire::StepResult ToWire(const StepResult& result) {
   SampledToWire(result.sampled, message.mutable_sampled());
   SampledToWire(result.prompt, message.mutable_prompt());
   CountersToWire(result.counters, message.mutable_counters());
+  message.mutable_expert_counts()->Add(result.expert_counts.begin(),
+                                       result.expert_counts.end());
   return message;
 }
 
@@ -414,6 +418,8 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
     TESSERA_ASSIGN_OR_RETURN(SlotWork work, WorkFromWire(from, limits, &num_tokens));
     plan.work.push_back(std::move(work));
   }
+  plan.leaves_expert_counts = message.leaves_expert_counts();
+  plan.reports_expert_counts = message.reports_expert_counts();
   return plan;
 }
 
@@ -451,6 +457,9 @@ absl::StatusOr<StepResult> FromWire(const wire::StepResult& message,
     result.prompt.push_back(std::move(scored));
   }
   TESSERA_ASSIGN_OR_RETURN(result.counters, CountersFromWire(message.counters()));
+  TESSERA_RETURN_IF_ERROR(CheckCount("expert_counts", message.expert_counts_size(),
+                                     limits.max_expert_counts));
+  result.expert_counts = ToVector<uint32_t>(message.expert_counts());
   return result;
 }
 

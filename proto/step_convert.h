@@ -26,7 +26,8 @@ struct StepLimits {
   int64_t max_bad_words = 256;
   int64_t max_bad_word_tokens = 64;  // of one
   int64_t max_allowed_tokens = 4096;
-  int64_t max_mask_words = 1 << 15;  // of one mask: vocabularies of a million ids
+  int64_t max_mask_words = 1 << 15;     // of one mask: vocabularies of a million ids
+  int64_t max_expert_counts = 1 << 17;  // 128 layers of 1024 experts
 };
 
 ::tessera::worker::v1::StepPlan ToWire(const StepPlan& plan);

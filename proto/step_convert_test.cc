@@ -38,6 +38,8 @@ StepPlan FullPlan() {
                {1, true, true, {}, 3},
                {2, false, false, {4}, 0, 5},
                {3, true, true, {}, 0, -1, true}};
+  plan.leaves_expert_counts = true;
+  plan.reports_expert_counts = true;
   return plan;
 }
 
@@ -53,6 +55,7 @@ TEST(StepConvert, AResultComesBackAsItWas) {
   result.sampled = {{7, 42, 100, -1.5f, {{42, -1.5f}, {3, -2.0f}}}, {1, 0, 0, 0, {}}};
   result.prompt = {{7, 5, 1, -0.5f, {{6, -0.25f}}}, {7, 9, 2, -3.0f, {}}};
   result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f, 8, 9, {10, 0, 11}};
+  result.expert_counts = {0, 3, ~uint32_t{0}, 0};
   EXPECT_THAT(FromWire(ToWire(result)), IsOkAndHolds(result));
 }
 
@@ -179,6 +182,11 @@ TEST(StepConvert, AResultOverItsLimitsIsRefused) {
   StepLimits limits;
   limits.max_top_logprobs = 1;
   EXPECT_THAT(FromWire(ToWire(result), limits), StatusIs(kInvalid));
+  result = StepResult();
+  result.expert_counts.resize(static_cast<size_t>(limits.max_expert_counts));
+  EXPECT_THAT(FromWire(ToWire(result)), IsOkAndHolds(result));
+  result.expert_counts.push_back(1);
+  EXPECT_THAT(FromWire(ToWire(result)), StatusIs(kInvalid));
 }
 
 TEST(StepConvert, AFailureKeepsItsCodeAndMessage) {

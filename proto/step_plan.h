@@ -122,6 +122,10 @@ struct StepPlan {
   std::vector<BlockAppend> appends = {};
   std::vector<SlotWork>
       work;  // may be empty: the rank still takes part in the collectives
+  // A TP group's first rank counts the items that the group's tokens route to each expert
+  // of each MoE layer, drafts that are verified included, draft layers not.
+  bool leaves_expert_counts = false;   // a probe: what this step routes isn't counted
+  bool reports_expert_counts = false;  // the result says the counts, which begin anew
 
   bool operator==(const StepPlan&) const = default;
 };
@@ -192,6 +196,9 @@ struct StepResult {
   // the positions after those that the step computed, rising; the prompt's end aside.
   std::vector<SampledToken> prompt = {};
   StepCounters counters = {};
+  // If the plan asks for it, of TP rank 0: the items since the last report, [MoE layers,
+  // experts].
+  std::vector<uint32_t> expert_counts = {};
 
   bool operator==(const StepResult&) const = default;
 };

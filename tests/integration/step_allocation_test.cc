@@ -112,6 +112,14 @@ void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts,
     EXPECT_LE(during, 1) << "step " << step;
     EXPECT_EQ(result->counters.num_draft_tokens, num_drafts * kSequences);
   }
+  // The counts of routed items are counted in place; a report is one vector more.
+  proto::StepPlan plan = Decode(8, num_drafts);
+  plan.reports_expert_counts = true;
+  const int64_t before = allocations.load();
+  const auto result = runner.Execute(plan);
+  EXPECT_LE(allocations.load() - before, 2);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(result->expert_counts.empty());
 }
 
 // Masks come in what the caller made.

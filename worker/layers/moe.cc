@@ -67,7 +67,7 @@ size_t Moe::scratch_bytes(int64_t max_tokens) const {
          shared + 5 * ScratchArena::kAlignment;
 }
 
-void Moe::NoteImbalance(const StepContext& context, TensorView expert_ids) {
+void Moe::NoteLoads(const StepContext& context, TensorView expert_ids) {
   if (context.expert_imbalance == nullptr || expert_ids.empty()) {
     return;
   }
@@ -83,6 +83,9 @@ void Moe::NoteImbalance(const StepContext& context, TensorView expert_ids) {
   const float mean = static_cast<float>(expert_ids.num_elements()) /
                      static_cast<float>(expert_load_.size());
   *context.expert_imbalance = std::max(*context.expert_imbalance, largest / mean);
+  if (context.expert_counts != nullptr) {
+    context.expert_counts->Add(layer_, expert_load_);
+  }
 }
 
 absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
@@ -163,7 +166,7 @@ absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView o
   Route(context, x, expert_ids, weights);
   context.Trace("router.ids", layer_, expert_ids);
   context.Trace("router.weights", layer_, weights);
-  NoteImbalance(context, expert_ids);
+  NoteLoads(context, expert_ids);
   TESSERA_RETURN_IF_ERROR(RoutedExperts(context, x, expert_ids, weights, out));
   if (!shared_.has_value()) {
     return absl::OkStatus();

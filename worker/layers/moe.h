@@ -45,7 +45,7 @@ class Moe final : public FeedForward {
                              kernels::TensorView out);
   void Route(const StepContext& context, kernels::TensorView x,
              kernels::TensorView expert_ids, kernels::TensorView weights);
-  void NoteImbalance(const StepContext& context, kernels::TensorView expert_ids);
+  void NoteLoads(const StepContext& context, kernels::TensorView expert_ids);
 
   const model::MoeConfig moe_;
   const kernels::RouterScore score_;
@@ -56,7 +56,7 @@ class Moe final : public FeedForward {
   ExpertExchange* const exchange_;
   std::optional<DenseMlp> shared_;
   std::vector<int64_t> gather_counts_;  // bytes of each TP rank's share
-  std::vector<int32_t> expert_load_;    // [E], for the imbalance metric
+  std::vector<int32_t> expert_load_;    // [E], of the step, for metrics
 };
 
 }  // namespace tessera::worker

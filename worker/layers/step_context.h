@@ -16,6 +16,7 @@
 #include "kernels/tensor_view.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/expert_exchange.h"
+#include "worker/layers/expert_counts.h"
 #include "worker/layers/scratch_arena.h"
 
 namespace tessera::worker {
@@ -71,6 +72,8 @@ struct StepContext {
   int64_t* collective_bytes = nullptr;
   // Largest max/mean of items per rank over the layers, for metrics.
   float* expert_imbalance = nullptr;
+  // Null on ranks and in steps that count no routed items.
+  ExpertCounts* expert_counts = nullptr;
 
   kernels::DType dtype() const { return backend->activation_dtype(); }
   void Trace(std::string_view what, int64_t layer, kernels::TensorView rows) const {

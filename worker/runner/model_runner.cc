@@ -67,7 +67,8 @@ ModelRunner::ModelRunner(const model::ModelConfig& config, const RunnerOptions& 
       max_head_rows_(std::min(options.max_tokens,
                               options.max_slots * (1 + options.num_speculative_tokens))),
       slots_(MakeSlotLimits(config, options, parts)),
-      sampler_(config.vocab_size, slots_.limits().num_token_ids) {}
+      sampler_(config.vocab_size, slots_.limits().num_token_ids),
+      expert_counts_(config) {}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     const model::ModelConfig& config, const RunnerOptions& options,
@@ -284,6 +285,7 @@ StepContext ModelRunner::MakeContext() {
   context.collective_ns = &collective_ns_;
   context.collective_bytes = &collective_bytes_;
   context.expert_imbalance = &expert_imbalance_;
+  context.expert_counts = counts_experts_ ? &expert_counts_ : nullptr;
   return context;
 }
 
@@ -402,6 +404,8 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   collective_ns_ = 0;
   collective_bytes_ = 0;
   expert_imbalance_ = 0;
+  // The ranks of a TP group route the same tokens.
+  counts_experts_ = parts_.tp->rank() == 0 && !plan.leaves_expert_counts;
   if (drafter_ != nullptr) {
     inputs_.Begin();
     TESSERA_RETURN_IF_ERROR(drafter_->Propose(MakeContext(), plan));
@@ -450,6 +454,10 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   if (parts_.tp->rank() != 0) {
     result.sampled.clear();
     result.prompt.clear();
+  } else if (plan.reports_expert_counts) {
+    const std::span<const uint32_t> counts = expert_counts_.counts();
+    result.expert_counts.assign(counts.begin(), counts.end());
+    expert_counts_.Clear();
   }
   epoch_failed_ = false;
   return result;

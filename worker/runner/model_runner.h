@@ -29,6 +29,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/layers/decoder.h"
+#include "worker/layers/expert_counts.h"
 #include "worker/layers/scratch_arena.h"
 #include "worker/layers/step_context.h"
 #include "worker/runner/drafter.h"
@@ -180,6 +181,8 @@ class ModelRunner {
   int64_t collective_ns_ = 0;
   int64_t collective_bytes_ = 0;
   float expert_imbalance_ = 0;
+  ExpertCounts expert_counts_;
+  bool counts_experts_ = false;   // in this step
   uint64_t late_waits_seen_ = 0;  // of the source, up to the last step
 };
 
