@@ -104,6 +104,10 @@ class EngineObserver {
 
   virtual void OnStep(const StepObservation& /*step*/) {}
 
+  // What one DP rank routed since its last such report: items per MoE layer and expert,
+  // row by row, EngineOptions::num_expert_counts of them. Valid during the call.
+  virtual void OnExpertCounts(std::span<const uint32_t> /*counts*/) {}
+
   // A token reached a request: `gap` since the token before it of the same choice; absent
   // for the first of a choice, and for one that came with the token before it.
   virtual void OnToken(std::optional<absl::Duration> /*gap*/) {}

@@ -45,7 +45,9 @@ absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
     const model::Tokenizer* tokenizer, Clock* clock, EngineObserver* observer) {
   if (options.tp < 1 || options.step_timeout <= absl::ZeroDuration() ||
       options.probe_interval <= absl::ZeroDuration() ||
-      options.reform_pause <= absl::ZeroDuration() || options.probe_token < 0) {
+      options.reform_pause <= absl::ZeroDuration() || options.probe_token < 0 ||
+      options.expert_report_period <= absl::ZeroDuration() ||
+      options.num_expert_counts < 0) {
     return InvalidArgumentF("tp {} or a duration or the probe token {} cannot work",
                             options.tp, options.probe_token);
   }
@@ -63,7 +65,10 @@ EngineCore::EngineCore(const EngineOptions& options, std::unique_ptr<Scheduler> 
       provider_(provider),
       clock_(clock),
       observer_(observer != nullptr ? observer : &no_observer_),
-      live_(tokenizer, scheduler_.get(), observer_) {
+      live_(tokenizer, scheduler_.get(), observer_),
+      expert_reports_(options.num_expert_counts,
+                      static_cast<size_t>(options.scheduler.num_dp_ranks),
+                      options.expert_report_period) {
   UpdateSnapshot();
 }
 
@@ -203,6 +208,7 @@ absl::Status EngineCore::RunProbe() {
 
 absl::Status EngineCore::SubmitStep(PlannedStep step, absl::Time started, bool probe) {
   const absl::Time now = clock_->Now();
+  std::vector<size_t> reports = expert_reports_.Ask(probe, now, step.plans);
   in_flight_.push_back({.submitted = now,
                         .plan_time = now - started,
                         .num_tokens = step.num_tokens,
@@ -210,6 +216,7 @@ absl::Status EngineCore::SubmitStep(PlannedStep step, absl::Time started, bool p
                         .num_sequences = step.num_sequences,
                         .probe = probe,
                         .step = step.plans.front().step,
+                        .reports = std::move(reports),
                         .masked = std::move(step.masked)});
   TESSERA_RETURN_IF_ERROR(group_->Submit(std::move(step)));
   return in_flight_.size() == 1 ? SendMasks() : absl::OkStatus();
@@ -241,6 +248,7 @@ absl::Status EngineCore::FinishStep() {
   TESSERA_ASSIGN_OR_RETURN(const RankGroup::StepOutcome outcome,
                            group_->Wait(step.submitted + options_.step_timeout));
   const absl::Time finished = clock_->Now();
+  TESSERA_RETURN_IF_ERROR(expert_reports_.Check(step.reports, outcome.results));
   TESSERA_ASSIGN_OR_RETURN(const std::vector<AcceptedToken> accepted,
                            scheduler_->Accept(outcome.results));
   const absl::Duration accept_time = clock_->Now() - finished;
@@ -249,6 +257,9 @@ absl::Status EngineCore::FinishStep() {
   // The next step runs already: it gets its masks before anything else is done.
   TESSERA_RETURN_IF_ERROR(SendMasks());
   Observe(step, accept_time, outcome.counters, std::ssize(accepted));
+  for (const size_t dp_rank : step.reports) {
+    observer_->OnExpertCounts(outcome.results[dp_rank].expert_counts);
+  }
   return absl::OkStatus();
 }
 

@@ -25,6 +25,7 @@
 #include "coordinator/requests/engine.h"
 #include "coordinator/requests/engine_observer.h"
 #include "coordinator/scheduler/scheduler.h"
+#include "coordinator/service/expert_reports.h"
 #include "coordinator/service/live_requests.h"
 #include "coordinator/service/rank_group.h"
 #include "model/tokenizer/tokenizer.h"
@@ -43,6 +44,10 @@ struct EngineOptions {
   absl::Duration reform_pause = absl::Milliseconds(100);
   absl::Duration reform_pause_max = absl::Seconds(5);
   uint64_t jitter_seed = 0;
+  // How many counts of routed items the ranks keep, MoE layers times experts (0: none
+  // that anybody wants), and how often each DP rank reports them.
+  int64_t num_expert_counts = 0;
+  absl::Duration expert_report_period = absl::Seconds(2);
 };
 
 // What other threads may know of the engine.
@@ -108,6 +113,7 @@ class EngineCore {
     int64_t num_sequences = 0;
     bool probe = false;
     uint64_t step = 0;
+    std::vector<size_t> reports;  // DP ranks that it asks for expert counts
     // Whose masks the ranks wait for; empty once these were sent.
     std::vector<std::vector<MaskedWork>> masked;
   };
@@ -139,6 +145,7 @@ class EngineCore {
   EngineObserver no_observer_;
   EngineObserver* const observer_;
   LiveRequests live_;
+  ExpertReports expert_reports_;
 
   GroupState state_ = GroupState::kDown;
   std::unique_ptr<RankGroup> group_;

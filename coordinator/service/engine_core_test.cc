@@ -1,6 +1,7 @@
 #include "coordinator/service/engine_core.h"
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,11 @@ class CountingObserver final : public EngineObserver {
   void OnToken(std::optional<absl::Duration> gap) override {
     num_gaps += gap.has_value() ? 1 : 0;
   }
+  void OnExpertCounts(std::span<const uint32_t> counts) override {
+    ++num_expert_reports;
+    EXPECT_EQ(counts.size(), 6u);
+    num_counted_tokens += counts[0];
+  }
   void OnRequestFinished(const RequestObservation& request) override { last = request; }
   void OnGroupReady(uint64_t epoch) override { ready_epoch = epoch; }
   void OnGroupFailed(uint64_t epoch, const absl::Status&) override {
@@ -39,6 +45,8 @@ class CountingObserver final : public EngineObserver {
   int num_steps = 0;
   int num_probes = 0;
   int num_gaps = 0;
+  int num_expert_reports = 0;
+  int64_t num_counted_tokens = 0;
   int64_t num_drafts = 0;
   int64_t num_accepted_drafts = 0;
   size_t num_ranks = 0;
@@ -149,6 +157,48 @@ TEST_F(EngineCoreTest, UsageSaysHowMuchOfThePromptEachTierGave) {
   EXPECT_EQ(restored.cached_prompt_tokens, 40);
   EXPECT_GT(restored.host_cached_prompt_tokens, 0);
   EXPECT_LE(restored.host_cached_prompt_tokens, 40);
+}
+
+TEST_F(EngineCoreTest, ExpertCountsComeInTurnsAndMissNothingButProbes) {
+  EngineOptions options = SmallEngineOptions();
+  options.scheduler.num_dp_ranks = 2;
+  options.tp = 2;
+  options.num_expert_counts = 6;
+  options.expert_report_period = absl::Milliseconds(80);
+  Start(options);
+  RequestSpec spec = MakeRequestSpec("r", 40, 50);
+  spec.n = 3;
+  const auto sink = Submit(spec);
+  RunUntilIdle();
+  ASSERT_TRUE(sink->ended());
+  const int64_t steps = observer_.num_steps;
+  // Steps of 10 ms, one report in 40.
+  EXPECT_NEAR(observer_.num_expert_reports, static_cast<double>(steps) / 4, 2);
+  clock_.Advance(options.probe_interval);
+  RunUntilIdle();
+  // The prompt once per choice, or once per rank and found by the others there; a step
+  // planned ahead computes a token too many.
+  EXPECT_GE(observer_.num_counted_tokens, 40 + 3 * 49);
+  EXPECT_LE(observer_.num_counted_tokens, 3 * (40 + 50));
+  const int64_t counted = observer_.num_counted_tokens;
+  clock_.Advance(options.probe_interval);
+  RunUntilIdle();
+  EXPECT_GE(observer_.num_probes, 3);
+  EXPECT_EQ(observer_.num_counted_tokens, counted);
+}
+
+TEST_F(EngineCoreTest, AReportOfAnotherSizeEndsTheEpoch) {
+  EngineOptions options = SmallEngineOptions();
+  options.num_expert_counts = 6;
+  Start(options);
+  provider_->ReportWrongExpertCounts(1);
+  const auto sink = Submit(MakeRequestSpec("r", 5, 5));
+  FormIfDue();
+  while (!sink->ended() && core_->Advance()) {
+  }
+  EXPECT_TRUE(absl::IsUnavailable(sink->status())) << sink->status();
+  EXPECT_EQ(observer_.failed_epoch, 1u);
+  EXPECT_EQ(observer_.num_expert_reports, 0);
 }
 
 TEST_F(EngineCoreTest, AStopStringEndsAChoiceAndDropsTheTokenPlannedAhead) {

@@ -123,7 +123,8 @@ class StubGroupProvider final : public GroupProvider {
               .max_num_batched_tokens = options_.scheduler.max_num_batched_tokens,
               .vocab_size = kTestVocabSize,
               .num_host_blocks = options_.scheduler.num_host_blocks,
-              .num_speculative_tokens = options_.scheduler.num_speculative_tokens},
+              .num_speculative_tokens = options_.scheduler.num_speculative_tokens,
+              .num_expert_counts = options_.num_expert_counts + wrong_expert_counts_},
           clock_, i == 0 ? step_time_ : absl::ZeroDuration()));
       executors.push_back(stubs_.back());
     }
@@ -140,6 +141,11 @@ class StubGroupProvider final : public GroupProvider {
     MutexLock lock(&mutex_);
     num_failures_ = count;
     form_failure_ = std::move(reason);
+  }
+  // Groups formed from now on report so many expert counts too many.
+  void ReportWrongExpertCounts(int64_t too_many) {
+    MutexLock lock(&mutex_);
+    wrong_expert_counts_ = too_many;
   }
   // Of the group formed last.
   std::shared_ptr<testing::StubExecutor> stub(size_t rank) {
@@ -161,6 +167,7 @@ class StubGroupProvider final : public GroupProvider {
   const absl::Duration step_time_;
   Mutex mutex_;
   int num_failures_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t wrong_expert_counts_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status form_failure_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<testing::StubExecutor>> stubs_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> failed_ ABSL_GUARDED_BY(mutex_);

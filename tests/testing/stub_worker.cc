@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -168,6 +169,11 @@ absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& pla
   if (result.counters.num_tokens > options_.max_num_batched_tokens) {
     return BadPlan("{} tokens in a step, expected at most {}", result.counters.num_tokens,
                    options_.max_num_batched_tokens);
+  }
+  counted_tokens_ += plan.leaves_expert_counts ? 0 : result.counters.num_tokens;
+  if (plan.reports_expert_counts) {
+    result.expert_counts.resize(static_cast<size_t>(options_.num_expert_counts));
+    result.expert_counts[0] = std::exchange(counted_tokens_, 0);
   }
   return result;
 }

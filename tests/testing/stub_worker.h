@@ -42,6 +42,9 @@ struct StubWorkerOptions {
   int64_t num_host_tail_blocks = 0;
   int64_t num_speculative_tokens = 0;
   uint64_t right_drafts_percent = 60;
+  // A plan that asks for expert counts gets so many: the first is the number of tokens of
+  // the steps that count, the others are 0.
+  int64_t num_expert_counts = 0;
 };
 
 // External synchronisation.
@@ -116,6 +119,7 @@ class StubWorker {
   Memory tail_memory_;
   uint64_t epoch_ = 0;
   uint64_t step_ = 0;
+  uint32_t counted_tokens_ = 0;  // since the last report
 };
 
 }  // namespace tessera::testing
