@@ -33,9 +33,11 @@ BlockUse UseOf(int64_t total, int64_t used, int64_t cached) {
 
 }  // namespace
 
-ActivityRecorder::ActivityRecorder(EngineObserver* next, Clock* clock)
+ActivityRecorder::ActivityRecorder(EngineObserver* next, Clock* clock,
+                                   ExpertLoads* experts)
     : next_(next != nullptr ? next : &silent_),
       clock_(clock),
+      experts_(experts),
       recent_(kSecond, kNumSamples, clock->Now()),
       past_(kLongPeriod, kNumSamples, clock->Now()),
       second_start_(clock->Now()) {}
@@ -102,6 +104,13 @@ void ActivityRecorder::OnStep(const StepObservation& step) {
   gauges_ = step.gauges;
   totals_.prompt_tokens += step.probe ? 0 : step.num_prefill_tokens;
   totals_.generated_tokens += step.num_accepted_tokens;
+}
+
+void ActivityRecorder::OnExpertCounts(std::span<const uint32_t> counts) {
+  next_->OnExpertCounts(counts);
+  if (experts_ != nullptr) {
+    experts_->Add(counts);
+  }
 }
 
 void ActivityRecorder::OnToken(std::optional<absl::Duration> gap) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "common/mutex.h"
 #include "coordinator/console/activity.h"
 #include "coordinator/console/activity_window.h"
+#include "coordinator/console/expert_loads.h"
 #include "coordinator/requests/engine_observer.h"
 
 namespace tessera::coordinator {
@@ -26,10 +28,12 @@ namespace tessera::coordinator {
 // first and without the lock.
 class ActivityRecorder final : public EngineObserver {
  public:
-  // Both must outlive it; `next` may be null.
-  ActivityRecorder(EngineObserver* next, Clock* clock);
+  // All must outlive it; `next` may be null, and `experts`, which gets the reports of
+  // routed items.
+  ActivityRecorder(EngineObserver* next, Clock* clock, ExpertLoads* experts = nullptr);
 
   void OnStep(const StepObservation& step) override;
+  void OnExpertCounts(std::span<const uint32_t> counts) override;
   void OnToken(std::optional<absl::Duration> gap) override;
   void OnRequestFinished(const RequestObservation& request) override;
   void OnPreemptions(int64_t count) override;
@@ -55,6 +59,7 @@ class ActivityRecorder final : public EngineObserver {
   EngineObserver silent_;
   EngineObserver* const next_;
   Clock* const clock_;
+  ExpertLoads* const experts_;
   Mutex mutex_;
   ActivityWindow recent_ ABSL_GUARDED_BY(mutex_);
   ActivityWindow past_ ABSL_GUARDED_BY(mutex_);

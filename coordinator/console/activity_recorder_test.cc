@@ -27,9 +27,11 @@ StepObservation Step(const std::vector<proto::StepCounters>& counters) {
 class CountingObserver final : public EngineObserver {
  public:
   void OnStep(const StepObservation& /*step*/) override { ++steps; }
+  void OnExpertCounts(std::span<const uint32_t> /*counts*/) override { ++expert_reports; }
   void OnRejected(const absl::Status& /*reason*/) override { ++rejections; }
 
   int steps = 0;
+  int expert_reports = 0;
   int rejections = 0;
 };
 
@@ -62,6 +64,15 @@ TEST_F(ActivityRecorderTest, ASecondIsToldWhenItIsOver) {
   EXPECT_EQ(sample.kv_used_ratio, 0.25);
   EXPECT_EQ(sample.first_token_ms, std::nullopt);
   EXPECT_EQ(next_.steps, 2);
+}
+
+TEST_F(ActivityRecorderTest, ReportsOfRoutedItemsAreKept) {
+  ExpertLoads experts({.first_layer = 0, .num_layers = 1, .rank_of_expert = {0, 0}},
+                      &clock_);
+  ActivityRecorder recorder(&next_, &clock_, &experts);
+  recorder.OnExpertCounts(std::vector<uint32_t>{5, 6});
+  EXPECT_EQ(experts.Read().total, (std::vector<uint64_t>{5, 6}));
+  EXPECT_EQ(next_.expert_reports, 1);
 }
 
 TEST_F(ActivityRecorderTest, RanksKeepTheirLastSecondWhileNothingRuns) {

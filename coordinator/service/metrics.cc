@@ -6,6 +6,7 @@
 
 #include "prometheus/text_serializer.h"
 
+#include "coordinator/service/expert_metrics.h"
 #include "coordinator/service/native_metrics.h"
 #include "coordinator/service/process_metrics.h"
 #include "coordinator/service/vllm_metrics.h"
@@ -13,10 +14,12 @@
 namespace tessera::coordinator {
 
 struct Metrics::Series {
-  explicit Series(const MetricsOptions& options) : native(options), vllm(options) {}
+  explicit Series(const MetricsOptions& options)
+      : native(options), vllm(options), expert_loads(options.expert_loads) {}
 
   NativeMetrics native;
   VllmMetrics vllm;
+  ExpertLoads* const expert_loads;
 };
 
 Metrics::Metrics(const MetricsOptions& options)
@@ -79,6 +82,9 @@ std::string Metrics::Render(MetricNames names) {
   if (names != MetricNames::kVllm) {
     append(series_->native.Collect());
     append(CollectProcess());
+    if (series_->expert_loads != nullptr) {
+      append({CollectExperts(series_->expert_loads)});
+    }
   }
   if (names != MetricNames::kNative) {
     append(series_->vllm.Collect());

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "coordinator/api/api_observer.h"
+#include "coordinator/console/expert_loads.h"
 #include "coordinator/requests/engine_observer.h"
 
 namespace tessera::coordinator {
@@ -33,6 +34,8 @@ struct MetricsOptions {
   // Configured tenants that have series of their own, in the order of
   // EngineGauges::tenants; a bounded number.
   std::vector<std::string> tenants;
+  // Whose imbalance by layer is shown; may be null. Must outlive the metrics.
+  ExpertLoads* expert_loads = nullptr;
 };
 
 // Thread-safe. Observing never blocks on rendering for longer than one series takes to

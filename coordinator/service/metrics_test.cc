@@ -8,6 +8,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "common/clock.h"
+
 namespace tessera::coordinator {
 namespace {
 
@@ -162,6 +164,21 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
   }
   EXPECT_THAT(text, HasSubstr("finished_reason=\"length\",model_name=\"demo\"} 1"));
   EXPECT_THAT(text, HasSubstr("vllm:cache_config_info{block_size=\"16\""));
+}
+
+TEST(Metrics, ALayersImbalanceIsThatOfTheLastMinute) {
+  SimulatedClock clock(absl::FromUnixSeconds(1000));
+  ExpertLoads loads({.first_layer = 3, .num_layers = 2, .rank_of_expert = {0, 1}},
+                    &clock);
+  MetricsOptions options = Options();
+  options.expert_loads = &loads;
+  Metrics metrics(options);
+  loads.Add(std::vector<uint32_t>{1, 3, 0, 0});
+  std::string text = metrics.Render(MetricNames::kNative);
+  EXPECT_THAT(text, HasSubstr("tessera_expert_layer_imbalance_ratio{layer=\"3\"} 1.5"));
+  EXPECT_THAT(text, Not(HasSubstr("{layer=\"4\"}"))) << "nothing was routed there";
+  clock.Advance(absl::Minutes(1));
+  EXPECT_THAT(metrics.Render(MetricNames::kNative), Not(HasSubstr("layer=\"3\"")));
 }
 
 TEST(Metrics, TotalsOfTheSchedulerAreCountedOnce) {
