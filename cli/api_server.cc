@@ -27,6 +27,7 @@
 #include "coordinator/api/api_observer.h"
 #include "coordinator/service/engine_core.h"
 #include "kernels/kernel_backend.h"
+#include "routing/expert_placement.h"
 
 namespace tessera::cli {
 namespace {
@@ -192,6 +193,20 @@ coordinator::AdminOptions AdminOptionsOf(const ServerOptions& options,
   return admin;
 }
 
+// The counts of routed items that the ranks of a new group keep, and where its experts
+// are.
+absl::StatusOr<coordinator::ExpertShape> ExpertShapeOf(const model::ModelConfig& config,
+                                                       const GroupShape& shape) {
+  coordinator::ExpertShape experts = {
+      .first_layer = config.num_dense_layers,
+      .num_layers = config.num_layers - config.num_dense_layers};
+  TESSERA_ASSIGN_OR_RETURN(
+      experts.rank_of_expert,
+      routing::StaticPlacement(static_cast<int>(config.moe.num_experts),
+                               shape.num_ranks()));
+  return experts;
+}
+
 // What the access file grants in the scheduler, and whose series metrics show.
 absl::Status AddTenants(const AccessOptions& options,
                         coordinator::SchedulerOptions* scheduler,
@@ -235,9 +250,15 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
              {"tokens", metrics.num_blocks * metrics.block_size},
              {"tail_blocks", rank.runner.num_tail_blocks * shape.dp},
              {"host_blocks", rank.runner.num_host_blocks * shape.dp}});
+  TESSERA_ASSIGN_OR_RETURN(coordinator::ExpertShape experts,
+                           ExpertShapeOf(model.config, shape));
+  server->experts_ =
+      std::make_unique<coordinator::ExpertLoads>(std::move(experts), clock);
+  engine.num_expert_counts = static_cast<int64_t>(server->experts_->shape().num_counts());
+  metrics.expert_loads = server->experts_.get();
   server->metrics_ = std::make_unique<coordinator::Metrics>(metrics);
-  server->activity_ =
-      std::make_unique<coordinator::ActivityRecorder>(server->metrics_.get(), clock);
+  server->activity_ = std::make_unique<coordinator::ActivityRecorder>(
+      server->metrics_.get(), clock, server->experts_.get());
   TESSERA_ASSIGN_OR_RETURN(
       server->engine_,
       coordinator::EngineLoop::Create(engine, provider, server->tokenizer_.get(), clock,
@@ -273,6 +294,7 @@ absl::Status ApiServer::OpenDoors(const LoadedModel& model, const RankOptions& r
       coordinator::AdminParts{.engine = engine_.get(),
                               .operations = engine_.get(),
                               .activity = activity_.get(),
+                              .experts = experts_.get(),
                               .clock = clock_});
   TESSERA_ASSIGN_OR_RETURN(
       api_, coordinator::ApiService::Create(api, {.tokenizer = tokenizer_.get(),

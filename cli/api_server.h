@@ -17,11 +17,12 @@
 
 #include "common/clock.h"
 #include "coordinator/api/admin/admin_door.h"
-#include "coordinator/api/grpc/api_grpc_service.h"
 #include "coordinator/api/api_service.h"
+#include "coordinator/api/grpc/api_grpc_service.h"
 #include "coordinator/api/http/tls_context.h"
 #include "coordinator/api/http_server.h"
 #include "coordinator/console/activity_recorder.h"
+#include "coordinator/console/expert_loads.h"
 #include "coordinator/grammar/grammar_compiler.h"
 #include "coordinator/grammar/grammar_pool.h"
 #include "coordinator/service/engine_loop.h"
@@ -65,6 +66,7 @@ class ApiServer {
   std::string model_name_;
   std::unique_ptr<model::Tokenizer> tokenizer_;
   std::unique_ptr<model::ChatEncoding> chat_;
+  std::unique_ptr<coordinator::ExpertLoads> experts_;
   std::unique_ptr<coordinator::Metrics> metrics_;
   std::unique_ptr<coordinator::ActivityRecorder> activity_;
   std::unique_ptr<coordinator::EngineLoop> engine_;

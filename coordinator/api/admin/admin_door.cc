@@ -4,11 +4,13 @@
 #include <utility>
 
 #include "common/log.h"
+#include "coordinator/api/admin/admin_experts.h"
 
 namespace tessera::coordinator {
 namespace {
 
 constexpr std::string_view kState = "/admin/v1/state";
+constexpr std::string_view kExperts = "/admin/v1/experts";
 constexpr std::string_view kEvents = "/admin/v1/events";
 constexpr std::string_view kDrain = "/admin/v1/drain";
 constexpr std::string_view kUndrain = "/admin/v1/undrain";
@@ -57,11 +59,13 @@ HttpResponse JsonResponse(std::string body) {
 AdminDoor::AdminDoor(const AdminOptions& options, const AdminParts& parts)
     : console_(options.console),
       operations_(parts.operations),
+      experts_(parts.experts),
       state_(options.facts, parts.engine, parts.operations, parts.activity, parts.clock),
       events_([this] { return state_.Update(); }, options.event_period, parts.clock) {}
 
 std::span<const std::string_view> AdminDoor::Routes() {
-  static constexpr std::string_view kRoutes[] = {kState, kEvents, kDrain, kUndrain};
+  static constexpr std::string_view kRoutes[] = {kState, kExperts, kEvents, kDrain,
+                                                 kUndrain};
   return kRoutes;
 }
 
@@ -121,6 +125,8 @@ void AdminDoor::Handle(const HttpRequest& request, std::string_view path,
     writer->Respond(JsonResponse(state_.Update()));
   } else if (path == kState) {
     writer->Respond(JsonResponse(state_.Whole()));
+  } else if (path == kExperts) {
+    writer->Respond(JsonResponse(ExpertsJson(experts_)));
   } else if (!events_.Subscribe(writer)) {
     writer->Respond(ErrorResponse(
         {503, "server_error", "overloaded", "", "too many listeners", absl::Seconds(5)}));

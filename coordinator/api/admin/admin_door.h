@@ -1,6 +1,7 @@
 // AdminDoor: the routes for people who run a server:
 //
 //   GET  /admin/v1/state    everything the console shows (AdminState)
+//   GET  /admin/v1/experts  the load of every routed expert (ExpertsJson)
 //   GET  /admin/v1/events   the same once a second, as server-sent events
 //   POST /admin/v1/drain    takes no new requests, finishes those under way, stays warm
 //   POST /admin/v1/undrain  takes requests again
@@ -40,6 +41,7 @@ struct AdminParts {
   Engine* engine = nullptr;
   EngineOperations* operations = nullptr;
   ActivityRecorder* activity = nullptr;
+  ExpertLoads* experts = nullptr;  // null: of a model without any
   Clock* clock = nullptr;
 };
 
@@ -71,6 +73,7 @@ class AdminDoor {
 
   const bool console_;
   EngineOperations* const operations_;
+  ExpertLoads* const experts_;
   ConsolePage page_;
   AdminState state_;
   AdminEvents events_;

@@ -51,6 +51,7 @@ class AdminDoorTest : public tessera::tests::ApiFixture {
     door_ = std::make_unique<AdminDoor>(admin, AdminParts{.engine = &engine_,
                                                           .operations = &operations_,
                                                           .activity = &activity_,
+                                                          .experts = &experts_,
                                                           .clock = Clock::Real()});
     ApiServiceOptions options = tessera::tests::SmallApiOptions();
     options.access.keys = std::move(keys);
@@ -79,6 +80,8 @@ class AdminDoorTest : public tessera::tests::ApiFixture {
 
   FakeOperations operations_;
   ActivityRecorder activity_{nullptr, Clock::Real()};
+  ExpertLoads experts_{{.first_layer = 3, .num_layers = 2, .rank_of_expert = {0, 1}},
+                       Clock::Real()};
   std::unique_ptr<AdminDoor> door_;
 };
 
@@ -98,6 +101,19 @@ TEST_F(AdminDoorTest, TheStateTellsTheGroupTheQueueAndTheConfiguration) {
   EXPECT_TRUE(state["recent"]["end"].is_array());
 }
 
+TEST_F(AdminDoorTest, TheExpertsRouteHasARowPerLayer) {
+  experts_.Add(std::vector<uint32_t>{1, 3, 0, 0});
+  const HttpResponse response = Ask("GET", "/admin/v1/experts");
+  ASSERT_EQ(response.status, 200);
+  EXPECT_EQ(json::parse(response.body),
+            json::parse(R"({"window_s":60.0,"rank_of_expert":[0,1],"layers":[
+                {"layer":3,"recent":[1,3],"total":[1,3],
+                 "recent_imbalance":1.5,"total_imbalance":1.5},
+                {"layer":4,"recent":[0,0],"total":[0,0],
+                 "recent_imbalance":null,"total_imbalance":null}]})"));
+  EXPECT_EQ(Ask("POST", "/admin/v1/experts").status, 405);
+}
+
 TEST_F(AdminDoorTest, DrainAndUndrainSetTheCordon) {
   EXPECT_EQ(Ask("POST", "/admin/v1/drain").status, 200);
   EXPECT_TRUE(operations_.cordoned);
@@ -110,8 +126,8 @@ TEST_F(AdminDoorTest, DrainAndUndrainSetTheCordon) {
 TEST_F(AdminDoorTest, WithKeysOnlyAnAdminsKeyOpensIt) {
   BuildDoor(true, {Record("user", KeyRole::kUser), Record("admin", KeyRole::kAdmin)});
   for (const auto& [method, path] :
-       {std::pair("GET", "/admin/v1/state"), std::pair("GET", "/admin/v1/events"),
-        std::pair("POST", "/admin/v1/drain")}) {
+       {std::pair("GET", "/admin/v1/state"), std::pair("GET", "/admin/v1/experts"),
+        std::pair("GET", "/admin/v1/events"), std::pair("POST", "/admin/v1/drain")}) {
     EXPECT_EQ(Ask(method, path).status, 401) << path;
     EXPECT_EQ(Ask(method, path, {{"x-api-key", "user"}}).status, 403) << path;
   }
