@@ -275,6 +275,54 @@ class Operations(Console):
         stream.close()
         expect(page.get_by_text("No request is under way.")).to_be_visible()
 
+    def test_the_map_of_experts_follows_what_is_routed(self):
+        own = server.start(self, "--no-enable-prefix-caching")
+        self.server, shared = own, self.server
+        self.addCleanup(setattr, self, "server", shared)
+
+        def experts():
+            return own.get("/admin/v1/experts").json["layers"]
+
+        def route(prompt):
+            """Completes 8 tokens; returns the positions that were computed."""
+            usage = own.post("/v1/completions", {"model": "demo", "prompt": prompt, "max_tokens": 8,
+                                                 "ignore_eos": True}).json["usage"]
+            return usage["prompt_tokens"] + usage["completion_tokens"] - 1
+
+        page = self.open("operations")
+        panel = page.locator(".experts")
+        expect(panel).to_contain_text("Nothing was routed in the last 60 s.")
+        self.assertEqual([layer["layer"] for layer in experts()], [1, 2, 3, 4])
+        positions = route("def add(a, b):")
+        canvas = panel.locator("canvas")
+        expect(canvas).to_be_visible()
+        expect(panel).to_contain_text("Busiest: expert")
+        since_start = panel.get_by_role("button", name="Since the start")
+        since_start.click()
+        expect(since_start).to_have_attribute("aria-pressed", "true")
+        # The last tokens come with the next health step, which is not counted.
+        row = panel.locator("tbody tr").first
+        expect(row.locator("td").nth(1)).to_have_text(str(16 * positions))
+        for layer in experts():
+            self.assertEqual(len(layer["recent"]), 256)
+            self.assertEqual(sum(layer["total"]), 16 * positions)
+        picture = canvas.evaluate("node => node.toDataURL()")
+        positions += route("while True: print(1)")
+        expect(row.locator("td").nth(1)).to_have_text(str(16 * positions))
+        self.assertNotEqual(canvas.evaluate("node => node.toDataURL()"), picture)
+        canvas.focus()
+        readout = panel.locator(".heat-readout")
+        for key, text in (("ArrowDown", "Layer 1, expert 0 on rank 0:"), ("ArrowDown", "Layer 2, expert 0 "),
+                          ("End", "Layer 2, expert 255 "), ("ArrowLeft", "Layer 2, expert 254 ")):
+            page.keyboard.press(key)
+            expect(readout).to_contain_text(text)
+        expect(readout).to_contain_text(f": {experts()[1]['total'][254]} items")
+        page.locator("summary", has_text="By layer").click()
+        expect(panel.locator("tbody tr")).to_have_count(4)
+        self.shoot(panel, "console-experts")
+        page.set_viewport_size(NARROW)
+        expect(readout).to_contain_text("Each cell is the busiest of")
+
     def test_drain_asks_and_can_be_undone(self):
         page = self.open("operations")
         page.get_by_role("button", name="Drain").click()
@@ -361,6 +409,8 @@ class Accessibility(Console):
                     self.check(page, f"{what} settings")
                     page.goto(f"{self.server.url}/console/#/operations")
                     expect(page.locator(".banner")).to_contain_text("Ready")
+                    expect(page.locator(".experts canvas")).to_be_visible()
+                    page.locator("summary", has_text="By layer").click()
                     page.wait_for_timeout(1500)
                     self.check(page, f"{what} operations")
                     self.shoot(page, f"console-operations-{scheme}-{width}")

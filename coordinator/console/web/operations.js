@@ -4,6 +4,7 @@
 import {requestJson} from "./api.js";
 import {Chart} from "./charts.js";
 import {announce, confirmDialog, el, replace} from "./dom.js";
+import {ExpertMap} from "./experts.js";
 import {count, milliseconds, percent, seconds} from "./format.js";
 import * as panels from "./panels.js";
 
@@ -32,6 +33,7 @@ export class Operations {
     this.tiles = el("div", {class: "tiles"});
     this.charts = CHARTS.map((chart) => new Chart(chart));
     this.panels = new Map();
+    this.experts = new ExpertMap(feed);
     this.configText = el("pre", {class: "config", tabindex: "0", role: "region", "aria-label": "Configuration"});
     this.content = el("div", {class: "ops-content", hidden: true}, this.tiles,
       el("div", {class: "section-head"}, el("h2", {}, "Activity"), this.spanButtons()),
@@ -39,7 +41,7 @@ export class Operations {
       el("div", {class: "columns"},
         this.panel("topology", "Topology", "wide"), this.panel("queue", "Requests", "wide"),
         this.panel("kvTiers", "KV cache by tier"), this.panel("engram", "Engram"),
-        this.panel("expertPanel", "Experts"), this.panel("errors", "Recent errors"),
+        this.panel("expertPanel", "Experts by rank"), this.panel("errors", "Recent errors"), this.experts.node,
         el("section", {class: "card panel wide"}, el("h2", {}, "Configuration in force"), this.configText)));
     this.placeholder = el("div", {class: "placeholder"});
     node.append(el("h1", {class: "sr-only"}, "Operations"), this.banner, this.placeholder, this.content);
@@ -65,6 +67,7 @@ export class Operations {
   setVisible(visible) {
     this.visible = visible;
     if (visible) this.draw();
+    this.experts.setVisible(visible);
   }
 
   draw() {
