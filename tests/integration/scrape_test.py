@@ -125,6 +125,30 @@ class OverProcesses(unittest.TestCase):
                 self.assertGreater(total(after, pattern), total(before, pattern))
         self.assertEqual(total(after, "tessera_ready_workers"), 4)
 
+    def test_every_pick_of_an_expert_is_reported_once(self):
+        running = server.start(self, *server.CLUSTER, "--tensor-parallel-size", "2",
+                               "--no-enable-prefix-caching", "--probe-interval", "1s")
+        usage = running.post("/v1/completions", {
+            "model": "demo", "prompt": ["def add(a, b):", "while True:", "import os", "x = ["],
+            "n": 2, "max_tokens": 20, "ignore_eos": True}).json["usage"]
+        # Each choice computes its prompt, and every token of its own but the last.
+        positions = 2 * usage["prompt_tokens"] + usage["completion_tokens"] - 4 * 2
+
+        def routed():
+            return [sum(layer["total"]) for layer in running.get("/admin/v1/experts").json["layers"]]
+
+        server.wait_until(lambda: routed() == 4 * [16 * positions], f"16 x {positions} items are reported")
+
+        def last_step():
+            state = running.get("/admin/v1/state").json
+            return state["time"] - state["health"]["last_step_age_s"]
+
+        begin = last_step()
+        server.wait_until(lambda: last_step() > begin + 2, "health steps ran")
+        self.assertEqual(routed(), 4 * [16 * positions], "health steps are not counted")
+        ratios = total(running.metrics(), r"tessera_expert_layer_imbalance_ratio\{layer=\"[1-4]\"\}")
+        self.assertGreater(ratios, 4)
+
 
 if __name__ == "__main__":
     server.main()
