@@ -283,6 +283,42 @@ std::vector<BlockCopy> CopiesFromWire(const WireCopies& from) {
   return to;
 }
 
+using WireTransfers = google::protobuf::RepeatedPtrField<wire::BlockTransfer>;
+
+void TransfersToWire(const std::vector<BlockTransfer>& from, WireTransfers* to) {
+  to->Reserve(static_cast<int>(from.size()));
+  for (const BlockTransfer& transfer : from) {
+    wire::BlockTransfer* entry = to->Add();
+    entry->set_block(transfer.block);
+    entry->set_peer(transfer.peer);
+    entry->set_tail(transfer.tail);
+    entry->set_id(transfer.id);
+  }
+}
+
+std::vector<BlockTransfer> TransfersFromWire(const WireTransfers& from) {
+  std::vector<BlockTransfer> to;
+  to.reserve(static_cast<size_t>(from.size()));
+  for (const wire::BlockTransfer& transfer : from) {
+    to.push_back({.block = transfer.block(),
+                  .peer = transfer.peer(),
+                  .tail = transfer.tail(),
+                  .id = transfer.id()});
+  }
+  return to;
+}
+
+absl::Status CheckTransfers(const wire::StepPlan& message, const StepLimits& limits) {
+  TESSERA_RETURN_IF_ERROR(CheckCount("sends", message.sends_size(), limits.max_copies));
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("receives", message.receives_size(), limits.max_copies));
+  if (!message.transfers() && (message.sends_size() > 0 || message.receives_size() > 0)) {
+    return InvalidArgumentF("{} sends and {} receives in a step without transfers",
+                            message.sends_size(), message.receives_size());
+  }
+  return absl::OkStatus();
+}
+
 void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
   to->set_step_ns(from.step_ns);
   to->set_collective_ns(from.collective_ns);
@@ -296,6 +332,7 @@ void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
   to->set_num_draft_tokens(from.num_draft_tokens);
   to->mutable_accepted_drafts()->Add(from.accepted_drafts.begin(),
                                      from.accepted_drafts.end());
+  to->set_transfer_bytes(from.transfer_bytes);
 }
 
 absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
@@ -314,6 +351,7 @@ absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
   to.num_draft_tokens = from.num_draft_tokens();
   std::copy(from.accepted_drafts().begin(), from.accepted_drafts().end(),
             to.accepted_drafts.begin());
+  to.transfer_bytes = from.transfer_bytes();
   return to;
 }
 
@@ -343,6 +381,9 @@ wire::StepPlan ToWire(const StepPlan& plan) {
   }
   CopiesToWire(plan.offloads, message.mutable_offloads());
   CopiesToWire(plan.restores, message.mutable_restores());
+  message.set_transfers(plan.transfers);
+  TransfersToWire(plan.sends, message.mutable_sends());
+  TransfersToWire(plan.receives, message.mutable_receives());
   for (const SlotWork& from : plan.work) {
     wire::SlotWork* to = message.add_work();
     to->set_slot(from.slot);
@@ -395,12 +436,16 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
       CheckCount("offloads", message.offloads_size(), limits.max_copies));
   TESSERA_RETURN_IF_ERROR(
       CheckCount("restores", message.restores_size(), limits.max_copies));
+  TESSERA_RETURN_IF_ERROR(CheckTransfers(message, limits));
   StepPlan plan;
   plan.epoch = message.epoch();
   plan.step = message.step();
   plan.placement_version = message.placement_version();
   plan.offloads = CopiesFromWire(message.offloads());
   plan.restores = CopiesFromWire(message.restores());
+  plan.transfers = message.transfers();
+  plan.sends = TransfersFromWire(message.sends());
+  plan.receives = TransfersFromWire(message.receives());
   for (const uint32_t slot : message.releases()) {
     TESSERA_RETURN_IF_ERROR(CheckSlot(slot, limits));
     plan.releases.push_back(slot);

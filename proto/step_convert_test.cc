@@ -21,6 +21,9 @@ StepPlan FullPlan() {
   plan.placement_version = 9;
   plan.offloads = {{5, 1000, false}, {2, 3, true}};
   plan.restores = {{0, 7, true}};
+  plan.transfers = true;
+  plan.sends = {{5, 1, false, 77}, {2, 3, true, uint64_t{1} << 40}};
+  plan.receives = {{9, 2, true, 78}};
   plan.releases = {4, 0};
   SlotAdmission admission;
   admission.slot = 7;
@@ -54,7 +57,7 @@ TEST(StepConvert, AResultComesBackAsItWas) {
   result.step = 12;
   result.sampled = {{7, 42, 100, -1.5f, {{42, -1.5f}, {3, -2.0f}}}, {1, 0, 0, 0, {}}};
   result.prompt = {{7, 5, 1, -0.5f, {{6, -0.25f}}}, {7, 9, 2, -3.0f, {}}};
-  result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f, 8, 9, {10, 0, 11}};
+  result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f, 8, 9, {10, 0, 11}, 12};
   result.expert_counts = {0, 3, ~uint32_t{0}, 0};
   EXPECT_THAT(FromWire(ToWire(result)), IsOkAndHolds(result));
 }
@@ -75,6 +78,21 @@ TEST(StepConvert, EveryCountHasALimit) {
   }
   limits.max_slots = 7;  // slot 7 is the first out of range
   EXPECT_THAT(FromWire(message, limits), StatusIs(kInvalid));
+}
+
+TEST(StepConvert, BlocksTravelOnlyInStepsWithTransfers) {
+  StepPlan plan;
+  plan.transfers = true;
+  EXPECT_THAT(FromWire(ToWire(plan)), IsOkAndHolds(plan));
+  plan.sends = {{0, 1, false, 1}};
+  EXPECT_THAT(FromWire(ToWire(plan)), IsOkAndHolds(plan));
+  StepLimits limits;
+  limits.max_copies = 0;
+  EXPECT_THAT(FromWire(ToWire(plan), limits), StatusIs(kInvalid));
+  plan.transfers = false;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  std::swap(plan.sends, plan.receives);
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
 }
 
 TEST(StepConvert, TailTablesAreLimitedLikeBlockTables) {

@@ -4,8 +4,8 @@
 // tables and sampler state. A new epoch starts from nothing: every live sequence is
 // admitted again.
 //
-// Order inside a plan: offloads, restores, releases, admissions, block appends, then
-// work.
+// Order inside a plan: offloads, transfers between ranks, restores, releases, admissions,
+// block appends, then work.
 #ifndef TESSERA_PROTO_STEP_PLAN_H_
 #define TESSERA_PROTO_STEP_PLAN_H_
 
@@ -109,6 +109,18 @@ struct BlockCopy {
   bool operator==(const BlockCopy&) const = default;
 };
 
+// One block, or one tail block, that another rank of the group computed. `peer` is the DP
+// rank at the other end; TP ranks deal with those of their own index. What one rank sends
+// to another comes there in the same order.
+struct BlockTransfer {
+  uint32_t block = 0;  // of the sender's device, or of the receiver's host memory
+  uint32_t peer = 0;
+  bool tail = false;
+  uint64_t id = 0;  // the same in both plans
+
+  bool operator==(const BlockTransfer&) const = default;
+};
+
 struct StepPlan {
   uint64_t epoch = 0;
   uint64_t step = 0;  // counts up by one inside an epoch
@@ -117,7 +129,12 @@ struct StepPlan {
   // then, content that is offloaded here.
   std::vector<BlockCopy> offloads = {};  // device to host
   std::vector<BlockCopy> restores = {};  // host to device
-  std::vector<uint32_t> releases = {};   // slots
+  // Between the two, and only where `transfers`, which is the same in all plans of a
+  // step: every rank of the group takes part, with blocks or without. Peers rise.
+  bool transfers = false;
+  std::vector<BlockTransfer> sends = {};
+  std::vector<BlockTransfer> receives = {};
+  std::vector<uint32_t> releases = {};  // slots
   std::vector<SlotAdmission> admissions = {};
   std::vector<BlockAppend> appends = {};
   std::vector<SlotWork>
@@ -181,6 +198,7 @@ struct StepCounters {
   uint32_t num_drafts = 0;     // sequences of which drafts were verified
   uint32_t num_draft_tokens = 0;                          // drafts verified
   std::array<uint32_t, kMaxDrafts> accepted_drafts = {};  // sequences whose draft i stood
+  uint64_t transfer_bytes = 0;                            // of blocks sent to other ranks
 
   bool operator==(const StepCounters&) const = default;
 };
