@@ -1,5 +1,6 @@
 #include "worker/runner/host_blocks.h"
 
+#include <algorithm>
 #include <new>
 
 #include "common/status.h"
@@ -75,13 +76,17 @@ absl::Status HostBlocks::Check(const proto::BlockCopy& copy) const {
   return absl::OkStatus();
 }
 
-void HostBlocks::Offload(kernels::Stream& stream, const proto::BlockCopy& copy) {
-  Kind& kind = kinds_[copy.tail ? 1 : 0];
-  std::byte* at = kind.Bytes(copy.host).data();
+void HostBlocks::Download(kernels::Stream& stream, const Kind& kind, uint32_t device,
+                          std::byte* to) const {
   for (size_t i = 0; i < kind.caches.size(); ++i) {
-    backend_->Download(stream, kind.caches[i].Rows(copy.device, 1), at);
-    at += kind.page_bytes[i];
+    backend_->Download(stream, kind.caches[i].Rows(device, 1), to);
+    to += kind.page_bytes[i];
   }
+}
+
+void HostBlocks::Offload(kernels::Stream& stream, const proto::BlockCopy& copy) {
+  const Kind& kind = kinds_[copy.tail ? 1 : 0];
+  Download(stream, kind, copy.device, kind.Bytes(copy.host).data());
 }
 
 absl::Status HostBlocks::Restore(kernels::Stream& stream, const proto::BlockCopy& copy) {
@@ -104,7 +109,61 @@ absl::Status HostBlocks::Restore(kernels::Stream& stream, const proto::BlockCopy
   return absl::OkStatus();
 }
 
-absl::Status HostBlocks::Copy(kernels::Stream& stream, const proto::StepPlan& plan) {
+absl::Status HostBlocks::CheckTransfers(const proto::StepPlan& plan,
+                                        const Peers& peers) const {
+  if (peers.transfer == nullptr) {
+    return InvalidArgumentF("a plan with transfers, and this rank was started without");
+  }
+  const auto check = [&](const proto::BlockTransfer& transfer, size_t num_blocks) {
+    return transfer.block < num_blocks &&
+                   transfer.peer < static_cast<uint64_t>(peers.num_dp_ranks)
+               ? absl::OkStatus()
+               : InvalidArgumentF(
+                     "transfer of {} {} with dp rank {}, expected less than {} and {}",
+                     NameOf(transfer.tail), transfer.block, transfer.peer, num_blocks,
+                     peers.num_dp_ranks);
+  };
+  for (const proto::BlockTransfer& send : plan.sends) {
+    const Kind& kind = kinds_[send.tail ? 1 : 0];
+    TESSERA_RETURN_IF_ERROR(check(send, static_cast<size_t>(kind.num_device)));
+  }
+  for (const proto::BlockTransfer& receive : plan.receives) {
+    TESSERA_RETURN_IF_ERROR(check(receive, kinds_[receive.tail ? 1 : 0].crc.size()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HostBlocks::Send(kernels::Stream& stream, const proto::StepPlan& plan,
+                              const Peers& peers) {
+  for (const proto::BlockTransfer& send : plan.sends) {
+    const Kind& kind = kinds_[send.tail ? 1 : 0];
+    const int to = static_cast<int>(send.peer) * peers.tp_size + peers.tp_rank;
+    TESSERA_ASSIGN_OR_RETURN(
+        const std::span<std::byte> room,
+        peers.transfer->Stage(to, send.id, static_cast<int64_t>(kind.block_bytes)));
+    Download(stream, kind, send.block, room.data());
+  }
+  return plan.sends.empty() ? absl::OkStatus() : stream.Synchronize();
+}
+
+absl::Status HostBlocks::Receive(const proto::StepPlan& plan, const Peers& peers) {
+  for (const proto::BlockTransfer& receive : plan.receives) {
+    Kind& kind = kinds_[receive.tail ? 1 : 0];
+    const int from = static_cast<int>(receive.peer) * peers.tp_size + peers.tp_rank;
+    TESSERA_ASSIGN_OR_RETURN(
+        const ReceivedPayload payload,
+        peers.transfer->Take(from, receive.id, static_cast<int64_t>(kind.block_bytes)));
+    std::copy(payload.bytes.begin(), payload.bytes.end(),
+              kind.Bytes(receive.block).begin());
+    // The sender's, so that damage by the copy itself is found as well.
+    kind.crc[receive.block] = payload.crc;
+    kind.has_content[receive.block] = true;
+  }
+  return peers.transfer->Finish();
+}
+
+absl::Status HostBlocks::Copy(kernels::Stream& stream, const proto::StepPlan& plan,
+                              const Peers& peers) {
   for (const auto* copies : {&plan.offloads, &plan.restores}) {
     for (const proto::BlockCopy& copy : *copies) {
       TESSERA_RETURN_IF_ERROR(Check(copy));
@@ -120,6 +179,13 @@ absl::Status HostBlocks::Copy(kernels::Stream& stream, const proto::StepPlan& pl
     Kind& kind = kinds_[copy.tail ? 1 : 0];
     kind.crc[copy.host] = engram_store::Crc32c(kind.Bytes(copy.host));
     kind.has_content[copy.host] = true;
+  }
+  if (plan.transfers) {
+    TESSERA_RETURN_IF_ERROR(CheckTransfers(plan, peers));
+    peers.transfer->Begin(plan.epoch, plan.step);
+    TESSERA_RETURN_IF_ERROR(Send(stream, plan, peers));
+    TESSERA_RETURN_IF_ERROR(peers.transfer->Exchange());
+    TESSERA_RETURN_IF_ERROR(Receive(plan, peers));
   }
   for (const proto::BlockCopy& copy : plan.restores) {
     TESSERA_RETURN_IF_ERROR(Restore(stream, copy));

@@ -2,7 +2,9 @@
 // `offloads` and `restores` of step plans ask for. A copy holds the block's page of every
 // cache of its kind, in the order of the cache layout, and has a CRC32C, made when it was
 // written and checked before it is read back: a block comes back as it left or not at
-// all. It decides nothing and knows no contents: those are the coordinator's.
+// all. What other ranks of the group computed comes into the same memory with its
+// checksum (`receives`), and leaves from the device (`sends`). It decides nothing and
+// knows no contents: those are the coordinator's.
 #ifndef TESSERA_WORKER_RUNNER_HOST_BLOCKS_H_
 #define TESSERA_WORKER_RUNNER_HOST_BLOCKS_H_
 
@@ -19,6 +21,7 @@
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "proto/step_plan.h"
+#include "worker/comm/kv_transfer.h"
 #include "worker/layers/cache_layout.h"
 
 namespace tessera::worker {
@@ -32,6 +35,15 @@ class HostBlocks {
     KvCacheDtype dtype = KvCacheDtype::kActivations;
   };
 
+  // How blocks go to other ranks: rank r of `transfer`'s group is TP rank r % tp_size of
+  // DP rank r / tp_size.
+  struct Peers {
+    KvTransfer* transfer = nullptr;  // null: no plan has transfers
+    int tp_rank = 0;
+    int tp_size = 1;
+    int num_dp_ranks = 1;
+  };
+
   // Reserves the memory, which the system gives as it is written. `caches` are those of
   // KvPool for the same model and dtype. kInvalidArgument: tail blocks for a model that
   // keeps none; kResourceExhausted: the system has too little memory.
@@ -40,11 +52,18 @@ class HostBlocks {
                                            const ModelCaches& caches,
                                            const Options& options);
 
-  // Makes the copies of a plan: all offloads, then all restores. Those of the device may
-  // be on their way when it returns, before anything that is enqueued later. Allocates
-  // nothing. kInvalidArgument: a block that does not exist, or a host block without
-  // content; kDataLoss: a host block that is not what was written.
-  absl::Status Copy(kernels::Stream& stream, const proto::StepPlan& plan);
+  // Makes the copies of a plan: all offloads, then what goes to other ranks and comes
+  // from them, then all restores. Those of the device may be on their way when it
+  // returns, before anything that is enqueued later. Allocates nothing. Collective over
+  // the group if the plan has transfers. kInvalidArgument: a block or a peer that does
+  // not exist, or a host block without content; kDataLoss: a host block that is not what
+  // was written, or a transfer that is not what was sent; kAborted, kDeadlineExceeded:
+  // the group.
+  absl::Status Copy(kernels::Stream& stream, const proto::StepPlan& plan,
+                    const Peers& peers);
+  absl::Status Copy(kernels::Stream& stream, const proto::StepPlan& plan) {
+    return Copy(stream, plan, {});
+  }
 
   // Forgets all contents: a new epoch.
   void Clear();
@@ -72,8 +91,16 @@ class HostBlocks {
 
   HostBlocks() = default;
   absl::Status Check(const proto::BlockCopy& copy) const;
+  // The pages of a block, one after the other.
+  void Download(kernels::Stream& stream, const Kind& kind, uint32_t device,
+                std::byte* to) const;
   void Offload(kernels::Stream& stream, const proto::BlockCopy& copy);
   absl::Status Restore(kernels::Stream& stream, const proto::BlockCopy& copy);
+  // Both lists of a plan, before any of them is used.
+  absl::Status CheckTransfers(const proto::StepPlan& plan, const Peers& peers) const;
+  absl::Status Send(kernels::Stream& stream, const proto::StepPlan& plan,
+                    const Peers& peers);
+  absl::Status Receive(const proto::StepPlan& plan, const Peers& peers);
 
   kernels::KernelBackend* backend_ = nullptr;
   Kind kinds_[2];  // blocks, tail blocks

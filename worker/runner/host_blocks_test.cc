@@ -1,8 +1,10 @@
 #include "worker/runner/host_blocks.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -10,6 +12,7 @@
 #include "kernels/kernel_backend.h"
 #include "model/config/model_config.h"
 #include "tests/testing/status_matchers.h"
+#include "worker/comm/in_process/in_process_group.h"
 #include "worker/runner/kv_pool.h"
 
 namespace tessera::worker {
@@ -146,6 +149,129 @@ TEST_P(HostBlocksTest, RefusesBlocksThatDoNotExistOrHoldNothing) {
   host_->Clear();
   EXPECT_THAT(Copy({}, {{0, 0, false}}), StatusIs(kInvalid)) << "of the epoch before";
 }
+
+// Two ranks with caches of their own; each makes the copies of its own plan.
+class TransferTest : public HostBlocksTest {
+ protected:
+  static constexpr HostBlocks::Peers kNobody = {};
+
+  // Rank 0 has the fixture's caches, rank 1 empty ones.
+  void SetUp() override {
+    HostBlocksTest::SetUp();
+    auto pool = KvPool::Create(config_, backend_.get(),
+                               {.num_blocks = kNumBlocks,
+                                .num_tail_blocks = kNumBlocks,
+                                .block_size = kBlockSize,
+                                .dtype = GetParam()});
+    ASSERT_THAT(pool, IsOk());
+    other_pool_ = std::make_unique<KvPool>(*std::move(pool));
+    auto host =
+        HostBlocks::Create(config_, backend_.get(), other_pool_->caches(),
+                           {.num_blocks = 2, .num_tail_blocks = 2, .dtype = GetParam()});
+    ASSERT_THAT(host, IsOk());
+    other_ = std::make_unique<HostBlocks>(*std::move(host));
+    group_ = *CreateInProcessGroup("ep", 2, {}, Clock::Real());
+    const int64_t bytes =
+        std::max(std::ssize(host_->block(false, 0)), std::ssize(host_->block(true, 0)));
+    for (const auto& rank : group_) {
+      transfers_.push_back(*KvTransfer::Create(
+          {.max_messages = 4, .max_payload_bytes = bytes}, rank.get()));
+    }
+  }
+
+  HostBlocks::Peers PeersOf(size_t rank) const {
+    return {.transfer = transfers_[rank].get(), .num_dp_ranks = 2};
+  }
+
+  // The first error of the two.
+  absl::Status Run(proto::StepPlan first, proto::StepPlan second) {
+    first.transfers = second.transfers = true;
+    first.step = second.step = ++step_;
+    absl::Status other;
+    const auto stream = *backend_->CreateStream();
+    std::thread rank1([&] {
+      other = other_->Copy(*stream, second, PeersOf(1));
+      other.Update(stream->Synchronize());
+      if (!other.ok()) {
+        group_[1]->Abort("test");
+      }
+    });
+    absl::Status status = host_->Copy(*stream_, first, PeersOf(0));
+    if (!status.ok()) {
+      group_[0]->Abort("test");
+    }
+    rank1.join();
+    return other.ok() || absl::IsAborted(other) ? status : other;
+  }
+
+  std::vector<std::byte> OtherBytesOf(bool tail, size_t block) {
+    pool_.swap(other_pool_);
+    std::vector<std::byte> bytes = BytesOf(tail, block);
+    pool_.swap(other_pool_);
+    return bytes;
+  }
+
+  std::unique_ptr<KvPool> other_pool_;
+  std::unique_ptr<HostBlocks> other_;
+  std::vector<std::unique_ptr<Communicator>> group_;
+  std::vector<std::unique_ptr<KvTransfer>> transfers_;
+  uint64_t step_ = 0;
+};
+
+TEST_P(TransferTest, WhatOneRankSendsAnotherRestoresInTheSameStep) {
+  proto::StepPlan first;
+  first.sends = {{1, 1, false, 7}, {2, 1, true, 8}, {0, 1, false, 9}};
+  proto::StepPlan second;
+  second.receives = {{0, 0, false, 7}, {1, 0, true, 8}, {1, 0, false, 9}};
+  second.restores = {{3, 0, false}, {2, 1, false}, {0, 1, true}};
+  ASSERT_THAT(Run(first, second), IsOk());
+  EXPECT_EQ(OtherBytesOf(false, 3), BytesOf(false, 1));
+  EXPECT_EQ(OtherBytesOf(false, 2), BytesOf(false, 0));
+  EXPECT_EQ(OtherBytesOf(true, 0), BytesOf(true, 2));
+  // A step in which nobody has a block.
+  EXPECT_THAT(Run({}, {}), IsOk());
+}
+
+TEST_P(TransferTest, AReceivedBlockIsCheckedAgainBeforeItIsRestored) {
+  proto::StepPlan first;
+  first.sends = {{1, 1, false, 7}};
+  proto::StepPlan second;
+  second.receives = {{0, 0, false, 7}};
+  ASSERT_THAT(Run(first, second), IsOk());
+  other_->block(false, 0)[5] ^= std::byte{4};
+  proto::StepPlan restore;
+  restore.restores = {{3, 0, false}};
+  EXPECT_THAT(other_->Copy(*stream_, restore), StatusIs(absl::StatusCode::kDataLoss));
+}
+
+TEST_P(TransferTest, PlansThatDoNotAgreeAreDataLoss) {
+  proto::StepPlan first;
+  first.sends = {{1, 1, false, 7}};
+  proto::StepPlan second;
+  second.receives = {{0, 0, false, 8}};
+  EXPECT_THAT(Run(first, second), StatusIs(absl::StatusCode::kDataLoss));
+}
+
+TEST_P(TransferTest, RefusesTransfersThatCannotBe) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  proto::StepPlan plan;
+  plan.transfers = true;
+  EXPECT_THAT(host_->Copy(*stream_, plan, kNobody), StatusIs(kInvalid));
+  const auto refuses = [&](proto::BlockTransfer send, proto::BlockTransfer receive) {
+    plan.sends = {send};
+    plan.receives = {receive};
+    EXPECT_THAT(host_->Copy(*stream_, plan, PeersOf(0)), StatusIs(kInvalid));
+  };
+  refuses({kNumBlocks, 1, false, 1}, {0, 1, false, 1});
+  refuses({0, 1, true, 1}, {2, 1, true, 1});
+  refuses({0, 2, false, 1}, {0, 1, false, 1});
+  refuses({0, 1, false, 1}, {0, 2, false, 1});
+  refuses({0, 0, false, 1}, {0, 1, false, 1});  // to itself
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, TransferTest,
+                         ::testing::Values(KvCacheDtype::kActivations,
+                                           KvCacheDtype::kFp8));
 
 INSTANTIATE_TEST_SUITE_P(Rows, HostBlocksTest,
                          ::testing::Values(KvCacheDtype::kActivations,

@@ -107,6 +107,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                           .num_tail_blocks = options.num_host_tail_blocks,
                           .dtype = options.kv_cache_dtype}));
   runner->host_blocks_ = std::make_unique<HostBlocks>(std::move(host_blocks));
+  TESSERA_RETURN_IF_ERROR(runner->CreateTransfer());
   TESSERA_ASSIGN_OR_RETURN(
       runner->decoder_, Decoder::Create(config,
                                         {.tp_rank = parts.tp->rank(),
@@ -172,6 +173,22 @@ absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placem
     owner.push_back(static_cast<int>(expert * parts_.ep->size() / draft.num_experts));
   }
   TESSERA_ASSIGN_OR_RETURN(own_draft_exchange_, create(draft, owner));
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::CreateTransfer() {
+  if (options_.max_transfers == 0) {
+    return absl::OkStatus();
+  }
+  const KvPool::PageFormat page = {.activations = parts_.backend->activation_dtype(),
+                                   .dtype = options_.kv_cache_dtype,
+                                   .block_size = options_.block_size};
+  TESSERA_ASSIGN_OR_RETURN(
+      transfer_, KvTransfer::Create({.max_messages = options_.max_transfers,
+                                     .max_payload_bytes = static_cast<int64_t>(std::max(
+                                         KvPool::BlockBytes(config_, page),
+                                         KvPool::TailBlockBytes(config_, page)))},
+                                    parts_.ep));
   return absl::OkStatus();
 }
 
@@ -386,6 +403,26 @@ absl::Status ModelRunner::ScorePrompts(const StepContext& context,
   return absl::OkStatus();
 }
 
+void ModelRunner::FillCounters(const proto::StepPlan& plan, const StepContext& context,
+                               absl::Time begin, proto::StepCounters* counters) {
+  counters->num_tokens = static_cast<uint32_t>(context.num_tokens);
+  counters->collective_ns = static_cast<uint64_t>(collective_ns_);
+  counters->collective_bytes = static_cast<uint64_t>(collective_bytes_);
+  counters->expert_imbalance = expert_imbalance_;
+  if (plan.transfers) {
+    counters->transfer_bytes = static_cast<uint64_t>(transfer_->sent_bytes());
+  }
+  if (engram_ != nullptr) {
+    counters->engram_wait_ns = static_cast<uint64_t>(engram_->wait_ns());
+    counters->engram_rows = static_cast<uint64_t>(engram_->num_rows());
+    const uint64_t late_waits = parts_.engram->stats().late_waits;
+    counters->engram_late_waits = late_waits - late_waits_seen_;
+    late_waits_seen_ = late_waits;
+  }
+  counters->step_ns =
+      static_cast<uint64_t>(absl::ToInt64Nanoseconds(parts_.clock->Now() - begin));
+}
+
 absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& plan) {
   return Execute(plan, [&plan]() -> absl::StatusOr<proto::LateInput> {
     return InvalidArgumentF("step {} has masked work and no late input", plan.step);
@@ -398,7 +435,12 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   TESSERA_RETURN_IF_ERROR(CheckOrder(plan));
   // Until the step has succeeded; an error below leaves slots and caches half-way.
   epoch_failed_ = true;
-  TESSERA_RETURN_IF_ERROR(host_blocks_->Copy(*stream_, plan));
+  TESSERA_RETURN_IF_ERROR(
+      host_blocks_->Copy(*stream_, plan,
+                         {.transfer = transfer_.get(),
+                          .tp_rank = parts_.tp->rank(),
+                          .tp_size = parts_.tp->size(),
+                          .num_dp_ranks = parts_.ep->size() / parts_.tp->size()}));
   TESSERA_RETURN_IF_ERROR(slots_.Apply(plan));
   TESSERA_RETURN_IF_ERROR(CheckWork(plan));
   collective_ns_ = 0;
@@ -437,20 +479,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
         drafter_->Observe(context, runs_, StreamsView(context.num_tokens)));
   }
   TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
-  proto::StepCounters& counters = result.counters;
-  counters.num_tokens = static_cast<uint32_t>(context.num_tokens);
-  counters.collective_ns = static_cast<uint64_t>(collective_ns_);
-  counters.collective_bytes = static_cast<uint64_t>(collective_bytes_);
-  counters.expert_imbalance = expert_imbalance_;
-  if (engram_ != nullptr) {
-    counters.engram_wait_ns = static_cast<uint64_t>(engram_->wait_ns());
-    counters.engram_rows = static_cast<uint64_t>(engram_->num_rows());
-    const uint64_t late_waits = parts_.engram->stats().late_waits;
-    counters.engram_late_waits = late_waits - late_waits_seen_;
-    late_waits_seen_ = late_waits;
-  }
-  counters.step_ns =
-      static_cast<uint64_t>(absl::ToInt64Nanoseconds(parts_.clock->Now() - begin));
+  FillCounters(plan, context, begin, &result.counters);
   if (parts_.tp->rank() != 0) {
     result.sampled.clear();
     result.prompt.clear();

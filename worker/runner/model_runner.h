@@ -28,6 +28,7 @@
 #include "routing/expert_placement.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/expert_exchange.h"
+#include "worker/comm/kv_transfer.h"
 #include "worker/layers/decoder.h"
 #include "worker/layers/expert_counts.h"
 #include "worker/layers/scratch_arena.h"
@@ -51,6 +52,9 @@ struct RunnerOptions {
   int64_t num_tail_blocks = 0;  // of models that keep tail blocks
   int64_t num_host_blocks = 0;  // copies of either in host memory
   int64_t num_host_tail_blocks = 0;
+  // Blocks and tail blocks that a step sends to other ranks, and takes from them, at
+  // most. 0: plans have no transfers.
+  int64_t max_transfers = 0;
   int64_t block_size = 16;
   KvCacheDtype kv_cache_dtype = KvCacheDtype::kActivations;
   int64_t num_speculative_tokens = 0;  // drafts of one sequence and step, at most
@@ -96,7 +100,8 @@ class ModelRunner {
   // plan has masked work; what it returns in error is the step's. kInvalidArgument,
   // kFailedPrecondition: the plan is wrong; kAborted, kDeadlineExceeded: the group;
   // kUnavailable…: Engram rows; kDataLoss: a logit that is not finite, or a damaged host
-  // block. After any error the epoch is over: only a plan of a new epoch may follow.
+  // block or transfer. After any error the epoch is over: only a plan of a new epoch may
+  // follow.
   absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan,
                                             proto::LateInputFunction late);
   // A plan without masked work.
@@ -129,6 +134,7 @@ class ModelRunner {
               const RunnerParts& parts);
   StepInputs::Options InputOptions() const;
   absl::Status CreateExchanges(const routing::ExpertPlacement& placement);
+  absl::Status CreateTransfer();
   absl::Status AllocateActivations();
   absl::Status CheckOrder(const proto::StepPlan& plan);
   // Every work by itself, and all together, before any is applied.
@@ -140,6 +146,9 @@ class ModelRunner {
   // Log-probabilities of the prompt tokens that follow what the step computed, of slots
   // that ask for them; a bounded number of rows at a time.
   absl::Status ScorePrompts(const StepContext& context, proto::StepResult& result);
+  // What the step that began at `begin` took.
+  void FillCounters(const proto::StepPlan& plan, const StepContext& context,
+                    absl::Time begin, proto::StepCounters* counters);
   absl::Status TraceAllLogits(const StepContext& context);
   void TraceRows(const StepContext& context);
   kernels::TensorView StreamsView(int64_t rows) const;
@@ -156,6 +165,7 @@ class ModelRunner {
   std::unique_ptr<kernels::Stream> stream_;
   KvPool kv_;
   std::unique_ptr<HostBlocks> host_blocks_;
+  std::unique_ptr<KvTransfer> transfer_;  // null without transfers
   std::unique_ptr<ExpertExchange> exchange_;
   std::unique_ptr<ExpertExchange> own_draft_exchange_;  // null: drafts use exchange_
   std::unique_ptr<Decoder> decoder_;
