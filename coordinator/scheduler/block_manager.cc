@@ -476,6 +476,67 @@ void BlockManager::KeepTail(const PrefixCursor& cursor, BlockId tail) {
   tails_.Attach(cursor.last_block, tail, pool_.group(cursor.last_block));
 }
 
+BlockId BlockManager::Receive(const PrefixQuery& query, PrefixCursor* cursor) {
+  const int64_t idx = cursor->num_blocks;
+  if (cursor->broken || (idx > 0 && !Lives(query, *cursor))) {
+    cursor->broken = true;
+    return kNoBlock;
+  }
+  const uint64_t parent_serial = idx == 0 ? 0 : cursor->last_serial;
+  const BlockId device = FindOnDevice(query, idx, parent_serial);
+  BlockId host = device == kNoBlock ? FindOnHost(query, idx, parent_serial) : kNoBlock;
+  if (device != kNoBlock || host != kNoBlock) {
+    cursor->last_serial =
+        device != kNoBlock ? blocks_[device].serial : host_.content(host).serial;
+    ++cursor->num_blocks;
+    return kNoBlock;
+  }
+  const auto width = static_cast<size_t>(options_.block_size);
+  host = host_.Keep({.serial = next_serial_,
+                     .key = query.keys[static_cast<size_t>(idx)],
+                     .parent_serial = parent_serial,
+                     .tenant = idx == 0 ? std::string(query.tenant) : std::string()},
+                    query.tokens.subspan(static_cast<size_t>(idx) * width, width),
+                    GroupOf(query.tenant));
+  if (host == kNoBlock) {
+    cursor->broken = true;
+    return kNoBlock;
+  }
+  host_.Pin(host);
+  block_copies_.GiveUpOffloadTo(host);
+  cursor->last_serial = next_serial_++;
+  ++cursor->num_blocks;
+  return host;
+}
+
+std::optional<BlockId> BlockManager::ReceiveTail(std::string_view tenant,
+                                                 const PrefixKey& key, uint64_t serial) {
+  const auto found = index_.find(key);
+  const bool on_device = found != index_.end() &&
+                         blocks_[found->second].serial == serial &&
+                         tails_.Of(found->second) != kNoBlock;
+  if (on_device || host_.FindTail(serial) != kNoBlock) {
+    return kNoBlock;
+  }
+  const BlockId host = host_.KeepTail(serial, GroupOf(tenant));
+  if (host == kNoBlock) {
+    return std::nullopt;
+  }
+  host_.PinTail(host);
+  tail_copies_.GiveUpOffloadTo(host);
+  return host;
+}
+
+void BlockManager::EndReceive(std::span<const BlockId> blocks,
+                              std::span<const BlockId> tails) {
+  for (const BlockId host : blocks) {
+    host_.Unpin(host);
+  }
+  for (const BlockId host : tails) {
+    host_.UnpinTail(host);
+  }
+}
+
 void BlockManager::Unregister(BlockId id) {
   index_.erase(blocks_[id].key);
   blocks_[id] = BlockContent();

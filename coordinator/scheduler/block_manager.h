@@ -13,6 +13,9 @@
 // match is shortened to the longest prefix whose last ceil(tail_tokens / block_size)
 // blocks, or all if it has fewer, have their tail blocks.
 //
+// From other ranks: contents that another rank computed come into host blocks (Receive),
+// linked into the chain of this rank's index as if they had been evicted there.
+//
 // Tiers: with host blocks (host_tier.h), contents that are evicted go there, and a match
 // goes on there: Acquire gives such contents blocks of the device again. Both are copies
 // that a plan must name (TakeCopies), not all at once (pending_copies.h): the offload of
@@ -25,6 +28,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -178,6 +182,26 @@ class BlockManager {
   // Keeps the full tail block `tail`, which the caller holds, with the content that
   // Register last advanced `cursor` over, unless that has one or left the index.
   void KeepTail(const PrefixCursor& cursor, BlockId tail);
+
+  // Extends the chain of `cursor`, which Receive alone has moved, by the next content of
+  // `query`, and advances. kNoBlock: it is here, on the device or the host. Otherwise the
+  // host block into which the plan under construction must receive it; that is pinned
+  // until EndReceive. The cursor is broken where the host has no place for it, or where
+  // the chain before it left this rank.
+  BlockId Receive(const PrefixQuery& query, PrefixCursor* cursor);
+  // The same for the tail block of the content `serial` under `key`; nullopt: no place.
+  std::optional<BlockId> ReceiveTail(std::string_view tenant, const PrefixKey& key,
+                                     uint64_t serial);
+  // What came is like any content of the host from the plan under construction on.
+  void EndReceive(std::span<const BlockId> blocks, std::span<const BlockId> tails);
+
+  // Pins of the host tier that are not of Receive: of restores to come or just named.
+  int64_t num_restore_pins() const {
+    return block_copies_.num_restoring() + host_.num_unpinned();
+  }
+  int64_t num_tail_restore_pins() const {
+    return tail_copies_.num_restoring() + host_.num_unpinned_tails();
+  }
 
   // Forgets all references and content.
   void Reset();

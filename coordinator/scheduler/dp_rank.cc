@@ -97,7 +97,8 @@ void DpRank::PlanDecodes(std::vector<Sequence*>* preempted) {
   // Victims leave from the end of `running_`, so indices before `i` stay valid.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* sequence = running_[i];
-    if (!sequence->prefilling && !sequence->plannable()) {
+    if ((!sequence->prefilling && !sequence->plannable()) ||
+        sequence->awaits_hand_over()) {
       continue;
     }
     const auto num_named = std::ssize(sequence->blocks);
@@ -194,7 +195,7 @@ void DpRank::NameRestores(bool bounded) {
 void DpRank::BeginPrefills(bool bounded) {
   NameRestores(bounded);
   for (Sequence* sequence : running_) {
-    if (sequence->prefilling && !sequence->restoring) {
+    if (sequence->prefilling && !sequence->restoring && sequence->num_known() > 0) {
       prompts_.push_back(sequence);
     }
   }
@@ -261,7 +262,7 @@ void DpRank::PlanChunk(Sequence* sequence, int64_t kept_tokens, double kept_cost
     plan_->appends.push_back(
         {.slot = sequence->slot, .blocks = {}, .tail_blocks = std::move(tail_blocks)});
   }
-  const bool last = count == sequence->num_known();
+  const bool last = sequence->planned + count == sequence->num_tokens();
   proto::SlotWork work{
       .slot = sequence->slot, .from_sample = false, .sample = last, .tokens = {}};
   const auto begin = sequence->tokens.begin() + sequence->planned;
@@ -301,13 +302,22 @@ int64_t DpRank::blocks_for_admission(const PrefixMatch& match) const {
   return match.num_spare - std::ssize(running_);
 }
 
+routing::DpRankLoad DpRank::LoadFor(const PrefixMatch& match) const {
+  return {.has_free_slot = has_free_slot(),
+          .pending_tokens = pending_tokens(),
+          .num_sequences = std::ssize(running_),
+          .blocks_used = blocks().num_used(),
+          .blocks_free = blocks_for_admission(match),
+          .cached_tokens = std::ssize(match.blocks) * options_.block_size};
+}
+
 bool DpRank::HasTailRoom(const PrefixMatch& match) const {
   return !blocks_->has_tails() || match.num_spare_tails > std::ssize(running_);
 }
 
 bool DpRank::HasBlocksFor(const Sequence& sequence) const {
   const PrefixMatch match = Match(sequence);
-  const int64_t num_blocks = (sequence.num_tokens() - 1) / options_.block_size + 1;
+  const int64_t num_blocks = sequence.num_blocks(options_.block_size);
   return HasTailRoom(match) &&
          num_blocks - std::ssize(match.blocks) <= blocks_for_admission(match);
 }
@@ -332,7 +342,7 @@ bool DpRank::WillHaveBlocksFor(const Sequence& sequence,
         return blocks().reference_count(entry.first) == entry.second;
       });
   const int64_t num_kept = std::ssize(running_) - std::ssize(leaving);
-  const int64_t num_blocks = (sequence.num_tokens() - 1) / options_.block_size + 1;
+  const int64_t num_blocks = sequence.num_blocks(options_.block_size);
   return (!blocks_->has_tails() || num_tails > num_kept) &&
          num_blocks - std::ssize(match.blocks) + num_kept <=
              match.num_spare + num_left + num_deferred_blocks();
@@ -375,7 +385,7 @@ void DpRank::Admit(Sequence* sequence, PrefixMatch match) {
       .sampling = sequence->spec.sampling};
   plan_->admissions.push_back(std::move(admission));
   blocks_->Restore(sequence, &restores_left_);
-  if (!sequence->restoring) {
+  if (!sequence->restoring && sequence->num_known() > 0) {
     PlanChunk(sequence, kept_tokens_, kept_cost_);
   }
 }
@@ -489,6 +499,7 @@ void DpRank::TakeSamples(Sequence* sequence, Samples samples,
       return;
     }
     sequence->tokens.push_back(sampled.token);
+    sequence->handed_over = false;
     accepted->push_back({.sequence = sequence->spec.id,
                          .index = static_cast<int32_t>(sequence->num_tokens() -
                                                        sequence->prompt_length - 1),
@@ -507,8 +518,28 @@ int64_t DpRank::pending_tokens() const {
 }
 
 bool DpRank::has_work() const {
-  return std::any_of(running_.begin(), running_.end(),
-                     [](const Sequence* sequence) { return sequence->plannable(); });
+  return std::any_of(running_.begin(), running_.end(), [](const Sequence* sequence) {
+    return sequence->plannable() &&
+           (sequence->restoring || !sequence->awaits_hand_over());
+  });
+}
+
+void DpRank::AddTo(SchedulerStats* stats) const {
+  const BlockManager& manager = blocks();
+  stats->num_running += std::ssize(running_);
+  stats->blocks_total += manager.num_blocks();
+  stats->blocks_used += manager.num_used();
+  stats->blocks_cached += manager.num_cached();
+  stats->tail_blocks_total += manager.tail_pool().num_blocks();
+  stats->tail_blocks_used += manager.tail_pool().num_used();
+  stats->tail_blocks_cached += manager.tail_pool().num_cached();
+  const BlockPool& host = manager.host().blocks();
+  const BlockPool& tails = manager.host().tails();
+  stats->host_blocks_total += host.num_blocks();
+  stats->host_blocks_cached += host.num_cached() + host.num_used();
+  stats->host_tail_blocks_total += tails.num_blocks();
+  stats->host_tail_blocks_cached += tails.num_cached() + tails.num_used();
+  stats->tiers.Add(blocks_->totals());
 }
 
 absl::Status DpRank::CheckInvariants() const {

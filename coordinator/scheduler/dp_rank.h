@@ -20,6 +20,7 @@
 #include "coordinator/scheduler/sequence.h"
 #include "coordinator/scheduler/sequence_blocks.h"
 #include "proto/step_plan.h"
+#include "routing/dp_rank_policy.h"
 
 namespace tessera::coordinator {
 
@@ -95,6 +96,9 @@ class DpRank {
   // preemption at once.
   int64_t blocks_for_admission(const PrefixMatch& match) const;
 
+  // What the policy sees of this rank for a sequence with `match`.
+  routing::DpRankLoad LoadFor(const PrefixMatch& match) const;
+
   // Whether an admission with `match` finds a tail block for its first token, likewise.
   bool HasTailRoom(const PrefixMatch& match) const;
 
@@ -131,8 +135,10 @@ class DpRank {
   int dp_rank() const { return dp_rank_; }
   const std::vector<Sequence*>& running() const { return running_; }
   const BlockManager& blocks() const { return blocks_->manager(); }
-  const TierTotals& tier_totals() const { return blocks_->totals(); }
+  BlockManager& mutable_blocks() { return blocks_->mutable_manager(); }
   const std::deque<PlannedRankStep>& in_flight() const { return in_flight_; }
+  // Adds what this rank has to the group's.
+  void AddTo(SchedulerStats* stats) const;
   // Tokens that running sequences still have to prefill.
   int64_t pending_tokens() const;
   // Whether a running sequence can be planned.

@@ -10,6 +10,7 @@
 #define TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
 
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <string>
 #include <vector>
@@ -65,6 +66,9 @@ class HostTier {
   void Unpin(BlockId block) { unpinned_.push_back(block); }
   void UnpinTail(BlockId tail) { unpinned_tails_.push_back(tail); }
   void BeginPlan();
+  // Pins that the next BeginPlan drops, of either kind.
+  int64_t num_unpinned() const { return std::ssize(unpinned_); }
+  int64_t num_unpinned_tails() const { return std::ssize(unpinned_tails_); }
 
   // Forgets the content of a block, which is not pinned.
   void Drop(BlockId block);

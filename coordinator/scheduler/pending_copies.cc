@@ -22,12 +22,16 @@ void PendingCopies::Offload(BlockId device, BlockId host) {
   // A block that waits for either has no content of its own to be kept.
   TESSERA_CHECK_EQ(offload_to_[device], kNoBlock);
   TESSERA_CHECK_EQ(restore_from_[device], kNoBlock);
-  const BlockId before = offload_from_[host];
-  if (before != kNoBlock) {
-    offload_to_[before] = kNoBlock;
-  }
+  GiveUpOffloadTo(host);
   offload_to_[device] = host;
   offload_from_[host] = device;
+}
+
+void PendingCopies::GiveUpOffloadTo(BlockId host) {
+  const BlockId device = std::exchange(offload_from_[host], kNoBlock);
+  if (device != kNoBlock) {
+    offload_to_[device] = kNoBlock;
+  }
 }
 
 void PendingCopies::Restore(BlockId device, BlockId host) {

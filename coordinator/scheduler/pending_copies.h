@@ -37,6 +37,10 @@ class PendingCopies {
   bool restoring(BlockId device) const { return restore_from_[device] != kNoBlock; }
   int64_t num_restoring() const { return num_restoring_; }
 
+  // `host` gets other content than that of an offload which no plan has named, if there
+  // is one: that is given up.
+  void GiveUpOffloadTo(BlockId host);
+
   // The plan under construction writes the block: it must name its offload, if there is
   // one.
   void NameOffload(BlockId device);

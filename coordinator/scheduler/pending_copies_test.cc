@@ -34,6 +34,16 @@ TEST(PendingCopies, AnOffloadWhoseHostBlockIsTakenAwayIsGivenUp) {
   EXPECT_TRUE(copies.CheckInvariants().ok());
 }
 
+TEST(PendingCopies, WhatComesFromElsewhereIsNotOverwrittenByAnOldOffload) {
+  PendingCopies copies(4, 4);
+  copies.Offload(1, 3);
+  copies.GiveUpOffloadTo(2);
+  copies.GiveUpOffloadTo(3);
+  copies.NameOffload(1);
+  EXPECT_THAT(copies.Take().offloads, IsEmpty());
+  EXPECT_TRUE(copies.CheckInvariants().ok());
+}
+
 TEST(PendingCopies, ARestoreNamesTheOffloadOfItsBlockAndOfWhatItReads) {
   PendingCopies copies(4, 4);
   copies.Offload(0, 1);

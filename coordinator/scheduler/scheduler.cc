@@ -12,6 +12,7 @@
 #include "common/status_macros.h"
 #include "coordinator/scheduler/block_claim.h"
 #include "coordinator/scheduler/dp_rank.h"
+#include "coordinator/scheduler/hand_over.h"
 #include "coordinator/scheduler/prefix_hash.h"
 #include "coordinator/scheduler/scheduler_options_check.h"
 #include "coordinator/scheduler/sequence.h"
@@ -25,8 +26,10 @@ namespace tessera::coordinator {
 namespace {
 
 constexpr int kMaxInFlight = 2;
-// Sequences without room that one plan passes over.
+// Sequences without room that one plan passes over; more where they wait for ranks of one
+// role and those behind them for the other.
 constexpr size_t kMaxPassed = 4;
+constexpr size_t kMaxPassedWithRoles = 16;
 
 class GroupScheduler final : public Scheduler {
  public:
@@ -35,7 +38,8 @@ class GroupScheduler final : public Scheduler {
       : options_(options),
         hash_(options.prefix_hash_key),
         ranks_(std::move(ranks)),
-        waiting_(options) {}
+        waiting_(options),
+        hand_overs_(options) {}
 
   absl::Status SetTenants(std::span<const TenantPolicy> tenants,
                           const TenantPolicy& others) override {
@@ -68,7 +72,7 @@ class GroupScheduler final : public Scheduler {
   // yet.
   void MakeRoom(absl::Time now, std::vector<Sequence*>* preempted);
   // The sequence that moves over for `front` (slot_shares.h); null if none does.
-  Sequence* FindAboveShare(Sequence* front);
+  Sequence* FindAboveShare(Sequence* front, std::span<DpRank* const> places);
   void ExtendKeys(Sequence* sequence) const;
   // Shares the tokens that decodes left among running prompts and waiting sequences.
   void PlanPrefills(absl::Time now);
@@ -80,13 +84,16 @@ class GroupScheduler final : public Scheduler {
   bool MayFit(const Sequence& sequence) const;
   bool AnyRoom() const;
   bool AnyFreeSlot() const;
+  // Names transfers, and lets what was handed over wait for its decode rank.
+  void PlanTransfers(PlannedStep* step);
+  size_t max_passed() const {
+    return hand_overs_.enabled() ? kMaxPassedWithRoles : kMaxPassed;
+  }
   // The sequence to admit next: who holds the claim once it may fit, else the queue's.
   Sequence* First(absl::Time now) const;
   // Behind `first`, which does not fit: the next that may, beside its claim.
   Sequence* NextBehind(Sequence* first, absl::Time now) const;
-  // Blocks that its tokens need.
-  int64_t NumBlocks(const Sequence& sequence) const;
-  int EmptiestRank() const;
+  static int EmptiestRank(std::span<DpRank* const> places);
   // Changes whenever a sequence that did not fit might.
   uint64_t ReleaseCount() const;
   const Sequence* Find(SequenceId id) const;
@@ -97,6 +104,9 @@ class GroupScheduler final : public Scheduler {
   absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
   std::vector<std::unique_ptr<Sequence>> ending_;  // finished, with steps in flight
   WaitingQueue waiting_;
+  HandOvers hand_overs_;
+  // With roles: sequences whose ranks have no room in the plan under construction.
+  std::vector<Sequence*> passed_;
 
   uint64_t epoch_ = 1;
   uint64_t next_step_ = 1;
@@ -114,25 +124,13 @@ class GroupScheduler final : public Scheduler {
 absl::Status GroupScheduler::Enqueue(SequenceSpec spec) {
   TenantAccount* tenant = waiting_.Account(spec.tenant);
   TESSERA_RETURN_IF_ERROR(waiting_.CheckRoom(*tenant));
-  const int64_t prompt_length = std::ssize(spec.prompt);
-  if (prompt_length < 1 || prompt_length >= options_.max_model_len ||
-      spec.max_tokens < 1) {
-    return InvalidArgumentF(
-        "prompt of {} tokens and max_tokens {}, expected 1 to {} and at least 1",
-        prompt_length, spec.max_tokens, options_.max_model_len - 1);
-  }
   if (sequences_.contains(spec.id)) {
     return InvalidArgumentF("sequence {} exists", spec.id);
   }
-  const int64_t max_length =
-      prompt_length + std::min(spec.max_tokens, options_.max_model_len - prompt_length);
-  const int64_t quota = tenant->policy.max_running_tokens;
-  if (quota > 0 && max_length > quota) {
-    return InvalidArgumentF(
-        "prompt of {} tokens and max_tokens {}, expected together at most {}: so many "
-        "may run of this tenant",
-        prompt_length, spec.max_tokens, quota);
-  }
+  TESSERA_ASSIGN_OR_RETURN(
+      const int64_t max_length,
+      CheckLength(options_, spec, tenant->policy.max_running_tokens));
+  const int64_t prompt_length = std::ssize(spec.prompt);
   auto sequence = std::make_unique<Sequence>();
   sequence->tenant = tenant;
   sequence->tokens = std::move(spec.prompt);
@@ -159,6 +157,7 @@ void GroupScheduler::Finish(SequenceId id) {
   sequence->finished = true;
   if (sequence->running()) {
     ranks_[static_cast<size_t>(sequence->dp_rank)]->Remove(sequence.get());
+    hand_overs_.Drop(ranks_, sequence.get());
   } else {
     waiting_.Remove(sequence.get());
     claim_.Drop(*sequence);
@@ -211,6 +210,7 @@ void GroupScheduler::CloseStep(PlannedStep* step) {
 
 PlannedStep GroupScheduler::Plan(absl::Time now) {
   PlannedStep step = OpenStep();
+  PlanTransfers(&step);
   std::vector<Sequence*> preempted;
   MakeRoom(now, &preempted);
   for (const auto& rank : ranks_) {
@@ -219,11 +219,23 @@ PlannedStep GroupScheduler::Plan(absl::Time now) {
   preemptions_ += preempted.size();
   for (Sequence* sequence : preempted) {
     ++sequence->tenant->preemptions;
+    hand_overs_.Drop(ranks_, sequence);
     waiting_.Add(sequence);
   }
   PlanPrefills(now);
   CloseStep(&step);
   return step;
+}
+
+void GroupScheduler::PlanTransfers(PlannedStep* step) {
+  std::vector<Sequence*> ended;
+  hand_overs_.Transfer(ranks_, step->plans, &ended);
+  for (Sequence* sequence : ended) {
+    ranks_[static_cast<size_t>(sequence->dp_rank)]->Remove(sequence);
+    hand_overs_.Drop(ranks_, sequence);
+    sequence->lost_tokens = 0;  // They are where it goes.
+    waiting_.Add(sequence);
+  }
 }
 
 absl::StatusOr<PlannedStep> GroupScheduler::PlanProbe(int32_t token) {
@@ -254,12 +266,17 @@ void GroupScheduler::MakeRoom(absl::Time now, std::vector<Sequence*>* preempted)
   Sequence* victim = nullptr;
   if (holder != nullptr && holder->spec.priority <= front->spec.priority &&
       WaitingQueue::Admissible(*holder, now)) {
-    victim = FindVictim(ranks_, *holder, &claim_);
+    victim = FindVictim(hand_overs_.Places(ranks_, *holder), *holder, &claim_);
   }
-  if (victim == nullptr && !AnyFreeSlot() && front->steps_in_flight == 0) {
+  if (victim == nullptr && front->steps_in_flight == 0 &&
+      (hand_overs_.enabled() || !AnyFreeSlot())) {
     ExtendKeys(front);
-    victim = FindVictim(ranks_, *front, &claim_);
-    victim = victim == nullptr ? FindAboveShare(front) : victim;
+    const std::vector<DpRank*> places = hand_overs_.Places(ranks_, *front);
+    if (std::none_of(places.begin(), places.end(),
+                     [](const DpRank* rank) { return rank->has_free_slot(); })) {
+      victim = FindVictim(places, *front, &claim_);
+      victim = victim == nullptr ? FindAboveShare(front, places) : victim;
+    }
   }
   if (victim != nullptr) {
     ranks_[static_cast<size_t>(victim->dp_rank)]->Remove(victim);
@@ -267,13 +284,14 @@ void GroupScheduler::MakeRoom(absl::Time now, std::vector<Sequence*>* preempted)
   }
 }
 
-Sequence* GroupScheduler::FindAboveShare(Sequence* front) {
+Sequence* GroupScheduler::FindAboveShare(Sequence* front,
+                                         std::span<DpRank* const> places) {
   const SlotShares shares(std::ssize(ranks_) * ranks_.front()->num_slots(),
                           waiting_.busy_weight());
   if (!shares.Lacks(*front->tenant)) {
     return nullptr;
   }
-  for (const auto& rank : ranks_) {
+  for (const DpRank* rank : places) {
     Sequence* victim = shares.FindToMove(rank->running(), front->spec.priority);
     if (victim != nullptr && rank->HasBlocksFor(*front)) {
       return victim;
@@ -319,6 +337,7 @@ void GroupScheduler::PlanPrefills(absl::Time now) {
       break;
     }
   }
+  passed_.clear();
   for (const auto& rank : ranks_) {
     rank->FinishPrefills();
   }
@@ -337,11 +356,11 @@ Sequence* GroupScheduler::First(absl::Time now) const {
 
 Sequence* GroupScheduler::NextBehind(Sequence* first, absl::Time now) const {
   // What a preempted sequence needs comes free with the steps in flight.
-  if (!claim_.active() || first->steps_in_flight > 0) {
+  if ((!claim_.active() && !hand_overs_.enabled()) || first->steps_in_flight > 0) {
     return nullptr;
   }
   std::vector<Sequence*> passed = {first};
-  while (passed.size() < kMaxPassed) {
+  while (passed.size() < max_passed()) {
     Sequence* next = waiting_.Front(now, passed);
     if (next == nullptr || MayFit(*next)) {
       return next;
@@ -353,42 +372,51 @@ Sequence* GroupScheduler::NextBehind(Sequence* first, absl::Time now) const {
 
 bool GroupScheduler::TryAdmit(Sequence* sequence) {
   ExtendKeys(sequence);
+  const std::vector<DpRank*> places = hand_overs_.Places(ranks_, *sequence);
   std::vector<PrefixMatch> matches(ranks_.size());
   std::vector<routing::DpRankLoad> loads(ranks_.size());
   bool saw_all = true;
-  for (size_t i = 0; i < ranks_.size(); ++i) {
+  for (const DpRank* place : places) {
+    const auto i = static_cast<size_t>(place->dp_rank());
     if (!ranks_[i]->has_room()) {
       saw_all = saw_all && !ranks_[i]->has_free_slot();
       continue;
     }
     matches[i] = ranks_[i]->Match(*sequence);
-    const int64_t num_blocks = NumBlocks(*sequence) - std::ssize(matches[i].blocks);
+    const int64_t num_blocks =
+        sequence->num_blocks(options_.block_size) - std::ssize(matches[i].blocks);
     if (!ranks_[i]->HasTailRoom(matches[i]) ||
         !claim_.Allows(*sequence, static_cast<int>(i), num_blocks, ranks_[i]->running(),
                        options_.num_blocks)) {
       continue;
     }
-    loads[i] = {.has_free_slot = true,
-                .pending_tokens = ranks_[i]->pending_tokens(),
-                .num_sequences = std::ssize(ranks_[i]->running()),
-                .blocks_used = ranks_[i]->blocks().num_used(),
-                .blocks_free = ranks_[i]->blocks_for_admission(matches[i]),
-                .cached_tokens = std::ssize(matches[i].blocks) * options_.block_size};
+    loads[i] = place->LoadFor(matches[i]);
   }
   const std::optional<int> rank = routing::PickDpRank(
       loads, {.num_tokens = sequence->num_tokens(), .block_size = options_.block_size});
   if (!rank.has_value()) {
     if (saw_all) {
       sequence->misfit = ReleaseCount();
-      claim_.Take(sequence, EmptiestRank(), NumBlocks(*sequence));
+      if (!places.empty()) {
+        claim_.Take(sequence, EmptiestRank(places),
+                    sequence->num_blocks(options_.block_size));
+      }
+    } else if (hand_overs_.enabled() && passed_.size() < max_passed()) {
+      passed_.push_back(sequence);
     }
     return false;
+  }
+  if (hand_overs_.Prefills(*rank)) {
+    hand_overs_.Begin(ranks_, sequence);
   }
   claim_.Admitted(sequence, *rank);
   const auto idx = static_cast<size_t>(*rank);
   waiting_.Remove(sequence);
   const int64_t num_shortened = matches[idx].num_shortened;
   ranks_[idx]->Admit(sequence, std::move(matches[idx]));
+  if (sequence->handed_over) {
+    return true;  // It was counted where it was prefilled.
+  }
   prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
   prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
   prefix_shortened_tokens_ += static_cast<uint64_t>(num_shortened * options_.block_size);
@@ -404,7 +432,8 @@ void GroupScheduler::ExtendKeys(Sequence* sequence) const {
 
 bool GroupScheduler::MayFit(const Sequence& sequence) const {
   // A preempted sequence waits for the tokens that plans in flight still bring it.
-  return sequence.steps_in_flight == 0 && sequence.misfit != ReleaseCount();
+  return sequence.steps_in_flight == 0 && sequence.misfit != ReleaseCount() &&
+         std::find(passed_.begin(), passed_.end(), &sequence) == passed_.end();
 }
 
 bool GroupScheduler::AnyRoom() const {
@@ -417,20 +446,16 @@ bool GroupScheduler::AnyFreeSlot() const {
                      [](const auto& rank) { return rank->has_free_slot(); });
 }
 
-int64_t GroupScheduler::NumBlocks(const Sequence& sequence) const {
-  return (sequence.num_tokens() - 1) / options_.block_size + 1;
-}
-
-int GroupScheduler::EmptiestRank() const {
-  const auto emptiest =
-      std::max_element(ranks_.begin(), ranks_.end(), [](const auto& a, const auto& b) {
+int GroupScheduler::EmptiestRank(std::span<DpRank* const> places) {
+  const auto emptiest = std::max_element(
+      places.begin(), places.end(), [](const DpRank* a, const DpRank* b) {
         return a->blocks().num_free() < b->blocks().num_free();
       });
-  return static_cast<int>(emptiest - ranks_.begin());
+  return (*emptiest)->dp_rank();
 }
 
 uint64_t GroupScheduler::ReleaseCount() const {
-  uint64_t count = claim_.num_drops();
+  uint64_t count = claim_.num_drops() + hand_overs_.num_ends();
   for (const auto& rank : ranks_) {
     count += rank->blocks().release_count();
   }
@@ -438,6 +463,9 @@ uint64_t GroupScheduler::ReleaseCount() const {
 }
 
 bool GroupScheduler::has_work() const {
+  if (hand_overs_.has_work(ranks_)) {
+    return true;
+  }
   for (const auto& rank : ranks_) {
     if (rank->has_work()) {
       return true;
@@ -502,6 +530,7 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
     for (Sequence* sequence : running) {
       sequence->tenant->Leave(*sequence);
       sequence->LeaveRank();
+      HandOvers::Forget(sequence);
       waiting_.Add(sequence);
     }
     rank->Reset();
@@ -510,6 +539,7 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
     sequence->steps_in_flight = 0;
     sequence->unaccepted_samples = 0;
     sequence->misfit.reset();
+    sequence->handed_over = false;
   }
   ending_.clear();
   claim_ = BlockClaim();
@@ -523,24 +553,13 @@ SchedulerStats GroupScheduler::stats() const {
   stats.num_waiting = waiting_.size();
   stats.waiting_tokens = waiting_.num_tokens();
   for (const auto& rank : ranks_) {
-    stats.num_running += std::ssize(rank->running());
-    stats.blocks_total += rank->blocks().num_blocks();
-    stats.blocks_used += rank->blocks().num_used();
-    stats.blocks_cached += rank->blocks().num_cached();
-    stats.tail_blocks_total += rank->blocks().tail_pool().num_blocks();
-    stats.tail_blocks_used += rank->blocks().tail_pool().num_used();
-    stats.tail_blocks_cached += rank->blocks().tail_pool().num_cached();
-    const HostTier& host = rank->blocks().host();
-    stats.host_blocks_total += host.blocks().num_blocks();
-    stats.host_blocks_cached += host.blocks().num_cached() + host.blocks().num_used();
-    stats.host_tail_blocks_total += host.tails().num_blocks();
-    stats.host_tail_blocks_cached += host.tails().num_cached() + host.tails().num_used();
-    stats.tiers.Add(rank->tier_totals());
+    rank->AddTo(&stats);
   }
   stats.prefix_query_tokens = prefix_query_tokens_;
   stats.prefix_hit_tokens = prefix_hit_tokens_;
   stats.prefix_shortened_tokens = prefix_shortened_tokens_;
   stats.preemptions = preemptions_;
+  stats.hand_overs = hand_overs_.totals();
   stats.tenants = waiting_.Report();
   return stats;
 }
@@ -557,18 +576,11 @@ absl::Status GroupScheduler::CheckInvariants() const {
     return InternalF("{} running and {} waiting sequences, expected {} together",
                      running.size(), waiting_.size(), sequences_.size());
   }
+  TESSERA_RETURN_IF_ERROR(hand_overs_.CheckInvariants(ranks_));
   return waiting_.CheckInvariants(running);
 }
 
 }  // namespace
-
-void TierTotals::Add(const TierTotals& other) {
-  host_hit_tokens += other.host_hit_tokens;
-  offloaded_blocks += other.offloaded_blocks;
-  restored_blocks += other.restored_blocks;
-  resumed_tokens += other.resumed_tokens;
-  recomputed_tokens += other.recomputed_tokens;
-}
 
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
     const SchedulerOptions& options) {

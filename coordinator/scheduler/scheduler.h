@@ -33,6 +33,9 @@
 // itself takes at most four times as long. Beside decodes the work of prompts is bounded
 // as well, since a token behind a long context costs more (`prefill_cost_tokens`).
 //
+// Roles: ranks may prefill for others (`num_prefill_ranks`). What they computed is handed
+// over through the host tier of the rank that decodes: see hand_over.h.
+//
 // Life of a sequence: waiting -> running (prefill chunks, then decode) -> finished.
 // Preempted (no free block or tail block, or its place was given to a better priority):
 // back to its place in the waiting queue, to go on from prompt + generated tokens. What
@@ -77,6 +80,13 @@ struct SchedulerOptions {
   // Blocks and tail blocks that a step which also decodes reads back from the host per DP
   // rank; prompts whose prefix is longer wait for the steps that follow. 0: no bound.
   int64_t max_restores = 0;
+  // Of the DP ranks the first so many only prefill; the others decode, and prefill
+  // themselves what lacks fewer than `prefill_min_tokens`, more than a block. What one
+  // computed for another goes there (hand_over.h) in steps of at most `max_transfers`
+  // blocks and tail blocks that a rank sends, or receives. 0: every rank does everything.
+  int64_t num_prefill_ranks = 0;
+  int64_t prefill_min_tokens = 0;
+  int64_t max_transfers = 0;
   int64_t max_waiting = 256;
   // The context behind which a token costs twice as much as at a prompt's start. In a
   // step that also decodes, a chunk behind a context of c tokens has at most
@@ -149,6 +159,16 @@ struct TierTotals {
   void Add(const TierTotals& other);
 };
 
+// What prefill ranks handed to decode ranks, since start.
+struct HandOverTotals {
+  uint64_t sequences = 0;  // wholly
+  uint64_t given_up = 0;   // sequences of which something was left to compute again
+  uint64_t tokens = 0;     // of the blocks that were sent
+  uint64_t blocks = 0;     // sent, tail blocks included
+
+  void Add(const HandOverTotals& other);
+};
+
 struct SchedulerStats {
   int64_t num_waiting = 0;
   int64_t num_running = 0;
@@ -170,6 +190,7 @@ struct SchedulerStats {
   int64_t host_tail_blocks_total = 0;
   int64_t host_tail_blocks_cached = 0;
   TierTotals tiers;
+  HandOverTotals hand_overs;
   // Of the first kMaxReportedTenants: those of SchedulerOptions::tenants in that order,
   // then those that were granted something later.
   std::vector<TenantStats> tenants;

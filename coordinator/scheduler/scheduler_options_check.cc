@@ -1,6 +1,8 @@
 #include "coordinator/scheduler/scheduler_options_check.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
 #include <string_view>
 #include <vector>
@@ -47,6 +49,33 @@ absl::Status CheckSizes(const SchedulerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRoles(const SchedulerOptions& options) {
+  const int64_t count = options.num_prefill_ranks;
+  if (count < 0 || count >= options.num_dp_ranks) {
+    return InvalidArgumentF(
+        "{} prefill ranks of {} dp ranks, expected 0 to {}: at least one decodes", count,
+        options.num_dp_ranks, options.num_dp_ranks - 1);
+  }
+  if (count == 0) {
+    return absl::OkStatus();
+  }
+  if (!options.enable_prefix_caching || options.num_host_blocks < 1 ||
+      (options.num_tail_blocks > 0 && options.num_host_tail_blocks < 1)) {
+    return InvalidArgumentF(
+        "prefill ranks with {} host blocks and {} host tail blocks, prefix caching: {}; "
+        "what they compute comes as a cached prefix into host blocks",
+        options.num_host_blocks, options.num_host_tail_blocks,
+        options.enable_prefix_caching);
+  }
+  if (options.max_transfers < 1 || options.prefill_min_tokens <= options.block_size) {
+    return InvalidArgumentF(
+        "prefill ranks with max_transfers {} and prefill_min_tokens {}, expected at "
+        "least 1 and more than a block of {}",
+        options.max_transfers, options.prefill_min_tokens, options.block_size);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckTenants(std::span<const TenantPolicy> configured,
@@ -69,8 +98,29 @@ absl::Status CheckTenants(std::span<const TenantPolicy> configured,
   return absl::OkStatus();
 }
 
+absl::StatusOr<int64_t> CheckLength(const SchedulerOptions& options,
+                                    const SequenceSpec& spec, int64_t quota) {
+  const int64_t prompt_length = std::ssize(spec.prompt);
+  if (prompt_length < 1 || prompt_length >= options.max_model_len ||
+      spec.max_tokens < 1) {
+    return InvalidArgumentF(
+        "prompt of {} tokens and max_tokens {}, expected 1 to {} and at least 1",
+        prompt_length, spec.max_tokens, options.max_model_len - 1);
+  }
+  const int64_t max_length =
+      prompt_length + std::min(spec.max_tokens, options.max_model_len - prompt_length);
+  if (quota > 0 && max_length > quota) {
+    return InvalidArgumentF(
+        "prompt of {} tokens and max_tokens {}, expected together at most {}: so many "
+        "may run of this tenant",
+        prompt_length, spec.max_tokens, quota);
+  }
+  return max_length;
+}
+
 absl::Status CheckSchedulerOptions(const SchedulerOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckSizes(options));
+  TESSERA_RETURN_IF_ERROR(CheckRoles(options));
   return CheckTenants(options.tenants, options.other_tenants);
 }
 

@@ -32,6 +32,21 @@ struct TailTable {
   int64_t end() const { return begin + static_cast<int64_t>(blocks.size()); }
 };
 
+// How far the blocks of a sequence that a prefill rank computes are at its decode rank
+// (hand_over.h).
+struct HandOver {
+  int target = 0;          // the decode rank
+  int64_t num_blocks = 0;  // to hand over
+  int64_t num_tokens = 0;  // to compute before: those of the blocks, or what is planned
+                           // where it was given up
+  PrefixCursor cursor;     // in the target's index, behind what is there
+  std::vector<uint64_t> serials;  // there, of each of those
+  int64_t num_tails = 0;          // likewise there, of the last blocks
+  // Of the target's host, that have come and stay until the hand-over ends.
+  std::vector<BlockId> blocks;
+  std::vector<BlockId> tails;
+};
+
 // External synchronisation.
 struct Sequence {
   SequenceSpec spec;  // its prompt moved into `tokens`
@@ -58,6 +73,9 @@ struct Sequence {
   PrefixCursor cursor;
   int64_t planned = 0;
   int64_t computed = 0;  // by accepted steps
+
+  std::optional<HandOver> hand_over;  // while it runs on a prefill rank
+  bool handed_over = false;  // since its last token; it is prefilled for nobody again
 
   // Outlives preemption: plans in flight answer into these.
   int unaccepted_samples = 0;
@@ -87,9 +105,16 @@ struct Sequence {
     planned = computed = 0;
   }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  // That its tokens need.
+  int64_t num_blocks(int64_t block_size) const {
+    return (num_tokens() - 1) / block_size + 1;
+  }
+  // Plannable as explicit tokens where it runs.
   int64_t num_known() const {
-    return num_tokens() - planned;
-  }  // plannable as explicit tokens
+    return (hand_over.has_value() ? hand_over->num_tokens : num_tokens()) - planned;
+  }
+  // Nothing of it is left for its prefill rank to plan.
+  bool awaits_hand_over() const { return hand_over.has_value() && num_known() <= 0; }
   bool takes_tokens() const { return !finished && num_tokens() < max_length; }
   // Whether something can be planned: the length limit counts samples that are still in
   // flight, one token of each.

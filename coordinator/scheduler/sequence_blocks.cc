@@ -46,6 +46,14 @@ class ReferenceCounts {
 
 }  // namespace
 
+void TierTotals::Add(const TierTotals& other) {
+  host_hit_tokens += other.host_hit_tokens;
+  offloaded_blocks += other.offloaded_blocks;
+  restored_blocks += other.restored_blocks;
+  resumed_tokens += other.resumed_tokens;
+  recomputed_tokens += other.recomputed_tokens;
+}
+
 absl::StatusOr<std::unique_ptr<SequenceBlocks>> SequenceBlocks::Create(
     const SchedulerOptions& options) {
   BlockManagerOptions blocks = {.num_blocks = options.num_blocks,
@@ -156,6 +164,9 @@ void SequenceBlocks::CountHit(const Sequence& sequence, const PrefixMatch& match
   const auto tokens = [&](const std::vector<BlockId>& blocks) {
     return static_cast<uint64_t>(std::ssize(blocks) * block_size_);
   };
+  if (sequence.handed_over) {
+    return;  // Neither a hit nor lost: it was moved.
+  }
   totals_.host_hit_tokens += tokens(match.host_blocks);
   const auto lost = static_cast<uint64_t>(sequence.lost_tokens);
   const uint64_t resumed = std::min(lost, tokens(match.blocks));

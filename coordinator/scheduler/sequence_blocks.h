@@ -35,6 +35,7 @@ class SequenceBlocks {
       const SchedulerOptions& options);
 
   const BlockManager& manager() const { return *manager_; }
+  BlockManager& mutable_manager() { return *manager_; }
   bool has_tails() const { return manager_->has_tails(); }
 
   // The prefix hit that an admission would take; leaves at least one token to compute.

@@ -7,7 +7,7 @@
 namespace tessera::coordinator {
 namespace {
 
-using Ranks = std::span<const std::unique_ptr<DpRank>>;
+using Ranks = std::span<DpRank* const>;
 
 std::vector<Sequence*> AllWorse(const DpRank& rank, int32_t priority) {
   std::vector<Sequence*> worse;
@@ -19,7 +19,7 @@ std::vector<Sequence*> AllWorse(const DpRank& rank, int32_t priority) {
 
 Sequence* FindForHolder(Ranks ranks, const Sequence& holder, BlockClaim* claim) {
   const DpRank* where = nullptr;
-  for (const auto& rank : ranks) {
+  for (const DpRank* rank : ranks) {
     if (rank->has_free_slot() && rank->WillHaveBlocksFor(holder, {})) {
       return nullptr;  // What is free, or comes free, is enough.
     }
@@ -30,7 +30,7 @@ Sequence* FindForHolder(Ranks ranks, const Sequence& holder, BlockClaim* claim) 
     }
     const std::vector<Sequence*> worse = AllWorse(*rank, holder.spec.priority);
     if (!worse.empty() && rank->WillHaveBlocksFor(holder, worse)) {
-      where = rank.get();
+      where = rank;
     }
   }
   if (where == nullptr) {
@@ -49,7 +49,7 @@ Sequence* FindForSlot(Ranks ranks, const Sequence& waiting, const BlockClaim& cl
     return nullptr;
   }
   Sequence* victim = nullptr;
-  for (const auto& rank : ranks) {
+  for (const DpRank* rank : ranks) {
     Sequence* worst = rank->FindWorse(waiting.spec.priority);
     if (worst == nullptr || (victim != nullptr && RunsBefore()(worst, victim))) {
       continue;
@@ -68,7 +68,7 @@ Sequence* FindForSlot(Ranks ranks, const Sequence& waiting, const BlockClaim& cl
 }  // namespace
 
 Sequence* FindVictim(Ranks ranks, const Sequence& waiting, BlockClaim* claim) {
-  const auto none_worse = [&waiting](const auto& rank) {
+  const auto none_worse = [&waiting](const DpRank* rank) {
     return rank->FindWorse(waiting.spec.priority) == nullptr;
   };
   if (std::all_of(ranks.begin(), ranks.end(), none_worse)) {
@@ -77,7 +77,7 @@ Sequence* FindVictim(Ranks ranks, const Sequence& waiting, BlockClaim* claim) {
   if (claim->HeldBy(waiting)) {
     return FindForHolder(ranks, waiting, claim);
   }
-  const auto has_slot = [](const auto& rank) { return rank->has_free_slot(); };
+  const auto has_slot = [](const DpRank* rank) { return rank->has_free_slot(); };
   return std::any_of(ranks.begin(), ranks.end(), has_slot)
              ? nullptr
              : FindForSlot(ranks, waiting, *claim);

@@ -12,7 +12,6 @@
 #ifndef TESSERA_COORDINATOR_SCHEDULER_VICTIMS_H_
 #define TESSERA_COORDINATOR_SCHEDULER_VICTIMS_H_
 
-#include <memory>
 #include <span>
 
 #include "coordinator/scheduler/block_claim.h"
@@ -23,8 +22,9 @@ namespace tessera::coordinator {
 
 // The sequence that leaves its rank next for `waiting`, whose keys cover its tokens;
 // null: none does in this plan. Where `waiting` holds `claim`, that moves to the rank.
-Sequence* FindVictim(std::span<const std::unique_ptr<DpRank>> ranks,
-                     const Sequence& waiting, BlockClaim* claim);
+// `ranks` are those that may admit it.
+Sequence* FindVictim(std::span<DpRank* const> ranks, const Sequence& waiting,
+                     BlockClaim* claim);
 
 }  // namespace tessera::coordinator
 

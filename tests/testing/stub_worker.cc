@@ -86,9 +86,54 @@ StubWorker::StubWorker(const StubWorkerOptions& options)
       tail_memory_(options.num_tail_blocks, options.num_host_tail_blocks,
                    options.block_size) {}
 
-absl::Status StubWorker::CopyBlocks(const proto::StepPlan& plan) {
+absl::Status StubWorker::Send(const proto::StepPlan& plan,
+                              StubTransfers* transfers) const {
+  if (!plan.transfers && plan.sends.size() + plan.receives.size() > 0) {
+    return BadPlan("{} sends and {} receives without transfers", plan.sends.size(),
+                   plan.receives.size());
+  }
+  for (const proto::BlockTransfer& send : plan.sends) {
+    const Memory& memory = send.tail ? tail_memory_ : memory_;
+    if ((send.block + size_t{1}) * memory.width > memory.device.size()) {
+      return BadPlan("sends block {} of {}", send.block,
+                     memory.device.size() / memory.width);
+    }
+    const auto at =
+        memory.device.begin() + static_cast<std::ptrdiff_t>(send.block * memory.width);
+    StubTransfer transfer = {.to = send.peer, .tail = send.tail, .rows = {}};
+    transfer.rows.assign(at, at + static_cast<std::ptrdiff_t>(memory.width));
+    if (!transfers->emplace(send.id, std::move(transfer)).second) {
+      return BadPlan("two transfers have id {}", send.id);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StubWorker::Receive(const proto::BlockTransfer& receive,
+                                 StubTransfers* transfers, uint32_t dp_rank) {
+  Memory& memory = receive.tail ? tail_memory_ : memory_;
+  const auto found =
+      transfers == nullptr ? StubTransfers::iterator() : transfers->find(receive.id);
+  if (transfers == nullptr || found == transfers->end() || found->second.to != dp_rank ||
+      found->second.tail != receive.tail || receive.block >= memory.written.size()) {
+    return BadPlan("host block {} of {} is to receive block {}, which nobody sends",
+                   receive.block, memory.written.size(), receive.id);
+  }
+  std::copy(
+      found->second.rows.begin(), found->second.rows.end(),
+      memory.host.begin() + static_cast<std::ptrdiff_t>(receive.block * memory.width));
+  memory.written[receive.block] = true;
+  transfers->erase(found);
+  return absl::OkStatus();
+}
+
+absl::Status StubWorker::CopyBlocks(const proto::StepPlan& plan, StubTransfers* transfers,
+                                    uint32_t dp_rank) {
   for (const proto::BlockCopy& copy : plan.offloads) {
     TESSERA_RETURN_IF_ERROR((copy.tail ? tail_memory_ : memory_).Copy(copy, false));
+  }
+  for (const proto::BlockTransfer& receive : plan.receives) {
+    TESSERA_RETURN_IF_ERROR(Receive(receive, transfers, dp_rank));
   }
   for (const proto::BlockCopy& copy : plan.restores) {
     TESSERA_RETURN_IF_ERROR((copy.tail ? tail_memory_ : memory_).Copy(copy, true));
@@ -135,9 +180,11 @@ absl::Status StubWorker::TakeMasks(const proto::StepPlan& plan,
 }
 
 absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& plan,
-                                                      const proto::LateInput* late) {
+                                                      const proto::LateInput* late,
+                                                      StubTransfers* transfers,
+                                                      uint32_t dp_rank) {
   TESSERA_RETURN_IF_ERROR(Begin(plan));
-  TESSERA_RETURN_IF_ERROR(CopyBlocks(plan));
+  TESSERA_RETURN_IF_ERROR(CopyBlocks(plan, transfers, dp_rank));
   for (const uint32_t slot : plan.releases) {
     if (!IsLive(slot)) {
       return BadPlan("release of slot {}, which is free", slot);

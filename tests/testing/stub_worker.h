@@ -10,6 +10,7 @@
 #define TESSERA_TESTS_TESTING_STUB_WORKER_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <vector>
@@ -47,6 +48,15 @@ struct StubWorkerOptions {
   int64_t num_expert_counts = 0;
 };
 
+// Blocks of one step on their way between the stubs of a group, by the id that both plans
+// give them.
+struct StubTransfer {
+  uint32_t to = 0;  // DP rank
+  bool tail = false;
+  std::vector<uint64_t> rows;
+};
+using StubTransfers = std::map<uint64_t, StubTransfer>;
+
 // External synchronisation.
 class StubWorker {
  public:
@@ -54,9 +64,16 @@ class StubWorker {
 
   // kFailedPrecondition: the plan is not the next one or cannot be executed. kDataLoss:
   // the KV memory does not hold what the plan's history says.
-  // Masked work takes the masks of `late`, which then answers the plan.
+  // Masked work takes the masks of `late`, which then answers the plan. What the plan
+  // receives is taken out of `transfers`, into which every rank of the group has put what
+  // it sends; this one is DP rank `dp_rank`.
   absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan,
-                                            const proto::LateInput* late = nullptr);
+                                            const proto::LateInput* late = nullptr,
+                                            StubTransfers* transfers = nullptr,
+                                            uint32_t dp_rank = 0);
+
+  // Adds what the plan, which is executed next, sends.
+  absl::Status Send(const proto::StepPlan& plan, StubTransfers* transfers) const;
 
   int64_t num_live_slots() const;
 
@@ -89,7 +106,10 @@ class StubWorker {
   };
 
   absl::Status Begin(const proto::StepPlan& plan);
-  absl::Status CopyBlocks(const proto::StepPlan& plan);
+  absl::Status CopyBlocks(const proto::StepPlan& plan, StubTransfers* transfers,
+                          uint32_t dp_rank);
+  absl::Status Receive(const proto::BlockTransfer& receive, StubTransfers* transfers,
+                       uint32_t dp_rank);
   absl::Status Admit(const proto::SlotAdmission& admission);
   absl::Status Append(const proto::BlockAppend& append);
   absl::Status Work(const proto::SlotWork& work, uint64_t step,
