@@ -118,11 +118,41 @@ absl::Status RankView::CheckRestored(const proto::BlockCopy& copy) const {
   return absl::OkStatus();
 }
 
-absl::Status RankView::TakeCopies(const proto::StepPlan& plan) {
+absl::Status RankView::TakeSends(const proto::StepPlan& plan, int64_t dp_rank,
+                                 Transfers* transfers) const {
+  const int64_t num_prefill_ranks = options_->num_prefill_ranks;
+  if (std::ssize(plan.sends) > options_->max_transfers ||
+      std::ssize(plan.receives) > options_->max_transfers) {
+    return InternalF("{} sends and {} receives, expected at most {}", plan.sends.size(),
+                     plan.receives.size(), options_->max_transfers);
+  }
+  if ((!plan.sends.empty() && dp_rank >= num_prefill_ranks) ||
+      (!plan.receives.empty() && dp_rank < num_prefill_ranks)) {
+    return InternalF("dp rank {} of {} prefill ranks sends {} and receives {} blocks",
+                     dp_rank, num_prefill_ranks, plan.sends.size(), plan.receives.size());
+  }
+  for (const proto::BlockTransfer& send : plan.sends) {
+    const auto& device = send.tail ? tenant_of_tail_ : tenant_of_block_;
+    const auto found = device.find(send.block);
+    if (found == device.end() || send.peer < num_prefill_ranks) {
+      return InternalF("block {}, never written, is sent to dp rank {}", send.block,
+                       send.peer);
+    }
+    (*transfers)[send.id] = found->second;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RankView::TakeCopies(const proto::StepPlan& plan,
+                                  const Transfers& transfers) {
   for (const proto::BlockCopy& copy : plan.offloads) {
     auto& device = copy.tail ? tenant_of_tail_ : tenant_of_block_;
     auto& host = copy.tail ? tenant_of_host_tail_ : tenant_of_host_block_;
     host[copy.host] = device[copy.device];
+  }
+  for (const proto::BlockTransfer& receive : plan.receives) {
+    auto& host = receive.tail ? tenant_of_host_tail_ : tenant_of_host_block_;
+    host[receive.block] = transfers.at(receive.id);
   }
   for (const proto::BlockCopy& copy : plan.restores) {
     TESSERA_RETURN_IF_ERROR(CheckRestored(copy));
@@ -145,11 +175,12 @@ void RankView::Write(const SlotView& slot, size_t begin, size_t end) {
   }
 }
 
-absl::Status RankView::TakePlan(const proto::StepPlan& plan, TenantOf tenant_of) {
+absl::Status RankView::TakePlan(const proto::StepPlan& plan, TenantOf tenant_of,
+                                const Transfers& transfers) {
   for (const uint32_t slot : plan.releases) {
     slots_.erase(slot);
   }
-  TESSERA_RETURN_IF_ERROR(TakeCopies(plan));
+  TESSERA_RETURN_IF_ERROR(TakeCopies(plan, transfers));
   for (const proto::SlotAdmission& admission : plan.admissions) {
     TESSERA_RETURN_IF_ERROR(TakeAdmission(admission, tenant_of));
   }

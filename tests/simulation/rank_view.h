@@ -42,8 +42,18 @@ class RankView {
   // `options` must outlive it.
   explicit RankView(const coordinator::SchedulerOptions* options) : options_(options) {}
 
-  // Takes the next plan. kInternal: the first promise that it breaks.
-  absl::Status TakePlan(const proto::StepPlan& plan, TenantOf tenant_of);
+  // Whose content a step's transfers carry, by their ids.
+  using Transfers = std::map<uint64_t, std::string>;
+
+  // Adds what the next plan sends; kInternal: more than it may, or from or to a rank of
+  // the wrong role. This is `dp_rank`.
+  absl::Status TakeSends(const proto::StepPlan& plan, int64_t dp_rank,
+                         Transfers* transfers) const;
+
+  // Takes the next plan, where `transfers` has the sends of all ranks. kInternal: the
+  // first promise that it breaks.
+  absl::Status TakePlan(const proto::StepPlan& plan, TenantOf tenant_of,
+                        const Transfers& transfers);
 
   // Takes the answer to the oldest plan: the drafts that stood lengthen their slots.
   void TakeResult(const proto::StepResult& result);
@@ -57,7 +67,7 @@ class RankView {
 
  private:
   absl::Status TakeAdmission(const proto::SlotAdmission& admission, TenantOf tenant_of);
-  absl::Status TakeCopies(const proto::StepPlan& plan);
+  absl::Status TakeCopies(const proto::StepPlan& plan, const Transfers& transfers);
   // What a restore writes is held by nobody, or by slots that wait for it.
   absl::Status CheckRestored(const proto::BlockCopy& copy) const;
   // What a slot was admitted with is its tenant's when it first works.

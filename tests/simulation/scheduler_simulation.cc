@@ -48,6 +48,7 @@ void SchedulerSimulation::ChooseOptions() {
   }
   if (Chance(50) && options_.enable_prefix_caching) {
     ChooseHostTier();
+    ChooseRoles();
   }
   if (Chance(40)) {
     ChooseTenants();
@@ -64,6 +65,20 @@ void SchedulerSimulation::ChooseHostTier() {
   }
   options_.max_restores = Chance(60) ? static_cast<int64_t>(1 + Draw(6)) : 0;
   ++coverage_.host_runs;
+}
+
+void SchedulerSimulation::ChooseRoles() {
+  if (!Chance(60) ||
+      (options_.num_tail_blocks > 0 && options_.num_host_tail_blocks < 1)) {
+    return;
+  }
+  options_.num_dp_ranks = static_cast<int64_t>(2 + Draw(3));
+  options_.num_prefill_ranks =
+      static_cast<int64_t>(1 + Draw(static_cast<uint64_t>(options_.num_dp_ranks - 1)));
+  options_.prefill_min_tokens =
+      options_.block_size + 1 + static_cast<int64_t>(Draw(Chance(70) ? 4 : 60));
+  options_.max_transfers = static_cast<int64_t>(1 + Draw(Chance(50) ? 3 : 40));
+  ++coverage_.role_runs;
 }
 
 void SchedulerSimulation::ChooseTenants() {
@@ -126,6 +141,7 @@ absl::Status SchedulerSimulation::Run(int num_ticks) {
   coverage_.prefix_hit_tokens = stats.prefix_hit_tokens;
   coverage_.shortened_tokens = stats.prefix_shortened_tokens;
   coverage_.tiers = stats.tiers;
+  coverage_.hand_overs = stats.hand_overs;
   coverage_.tail_preemptions = coverage_.tail_runs > 0 ? stats.preemptions : 0;
   return CheckDrained();
 }
@@ -367,19 +383,39 @@ absl::Status SchedulerSimulation::PlanStep() {
     coverage_.steps_ahead += results_.empty() ? 0 : 1;
     step = scheduler_->Plan(now_);
   }
+  StubTransfers transfers;
+  RankView::Transfers tenants;
+  for (size_t rank = 0; rank < workers_.size(); ++rank) {
+    const proto::StepPlan& plan = step.plans[rank];
+    if (plan.transfers != step.plans.front().transfers) {
+      return InternalF("ranks 0 and {} differ about transfers", rank);
+    }
+    TESSERA_RETURN_IF_ERROR(workers_[rank].Send(plan, &transfers));
+    TESSERA_RETURN_IF_ERROR(
+        views_[rank].TakeSends(plan, static_cast<int64_t>(rank), &tenants));
+  }
   std::vector<proto::StepResult> results;
   int64_t num_tokens = 0;
   int64_t num_drafts = 0;
   for (size_t rank = 0; rank < workers_.size(); ++rank) {
     TESSERA_RETURN_IF_ERROR(views_[rank].TakePlan(
-        step.plans[rank], [this](coordinator::SequenceId id) { return TenantOf(id); }));
+        step.plans[rank], [this](coordinator::SequenceId id) { return TenantOf(id); },
+        tenants));
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
-                             workers_[rank].Execute(step.plans[rank]));
+                             workers_[rank].Execute(step.plans[rank], nullptr, &transfers,
+                                                    static_cast<uint32_t>(rank)));
+    if (!probed && static_cast<int64_t>(rank) < options_.num_prefill_ranks &&
+        !result.sampled.empty()) {
+      return InternalF("prefill rank {} sampled", rank);
+    }
     num_tokens += result.counters.num_tokens;
     for (const proto::SlotWork& work : step.plans[rank].work) {
       num_drafts += work.num_drafts;
     }
     results.push_back(std::move(result));
+  }
+  if (!transfers.empty()) {
+    return InternalF("{} blocks were sent to nobody", transfers.size());
   }
   TESSERA_RETURN_IF_ERROR(CheckQuotas());
   // A worker may have fewer drafts than it is allowed.

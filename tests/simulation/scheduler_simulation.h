@@ -44,6 +44,9 @@ struct SimulationCoverage {
   // Of the host tier:
   int64_t host_runs = 0;
   coordinator::TierTotals tiers;
+  // Of prefill ranks:
+  int64_t role_runs = 0;
+  coordinator::HandOverTotals hand_overs;
   // Of speculation:
   int64_t planned_drafts = 0;
   int64_t accepted_drafts = 0;
@@ -89,6 +92,7 @@ class SchedulerSimulation {
   void CountViews();
   void ChooseTail();
   void ChooseHostTier();
+  void ChooseRoles();
   void ChooseTenants();
   // null: nobody configured it.
   const TenantPolicy* PolicyOf(const std::string& tenant) const;

@@ -21,6 +21,38 @@ void ExpectTiersWork(const SimulationCoverage& total) {
   EXPECT_GT(total.tiers.resumed_tokens, Seeds().count);
 }
 
+void ExpectHandOvers(const SimulationCoverage& total) {
+  const auto runs = static_cast<uint64_t>(total.role_runs);
+  EXPECT_GT(runs, 0u);
+  EXPECT_GT(total.hand_overs.sequences, 10 * runs);
+  EXPECT_GT(total.hand_overs.given_up, 0u);
+  EXPECT_GT(total.hand_overs.blocks, 2 * total.hand_overs.sequences);
+}
+
+// A simulation in which nothing happens proves nothing.
+void ExpectMuchHappens(const SimulationCoverage& total) {
+  EXPECT_GT(total.finished, 10 * static_cast<int64_t>(Seeds().count));
+  EXPECT_GT(total.expired, 0);
+  EXPECT_GT(total.epochs, 0);
+  EXPECT_GT(total.probes, 0);
+  EXPECT_GT(total.steps_ahead, 0);
+  EXPECT_GT(total.dropped_tokens, 0);
+  EXPECT_GT(total.preemptions, Seeds().count);
+  EXPECT_GT(total.prefix_hit_tokens, Seeds().count);
+  EXPECT_GT(total.tail_runs, 0);
+  EXPECT_GT(2 * total.tail_hits, total.tail_runs);
+  EXPECT_GT(total.tail_chunks, total.tail_runs);
+  EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
+  EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
+  ExpectTiersWork(total);
+  ExpectHandOvers(total);
+  EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(Seeds().count));
+  EXPECT_GT(total.planned_drafts, 2 * total.accepted_drafts);
+  EXPECT_GT(total.tokens_after_a_stop, 0);
+  EXPECT_GT(total.over_quota, total.tenant_runs / 4);
+  EXPECT_GT(total.near_quota, 10 * total.tenant_runs);
+}
+
 TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
   SimulationCoverage total;
   for (uint64_t seed = Seeds().first; seed < Seeds().end(); ++seed) {
@@ -44,6 +76,8 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     total.shortened_tokens += coverage.shortened_tokens;
     total.host_runs += coverage.host_runs;
     total.tiers.Add(coverage.tiers);
+    total.role_runs += coverage.role_runs;
+    total.hand_overs.Add(coverage.hand_overs);
     total.planned_drafts += coverage.planned_drafts;
     total.accepted_drafts += coverage.accepted_drafts;
     total.tokens_after_a_stop += coverage.tokens_after_a_stop;
@@ -65,32 +99,16 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
             << " blocks offloaded, " << total.tiers.restored_blocks << " restored, "
             << total.tiers.host_hit_tokens << " tokens hit there, "
             << total.tiers.resumed_tokens << " resumed, " << total.tiers.recomputed_tokens
-            << " recomputed; " << total.planned_drafts << " drafts planned, "
-            << total.accepted_drafts << " accepted, " << total.tokens_after_a_stop
-            << " tokens after a stop; " << total.tenant_runs
+            << " recomputed; " << total.role_runs
+            << " runs with prefill ranks: " << total.hand_overs.sequences
+            << " sequences handed over, " << total.hand_overs.given_up << " given up, "
+            << total.hand_overs.blocks << " blocks; " << total.planned_drafts
+            << " drafts planned, " << total.accepted_drafts << " accepted, "
+            << total.tokens_after_a_stop << " tokens after a stop; " << total.tenant_runs
             << " runs with tenants: " << total.over_quota << " sequences over a quota, "
             << total.near_quota << " plans near one\n";
   if (Seeds().count >= 50) {
-    // A simulation in which nothing happens proves nothing.
-    EXPECT_GT(total.finished, 10 * static_cast<int64_t>(Seeds().count));
-    EXPECT_GT(total.expired, 0);
-    EXPECT_GT(total.epochs, 0);
-    EXPECT_GT(total.probes, 0);
-    EXPECT_GT(total.steps_ahead, 0);
-    EXPECT_GT(total.dropped_tokens, 0);
-    EXPECT_GT(total.preemptions, Seeds().count);
-    EXPECT_GT(total.prefix_hit_tokens, Seeds().count);
-    EXPECT_GT(total.tail_runs, 0);
-    EXPECT_GT(2 * total.tail_hits, total.tail_runs);
-    EXPECT_GT(total.tail_chunks, total.tail_runs);
-    EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
-    EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
-    ExpectTiersWork(total);
-    EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(Seeds().count));
-    EXPECT_GT(total.planned_drafts, 2 * total.accepted_drafts);
-    EXPECT_GT(total.tokens_after_a_stop, 0);
-    EXPECT_GT(total.over_quota, total.tenant_runs / 4);
-    EXPECT_GT(total.near_quota, 10 * total.tenant_runs);
+    ExpectMuchHappens(total);
   }
 }
 
