@@ -124,6 +124,9 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
            .num_host_blocks = rank_options.runner.num_host_blocks,
            .num_host_tail_blocks = rank_options.runner.num_host_tail_blocks,
            .max_restores = options.max_restores,
+           .num_prefill_ranks = options.num_prefill_ranks,
+           .prefill_min_tokens = options.prefill_min_tokens,
+           .max_transfers = rank_options.runner.max_transfers,
            .enable_prefix_caching = options.prefix_caching,
            .num_speculative_tokens = rank_options.runner.num_speculative_tokens,
            .cache_key_prefix = "test"}));

@@ -36,6 +36,8 @@ struct HarnessOptions {
   int64_t max_sequences = 32;
   bool prefix_caching = true;
   int64_t max_restores = 0;  // as SchedulerOptions
+  int64_t num_prefill_ranks = 0;
+  int64_t prefill_min_tokens = 0;
   // Whether the bits of logits are recorded; not with speculation, whose rows no plan
   // tells apart.
   bool record_logits = true;
