@@ -50,6 +50,12 @@ struct EngineGauges {
   uint64_t host_hit_tokens = 0;
   uint64_t offloaded_blocks = 0;
   uint64_t restored_blocks = 0;
+  // Monotonic: what prefill ranks handed to decode ranks. Sequences whole or in part,
+  // tokens and blocks that were sent.
+  uint64_t handed_over_sequences = 0;
+  uint64_t given_up_sequences = 0;
+  uint64_t handed_over_tokens = 0;
+  uint64_t handed_over_blocks = 0;  // tail blocks included
   // In the order of MetricsOptions::tenants; valid during the call.
   std::span<const TenantGauges> tenants = {};
 };

@@ -303,6 +303,10 @@ void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
                  .host_hit_tokens = stats.tiers.host_hit_tokens,
                  .offloaded_blocks = stats.tiers.offloaded_blocks,
                  .restored_blocks = stats.tiers.restored_blocks,
+                 .handed_over_sequences = stats.hand_overs.sequences,
+                 .given_up_sequences = stats.hand_overs.given_up,
+                 .handed_over_tokens = stats.hand_overs.tokens,
+                 .handed_over_blocks = stats.hand_overs.blocks,
                  .tenants = tenants};
   observer_->OnStep(seen);
   if (stats.preemptions > preemptions_seen_) {

@@ -52,6 +52,10 @@ StepObservation Step() {
   step.gauges.host_hit_tokens = 6;
   step.gauges.offloaded_blocks = 7;
   step.gauges.restored_blocks = 3;
+  step.gauges.handed_over_sequences = 11;
+  step.gauges.given_up_sequences = 1;
+  step.gauges.handed_over_tokens = 176;
+  step.gauges.handed_over_blocks = 13;
   return step;
 }
 
@@ -61,6 +65,8 @@ void Exercise(Metrics* metrics) {
   ranks[0].collective_ns = 1000;
   ranks[0].engram_rows = 24;
   ranks[1].expert_imbalance = 1.5f;
+  ranks[0].transfer_bytes = 4000;
+  ranks[1].transfer_bytes = 96;
   StepObservation step = Step();
   step.rank_counters = ranks;
   metrics->OnGroupReady(1);
@@ -130,6 +136,11 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         std::string("tessera_prefix_tier_hit_tokens_total{tier=\"host\"} 6"),
         std::string("tessera_host_copied_blocks_total{direction=\"offload\"} 7"),
         std::string("tessera_host_copied_blocks_total{direction=\"restore\"} 3"),
+        std::string("tessera_hand_over_sequences_total{outcome=\"whole\"} 11"),
+        std::string("tessera_hand_over_sequences_total{outcome=\"given_up\"} 1"),
+        std::string("tessera_hand_over_tokens_total 176"),
+        std::string("tessera_hand_over_blocks_total 13"),
+        std::string("tessera_hand_over_bytes_total 4096"),
         std::string("tessera_prefix_shortened_tokens_total 8"),
         std::string("tessera_pool_saturation_ratio 0.25"),
         std::string("tessera_prefix_hit_tokens_total 16"),

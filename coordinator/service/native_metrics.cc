@@ -256,7 +256,7 @@ void NativeMetrics::OnStep(const StepObservation& step) {
   hit_tokens_seen_ = gauges.prefix_hit_tokens;
   shortened_tokens_seen_ = gauges.prefix_shortened_tokens;
   tenants_.OnStep(gauges.tenants);
-  tiers_.OnStep(gauges);
+  tiers_.OnStep(gauges, step.rank_counters);
   ready_workers_.Set(static_cast<double>(step.rank_counters.size()));
   if (!step.probe) {
     const bool decodes = step.num_tokens > step.num_prefill_tokens;

@@ -23,6 +23,23 @@ TierMetrics::TierMetrics(prometheus::Registry* registry) {
                      .Register(*registry);
   offloaded_.counter = &copies.Add({{"direction", "offload"}});
   restored_.counter = &copies.Add({{"direction", "restore"}});
+  const auto counter = [registry](const char* name, const char* help) {
+    return &prometheus::BuildCounter().Name(name).Help(help).Register(*registry).Add({});
+  };
+  auto& sequences = prometheus::BuildCounter()
+                        .Name("tessera_hand_over_sequences_total")
+                        .Help(
+                            "Sequences that a prefill rank handed to a decode rank: "
+                            "whole, or given up before.")
+                        .Register(*registry);
+  handed_over_.counter = &sequences.Add({{"outcome", "whole"}});
+  given_up_.counter = &sequences.Add({{"outcome", "given_up"}});
+  handed_over_tokens_.counter =
+      counter("tessera_hand_over_tokens_total", "Tokens of the blocks handed over.");
+  handed_over_blocks_.counter =
+      counter("tessera_hand_over_blocks_total", "Blocks and tail blocks handed over.");
+  transfer_bytes_ = counter("tessera_hand_over_bytes_total",
+                            "Bytes of blocks that ranks sent to each other.");
 }
 
 void TierMetrics::Total::Set(uint64_t now) {
@@ -31,13 +48,21 @@ void TierMetrics::Total::Set(uint64_t now) {
   seen = now;
 }
 
-void TierMetrics::OnStep(const EngineGauges& gauges) {
+void TierMetrics::OnStep(const EngineGauges& gauges,
+                         std::span<const proto::StepCounters> rank_counters) {
   cached_->Set(static_cast<double>(gauges.host_blocks_cached));
   free_->Set(static_cast<double>(gauges.host_blocks_total - gauges.host_blocks_cached));
   device_hits_.Set(gauges.prefix_hit_tokens - gauges.host_hit_tokens);
   host_hits_.Set(gauges.host_hit_tokens);
   offloaded_.Set(gauges.offloaded_blocks);
   restored_.Set(gauges.restored_blocks);
+  handed_over_.Set(gauges.handed_over_sequences);
+  given_up_.Set(gauges.given_up_sequences);
+  handed_over_tokens_.Set(gauges.handed_over_tokens);
+  handed_over_blocks_.Set(gauges.handed_over_blocks);
+  for (const proto::StepCounters& rank : rank_counters) {
+    transfer_bytes_->Increment(static_cast<double>(rank.transfer_bytes));
+  }
 }
 
 }  // namespace tessera::coordinator

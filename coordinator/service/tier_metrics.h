@@ -1,9 +1,11 @@
-// TierMetrics: the series of the prefix cache's tiers: hits by tier, host blocks, copies.
-// Part of NativeMetrics. No series tells tenants apart.
+// TierMetrics: the series of the prefix cache's tiers: hits by tier, host blocks, copies,
+// and what ranks hand to each other through it. Part of NativeMetrics. No series tells
+// tenants apart.
 #ifndef TESSERA_COORDINATOR_SERVICE_TIER_METRICS_H_
 #define TESSERA_COORDINATOR_SERVICE_TIER_METRICS_H_
 
 #include <cstdint>
+#include <span>
 
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
@@ -19,7 +21,8 @@ class TierMetrics {
   // Registers the series in `registry`, which must outlive it.
   explicit TierMetrics(prometheus::Registry* registry);
 
-  void OnStep(const EngineGauges& gauges);
+  void OnStep(const EngineGauges& gauges,
+              std::span<const proto::StepCounters> rank_counters);
 
  private:
   // A total of the scheduler as a counter.
@@ -36,6 +39,11 @@ class TierMetrics {
   Total host_hits_;
   Total offloaded_;
   Total restored_;
+  Total handed_over_;
+  Total given_up_;
+  Total handed_over_tokens_;
+  Total handed_over_blocks_;
+  prometheus::Counter* transfer_bytes_ = nullptr;
 };
 
 }  // namespace tessera::coordinator
