@@ -36,6 +36,9 @@ constexpr absl::Duration kReadyPoll = absl::Milliseconds(5);
 // How soon a changed file or SIGHUP takes effect.
 constexpr absl::Duration kReloadPoll = absl::Seconds(1);
 
+// A shorter prompt costs the rank that decodes no more than one full step by default.
+constexpr int64_t kPrefillMinTokens = 512;
+
 std::string DefaultModelName(const std::string& directory) {
   std::filesystem::path path = std::filesystem::path(directory).lexically_normal();
   if (path.filename().empty()) {
@@ -75,6 +78,10 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
     scheduler.max_restores = std::max<int64_t>(
         1, (options.kv_restore_mib << 20) / CopyBytes(model.config, rank));
   }
+  scheduler.num_prefill_ranks = rank.prefill_ranks;
+  scheduler.max_transfers = rank.runner.max_transfers;
+  scheduler.prefill_min_tokens = options.prefill_min_tokens.value_or(
+      std::max(kPrefillMinTokens, 2 * rank.runner.block_size));
   scheduler.num_speculative_tokens = rank.runner.num_speculative_tokens;
   scheduler.max_waiting = options.max_waiting;
   scheduler.prefill_cost_tokens =

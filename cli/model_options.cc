@@ -69,6 +69,11 @@ void AddCacheOptions(OptionTable* table, ModelOptions* options) {
             "the same in blocks per rank, with a tail block each; default: from "
             "--kv-host-gib")
       .Range(0, kMaxBlocks);
+  table
+      ->Add("kv-transfer-mib", &options->kv_transfer_mib,
+            "MiB of KV blocks that a rank sends to others in one step, and receives, at "
+            "most; at least one block; for --prefill-ranks")
+      .Range(1, 1 << 20);
 }
 
 worker::KvPool::PageFormat PageOf(const RankOptions& rank) {
@@ -109,6 +114,28 @@ absl::Status SizeHost(const ModelOptions& options, const CacheDemand& demand,
   return absl::OkStatus();
 }
 
+absl::StatusOr<GroupShape> CountRanks(const ModelOptions& options) {
+  GroupShape shape;
+  shape.tp = options.tensor_parallel_size;
+  if (options.workers == 0) {
+    if (options.comm != "in-process") {
+      return InvalidArgumentF("--comm {} needs --workers", options.comm);
+    }
+    shape.dp = options.data_parallel_size.value_or(1);
+    return shape;
+  }
+  if (options.comm != "mpi") {
+    return InvalidArgumentF("--workers {} needs --comm mpi, got {}", options.workers,
+                            options.comm);
+  }
+  shape.dp = options.data_parallel_size.value_or(options.workers / shape.tp);
+  if (shape.num_ranks() != options.workers) {
+    return InvalidArgumentF("--workers {}, expected tp {} x dp {} = {}", options.workers,
+                            shape.tp, shape.dp, shape.num_ranks());
+  }
+  return shape;
+}
+
 }  // namespace
 
 void AddModelOptions(OptionTable* table, ModelOptions* options) {
@@ -138,6 +165,12 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
             "tp")
       .Short("dp")
       .Range(1, 64);
+  table
+      ->Add("prefill-ranks", &options->prefill_ranks,
+            "of the data-parallel ranks, how many only prefill: they hand the KV blocks "
+            "of long prompts to the others, which decode, through their host memory; 0: "
+            "every rank does both")
+      .Range(0, 63);
   table
       ->Add("workers", &options->workers,
             "worker processes; 0: the ranks are threads of this process")
@@ -179,23 +212,12 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
 }
 
 absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options) {
-  GroupShape shape;
-  shape.tp = options.tensor_parallel_size;
-  if (options.workers == 0) {
-    if (options.comm != "in-process") {
-      return InvalidArgumentF("--comm {} needs --workers", options.comm);
-    }
-    shape.dp = options.data_parallel_size.value_or(1);
-    return shape;
-  }
-  if (options.comm != "mpi") {
-    return InvalidArgumentF("--workers {} needs --comm mpi, got {}", options.workers,
-                            options.comm);
-  }
-  shape.dp = options.data_parallel_size.value_or(options.workers / shape.tp);
-  if (shape.num_ranks() != options.workers) {
-    return InvalidArgumentF("--workers {}, expected tp {} x dp {} = {}", options.workers,
-                            shape.tp, shape.dp, shape.num_ranks());
+  TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, CountRanks(options));
+  if (options.prefill_ranks >= shape.dp && options.prefill_ranks > 0) {
+    return InvalidArgumentF(
+        "--prefill-ranks {} of {} data-parallel ranks, expected at least one that "
+        "decodes",
+        options.prefill_ranks, shape.dp);
   }
   return shape;
 }
@@ -255,6 +277,17 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   runner.num_blocks = sizes.num_blocks;
   runner.num_tail_blocks = sizes.num_tail_blocks;
   TESSERA_RETURN_IF_ERROR(SizeHost(options, demand, ranks_here, &runner));
+  if (options.prefill_ranks > 0) {
+    if (runner.num_host_blocks == 0) {
+      return InvalidArgumentF(
+          "--prefill-ranks {} without host memory, through which blocks are handed over: "
+          "give --kv-host-gib or --num-host-blocks",
+          options.prefill_ranks);
+    }
+    rank.prefill_ranks = options.prefill_ranks;
+    runner.max_transfers =
+        std::max<int64_t>(1, (options.kv_transfer_mib << 20) / CopyBytes(config, rank));
+  }
   return rank;
 }
 

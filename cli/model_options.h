@@ -40,6 +40,8 @@ struct ModelOptions {
   int64_t kv_cache_memory_bytes = int64_t{256} << 20;  // per rank; see cache_sizes.h
   double kv_host_gib = 0;                              // per rank; 0: no host tier
   std::optional<int64_t> num_host_blocks;
+  int prefill_ranks = 0;         // of the data-parallel ranks, that only prefill
+  int64_t kv_transfer_mib = 64;  // per rank and step, sent and received each
   SpeculativeOptions speculative;
   absl::Duration collective_timeout = absl::Seconds(30);
   absl::Duration engram_timeout = absl::Seconds(10);
@@ -50,7 +52,8 @@ struct ModelOptions {
 void AddModelOptions(OptionTable* table, ModelOptions* options);
 
 // tp and dp from the flags: with workers N, dp defaults to N / tp. kInvalidArgument for a
-// product that differs from N, or a comm that does not fit.
+// product that differs from N, a comm that does not fit, or prefill ranks without one
+// that decodes.
 absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options);
 
 // What a rank needs; `ranks_here` share this machine's cores. kInvalidArgument: a value

@@ -37,6 +37,7 @@ struct RankOptions {
   int num_threads = 1;
   worker::CommOptions comm;
   worker::RunnerOptions runner;
+  int64_t prefill_ranks = 0;  // of the DP ranks of its group
   uint64_t placement_version = 1;
 };
 

@@ -95,6 +95,9 @@ TEST_F(RankSettings, HoldWhatChangesBitsOrTheLayoutOfMemory) {
             Names{"num-host-blocks"});
   EXPECT_EQ(changes([](auto* o) { o->runner.num_host_tail_blocks = 7; }),
             Names{"num-host-tail-blocks"});
+  EXPECT_EQ(changes([](auto* o) { o->prefill_ranks = 1; }), Names{"prefill-ranks"});
+  EXPECT_EQ(changes([](auto* o) { o->runner.max_transfers = 7; }),
+            Names{"kv-transfer-mib"});
   EXPECT_EQ(changes([](auto* o) { o->runner.max_model_len = 7; }),
             Names{"max-model-len"});
   EXPECT_EQ(changes([](auto* o) { o->runner.max_slots = 7; }), Names{"max-num-seqs"});

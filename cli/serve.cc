@@ -96,6 +96,8 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
         fmt::format("--num-tail-blocks={}", rank.runner.num_tail_blocks),
         fmt::format("--kv-host-gib={}", model.kv_host_gib),
         fmt::format("--num-host-blocks={}", rank.runner.num_host_blocks),
+        fmt::format("--prefill-ranks={}", rank.prefill_ranks),
+        fmt::format("--kv-transfer-mib={}", model.kv_transfer_mib),
         fmt::format("--speculative-tokens={}", rank.runner.num_speculative_tokens),
         fmt::format("--collective-timeout={}", ShowOption(model.collective_timeout)),
         fmt::format("--engram-timeout={}", ShowOption(model.engram_timeout)),

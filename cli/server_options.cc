@@ -63,6 +63,11 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
             "MiB per rank that a step which also decodes reads back from host memory, so "
             "that a long prefix delays no stream; at least one block; 0: no bound")
       .Range(0, 1 << 20);
+  table
+      ->Add("prefill-min-tokens", &options->prefill_min_tokens,
+            "with --prefill-ranks: a prompt of which fewer tokens are to be computed is "
+            "prefilled where it decodes; more than a block; default: 512, or two blocks")
+      .AtLeast(2);
   table->Add("max-choices", &options->max_choices, "largest n of a request")
       .Range(1, 128);
   table->Add("max-logprobs", &options->max_logprobs, "most logprobs per token")
@@ -141,6 +146,12 @@ absl::Status CheckServerOptions(const ServerOptions& options) {
     return absl::InvalidArgumentError(
         "--kv-host-gib and --num-host-blocks keep cached prefixes, expected none of them "
         "without --enable-prefix-caching");
+  }
+  if (!options.enable_prefix_caching && model.prefill_ranks > 0) {
+    return InvalidArgumentF(
+        "--prefill-ranks {}: blocks are handed over as cached prefixes, expected none "
+        "without --enable-prefix-caching",
+        model.prefill_ranks);
   }
   TESSERA_RETURN_IF_ERROR(CheckExposure(options.host, options.access));
   TESSERA_ASSIGN_OR_RETURN(const coordinator::TlsOptions tls, TlsOptionsOf(options.tls));

@@ -34,6 +34,7 @@ struct ServerOptions {
   bool enable_prefix_caching = true;
   std::optional<int64_t> prefill_cost_tokens;  // absent: by the model's attention
   int64_t kv_restore_mib = 64;                 // 0: no bound
+  std::optional<int64_t> prefill_min_tokens;   // absent: 512, or two blocks
 
   // Limits.
   int64_t max_request_bytes = int64_t{4} << 20;
@@ -70,7 +71,7 @@ void AddServerOptions(OptionTable* table, ServerOptions* options);
 
 // What can be known about keys, limits, certificates and caches before a model is loaded.
 // kInvalidArgument, kNotFound: as CheckExposure, TlsOptionsOf and TlsContext::Create.
-// kInvalidArgument: a host tier without prefix caching.
+// kInvalidArgument: a host tier or prefill ranks without prefix caching.
 absl::Status CheckServerOptions(const ServerOptions& options);
 
 // Level and format of logs, for every subcommand that runs for long.
