@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/option_table.h"
+#include "common/status.h"
 #include "common/status_macros.h"
 #include "coordinator/api/http/tls_context.h"
 

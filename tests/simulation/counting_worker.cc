@@ -49,14 +49,27 @@ std::vector<uint64_t> CountingWorker::LiveSeeds() const {
   return seeds;
 }
 
+void CountingWorker::Send(const proto::StepPlan& plan, Transfers* transfers) const {
+  for (const proto::BlockTransfer& send : plan.sends) {
+    (*transfers)[send.id] = send.tail ? 0 : memory_.at(send.block);
+  }
+}
+
 absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan& plan,
+                                                          const Transfers& transfers,
                                                           RankWork* work) {
   if (plan.step != step_ + 1) {
     return BadPlan("step {} after step {}", plan.step, step_);
   }
   step_ = plan.step;
-  TESSERA_RETURN_IF_ERROR(Copy(plan));
-  work->num_copies = std::ssize(plan.offloads) + std::ssize(plan.restores);
+  TESSERA_RETURN_IF_ERROR(Copy(plan, transfers));
+  work->num_copies = std::ssize(plan.offloads) + std::ssize(plan.restores) +
+                     std::ssize(plan.sends) + std::ssize(plan.receives);
+  if (std::ssize(plan.sends) > options_.max_transfers ||
+      std::ssize(plan.receives) > options_.max_transfers) {
+    return BadPlan("{} sends and {} receives, expected at most {}", plan.sends.size(),
+                   plan.receives.size(), options_.max_transfers);
+  }
   for (const uint32_t slot : plan.releases) {
     if (slot >= slots_.size() || !slots_[slot].live) {
       return BadPlan("release of slot {}, which is free", slot);
@@ -88,10 +101,20 @@ absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan&
   return result;
 }
 
-absl::Status CountingWorker::Copy(const proto::StepPlan& plan) {
+absl::Status CountingWorker::Copy(const proto::StepPlan& plan,
+                                  const Transfers& transfers) {
   for (const proto::BlockCopy& copy : plan.offloads) {
     if (!copy.tail) {
       host_memory_[copy.host] = memory_.at(copy.device);
+    }
+  }
+  for (const proto::BlockTransfer& receive : plan.receives) {
+    const auto sent = transfers.find(receive.id);
+    if (sent == transfers.end()) {
+      return BadPlan("receives block {}, which nobody sends", receive.id);
+    }
+    if (!receive.tail) {
+      host_memory_[receive.block] = sent->second;
     }
   }
   for (const proto::BlockCopy& copy : plan.restores) {

@@ -31,7 +31,7 @@ struct RankWork {
   double context_sum = 0;    // of the contexts of these tokens
   int64_t num_drafts = 0;    // of them
   int64_t num_accepted = 0;  // drafts that stood
-  int64_t num_copies = 0;    // of blocks between device and host
+  int64_t num_copies = 0;    // of blocks between device and host, or ranks
 };
 
 // External synchronisation.
@@ -42,9 +42,16 @@ class CountingWorker {
   CountingWorker(const coordinator::SchedulerOptions& options,
                  std::function<uint64_t(uint64_t seed)> tenant_of);
 
+  // Hashes of the blocks that a step sends between the ranks of a group, by their ids.
+  using Transfers = std::unordered_map<uint64_t, uint64_t>;
+
+  // Adds what the plan, which is executed next, sends.
+  void Send(const proto::StepPlan& plan, Transfers* transfers) const;
+
   // kFailedPrecondition: the plan cannot be executed. kDataLoss: a block does not hold
-  // what the plan says. Fills `work`.
-  absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan, RankWork* work);
+  // what the plan says. Fills `work`. `transfers`: what all ranks send.
+  absl::StatusOr<proto::StepResult> Execute(const proto::StepPlan& plan,
+                                            const Transfers& transfers, RankWork* work);
 
   // The sampling seeds of the sequences that hold slots.
   std::vector<uint64_t> LiveSeeds() const;
@@ -61,7 +68,7 @@ class CountingWorker {
     int32_t sample = -1;
   };
 
-  absl::Status Copy(const proto::StepPlan& plan);
+  absl::Status Copy(const proto::StepPlan& plan, const Transfers& transfers);
   absl::Status Admit(const proto::SlotAdmission& admission);
   absl::Status Work(const proto::SlotWork& work, proto::StepResult* result,
                     RankWork* totals);

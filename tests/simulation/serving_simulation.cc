@@ -173,10 +173,14 @@ absl::Status ServingSimulation::PlanStep() {
   const coordinator::PlannedStep step = scheduler_->Plan(now_);
   StepInFlight planned;
   absl::Duration time;
+  CountingWorker::Transfers transfers;
+  for (size_t rank = 0; rank < workers_.size(); ++rank) {
+    workers_[rank].Send(step.plans[rank], &transfers);
+  }
   for (size_t rank = 0; rank < workers_.size(); ++rank) {
     RankWork work;
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
-                             workers_[rank].Execute(step.plans[rank], &work));
+                             workers_[rank].Execute(step.plans[rank], transfers, &work));
     planned.results.push_back(std::move(result));
     time = std::max(time, options_.time.TimeOf(work));
     report_.rank_tokens[rank] += work.num_tokens;

@@ -63,6 +63,15 @@ class SeededOptions {
       scheduler.num_host_tail_blocks =
           scheduler.tail_tokens > 0 ? 1 + static_cast<int64_t>(Draw(100)) : 0;
       scheduler.max_restores = Chance(70) ? 1 + static_cast<int64_t>(Draw(8)) : 0;
+      if (Chance(50)) {
+        scheduler.num_dp_ranks = 2 + static_cast<int64_t>(Draw(3));
+        scheduler.num_prefill_ranks =
+            1 +
+            static_cast<int64_t>(Draw(static_cast<uint64_t>(scheduler.num_dp_ranks) - 1));
+        scheduler.prefill_min_tokens =
+            scheduler.block_size + 1 + static_cast<int64_t>(Draw(200));
+        scheduler.max_transfers = 1 + static_cast<int64_t>(Draw(Chance(50) ? 4 : 60));
+      }
     }
     options.trace = MakeTraceOptions(seed, scheduler);
     options.time.cost_tokens = 256 + static_cast<double>(Draw(4000));
@@ -103,6 +112,7 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
   ServingReport total;
   uint64_t preemptions = 0;
   uint64_t hits = 0;
+  coordinator::HandOverTotals hand_overs;
   const auto begin = std::chrono::steady_clock::now();
   for (uint64_t seed = Seeds().first; seed < Seeds().end(); ++seed) {
     ServingSimulation simulation(SeededOptions(seed).Make(seed));
@@ -120,6 +130,7 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
     total.simulated += report.simulated;
     preemptions += report.stats.preemptions;
     hits += report.stats.prefix_hit_tokens;
+    hand_overs.Add(report.stats.hand_overs);
   }
   const std::chrono::duration<double> real = std::chrono::steady_clock::now() - begin;
   std::cout << Seeds().count << " seeds: " << total.finished << " finished, "
@@ -128,8 +139,10 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
             << total.epochs << " group failures, " << total.steps << " steps, "
             << total.tokens << " tokens, " << total.accepted_drafts
             << " accepted drafts, " << preemptions << " preemptions, " << hits
-            << " prefix hit tokens; " << absl::ToDoubleSeconds(total.simulated)
-            << " s simulated in " << real.count()
+            << " prefix hit tokens, " << hand_overs.sequences
+            << " sequences handed over, " << hand_overs.given_up << " given up; "
+            << absl::ToDoubleSeconds(total.simulated) << " s simulated in "
+            << real.count()
             << " s: " << absl::ToDoubleSeconds(total.simulated) / real.count()
             << " times real time\n";
   if (Seeds().count >= 100) {
@@ -144,6 +157,7 @@ TEST(ServingSimulation, KeepsEveryPromiseOverManySeeds) {
     EXPECT_GT(total.accepted_drafts, seeds);
     EXPECT_GT(preemptions, Seeds().count);
     EXPECT_GT(hits, Seeds().count);
+    EXPECT_GT(hand_overs.sequences, Seeds().count);
   }
 }
 
@@ -250,6 +264,52 @@ TEST(ServingSimulation, ALongPrefixFromTheHostStopsNobodysTokens) {
   EXPECT_GT(longest(at_once), 10 * longest(without)) << "the bound makes the difference";
   // It is worth its time: the first that was computed took longer.
   EXPECT_LT(bounded.long_first_time, absl::Seconds(15));
+}
+
+// Chats on four ranks beside a prompt of 500K tokens; of the ranks `num_prefill` only
+// prefill.
+ServingReport RunRoles(bool with_long_prompt, int64_t num_prefill) {
+  ServingOptions options = BaseOptions();
+  coordinator::SchedulerOptions& scheduler = options.scheduler;
+  scheduler.num_dp_ranks = 4;
+  scheduler.max_model_len = int64_t{1} << 19;
+  scheduler.num_blocks = 5120;
+  scheduler.num_host_blocks = 5120;
+  scheduler.max_restores = 8;
+  scheduler.num_prefill_ranks = num_prefill;
+  scheduler.prefill_min_tokens = 512;
+  scheduler.max_transfers = 8;
+  options.trace.max_model_len = 8192;
+  options.trace.kind = with_long_prompt ? TraceKind::kLong : TraceKind::kChat;
+  options.trace.requests_per_second = 16;
+  options.trace.num_requests = 1600;
+  options.trace.long_prompt = 500'000;
+  options.trace.long_at = absl::Seconds(2);
+  options.recount_every = 64;
+  ServingSimulation simulation(options);
+  EXPECT_THAT(simulation.Run(), IsOk());
+  return simulation.report();
+}
+
+TEST(ServingSimulation, ALongPromptIsHandedOverBesideStreams) {
+  const auto show = [](const char* name, const ServingReport& report) {
+    std::cout << name << ": p50 and p99 gap "
+              << absl::FormatDuration(Percentile(report.gaps, 50)) << ", "
+              << absl::FormatDuration(Percentile(report.gaps, 99)) << "; first token "
+              << absl::FormatDuration(Percentile(report.first_times, 50)) << ", "
+              << absl::FormatDuration(Percentile(report.first_times, 99))
+              << "; of the long prompt " << absl::FormatDuration(report.long_first_time)
+              << "; " << report.stats.hand_overs.blocks << " blocks handed over\n";
+  };
+  const ServingReport without = RunRoles(false, 1);
+  const ServingReport roles = RunRoles(true, 1);
+  const ServingReport mixed = RunRoles(true, 0);
+  show("without the long prompt", without);
+  show("one of four ranks prefills", roles);
+  show("every rank does both", mixed);
+  EXPECT_GT(roles.stats.hand_overs.blocks, 500'000u / 128);
+  EXPECT_EQ(mixed.stats.hand_overs.blocks, 0u);
+  EXPECT_LT(Percentile(roles.gaps, 99), 2 * Percentile(without.gaps, 99));
 }
 
 TEST(ServingSimulation, SaturatedTenantsGetTokensInTheRatioOfTheirWeights) {
