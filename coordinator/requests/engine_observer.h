@@ -56,6 +56,7 @@ struct EngineGauges {
   uint64_t given_up_sequences = 0;
   uint64_t handed_over_tokens = 0;
   uint64_t handed_over_blocks = 0;  // tail blocks included
+  uint64_t handed_over_recomputed_tokens = 0;
   // In the order of MetricsOptions::tenants; valid during the call.
   std::span<const TenantGauges> tenants = {};
 };

@@ -16,6 +16,13 @@ void HandOverTotals::Add(const HandOverTotals& other) {
   given_up += other.given_up;
   tokens += other.tokens;
   blocks += other.blocks;
+  recomputed_tokens += other.recomputed_tokens;
+}
+
+bool IsAmong(std::span<DpRank* const> places, int dp_rank) {
+  return std::any_of(places.begin(), places.end(), [dp_rank](const DpRank* place) {
+    return place->dp_rank() == dp_rank;
+  });
 }
 
 HandOvers::HandOvers(const SchedulerOptions& options)
@@ -52,13 +59,18 @@ bool HandOvers::CanReceive(Ranks ranks, const DpRank& rank,
 
 HandOvers::Inbound HandOvers::InboundOf(Ranks ranks, int dp_rank) const {
   Inbound inbound;
-  for (const Sequence* sequence : HandingOver(ranks)) {
-    if (sequence->hand_over->target == dp_rank) {
-      const int64_t num_blocks = sequence->hand_over->num_blocks;
+  const auto add = [&](int target, int64_t num_blocks) {
+    if (target == dp_rank) {
       ++inbound.num_sequences;
       inbound.num_blocks += num_blocks;
       inbound.num_tails += NumTails(*ranks[static_cast<size_t>(dp_rank)], num_blocks);
     }
+  };
+  for (const Sequence* sequence : HandingOver(ranks)) {
+    add(sequence->hand_over->target, sequence->hand_over->num_blocks);
+  }
+  for (const Arrived& arrived : arrived_) {
+    add(arrived.dp_rank, arrived.num_blocks);
   }
   return inbound;
 }
@@ -149,6 +161,11 @@ void HandOvers::Transfer(Ranks ranks, std::span<proto::StepPlan> plans,
     }
     sequence->handed_over = true;
     ended->push_back(sequence);
+    if (outcome == Outcome::kDone) {
+      arrived_.push_back({.sequence = sequence,
+                          .dp_rank = sequence->hand_over->target,
+                          .num_blocks = sequence->hand_over->num_blocks});
+    }
     ++(outcome == Outcome::kDone ? totals_.sequences : totals_.given_up);
   }
   const bool transfers = std::any_of(
@@ -258,8 +275,27 @@ bool HandOvers::has_work(Ranks ranks) const {
   });
 }
 
+void HandOvers::Leave(const Sequence& sequence) {
+  num_ends_ += std::erase_if(
+      arrived_, [&](const Arrived& arrived) { return arrived.sequence == &sequence; });
+}
+
+Sequence* HandOvers::FindArrived(absl::FunctionRef<bool(const Sequence&)> may) const {
+  const auto found =
+      std::find_if(arrived_.begin(), arrived_.end(),
+                   [&](const Arrived& arrived) { return may(*arrived.sequence); });
+  return found == arrived_.end() ? nullptr : found->sequence;
+}
+
+void HandOvers::Admitted(Sequence* sequence, int64_t num_tokens) {
+  Leave(*sequence);
+  totals_.recomputed_tokens +=
+      static_cast<uint64_t>(NumBlocks(*sequence) * block_size_ - num_tokens);
+}
+
 void HandOvers::Drop(Ranks ranks, Sequence* sequence) {
   if (!sequence->hand_over.has_value()) {
+    Leave(*sequence);
     return;
   }
   const HandOver& hand_over = *sequence->hand_over;

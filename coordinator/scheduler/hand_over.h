@@ -11,8 +11,9 @@
 //   has a slot; all decode ranks if its prompt is to be scored, which needs every
 //   position.
 // - Else the prefill ranks, if a decode rank can take its blocks: those of all sequences
-//   on their way to one together have room in its host tier. It waits where others
-//   leave none, and goes to the decode ranks where it could never have.
+//   on their way to one, or that wait to be admitted there, together have room in its
+//   host tier. It waits where others leave none, and goes to the decode ranks where it
+//   could never have.
 // - What was handed over goes to the ranks that have it; to all decode ranks if what it
 //   had was evicted before it got a slot. Only a token that it generates lets it be
 //   prefilled for it again, so that it cannot go round for ever.
@@ -29,6 +30,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 #include "coordinator/scheduler/dp_rank.h"
@@ -37,6 +39,8 @@
 #include "proto/step_plan.h"
 
 namespace tessera::coordinator {
+
+bool IsAmong(std::span<DpRank* const> places, int dp_rank);
 
 // External synchronisation. Ranks and sequences are borrowed for each call; a sequence
 // that has a hand-over is given to Drop before it waits or goes.
@@ -68,10 +72,18 @@ class HandOvers {
   // Whether a plan has something to transfer.
   bool has_work(Ranks ranks) const;
 
-  // The sequence, which may have a hand-over, leaves its rank before or after that ended.
+  // The sequence, which may have a hand-over, has left its rank or ends while it waits.
   void Drop(Ranks ranks, Sequence* sequence);
 
-  // A new epoch: no rank has anything. Sequences lose their hand-overs as well.
+  // The first of those that wait to be admitted where their blocks are, by arrival, that
+  // `may` go; null if none does.
+  Sequence* FindArrived(absl::FunctionRef<bool(const Sequence&)> may) const;
+
+  // A sequence that was handed over was admitted with so many tokens computed.
+  void Admitted(Sequence* sequence, int64_t num_tokens);
+
+  // A new epoch: no rank has anything, and every sequence is given to Forget.
+  void Reset() { arrived_.clear(); }
   static void Forget(Sequence* sequence);
 
   // Counts what may let a sequence in that found no place.
@@ -96,10 +108,17 @@ class HandOvers {
     std::span<proto::StepPlan> plans;
   };
   enum class Outcome { kGoesOn, kDone, kGivenUp };
+  // What waits to be admitted where its blocks are.
+  struct Arrived {
+    Sequence* sequence = nullptr;
+    int dp_rank = 0;
+    int64_t num_blocks = 0;
+  };
 
   int64_t NumBlocks(const Sequence& sequence) const;
   int64_t NumTails(const DpRank& rank, int64_t num_blocks) const;
   bool CouldReceive(const DpRank& rank, const Sequence& sequence) const;
+  void Leave(const Sequence& sequence);
   bool CanReceive(Ranks ranks, const DpRank& rank, const Sequence& sequence) const;
   Inbound InboundOf(Ranks ranks, int dp_rank) const;
   std::vector<Sequence*> HandingOver(Ranks ranks) const;
@@ -114,6 +133,7 @@ class HandOvers {
   const int64_t max_transfers_;
   const int64_t block_size_;
   const int64_t num_blocks_;
+  std::vector<Arrived> arrived_;
   uint64_t next_id_ = 1;
   uint64_t num_ends_ = 0;
   HandOverTotals totals_;

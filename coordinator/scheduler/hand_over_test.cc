@@ -316,6 +316,43 @@ TEST(HandOver, AFullTargetIsWaitedForAndOneThatIsTooSmallIsNot) {
   EXPECT_EQ(never.prefilled(1), 3 * static_cast<int64_t>(kLong));
 }
 
+TEST(HandOver, WhatWaitsForASlotIsNotEvictedByTheNextPrompt) {
+  SchedulerOptions options = RoleOptions();
+  options.max_num_seqs = 1;
+  options.num_host_blocks = 10;  // of one prompt
+  Group group(options);
+  group.Enqueue(MakeSpec(1, Prompt(500, 3), 40));  // takes the slot
+  group.Enqueue(MakeSpec(2, Prompt(0, kLong)));
+  group.Enqueue(MakeSpec(3, Prompt(100, kLong)));
+  for (int i = 0; i < 20; ++i) {
+    group.Tick();
+  }
+  EXPECT_EQ(group.hand_overs().sequences, 1u) << "the other waits for room";
+  group.Drain();
+  for (SequenceId id = 1; id <= 3; ++id) {
+    group.ExpectWhole(id);
+  }
+  EXPECT_EQ(group.hand_overs().sequences, 2u);
+  EXPECT_EQ(group.hand_overs().recomputed_tokens, 0u);
+}
+
+TEST(HandOver, WhatWasEvictedBeforeItsSlotCameIsComputedAgain) {
+  SchedulerOptions options = RoleOptions();
+  options.max_num_seqs = 2;
+  options.num_blocks = 17;  // one of 64 tokens, and one
+  options.num_host_blocks = 8;
+  Group group(options);
+  // Two that decode and swap each other out through the host blocks.
+  group.Enqueue(MakeSpec(1, Prompt(500, 11), 50));
+  group.Enqueue(MakeSpec(2, Prompt(700, 11), 50));
+  group.Enqueue(MakeSpec(3, Prompt(0, kLong)));
+  group.Drain();
+  for (SequenceId id = 1; id <= 3; ++id) {
+    group.ExpectWhole(id);
+  }
+  EXPECT_GT(group.hand_overs().recomputed_tokens, 0u);
+}
+
 TEST(HandOver, ShortPromptsPassLongOnesThatWaitForThePrefillRank) {
   SchedulerOptions options = RoleOptions();
   options.max_num_seqs = 1;

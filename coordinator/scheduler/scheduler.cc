@@ -71,8 +71,6 @@ class GroupScheduler final : public Scheduler {
   // priority, or a slot from a tenant above its share, which no work of this plan names
   // yet.
   void MakeRoom(absl::Time now, std::vector<Sequence*>* preempted);
-  // The sequence that moves over for `front` (slot_shares.h); null if none does.
-  Sequence* FindAboveShare(Sequence* front, std::span<DpRank* const> places);
   void ExtendKeys(Sequence* sequence) const;
   // Shares the tokens that decodes left among running prompts and waiting sequences.
   void PlanPrefills(absl::Time now);
@@ -84,6 +82,7 @@ class GroupScheduler final : public Scheduler {
   bool MayFit(const Sequence& sequence) const;
   bool AnyRoom() const;
   bool AnyFreeSlot() const;
+  bool AnyFull() const;
   // Names transfers, and lets what was handed over wait for its decode rank.
   void PlanTransfers(PlannedStep* step);
   size_t max_passed() const {
@@ -157,11 +156,11 @@ void GroupScheduler::Finish(SequenceId id) {
   sequence->finished = true;
   if (sequence->running()) {
     ranks_[static_cast<size_t>(sequence->dp_rank)]->Remove(sequence.get());
-    hand_overs_.Drop(ranks_, sequence.get());
   } else {
     waiting_.Remove(sequence.get());
     claim_.Drop(*sequence);
   }
+  hand_overs_.Drop(ranks_, sequence.get());
   if (sequence->steps_in_flight > 0) {
     ending_.push_back(std::move(sequence));
   }
@@ -269,35 +268,21 @@ void GroupScheduler::MakeRoom(absl::Time now, std::vector<Sequence*>* preempted)
     victim = FindVictim(hand_overs_.Places(ranks_, *holder), *holder, &claim_);
   }
   if (victim == nullptr && front->steps_in_flight == 0 &&
-      (hand_overs_.enabled() || !AnyFreeSlot())) {
+      (hand_overs_.enabled() ? AnyFull() : !AnyFreeSlot())) {
     ExtendKeys(front);
     const std::vector<DpRank*> places = hand_overs_.Places(ranks_, *front);
     if (std::none_of(places.begin(), places.end(),
                      [](const DpRank* rank) { return rank->has_free_slot(); })) {
       victim = FindVictim(places, *front, &claim_);
-      victim = victim == nullptr ? FindAboveShare(front, places) : victim;
+      const SlotShares shares(std::ssize(ranks_) * ranks_.front()->num_slots(),
+                              waiting_.busy_weight());
+      victim = victim == nullptr ? FindAboveShare(places, *front, shares) : victim;
     }
   }
   if (victim != nullptr) {
     ranks_[static_cast<size_t>(victim->dp_rank)]->Remove(victim);
     preempted->push_back(victim);
   }
-}
-
-Sequence* GroupScheduler::FindAboveShare(Sequence* front,
-                                         std::span<DpRank* const> places) {
-  const SlotShares shares(std::ssize(ranks_) * ranks_.front()->num_slots(),
-                          waiting_.busy_weight());
-  if (!shares.Lacks(*front->tenant)) {
-    return nullptr;
-  }
-  for (const DpRank* rank : places) {
-    Sequence* victim = shares.FindToMove(rank->running(), front->spec.priority);
-    if (victim != nullptr && rank->HasBlocksFor(*front)) {
-      return victim;
-    }
-  }
-  return nullptr;
 }
 
 Sequence* GroupScheduler::BestPrompt() const {
@@ -362,12 +347,18 @@ Sequence* GroupScheduler::NextBehind(Sequence* first, absl::Time now) const {
   std::vector<Sequence*> passed = {first};
   while (passed.size() < max_passed()) {
     Sequence* next = waiting_.Front(now, passed);
-    if (next == nullptr || MayFit(*next)) {
+    if (next == nullptr) {
+      break;
+    }
+    if (MayFit(*next)) {
       return next;
     }
     passed.push_back(next);
   }
-  return nullptr;
+  // Others may wait for the room that these take up where they have arrived.
+  return hand_overs_.FindArrived([&](const Sequence& sequence) {
+    return WaitingQueue::Admissible(sequence, now) && MayFit(sequence);
+  });
 }
 
 bool GroupScheduler::TryAdmit(Sequence* sequence) {
@@ -396,6 +387,9 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
       loads, {.num_tokens = sequence->num_tokens(), .block_size = options_.block_size});
   if (!rank.has_value()) {
     if (saw_all) {
+      if (claim_.HeldBy(*sequence) && !IsAmong(places, claim_.dp_rank())) {
+        claim_.Drop(*sequence);  // It has to go elsewhere now.
+      }
       sequence->misfit = ReleaseCount();
       if (!places.empty()) {
         claim_.Take(sequence, EmptiestRank(places),
@@ -415,7 +409,9 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
   const int64_t num_shortened = matches[idx].num_shortened;
   ranks_[idx]->Admit(sequence, std::move(matches[idx]));
   if (sequence->handed_over) {
-    return true;  // It was counted where it was prefilled.
+    // It was counted where it was prefilled.
+    hand_overs_.Admitted(sequence, loads[idx].cached_tokens);
+    return true;
   }
   prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
   prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
@@ -439,6 +435,11 @@ bool GroupScheduler::MayFit(const Sequence& sequence) const {
 bool GroupScheduler::AnyRoom() const {
   return std::any_of(ranks_.begin(), ranks_.end(),
                      [](const auto& rank) { return rank->has_room(); });
+}
+
+bool GroupScheduler::AnyFull() const {
+  const auto full = [](const auto& rank) { return !rank->has_free_slot(); };
+  return std::any_of(ranks_.begin(), ranks_.end(), full);
 }
 
 bool GroupScheduler::AnyFreeSlot() const {
@@ -542,6 +543,7 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
     sequence->handed_over = false;
   }
   ending_.clear();
+  hand_overs_.Reset();
   claim_ = BlockClaim();
   epoch_ = epoch;
   next_step_ = 1;

@@ -165,6 +165,8 @@ struct HandOverTotals {
   uint64_t given_up = 0;   // sequences of which something was left to compute again
   uint64_t tokens = 0;     // of the blocks that were sent
   uint64_t blocks = 0;     // sent, tail blocks included
+  // Of full blocks, that a decode rank computed again: given up, or evicted before.
+  uint64_t recomputed_tokens = 0;
 
   void Add(const HandOverTotals& other);
 };

@@ -83,4 +83,17 @@ Sequence* FindVictim(Ranks ranks, const Sequence& waiting, BlockClaim* claim) {
              : FindForSlot(ranks, waiting, *claim);
 }
 
+Sequence* FindAboveShare(Ranks ranks, const Sequence& waiting, const SlotShares& shares) {
+  if (!shares.Lacks(*waiting.tenant)) {
+    return nullptr;
+  }
+  for (const DpRank* rank : ranks) {
+    Sequence* victim = shares.FindToMove(rank->running(), waiting.spec.priority);
+    if (victim != nullptr && rank->HasBlocksFor(waiting)) {
+      return victim;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace tessera::coordinator

@@ -17,6 +17,7 @@
 #include "coordinator/scheduler/block_claim.h"
 #include "coordinator/scheduler/dp_rank.h"
 #include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/slot_shares.h"
 
 namespace tessera::coordinator {
 
@@ -25,6 +26,11 @@ namespace tessera::coordinator {
 // `ranks` are those that may admit it.
 Sequence* FindVictim(std::span<DpRank* const> ranks, const Sequence& waiting,
                      BlockClaim* claim);
+
+// The sequence that moves over for `waiting`, whose tenant is due another slot
+// (slot_shares.h), on one of `ranks`; null if none does.
+Sequence* FindAboveShare(std::span<DpRank* const> ranks, const Sequence& waiting,
+                         const SlotShares& shares);
 
 }  // namespace tessera::coordinator
 

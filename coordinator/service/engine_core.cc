@@ -307,6 +307,7 @@ void EngineCore::Observe(const StepInFlight& step, absl::Duration accept_time,
                  .given_up_sequences = stats.hand_overs.given_up,
                  .handed_over_tokens = stats.hand_overs.tokens,
                  .handed_over_blocks = stats.hand_overs.blocks,
+                 .handed_over_recomputed_tokens = stats.hand_overs.recomputed_tokens,
                  .tenants = tenants};
   observer_->OnStep(seen);
   if (stats.preemptions > preemptions_seen_) {

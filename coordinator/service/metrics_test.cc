@@ -56,6 +56,7 @@ StepObservation Step() {
   step.gauges.given_up_sequences = 1;
   step.gauges.handed_over_tokens = 176;
   step.gauges.handed_over_blocks = 13;
+  step.gauges.handed_over_recomputed_tokens = 14;
   return step;
 }
 
@@ -140,6 +141,7 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         std::string("tessera_hand_over_sequences_total{outcome=\"given_up\"} 1"),
         std::string("tessera_hand_over_tokens_total 176"),
         std::string("tessera_hand_over_blocks_total 13"),
+        std::string("tessera_hand_over_recomputed_tokens_total 14"),
         std::string("tessera_hand_over_bytes_total 4096"),
         std::string("tessera_prefix_shortened_tokens_total 8"),
         std::string("tessera_pool_saturation_ratio 0.25"),

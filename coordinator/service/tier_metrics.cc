@@ -38,6 +38,9 @@ TierMetrics::TierMetrics(prometheus::Registry* registry) {
       counter("tessera_hand_over_tokens_total", "Tokens of the blocks handed over.");
   handed_over_blocks_.counter =
       counter("tessera_hand_over_blocks_total", "Blocks and tail blocks handed over.");
+  recomputed_tokens_.counter =
+      counter("tessera_hand_over_recomputed_tokens_total",
+              "Tokens handed over in vain, or not at all, and computed again.");
   transfer_bytes_ = counter("tessera_hand_over_bytes_total",
                             "Bytes of blocks that ranks sent to each other.");
 }
@@ -60,6 +63,7 @@ void TierMetrics::OnStep(const EngineGauges& gauges,
   given_up_.Set(gauges.given_up_sequences);
   handed_over_tokens_.Set(gauges.handed_over_tokens);
   handed_over_blocks_.Set(gauges.handed_over_blocks);
+  recomputed_tokens_.Set(gauges.handed_over_recomputed_tokens);
   for (const proto::StepCounters& rank : rank_counters) {
     transfer_bytes_->Increment(static_cast<double>(rank.transfer_bytes));
   }

@@ -43,6 +43,7 @@ class TierMetrics {
   Total given_up_;
   Total handed_over_tokens_;
   Total handed_over_blocks_;
+  Total recomputed_tokens_;
   prometheus::Counter* transfer_bytes_ = nullptr;
 };
 

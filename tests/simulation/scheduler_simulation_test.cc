@@ -27,6 +27,7 @@ void ExpectHandOvers(const SimulationCoverage& total) {
   EXPECT_GT(total.hand_overs.sequences, 10 * runs);
   EXPECT_GT(total.hand_overs.given_up, 0u);
   EXPECT_GT(total.hand_overs.blocks, 2 * total.hand_overs.sequences);
+  EXPECT_GT(total.hand_overs.recomputed_tokens, 0u);
 }
 
 // A simulation in which nothing happens proves nothing.
