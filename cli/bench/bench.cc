@@ -1,12 +1,13 @@
 // tessera bench: `serve` loads a running server and reports what its clients see, with
 // the flags and keys that other benchmark tools have; `decode` and `prefill` measure a
-// model in this process (model_command.h).
+// model in this process (model_command.h), `engram` lookups of rows (engram_command.h).
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "cli/bench/bench_options.h"
 #include "cli/bench/bench_plot.h"
 #include "cli/bench/bench_result.h"
+#include "cli/bench/engram_command.h"
 #include "cli/bench/model_command.h"
 #include "cli/client/interrupt.h"
 #include "cli/client/load_generator.h"
@@ -24,6 +26,7 @@
 #include "cli/client/workload.h"
 #include "cli/subcommand.h"
 #include "fmt/format.h"
+#include "fmt/ranges.h"
 #include "nlohmann/json.hpp"
 #include <sys/resource.h>
 
@@ -182,6 +185,8 @@ constexpr std::array kKinds = {
     Subcommand{"decode", "Times decode steps of a model on this machine.",
                &RunBenchDecode},
     Subcommand{"prefill", "Times prefills of a model on this machine.", &RunBenchPrefill},
+    Subcommand{"engram", "Times lookups of Engram rows on this machine.",
+               &RunBenchEngram},
 };
 
 }  // namespace
@@ -194,10 +199,14 @@ absl::Status RunBench(Arguments arguments) {
     }
   }
   if (name != "--help" && name != "-h") {
-    return InvalidArgumentF("expected serve, decode or prefill behind bench, got {}",
-                            name.empty() ? "nothing" : name);
+    std::vector<std::string_view> names;
+    for (const Subcommand& kind : kKinds) {
+      names.emplace_back(kind.name);
+    }
+    return InvalidArgumentF("expected one of {} behind bench, got {}",
+                            fmt::join(names, ", "), name.empty() ? "nothing" : name);
   }
-  std::cout << "Measures a server, or a model on this machine.\n"
+  std::cout << "Measures a server, or parts of one on this machine.\n"
                "Usage: tessera bench KIND [OPTIONS]\n\nKinds:\n";
   for (const Subcommand& kind : kKinds) {
     std::cout << fmt::format("  {:<10}{}\n", kind.name, kind.summary);

@@ -1,15 +1,13 @@
 #include "cli/bench/model_bench_options.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdint>
-#include <sstream>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cli/bench/figures.h"
 #include "cli/model_options.h"
 
 #include "common/status.h"
@@ -18,32 +16,8 @@
 namespace tessera::cli {
 namespace {
 
-// Of a list, and of the points that two lists come to: more is a mistake.
-constexpr size_t kMaxValues = 64;
 constexpr int64_t kMaxBatch = 4096;
 constexpr int64_t kMaxPrompt = int64_t{1} << 20;
-
-absl::StatusOr<std::vector<int64_t>> ReadCounts(const char* flag, const std::string& text,
-                                                int64_t max) {
-  std::vector<int64_t> counts;
-  std::istringstream words(text);
-  for (std::string word; std::getline(words, word, ',');) {
-    int64_t value = 0;
-    const auto [end, error] =
-        std::from_chars(word.data(), word.data() + word.size(), value);
-    if (error != std::errc() || end != word.data() + word.size() || value < 1 ||
-        value > max) {
-      return InvalidArgumentF("{} {}: \"{}\", expected a number from 1 to {}", flag, text,
-                              word, max);
-    }
-    counts.push_back(value);
-  }
-  if (counts.empty() || counts.size() > kMaxValues) {
-    return InvalidArgumentF("{}: {} values, expected 1 to {}", flag, counts.size(),
-                            kMaxValues);
-  }
-  return counts;
-}
 
 }  // namespace
 

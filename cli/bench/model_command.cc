@@ -1,8 +1,6 @@
 #include "cli/bench/model_command.h"
 
-#include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -11,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cli/bench/figures.h"
 #include "cli/bench/machine_limits.h"
 #include "cli/bench/model_bench.h"
 #include "cli/bench/model_bench_options.h"
@@ -33,24 +32,6 @@ namespace tessera::cli {
 namespace {
 
 constexpr double kGiga = 1e9;
-
-// A figure over the rounds.
-struct Spread {
-  std::vector<double> rounds;
-
-  double Median() const {
-    std::vector<double> sorted = rounds;
-    std::sort(sorted.begin(), sorted.end());
-    const size_t half = sorted.size() / 2;
-    return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-  }
-  double Min() const { return *std::min_element(rounds.begin(), rounds.end()); }
-  double Max() const { return *std::max_element(rounds.begin(), rounds.end()); }
-
-  nlohmann::json Json() const {
-    return {{"median", Median()}, {"min", Min()}, {"max", Max()}, {"rounds", rounds}};
-  }
-};
 
 // A point, what it must at least do, and how long it took.
 struct Measured {
@@ -200,13 +181,6 @@ void PrintLimits(const ModelBench& bench, const Limits& limits) {
       2 * limits.multiply_adds.Median() / kGiga,
       MachineLimits::InstructionSet(ArithmeticOf(bench.options())),
       2 * limits.multiply_adds.Min() / kGiga, 2 * limits.multiply_adds.Max() / kGiga);
-}
-
-absl::Status WriteJson(const std::string& path, const nlohmann::json& json) {
-  std::ofstream out(path);
-  out << json.dump(2) << '\n';
-  out.close();
-  return out ? absl::OkStatus() : UnavailableF("cannot write {}", path);
 }
 
 absl::Status Measure(ModelPhase phase, ModelBenchOptions options, Clock* clock) {

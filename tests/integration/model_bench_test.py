@@ -1,4 +1,4 @@
-"""`tessera bench decode` and `prefill` on the bundled model: what their figures say, never how fast."""
+"""`tessera bench decode` and `prefill` on the bundled model, and `bench engram`: what their figures say, never how fast."""
 
 import json
 import os
@@ -55,6 +55,44 @@ class ModelBenchTest(unittest.TestCase):
         self.assertEqual(long["flops"] - head, 2 * (short["flops"] - head))
         self.assertEqual(len(result["multiply_adds_per_s"]["rounds"]), 2)
 
+    def test_engram_relates_every_source_to_the_raw_rate(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "result.json")
+            run = bench("engram", "--table-mib", "4", "--cache-mib", "8", "--num-shards", "3", "--tokens", "1,8",
+                        "--rounds", "2", "--output-json", path)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            with open(path) as file:
+                result = json.load(file)
+        names = [(point["source"], point["rows"]) for point in result["points"]]
+        self.assertEqual(names, [(source, 24 * tokens) for tokens in (1, 8)
+                                 for source in ("resident", "shm", "remote", "cached")])
+        raw = {point["rows"]: point["seconds"]["rounds"] for point in result["raw"]}
+        for point in result["points"]:
+            self.assertEqual(point["bytes"], 264 * point["rows"])
+            for seconds, share, of in zip(point["seconds"]["rounds"], point["share"]["rounds"], raw[point["rows"]]):
+                self.assertAlmostEqual(share, of / seconds)
+            self.assertEqual(point["cache_hit_share"] > 0, point["source"] == "cached", point)
+        self.assertEqual(result["hash"]["columns"], 48)
+        for rate, share, of in zip(result["hash"]["tokens_per_s"]["rounds"], result["hash"]["share"]["rounds"],
+                                   result["remainders_per_s"]["rounds"]):
+            self.assertAlmostEqual(share, 48 * rate / of)
+        # Random tokens hardly name a row twice, in a table of 15,000 rows too.
+        self.assertEqual(len(result["rows_by_shard"]), 3)
+        self.assertLessEqual(sum(result["rows_by_shard"]), 24 * 8)
+        self.assertGreater(sum(result["rows_by_shard"]), 24 * 7)
+        self.assertAlmostEqual(result["shard_skew"], max(result["rows_by_shard"]) / min(result["rows_by_shard"]))
+        self.assertEqual(len(run.stdout.splitlines()), 3 + 2 * 5)
+
+    def test_a_repeated_token_asks_for_the_rows_of_one(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "result.json")
+            run = bench("engram", "--table-mib", "4", "--tokens", "50", "--rounds", "1", "--token-choice", "repeated",
+                        "--sources", "shm", "--output-json", path)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            with open(path) as file:
+                result = json.load(file)
+        self.assertEqual(sum(result["rows_by_shard"]), 24)
+
     def test_mistakes_are_named(self):
         for arguments, message in (
                 (("decode",), "model folder is missing"),
@@ -62,7 +100,11 @@ class ModelBenchTest(unittest.TestCase):
                 (("decode", server.MODEL, "--batch-sizes", "0"), "from 1 to"),
                 (("prefill", server.MODEL, "--prompt-lengths", ","), "--prompt-lengths"),
                 (("prefill", server.MODEL, "--tensor-parallel-size", "2"), "2 ranks"),
-                (("nothing",), "serve, decode or prefill")):
+                (("engram", "--tokens", "1,,2"), "--tokens 1,,2"),
+                (("engram", "--sources", "resident,disk"), '"disk", expected resident, shm, remote, cached'),
+                (("engram", "--token-choice", "words"), "token-choice"),
+                (("engram", "--table-mib", "0"), "table-mib"),
+                (("nothing",), "expected one of serve, decode, prefill, engram")):
             run = bench(*arguments)
             self.assertEqual(run.returncode, 2, (arguments, run.stderr))
             self.assertIn(message, run.stderr)
