@@ -1,7 +1,10 @@
 #include "engram_store/table/row_memory.h"
 
+#include <cstdint>
 #include <fstream>
+#include <string>
 
+#include "fmt/format.h"
 #include "gtest/gtest.h"
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -19,6 +22,54 @@ TEST(RowMemory, ASealedSegmentIsReadThroughItsDescriptor) {
   const auto view = RowMemory::MapShared(getpid(), owner->file()).value();
   EXPECT_EQ(view->bytes().size(), 10000u);
   EXPECT_EQ(view->bytes()[9999], std::byte{7});
+}
+
+// Kilobytes that the kernel maps at `data` by huge pages, or -1 without such a mapping.
+int64_t HugeKilobytes(const void* data) {
+  std::ifstream maps("/proc/self/smaps");
+  const std::string start = fmt::format("{:x}-", reinterpret_cast<uintptr_t>(data));
+  bool found = false;
+  for (std::string line; std::getline(maps, line);) {
+    found = found || line.starts_with(start);
+    if (found && line.starts_with("ShmemPmdMapped:")) {
+      return std::stoll(line.substr(line.find(':') + 1));
+    }
+  }
+  return -1;
+}
+
+// Whether this machine gives shared memory huge pages on request just now: tried without
+// RowMemory.
+bool HugePagesAreToBeHad() {
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE
+  constexpr size_t kHuge = size_t{2} << 20;
+  const int file = memfd_create("probe", MFD_CLOEXEC);
+  void* const room =
+      mmap(nullptr, 2 * kHuge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (file < 0 || room == MAP_FAILED || ftruncate(file, kHuge) != 0) {
+    return false;
+  }
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(room) + kHuge - 1) / kHuge * kHuge;
+  void* const data = mmap(reinterpret_cast<void*>(start), kHuge, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_FIXED, file, 0);
+  static_cast<char*>(data)[0] = 1;
+  const bool had = madvise(data, kHuge, kCollapse) == 0 && HugeKilobytes(data) > 0;
+  munmap(room, 2 * kHuge);
+  close(file);
+  return had;
+}
+
+TEST(RowMemory, ASegmentAndItsMappingsLieOnHugePages) {
+  constexpr size_t kBytes = (size_t{4} << 20) + 4096;
+  if (!HugePagesAreToBeHad()) {
+    GTEST_SKIP() << "this kernel gives shared memory no huge pages";
+  }
+  auto owner = RowMemory::AllocateShared(kBytes).value();
+  EXPECT_EQ(owner->bytes()[kBytes - 1], std::byte{0});
+  ASSERT_TRUE(owner->Seal().ok());
+  const auto view = RowMemory::MapShared(getpid(), owner->file()).value();
+  EXPECT_EQ(HugeKilobytes(owner->bytes().data()), 4096);
+  EXPECT_EQ(HugeKilobytes(view->bytes().data()), 4096);
 }
 
 TEST(RowMemory, NobodyCanChangeOrShrinkASealedSegment) {
