@@ -1,7 +1,6 @@
 #include "engram_store/client/memory_source.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "common/status.h"
@@ -35,20 +34,6 @@ absl::Status CheckShards(const Shards& shards) {
   return absl::OkStatus();
 }
 
-// Rows spread over shards: each row is located on its own, since a copy costs more than
-// the lookup.
-void GatherSharded(const Shards& shards, size_t row_bytes,
-                   std::span<const uint32_t> row_ids, std::byte* destination) {
-  const ShardMap& map = shards[0]->shard_map();
-  for (const uint32_t row : row_ids) {
-    const ShardedRow place = map.Locate(row);
-    std::memcpy(destination,
-                shards[place.shard]->rows().data() + size_t{place.local_row} * row_bytes,
-                row_bytes);
-    destination += row_bytes;
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MemorySource>> MemorySource::Create(
@@ -78,6 +63,10 @@ MemorySource::MemorySource(
       pending_(options.max_pending) {
   for (const Shards& shards : tables_) {
     infos_.push_back(shards[0]->info());
+    std::vector<const std::byte*>& rows = rows_.emplace_back();
+    for (const std::shared_ptr<const EngramTable>& shard : shards) {
+      rows.push_back(shard->rows().data());
+    }
   }
 }
 
@@ -123,7 +112,8 @@ void MemorySource::Copy(Request* request, size_t max_rows) const {
   if (shards.size() == 1) {
     GatherRows(shards[0]->rows().data(), row_bytes, ids.first(count), out);
   } else {
-    GatherSharded(shards, row_bytes, ids.first(count), out);
+    GatherShardedRows(shards[0]->shard_map(), rows_[request->table], row_bytes,
+                      ids.first(count), out);
   }
   request->done += count;
 }

@@ -65,6 +65,7 @@ class MemorySource final : public EngramSource {
   Clock* const clock_;
   const std::vector<std::vector<std::shared_ptr<const EngramTable>>> tables_;
   std::vector<TableInfo> infos_;
+  std::vector<std::vector<const std::byte*>> rows_;  // [tables][shards], packed
   PendingTable<Request> pending_;
   EngramSourceStats stats_;
 };

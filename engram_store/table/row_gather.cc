@@ -1,6 +1,7 @@
 #include "engram_store/table/row_gather.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "common/status.h"
@@ -38,6 +39,38 @@ void Gather(const std::byte* rows, size_t row_bytes, std::span<const uint32_t> r
   }
 }
 
+// The same for rows spread over shards. A row's place takes two divisions, so it is found
+// once, when the row is asked for, and kept until the row is copied.
+template <size_t kRowBytes>
+void GatherSharded(const ShardMap& map, std::span<const std::byte* const> shards,
+                   size_t row_bytes, std::span<const uint32_t> row_ids,
+                   std::byte* destination) {
+  const size_t bytes = kRowBytes != 0 ? kRowBytes : row_bytes;
+  std::array<const std::byte*, kPrefetchRows> places;
+  const auto ask_for = [&](size_t i) {
+    const ShardedRow place = map.Locate(row_ids[i]);
+    const std::byte* const row = shards[place.shard] + size_t{place.local_row} * bytes;
+    places[i % kPrefetchRows] = row;
+    PrefetchRow(row, bytes);
+  };
+  const size_t ahead = std::min(kPrefetchRows, row_ids.size());
+  for (size_t i = 0; i < ahead; ++i) {
+    ask_for(i);
+  }
+  for (size_t i = 0; i < row_ids.size(); ++i) {
+    const std::byte* const row = places[i % kPrefetchRows];
+    if (i + kPrefetchRows < row_ids.size()) {
+      ask_for(i + kPrefetchRows);
+    }
+    std::memcpy(destination + i * bytes, row, bytes);
+  }
+}
+
+// Row sizes that the models in use have: width 32 with one scale, the demo model; width
+// 256 with eight scales, V4.1.
+constexpr size_t kDemoRowBytes = 33;
+constexpr size_t kV41RowBytes = 264;
+
 }  // namespace
 
 absl::Status CheckRowIds(std::span<const uint32_t> row_ids, uint64_t num_rows) {
@@ -59,12 +92,25 @@ absl::Status CheckRowIds(std::span<const uint32_t> row_ids, uint64_t num_rows) {
 void GatherRows(const std::byte* rows, size_t row_bytes,
                 std::span<const uint32_t> row_ids, std::byte* destination) {
   switch (row_bytes) {
-    case 33:  // Width 32 with one scale: the demo model.
-      return Gather<33>(rows, row_bytes, row_ids, destination);
-    case 264:  // Width 256 with eight scales: V4.1.
-      return Gather<264>(rows, row_bytes, row_ids, destination);
+    case kDemoRowBytes:
+      return Gather<kDemoRowBytes>(rows, row_bytes, row_ids, destination);
+    case kV41RowBytes:
+      return Gather<kV41RowBytes>(rows, row_bytes, row_ids, destination);
     default:
       return Gather<0>(rows, row_bytes, row_ids, destination);
+  }
+}
+
+void GatherShardedRows(const ShardMap& map, std::span<const std::byte* const> shards,
+                       size_t row_bytes, std::span<const uint32_t> row_ids,
+                       std::byte* destination) {
+  switch (row_bytes) {
+    case kDemoRowBytes:
+      return GatherSharded<kDemoRowBytes>(map, shards, row_bytes, row_ids, destination);
+    case kV41RowBytes:
+      return GatherSharded<kV41RowBytes>(map, shards, row_bytes, row_ids, destination);
+    default:
+      return GatherSharded<0>(map, shards, row_bytes, row_ids, destination);
   }
 }
 

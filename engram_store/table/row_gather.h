@@ -10,6 +10,8 @@
 
 #include "absl/status/status.h"
 
+#include "engram_store/table/shard_map.h"
+
 namespace tessera::engram_store {
 
 // kInvalidArgument, naming the first id that is not below `num_rows`.
@@ -19,6 +21,12 @@ absl::Status CheckRowIds(std::span<const uint32_t> row_ids, uint64_t num_rows);
 // checked.
 void GatherRows(const std::byte* rows, size_t row_bytes,
                 std::span<const uint32_t> row_ids, std::byte* destination);
+
+// The same for a table in shards: `row_ids` are those of the whole table, and shards[s]
+// are the packed rows of shard s of `map`.
+void GatherShardedRows(const ShardMap& map, std::span<const std::byte* const> shards,
+                       size_t row_bytes, std::span<const uint32_t> row_ids,
+                       std::byte* destination);
 
 }  // namespace tessera::engram_store
 

@@ -33,6 +33,38 @@ TEST_P(RowGatherTest, CopiesRowsInTheOrderAskedFor) {
   }
 }
 
+TEST_P(RowGatherTest, ShardsGiveWhatTheWholeTableGives) {
+  const size_t row_bytes = GetParam();
+  const std::vector<uint32_t> columns = {37, 63};
+  const ShardMap map = ShardMap::Create(columns, 3).value();
+  std::mt19937 random(4);
+  std::vector<std::byte> rows(map.num_rows() * row_bytes);
+  std::generate(rows.begin(), rows.end(),
+                [&] { return static_cast<std::byte>(random()); });
+  std::vector<std::vector<std::byte>> shards(map.num_shards());
+  std::vector<const std::byte*> starts;
+  for (uint32_t shard = 0; shard < map.num_shards(); ++shard) {
+    for (uint32_t column = 0; column < map.num_columns(); ++column) {
+      const RowRange range = map.Range(shard, column);
+      const auto first =
+          rows.begin() + static_cast<ptrdiff_t>(range.first_row * row_bytes);
+      shards[shard].insert(shards[shard].end(), first,
+                           first + static_cast<ptrdiff_t>(range.count * row_bytes));
+    }
+    starts.push_back(shards[shard].data());
+  }
+  for (const size_t count : {0u, 1u, 11u, 12u, 13u, 300u}) {
+    std::vector<uint32_t> ids(count);
+    std::generate(ids.begin(), ids.end(),
+                  [&] { return static_cast<uint32_t>(random() % map.num_rows()); });
+    std::vector<std::byte> expected(count * row_bytes + 1, std::byte{0xAA});
+    std::vector<std::byte> out = expected;
+    GatherRows(rows.data(), row_bytes, ids, expected.data());
+    GatherShardedRows(map, starts, row_bytes, ids, out.data());
+    EXPECT_EQ(out, expected) << count;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(RowBytes, RowGatherTest, ::testing::Values(33, 64, 264, 512));
 
 TEST(CheckRowIds, NamesTheFirstBadId) {

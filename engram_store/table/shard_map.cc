@@ -32,6 +32,7 @@ absl::StatusOr<ShardMap> ShardMap::Create(std::span<const uint32_t> column_rows,
     column.offset = static_cast<uint32_t>(map.num_rows_);
     column.rows = rows;
     column.stride = (rows - 1) / num_shards + 1;
+    column.stride_reciprocal = (uint64_t{1} << 32) / column.stride;
     for (uint32_t shard = 0; shard < num_shards; ++shard) {
       column.local_bases.push_back(static_cast<uint32_t>(map.local_rows_[shard]));
       // The last shards of a small column may hold none of it.
@@ -42,6 +43,7 @@ absl::StatusOr<ShardMap> ShardMap::Create(std::span<const uint32_t> column_rows,
     map.num_rows_ += rows;
     map.columns_.push_back(std::move(column));
   }
+  map.columns_per_row_ = (uint64_t{column_rows.size()} << 32) / map.num_rows_;
   return map;
 }
 

@@ -52,10 +52,14 @@ class ShardMap {
     }
     const Column& column = columns_[ColumnOf(row)];
     const uint32_t local = row - column.offset;
-    const uint32_t shard = local / column.stride;
-    return ShardedRow{
-        .shard = shard,
-        .local_row = column.local_bases[shard] + (local - shard * column.stride)};
+    // local / stride; by the rounded reciprocal it is at most one too small.
+    auto shard = static_cast<uint32_t>((local * column.stride_reciprocal) >> 32);
+    uint32_t rest = local - shard * column.stride;
+    if (rest >= column.stride) {
+      rest -= column.stride;
+      ++shard;
+    }
+    return ShardedRow{.shard = shard, .local_row = column.local_bases[shard] + rest};
   }
 
   // What `shard` holds of `column`.
@@ -66,6 +70,7 @@ class ShardMap {
     uint32_t offset = 0;  // first global row
     uint32_t rows = 0;
     uint32_t stride = 0;                // ceil(rows / S)
+    uint64_t stride_reciprocal = 0;     // floor(2^32 / stride)
     std::vector<uint32_t> local_bases;  // [S]
   };
   ShardMap() = default;
@@ -73,7 +78,7 @@ class ShardMap {
   // Columns are nearly equal in size, so a guess by proportion is at most a few steps
   // off.
   size_t ColumnOf(uint32_t row) const {
-    size_t column = static_cast<size_t>(uint64_t{row} * columns_.size() / num_rows_);
+    size_t column = static_cast<size_t>((row * columns_per_row_) >> 32);
     while (row < columns_[column].offset) {
       --column;
     }
@@ -85,6 +90,7 @@ class ShardMap {
 
   uint32_t num_shards_ = 1;
   uint64_t num_rows_ = 0;
+  uint64_t columns_per_row_ = 0;  // floor(2^32 C / R): the guess needs no division
   std::vector<Column> columns_;
   std::vector<uint64_t> local_rows_;  // [S]
 };
