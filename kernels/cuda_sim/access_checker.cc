@@ -1,0 +1,265 @@
+#include "kernels/cuda_sim/access_checker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fmt/format.h"
+
+namespace tessera::kernels::cuda_sim {
+namespace {
+
+constexpr size_t kWordBytes = 4;
+
+std::string_view KindName(AccessKind kind) {
+  switch (kind) {
+    case AccessKind::kRead:
+      return "read";
+    case AccessKind::kWrite:
+      return "write";
+    case AccessKind::kAtomic:
+      return "atomic";
+  }
+  return "";
+}
+
+cuda::Dim3 Unflatten(uint64_t linear, const cuda::Dim3& dims) {
+  return {static_cast<uint32_t>(linear % dims.x),
+          static_cast<uint32_t>(linear / dims.x % dims.y),
+          static_cast<uint32_t>(linear / dims.x / dims.y)};
+}
+
+// The bytes of word `index` that [begin, end) covers, as a mask.
+uint8_t BytesOfWord(size_t index, size_t begin, size_t end) {
+  const size_t from = std::max(begin, index * kWordBytes) - index * kWordBytes;
+  const size_t to = std::min(end, (index + 1) * kWordBytes) - index * kWordBytes;
+  return static_cast<uint8_t>((1U << to) - (1U << from));
+}
+
+}  // namespace
+
+void AccessChecker::Begin(Operation operation) {
+  operation_ = std::move(operation);
+  recent_ = {};
+}
+
+void AccessChecker::BeginBlock(const std::byte* shared) {
+  shared_ = shared;
+  ++block_serial_;
+}
+
+std::string AccessChecker::ThreadName(uint32_t thread) const {
+  const cuda::Dim3 at = Unflatten(thread, operation_.config.block);
+  return fmt::format("thread ({}, {}, {})", at.x, at.y, at.z);
+}
+
+void AccessChecker::Report(FindingKind kind, const ThreadPosition& by, const Place& place,
+                           std::string detail) {
+  if (operation_.in_graph && kind == FindingKind::kUseAfterFree) {
+    kind = FindingKind::kStaleGraphArgument;
+  }
+  findings_.Add({kind, operation_.name, Unflatten(by.block, operation_.config.grid),
+                 Unflatten(by.thread, operation_.config.block), place,
+                 std::move(detail)});
+}
+
+bool AccessChecker::CheckSpan(const ThreadPosition& by, const AccessRange& range,
+                              const Place& place) {
+  if (range.offset < 0 || range.offset + range.width > range.size) {
+    Report(FindingKind::kOutOfBounds, by, place,
+           fmt::format("{} of {} bytes at {} of a span of {}", KindName(range.kind),
+                       range.width, range.offset, range.size));
+    return false;
+  }
+  const uint64_t address =
+      reinterpret_cast<uintptr_t>(range.data) + static_cast<uint64_t>(range.offset);
+  const auto width = static_cast<uint64_t>(range.width);
+  if (address % width != 0) {
+    Report(FindingKind::kMisaligned, by, place,
+           fmt::format("{} of {} bytes at an address that is {} mod {}",
+                       KindName(range.kind), width, address % width, width));
+    return false;
+  }
+  return true;
+}
+
+Allocation* AccessChecker::FindLive(const ThreadPosition& by, const std::byte* at,
+                                    const AccessRange& range, const Place& place) {
+  for (Allocation* const allocation : recent_) {
+    if (allocation != nullptr && allocation->Contains(at) &&
+        at + range.width <= allocation->data + allocation->bytes) {
+      return allocation;
+    }
+  }
+  Allocation* const found = memory_.Find(at);
+  if (found == nullptr || at + range.width > found->data + found->bytes) {
+    Report(FindingKind::kOutOfBounds, by, place,
+           fmt::format("{} of {} bytes outside every allocation", KindName(range.kind),
+                       range.width));
+    return nullptr;
+  }
+  if (found->device != kHostMemory && found->device != operation_.device) {
+    Report(FindingKind::kOutOfBounds, by, place,
+           fmt::format("device {} uses allocation {} of device {}", operation_.device,
+                       found->id, found->device));
+    return nullptr;
+  }
+  if (found->state != AllocationState::kLive) {
+    Report(
+        FindingKind::kUseAfterFree, by, place,
+        fmt::format("{} of allocation {} of {} bytes, which is {}", KindName(range.kind),
+                    found->id, found->bytes,
+                    found->state == AllocationState::kFreed ? "freed" : "not made yet"));
+    return nullptr;
+  }
+  if (!operation_.clock->Covers(found->allocated_by)) {
+    Report(FindingKind::kStreamDependency, by, place,
+           fmt::format("allocation {} was made on stream {}, which this one did not wait "
+                       "for",
+                       found->id, found->allocated_by.stream));
+  }
+  found->NoteUse(operation_.id);
+  recent_[next_recent_++ % recent_.size()] = found;
+  return found;
+}
+
+void AccessChecker::ReportConflict(Conflict conflict, const Access& now,
+                                   const Access& other, const ThreadPosition& by,
+                                   const Place& place) {
+  switch (conflict) {
+    case Conflict::kNone:
+      return;
+    case Conflict::kRace: {
+      const cuda::Dim3 block = Unflatten(other.block, operation_.config.grid);
+      Report(FindingKind::kRace, by, place,
+             fmt::format("{} against a {} by block ({}, {}, {}), {}, no barrier between",
+                         KindName(now.kind), KindName(other.kind), block.x, block.y,
+                         block.z, ThreadName(other.thread)));
+      return;
+    }
+    case Conflict::kStream:
+      Report(
+          FindingKind::kStreamDependency, by, place,
+          fmt::format("{} against a {} of stream {}, operation {}, which stream {} did "
+                      "not wait for",
+                      KindName(now.kind), KindName(other.kind), other.op.stream,
+                      other.op.number, now.op.stream));
+      return;
+    case Conflict::kUninitialized:
+      Report(FindingKind::kUninitializedRead, by, place,
+             fmt::format("{} of memory that nobody wrote", KindName(now.kind)));
+      return;
+  }
+}
+
+template <typename WordAt>
+void AccessChecker::CheckOrder(const ThreadPosition& by, const AccessRange& range,
+                               size_t first, bool values_known, const Place& place,
+                               const WordAt& word_at) {
+  Access access;
+  access.op = operation_.id;
+  access.block = by.block;
+  access.epoch = by.epoch;
+  access.warp_epoch = by.warp_epoch;
+  access.thread = static_cast<uint16_t>(by.thread);
+  access.kind = range.kind;
+  const size_t end = first + static_cast<size_t>(range.width);
+  for (size_t i = first / kWordBytes; i * kWordBytes < end; ++i) {
+    access.bytes = BytesOfWord(i, first, end);
+    ShadowWord& word = word_at(i);
+    word.written = values_known ? uint8_t{15} : word.written;
+    Access other;
+    const Conflict conflict = CheckWord(access, *operation_.clock, word, &other);
+    if (conflict != Conflict::kNone) {
+      ReportConflict(conflict, access, other, by, place);
+      return;  // one finding an access
+    }
+  }
+}
+
+bool AccessChecker::Global(const ThreadPosition& by, const AccessRange& range,
+                           const Place& place) {
+  if (!CheckSpan(by, range, place)) {
+    return false;
+  }
+  const auto* const at = static_cast<const std::byte*>(range.data) + range.offset;
+  Allocation* const allocation = FindLive(by, at, range, place);
+  if (allocation == nullptr) {
+    return false;
+  }
+  if (check_order_) {
+    CheckOrder(by, range, static_cast<size_t>(at - allocation->data),
+               allocation->device == kHostMemory, place,
+               [&](size_t i) -> ShadowWord& { return allocation->shadow.Word(i); });
+  }
+  return true;
+}
+
+bool AccessChecker::Shared(const ThreadPosition& by, const AccessRange& range,
+                           const Place& place) {
+  if (!CheckSpan(by, range, place)) {
+    return false;
+  }
+  if (!check_order_) {
+    return true;
+  }
+  const auto first = static_cast<size_t>(static_cast<const std::byte*>(range.data) +
+                                         range.offset - shared_);
+  const size_t words =
+      (first + static_cast<size_t>(range.width) + kWordBytes - 1) / kWordBytes;
+  if (shared_words_.size() < words) {
+    shared_words_.resize(words);
+  }
+  CheckOrder(by, range, first, false, place, [&](size_t i) -> ShadowWord& {
+    ShadowWord& word = shared_words_[i];
+    // A word of another block, which is told by its serial number, is a new word.
+    if (word.serial != block_serial_) {
+      word = ShadowWord{};
+      word.serial = block_serial_;
+    }
+    return word;
+  });
+  return true;
+}
+
+bool AccessChecker::CopyRange(const void* data, size_t bytes, AccessKind kind) {
+  if (bytes == 0) {
+    return true;
+  }
+  const auto size = static_cast<int64_t>(bytes);
+  const AccessRange range = {data, size, 0, size, kind};
+  const auto* const at = static_cast<const std::byte*>(data);
+  Allocation* const allocation = FindLive({}, at, range, {});
+  if (allocation == nullptr) {
+    return false;
+  }
+  if (check_order_) {
+    CheckOrder({}, range, static_cast<size_t>(at - allocation->data),
+               allocation->device == kHostMemory || kind == AccessKind::kRead, {},
+               [&](size_t i) -> ShadowWord& { return allocation->shadow.Word(i); });
+  }
+  return true;
+}
+
+void AccessChecker::Free(const void* memory) {
+  Allocation* const allocation = memory_.FindUnfreed(memory);
+  if (allocation == nullptr) {
+    Report(FindingKind::kUseAfterFree, {}, {}, "a second free of the same memory");
+    return;
+  }
+  if (allocation->state == AllocationState::kReserved) {
+    Report(FindingKind::kUseAfterFree, {}, {},
+           fmt::format("allocation {} is not made yet", allocation->id));
+  }
+  for (size_t stream = 0; stream < allocation->uses.size(); ++stream) {
+    const OpId use = {static_cast<uint16_t>(stream), allocation->uses[stream]};
+    if (!operation_.clock->Covers(use)) {
+      Report(FindingKind::kStreamDependency, {}, {},
+             fmt::format("allocation {} is in use by operation {} of stream {}, which "
+                         "stream {} did not wait for",
+                         allocation->id, use.number, use.stream, operation_.id.stream));
+    }
+  }
+  memory_.MarkFreed(allocation);
+}
+
+}  // namespace tessera::kernels::cuda_sim

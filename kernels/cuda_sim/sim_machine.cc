@@ -1,0 +1,99 @@
+#include "kernels/cuda_sim/sim_machine.h"
+
+#include "fmt/format.h"
+
+#include "common/status.h"
+#include "common/status_macros.h"
+
+namespace tessera::kernels::cuda_sim {
+
+SimMachine::SimMachine(const SimOptions& options)
+    : options_(options),
+      memory_(options.memory),
+      checker_(&memory_, &findings_, options.check_order),
+      runner_(&checker_),
+      scheduler_(options.seed) {}
+
+SimMachine::~SimMachine() = default;
+
+absl::Status SimMachine::CheckDevice(int device) const {
+  if (device >= 0 && device < options_.num_devices) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("device {}, expected 0 to {}", device, options_.num_devices - 1));
+}
+
+absl::StatusOr<void*> SimMachine::Malloc(int device, size_t bytes) {
+  TESSERA_RETURN_IF_ERROR(CheckDevice(device));
+  MutexLock lock(&mutex_);
+  TESSERA_ASSIGN_OR_RETURN(Allocation * allocation,
+                           memory_.Allocate(device, bytes, AllocationState::kLive));
+  return allocation->data;
+}
+
+absl::StatusOr<void*> SimMachine::MallocHost(size_t bytes) {
+  MutexLock lock(&mutex_);
+  TESSERA_ASSIGN_OR_RETURN(Allocation * allocation,
+                           memory_.Allocate(kHostMemory, bytes, AllocationState::kLive));
+  return allocation->data;
+}
+
+absl::Status SimMachine::Free(void* memory) {
+  MutexLock lock(&mutex_);
+  Allocation* const allocation = memory_.FindUnfreed(memory);
+  if (allocation == nullptr) {
+    return absl::InvalidArgumentError(
+        "free of an address at which no allocation begins, or one that was freed");
+  }
+  TESSERA_RETURN_IF_ERROR(Note(allocation->device == kHostMemory
+                                   ? DrainAll()
+                                   : scheduler_.DrainDevice(allocation->device)));
+  memory_.MarkFreed(allocation);
+  return absl::OkStatus();
+}
+
+absl::Status SimMachine::HostRegister(const void* memory, size_t bytes) {
+  MutexLock lock(&mutex_);
+  return memory_.Register(memory, bytes).status();
+}
+
+absl::Status SimMachine::HostUnregister(const void* memory) {
+  return Free(const_cast<void*>(memory));
+}
+
+absl::Status SimMachine::DeviceSynchronize(int device) {
+  TESSERA_RETURN_IF_ERROR(CheckDevice(device));
+  MutexLock lock(&mutex_);
+  return Note(scheduler_.DrainDevice(device));
+}
+
+std::vector<Finding> SimMachine::findings() const {
+  MutexLock lock(&mutex_);
+  return findings_.kept();
+}
+
+absl::Status SimMachine::status() const {
+  MutexLock lock(&mutex_);
+  return StatusLocked();
+}
+
+absl::Status SimMachine::StatusLocked() const {
+  return error_.ok() ? findings_.ToStatus() : error_;
+}
+
+absl::Status SimMachine::DrainAll() {
+  for (int device = 0; device < options_.num_devices; ++device) {
+    TESSERA_RETURN_IF_ERROR(scheduler_.DrainDevice(device));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SimMachine::Note(const absl::Status& status) {
+  if (error_.ok() && !status.ok()) {
+    error_ = status;
+  }
+  return StatusLocked();
+}
+
+}  // namespace tessera::kernels::cuda_sim

@@ -1,0 +1,198 @@
+#include "kernels/cuda_sim/stream_scheduler.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include "fmt/format.h"
+
+#include "common/status_macros.h"
+
+namespace tessera::kernels::cuda_sim {
+namespace {
+
+// Operations that an enqueue runs, at most: from a device that is far behind to one that
+// keeps up.
+constexpr size_t kMaxStepsPerEnqueue = 3;
+
+bool CanRun(const StreamQueue& queue) {
+  return !queue.ops.empty() && (queue.ops.front().kind != StreamOp::Kind::kWait ||
+                                queue.ops.front().record->done);
+}
+
+absl::Status Deadlock() {
+  return absl::InternalError("streams wait for events that are never reached");
+}
+
+// The part's operations with event records of this replay.
+std::deque<StreamOp> Replayed(
+    const Capture::Part& part,
+    std::unordered_map<const EventRecord*, std::shared_ptr<EventRecord>>& records) {
+  std::deque<StreamOp> ops(part.ops.begin(), part.ops.end());
+  for (StreamOp& op : ops) {
+    if (op.record != nullptr) {
+      std::shared_ptr<EventRecord>& replayed = records[op.record.get()];
+      if (replayed == nullptr) {
+        replayed = std::make_shared<EventRecord>();
+      }
+      op.record = replayed;
+    }
+  }
+  return ops;
+}
+
+}  // namespace
+
+Capture::Part* Capture::PartOf(const StreamQueue* queue) {
+  const auto found = std::find_if(parts.begin(), parts.end(),
+                                  [&](const Part& part) { return part.stream == queue; });
+  return found == parts.end() ? nullptr : &*found;
+}
+
+absl::StatusOr<uint16_t> StreamScheduler::NewStreamId() {
+  if (num_ids_ >= kMaxStreams) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{} streams were made, the limit", kMaxStreams));
+  }
+  return num_ids_++;
+}
+
+absl::StatusOr<std::shared_ptr<StreamQueue>> StreamScheduler::NewQueue(int device) {
+  auto queue = std::make_shared<StreamQueue>();
+  TESSERA_ASSIGN_OR_RETURN(queue->id, NewStreamId());
+  queue->device = device;
+  queues_.push_back(queue);
+  return queue;
+}
+
+absl::Status StreamScheduler::Remove(const std::shared_ptr<StreamQueue>& queue) {
+  if (queue->capture != nullptr) {  // which then cannot be ended
+    queue->capture->PartOf(queue.get())->stream = nullptr;
+    queue->capture = nullptr;
+  }
+  absl::Status drained = Drain(*queue);
+  queues_.erase(std::find(queues_.begin(), queues_.end(), queue));
+  return drained;
+}
+
+absl::Status StreamScheduler::Enqueue(StreamQueue& queue, StreamOp op) {
+  if (queue.capture != nullptr) {
+    Capture::Part& part = *queue.capture->PartOf(&queue);
+    part.clock.Set(part.virtual_id, part.clock.Of(part.virtual_id) + 1);
+    if (op.kind == StreamOp::Kind::kRecord) {
+      op.record->clock = part.clock;
+    } else if (op.kind == StreamOp::Kind::kWait) {
+      part.clock.Join(op.record->clock);
+    }
+    part.ops.push_back(std::move(op));
+    return absl::OkStatus();
+  }
+  op.host_clock = host_clock_;
+  queue.ops.push_back(std::move(op));
+  size_t steps = random_.Below(kMaxStepsPerEnqueue + 1);
+  while (steps > 0 || queue.ops.size() > kMaxQueuedOps) {
+    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step(queues_));
+    if (!ran) {
+      break;
+    }
+    steps -= steps > 0 ? 1 : 0;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> StreamScheduler::Step(const Queues& queues) {
+  Queues ready;
+  std::copy_if(queues.begin(), queues.end(), std::back_inserter(ready),
+               [](const auto& queue) { return CanRun(*queue); });
+  if (ready.empty()) {
+    return false;
+  }
+  TESSERA_RETURN_IF_ERROR(RunHead(*ready[random_.Below(ready.size())]));
+  return true;
+}
+
+absl::Status StreamScheduler::RunHead(StreamQueue& queue) {
+  StreamOp op = std::move(queue.ops.front());
+  queue.ops.pop_front();
+  queue.clock.Join(op.host_clock);
+  const uint64_t number = queue.clock.Of(queue.id) + 1;
+  queue.clock.Set(queue.id, number);
+  switch (op.kind) {
+    case StreamOp::Kind::kRecord:
+      op.record->clock = queue.clock;
+      op.record->done = true;
+      return absl::OkStatus();
+    case StreamOp::Kind::kWait:
+      queue.clock.Join(op.record->clock);
+      return absl::OkStatus();
+    case StreamOp::Kind::kRun:
+      return op.run({.name = std::move(op.name),
+                     .config = op.config,
+                     .id = {queue.id, number},
+                     .clock = &queue.clock,
+                     .device = queue.device,
+                     .in_graph = queue.in_graph});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StreamScheduler::Drain(StreamQueue& queue) {
+  while (!queue.ops.empty()) {
+    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step(queues_));
+    if (!ran) {
+      return Deadlock();
+    }
+  }
+  HostWaitedFor(queue.clock);
+  return absl::OkStatus();
+}
+
+absl::Status StreamScheduler::DrainDevice(int device) {
+  for (const auto& queue : Queues(queues_)) {
+    if (queue->device == device) {
+      TESSERA_RETURN_IF_ERROR(Drain(*queue));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StreamScheduler::RunUntilDone(const EventRecord& record) {
+  while (!record.done) {
+    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step(queues_));
+    if (!ran) {
+      return Deadlock();
+    }
+  }
+  HostWaitedFor(record.clock);
+  return absl::OkStatus();
+}
+
+absl::Status StreamScheduler::RunCapture(Capture& capture, StreamQueue& queue) {
+  std::unordered_map<const EventRecord*, std::shared_ptr<EventRecord>> records;
+  Queues parts;
+  for (const Capture::Part& part : capture.parts) {
+    auto replay = std::make_shared<StreamQueue>();
+    replay->id = part.virtual_id;
+    replay->device = queue.device;
+    replay->clock = queue.clock;
+    // Launches of one graph follow each other, so this one is after the last.
+    replay->clock.Set(part.virtual_id, part.last_number);
+    replay->ops = Replayed(part, records);
+    replay->in_graph = true;
+    parts.push_back(std::move(replay));
+  }
+  bool ran = true;
+  while (ran) {
+    TESSERA_ASSIGN_OR_RETURN(ran, Step(parts));
+  }
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (!parts[i]->ops.empty()) {
+      return Deadlock();
+    }
+    capture.parts[i].last_number = parts[i]->clock.Of(parts[i]->id);
+    queue.clock.Join(parts[i]->clock);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::kernels::cuda_sim
