@@ -134,6 +134,39 @@ function(tessera_cc_benchmark)
   target_link_libraries(${arg_NAME} PRIVATE ${arg_DEPS} benchmark::benchmark)
 endfunction()
 
+# tessera_nvcc_check(NAME n SRCS files.cu...): compiles the files with nvcc for sm_90a, to see that it takes them. TESSERA_CUDA=AUTO: the
+# target n exists where nvcc does, and nothing depends on it; ON: part of every build, and nvcc must be there; OFF: no target.
+function(tessera_nvcc_check)
+  cmake_parse_arguments(arg "" "NAME" "SRCS" ${ARGN})
+  if(TESSERA_CUDA STREQUAL "OFF")
+    return()
+  endif()
+  find_program(TESSERA_NVCC nvcc HINTS /usr/local/cuda/bin)
+  if(NOT TESSERA_NVCC)
+    if(TESSERA_CUDA STREQUAL "ON")
+      message(FATAL_ERROR "TESSERA_CUDA=ON: nvcc was not found")
+    endif()
+    return()
+  endif()
+  set(objects "")
+  foreach(file IN LISTS arg_SRCS)
+    set(object "${CMAKE_CURRENT_BINARY_DIR}/${file}.sm_90a.o")
+    # No fused multiply-add but those that are written; fmt wants to be told that nvcc knows constexpr.
+    add_custom_command(
+      OUTPUT "${object}"
+      COMMAND "${TESSERA_NVCC}" -std=c++20 -arch=sm_90a --expt-relaxed-constexpr -fmad=false -diag-suppress 554,177
+              -DFMT_USE_CONSTEXPR=1 "-I${PROJECT_SOURCE_DIR}" -MD -MF "${object}.d" -MT "${object}" -o "${object}"
+              -c "${CMAKE_CURRENT_SOURCE_DIR}/${file}"
+      DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${file}" DEPFILE "${object}.d" VERBATIM)
+    list(APPEND objects "${object}")
+  endforeach()
+  if(TESSERA_CUDA STREQUAL "ON")
+    add_custom_target(${arg_NAME} ALL DEPENDS ${objects})
+  else()
+    add_custom_target(${arg_NAME} DEPENDS ${objects})
+  endif()
+endfunction()
+
 # tessera_proto_library(NAME n PROTOS p... DEPS d...): messages and gRPC stubs, generated into build/.
 # Its headers are included as "<folder>/<file>.pb.h", only by *_service.*, *_client.* and *_convert.*.
 function(tessera_proto_library)

@@ -1,0 +1,40 @@
+// The ops of KernelBackend on a GPU stream, as plain functions, one file per family:
+// linear.cu, rows.cu. What each op computes, and in which order it sums, is stated in
+// kernels/kernel_backend.h. All views name device memory. Float32 activations.
+//
+// These are the portable ops: complete and correct on any GPU, one thread or half warp
+// per output. The closed list is not complete, so no backend is made of them.
+#ifndef TESSERA_KERNELS_CUDA_CUDA_OPS_H_
+#define TESSERA_KERNELS_CUDA_CUDA_OPS_H_
+
+#include <cstdint>
+
+#include "kernels/cuda/primitives/device.cuh"
+#include "kernels/op_args.h"
+#include "kernels/tensor_view.h"
+#include "kernels/weight_view.h"
+
+namespace tessera::kernels::cuda {
+
+// ---- linear.cu ----
+void Linear(GpuStream& stream, TensorView x, const WeightView& w, const KSplit& split,
+            TensorView out);
+void HeadLinear(GpuStream& stream, TensorView x, const WeightView& w, int64_t head_rows,
+                int64_t row_begin, TensorView out);
+void HeadLinearTransposed(GpuStream& stream, TensorView x, const WeightView& w,
+                          int64_t head_rows, int64_t row_begin, TensorView out);
+
+// ---- rows.cu ----
+void Embedding(GpuStream& stream, const WeightView& table, TensorView ids,
+               TensorView out);
+void RmsNorm(GpuStream& stream, TensorView x, const WeightView& weight, double eps,
+             TensorView out);
+void Scale(GpuStream& stream, TensorView x, double factor);
+void SiluMul(GpuStream& stream, TensorView gate, TensorView up, double limit,
+             TensorView out);
+void Add(GpuStream& stream, TensorView x, TensorView out);
+void Copy(GpuStream& stream, TensorView x, TensorView out);
+
+}  // namespace tessera::kernels::cuda
+
+#endif  // TESSERA_KERNELS_CUDA_CUDA_OPS_H_

@@ -1,0 +1,275 @@
+// The CUDA ops under the simulator against kernels/reference: the same bits, at odd
+// shapes, in every weight format, under several schedules, and without a finding.
+#include "kernels/cuda/cuda_ops.h"
+
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "kernels/cuda_sim/sim_machine.h"
+#include "kernels/cuda_sim/sim_stream.h"
+#include "kernels/reference/reference_ops.h"
+
+namespace tessera::kernels::cuda {
+namespace {
+
+constexpr uint64_t kSeeds = 3;
+
+struct Format {
+  std::string name;
+  DType dtype;
+  DType scale;
+  int64_t block_rows;
+  int64_t block_cols;
+};
+const Format kFormats[] = {{"F32", DType::kF32, DType::kF32, 0, 0},
+                           {"BF16", DType::kBF16, DType::kF32, 0, 0},
+                           {"F8F32", DType::kF8E4M3, DType::kF32, 24, 48},
+                           {"F8E8M0", DType::kF8E4M3, DType::kF8E8M0, 24, 48},
+                           {"FP4", DType::kFp4, DType::kF8E8M0, 1, 32}};
+
+// Host arrays and their copies on a simulated device.
+class OnDevice {
+ public:
+  explicit OnDevice(uint64_t seed)
+      : machine_(
+            std::make_shared<cuda_sim::SimMachine>(cuda_sim::SimOptions{.seed = seed})),
+        random_(seed) {
+    auto stream = cuda_sim::SimStream::Create(machine_, 0);
+    TESSERA_CHECK(stream.ok());
+    stream_ = std::move(*stream);
+  }
+
+  GpuStream& stream() { return *stream_; }
+
+  // Rows lie 3 values further apart than they are long.
+  TensorView Random(std::vector<int64_t> shape) {
+    TensorView view;
+    view.rank = static_cast<int>(shape.size());
+    int64_t stride = 1;
+    for (int axis = view.rank - 1; axis >= 0; --axis) {
+      const auto at = static_cast<size_t>(axis);
+      view.shape[at] = shape[at];
+      view.strides[at] = stride;
+      stride = stride * shape[at] + 3;
+    }
+    auto& memory = Memory(static_cast<size_t>(stride) * sizeof(float));
+    std::uniform_real_distribution<float> value(-2.0F, 2.0F);
+    for (size_t i = 0; i < memory.size() / sizeof(float); ++i) {
+      const float number = value(random_);
+      std::memcpy(memory.data() + i * sizeof(float), &number, sizeof(float));
+    }
+    view.data = memory.data();
+    return view;
+  }
+  TensorView Ids(int64_t count, int32_t below) {
+    auto& memory = Memory(static_cast<size_t>(count) * sizeof(int32_t));
+    for (int64_t i = 0; i < count; ++i) {
+      const auto id = static_cast<int32_t>(random_() % static_cast<uint64_t>(below));
+      std::memcpy(memory.data() + i * 4, &id, sizeof(id));
+    }
+    return TensorView(memory.data(), DType::kI32, {count});
+  }
+  // A slice that begins off the grid of its scales.
+  WeightView Weight(const Format& format, int64_t rows, int64_t cols) {
+    WeightView w;
+    w.dtype = format.dtype;
+    w.rows = rows + 4;
+    w.cols = (cols + 6 + 31) / 32 * 32;
+    w.row_bytes =
+        static_cast<int64_t>(model::DTypeBytes(w.dtype, static_cast<size_t>(w.cols)));
+    auto& values = Memory(static_cast<size_t>(w.rows * w.row_bytes));
+    for (size_t i = 0; i < values.size(); ++i) {
+      // Never an exponent of all ones: no NaN in any format.
+      values[i] = static_cast<std::byte>(random_() & 0xbeU);
+    }
+    w.data = values.data();
+    if (format.block_rows > 0) {
+      w.scale_dtype = format.scale;
+      w.block_rows = format.block_rows;
+      w.block_cols = format.block_cols;
+      w.scale_stride = (w.cols + w.block_cols - 1) / w.block_cols;
+      const int64_t count = (w.rows + w.block_rows - 1) / w.block_rows * w.scale_stride;
+      const bool floats = format.scale == DType::kF32;
+      auto& scales = Memory(static_cast<size_t>(count) * (floats ? 4 : 1));
+      for (int64_t i = 0; i < count; ++i) {
+        const float scale = 0.001F * static_cast<float>(1 + random_() % 99);
+        if (floats) {
+          std::memcpy(scales.data() + i * 4, &scale, sizeof(scale));
+        } else {
+          scales[static_cast<size_t>(i)] = static_cast<std::byte>(120 + random_() % 9);
+        }
+      }
+      w.scales = scales.data();
+    }
+    return w.RowSlice(3, rows).ColSlice(6, cols);
+  }
+
+  // Copies all host memory to the device; from then on host arrays are the reference's.
+  void Upload() {
+    for (const auto& memory : host_) {
+      auto device = machine_->Malloc(0, memory.size());
+      TESSERA_CHECK(device.ok());
+      TESSERA_CHECK(stream_->MemcpyAsync(*device, memory.data(), memory.size()).ok());
+      device_.push_back(static_cast<std::byte*>(*device));
+    }
+  }
+  TensorView On(TensorView view) const {
+    view.data = const_cast<std::byte*>(DeviceAddress(view.data));
+    return view;
+  }
+  WeightView On(WeightView w) const {
+    w.data = w.data == nullptr ? nullptr : DeviceAddress(w.data);
+    w.scales = w.scales == nullptr ? nullptr : DeviceAddress(w.scales);
+    return w;
+  }
+
+  // All arrays, gaps between rows included, have the bits of the host's.
+  void ExpectEqual(const std::string& what) {
+    ASSERT_TRUE(stream_->Synchronize().ok()) << what << ": " << machine_->status();
+    for (size_t i = 0; i < host_.size(); ++i) {
+      std::vector<std::byte> seen(host_[i].size());
+      ASSERT_TRUE(stream_->MemcpyAsync(seen.data(), device_[i], seen.size()).ok());
+      EXPECT_TRUE(seen == host_[i]) << what << ", array " << i;
+    }
+  }
+
+ private:
+  std::vector<std::byte>& Memory(size_t bytes) { return host_.emplace_back(bytes); }
+  const std::byte* DeviceAddress(const void* host) const {
+    const auto* const at = static_cast<const std::byte*>(host);
+    for (size_t i = 0; i < host_.size(); ++i) {
+      if (at >= host_[i].data() && at < host_[i].data() + host_[i].size()) {
+        return device_[i] + (at - host_[i].data());
+      }
+    }
+    TESSERA_CHECK(false);
+    return nullptr;
+  }
+
+  std::shared_ptr<cuda_sim::SimMachine> machine_;
+  std::unique_ptr<cuda_sim::SimStream> stream_;
+  std::mt19937_64 random_;
+  std::deque<std::vector<std::byte>> host_;
+  std::vector<std::byte*> device_;
+};
+
+TEST(CudaOps, LinearHasTheReferencesBitsInEveryFormatAndCut) {
+  const KSplit cuts[] = {KSplit::Whole(),
+                         {.total = 77, .num_leaves = 8},
+                         {.total = 154, .first_leaf = 4, .num_leaves = 4}};
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    for (const Format& format : kFormats) {
+      for (const KSplit& cut : cuts) {
+        OnDevice device(seed);
+        const TensorView x = device.Random({3, 77});
+        const WeightView w = device.Weight(format, 19, 77);
+        const TensorView out = device.Random({3, 19});
+        device.Upload();
+        Linear(device.stream(), device.On(x), device.On(w), cut, device.On(out));
+        reference::Linear<float>(x, w, cut, out);
+        device.ExpectEqual(format.name);
+      }
+    }
+  }
+}
+
+TEST(CudaOps, HeadLinearsHaveTheReferencesBits) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    for (const Format& format : kFormats) {
+      OnDevice device(seed);
+      const TensorView x = device.Random({2, 3, 37});
+      const WeightView w = device.Weight(format, 3 * 12, 37);
+      const TensorView out = device.Random({2, 3, 7});
+      const TensorView y = device.Random({2, 3, 7});
+      const TensorView back = device.Random({2, 3, 37});
+      device.Upload();
+      HeadLinear(device.stream(), device.On(x), device.On(w), 12, 5, device.On(out));
+      HeadLinearTransposed(device.stream(), device.On(y), device.On(w), 12, 5,
+                           device.On(back));
+      reference::HeadLinear<float>(x, w, 12, 5, out);
+      reference::HeadLinearTransposed<float>(y, w, 12, 5, back);
+      device.ExpectEqual(format.name);
+    }
+  }
+}
+
+TEST(CudaOps, RowOpsHaveTheReferencesBits) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    OnDevice device(seed);
+    const TensorView x = device.Random({5, 3, 33});
+    const TensorView normed = device.Random({5, 3, 33});
+    const TensorView gate = device.Random({5, 65});
+    const TensorView up = device.Random({5, 65});
+    const TensorView product = device.Random({5, 65});
+    const TensorView copied = device.Random({5, 65});
+    const WeightView weight = device.Weight(kFormats[1], 1, 33);
+    device.Upload();
+    GpuStream& stream = device.stream();
+    RmsNorm(stream, device.On(x), device.On(weight), 1e-6, device.On(normed));
+    RmsNorm(stream, device.On(x), WeightView(), 1e-6, device.On(x));
+    SiluMul(stream, device.On(gate), device.On(up), 1.5, device.On(product));
+    Copy(stream, device.On(up), device.On(copied));
+    Scale(stream, device.On(copied), 0.3);
+    Add(stream, device.On(product), device.On(copied));
+    SiluMul(stream, device.On(gate), device.On(up), 0, device.On(gate));
+    reference::RmsNorm<float>(x, weight, 1e-6, normed);
+    reference::RmsNorm<float>(x, WeightView(), 1e-6, x);
+    reference::SiluMul<float>(gate, up, 1.5, product);
+    reference::Copy<float>(up, copied);
+    reference::Scale<float>(copied, 0.3);
+    reference::Add<float>(product, copied);
+    reference::SiluMul<float>(gate, up, 0, gate);
+    device.ExpectEqual("row ops");
+  }
+}
+
+TEST(CudaOps, EmbeddingDecodesEveryFormat) {
+  for (const Format& format : kFormats) {
+    OnDevice device(9);
+    const WeightView table = device.Weight(format, 11, 50);
+    const TensorView ids = device.Ids(7, 11);
+    const TensorView out = device.Random({7, 50});
+    device.Upload();
+    Embedding(device.stream(), device.On(table), device.On(ids), device.On(out));
+    reference::Embedding<float>(table, ids, out);
+    device.ExpectEqual(format.name);
+  }
+}
+
+TEST(CudaOps, NoRowsLaunchNothing) {
+  OnDevice device(1);
+  const TensorView x = device.Random({1, 16});
+  const WeightView w = device.Weight(kFormats[0], 4, 16);
+  const TensorView out = device.Random({1, 4});
+  device.Upload();
+  Linear(device.stream(), device.On(x).Rows(0, 0), device.On(w), KSplit::Whole(),
+         device.On(out).Rows(0, 0));
+  RmsNorm(device.stream(), device.On(x).Rows(0, 0), WeightView(), 1e-6,
+          device.On(x).Rows(0, 0));
+  Scale(device.stream(), device.On(x).Rows(0, 0), 2);
+  device.ExpectEqual("no rows");
+}
+
+TEST(CudaOps, AnIdOutsideTheTableIsFound) {
+  OnDevice device(1);
+  const WeightView table = device.Weight(kFormats[0], 4, 16);
+  const TensorView ids = device.Ids(2, 1);
+  const TensorView out = device.Random({2, 16});
+  const int32_t outside = 4;
+  std::memcpy(ids.data, &outside, sizeof(outside));
+  device.Upload();
+  Embedding(device.stream(), device.On(table), device.On(ids), device.On(out));
+  const absl::Status status = device.stream().Synchronize();
+  EXPECT_NE(status.message().find("out of bounds in EmbeddingKernel"), std::string::npos)
+      << status;
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cuda

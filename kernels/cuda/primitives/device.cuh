@@ -1,0 +1,46 @@
+// What device code and its launches are written against, under either compiler: Thread,
+// GpuStream, Launch and TESSERA_DEVICE. nvcc takes the GPU's, the host compiler those of
+// kernels/cuda_sim. This is the one place that asks which compiler it is
+// (docs/design/0008-cuda-and-its-simulator.md).
+//
+// A kernel is a trivially copyable struct with `kName` and
+//   TESSERA_DEVICE void operator()(Thread& thread) const;
+#ifndef TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_CUH_
+#define TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_CUH_
+
+#include "kernels/cuda/primitives/device_types.h"
+
+#ifdef __CUDACC__
+#include "kernels/cuda/primitives/nvcc_launch.cuh"
+#include "kernels/cuda/primitives/nvcc_thread.cuh"
+#define TESSERA_DEVICE __device__
+#else
+#include "kernels/cuda_sim/sim_launch.h"
+#include "kernels/cuda_sim/sim_thread.h"
+#define TESSERA_DEVICE
+#endif
+
+namespace tessera::kernels::cuda {
+
+#ifdef __CUDACC__
+using Thread = NvccThread;
+using GpuStream = NvccStream;
+#else
+using Thread = cuda_sim::SimThread;
+using GpuStream = cuda_sim::SimStream;
+using cuda_sim::Launch;
+#endif
+
+// Index of the thread in the whole grid, by x alone.
+TESSERA_DEVICE inline int64_t GlobalIndex(Thread& thread) {
+  return int64_t{thread.block_idx().x} * thread.block_dim().x + thread.thread_idx().x;
+}
+
+// Blocks of `block` threads that cover `count` of them.
+constexpr uint32_t BlocksFor(int64_t count, int64_t block) {
+  return static_cast<uint32_t>((count + block - 1) / block);
+}
+
+}  // namespace tessera::kernels::cuda
+
+#endif  // TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_CUH_
