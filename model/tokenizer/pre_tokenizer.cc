@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "model/tokenizer/deepseek_splitter.h"
 
 namespace tessera::model {
 namespace {
@@ -148,21 +149,35 @@ class PreTokenizer::MatchState {
 
 absl::StatusOr<std::unique_ptr<PreTokenizer>> PreTokenizer::Create(
     const std::vector<std::string>& patterns) {
+  std::unique_ptr<const DeepSeekSplitter> splitter;
+  if (patterns == DeepSeekSplitter::Patterns()) {
+    splitter = DeepSeekSplitter::Create();
+  }
   std::vector<std::unique_ptr<Pattern>> compiled;
+  if (splitter != nullptr) {
+    return std::unique_ptr<PreTokenizer>(
+        new PreTokenizer(std::move(compiled), std::move(splitter)));
+  }
   for (const std::string& text : patterns) {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<Pattern> pattern, Pattern::Compile(text));
     compiled.push_back(std::move(pattern));
   }
-  return std::unique_ptr<PreTokenizer>(new PreTokenizer(std::move(compiled)));
+  return std::unique_ptr<PreTokenizer>(
+      new PreTokenizer(std::move(compiled), std::move(splitter)));
 }
 
-PreTokenizer::PreTokenizer(std::vector<std::unique_ptr<Pattern>> patterns)
-    : patterns_(std::move(patterns)) {}
+PreTokenizer::PreTokenizer(std::vector<std::unique_ptr<Pattern>> patterns,
+                           std::unique_ptr<const DeepSeekSplitter> splitter)
+    : patterns_(std::move(patterns)), splitter_(std::move(splitter)) {}
 
 PreTokenizer::~PreTokenizer() = default;
 
 void PreTokenizer::Split(std::string_view text,
                          std::vector<std::string_view>* pieces) const {
+  if (splitter_ != nullptr) {
+    splitter_->Split(text, pieces);
+    return;
+  }
   MatchState state;
   SplitFrom(0, text, &state, pieces);
 }

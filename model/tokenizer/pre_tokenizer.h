@@ -13,11 +13,14 @@
 
 namespace tessera::model {
 
+class DeepSeekSplitter;
+
 // Immutable after Create; thread-safe (each call has its own match state).
 class PreTokenizer {
  public:
   // Compiles `patterns` with PCRE2 in UTF mode with Unicode properties, and its JIT where
-  // the platform has one. kInvalidArgument names the pattern and what is wrong with it.
+  // the platform has one; DeepSeek's own run without it (deepseek_splitter.h).
+  // kInvalidArgument names the pattern and what is wrong with it.
   static absl::StatusOr<std::unique_ptr<PreTokenizer>> Create(
       const std::vector<std::string>& patterns);
   ~PreTokenizer();
@@ -34,11 +37,14 @@ class PreTokenizer {
   class Pattern;
   class MatchState;
 
-  explicit PreTokenizer(std::vector<std::unique_ptr<Pattern>> patterns);
+  PreTokenizer(std::vector<std::unique_ptr<Pattern>> patterns,
+               std::unique_ptr<const DeepSeekSplitter> splitter);
   void SplitFrom(size_t pattern_idx, std::string_view text, MatchState* state,
                  std::vector<std::string_view>* pieces) const;
 
-  std::vector<std::unique_ptr<Pattern>> patterns_;
+  const std::vector<std::unique_ptr<Pattern>> patterns_;
+  // In place of the patterns, where they are those that it knows.
+  const std::unique_ptr<const DeepSeekSplitter> splitter_;
 };
 
 // `pattern` with `\s` spelled out as the White_Space characters of Unicode, which is what
