@@ -1,6 +1,8 @@
 #include "model/tokenizer/byte_pair_model.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <queue>
 
 #include "common/status.h"
@@ -22,6 +24,43 @@ uint64_t PairKey(int32_t left, int32_t right) {
          static_cast<uint32_t>(right);
 }
 
+// Longer tokens are runs of one character, rare enough to be merged each time.
+constexpr size_t kMaxWholePieceBytes = kShortPieceBytes;
+
+// The first eight bytes, or all there are, as a number; zeros behind them.
+uint64_t FirstBytes(std::string_view text) {
+  uint64_t number = 0;
+  if (text.size() >= sizeof(number)) {
+    std::memcpy(&number, text.data(), sizeof(number));
+    return number;
+  }
+  // Two loads that may overlap: a copy of a length not known would be a call.
+  if (text.size() >= sizeof(uint32_t)) {
+    uint32_t low = 0;
+    uint32_t high = 0;
+    std::memcpy(&low, text.data(), sizeof(low));
+    std::memcpy(&high, text.data() + text.size() - sizeof(high), sizeof(high));
+    const size_t shift = 8 * (text.size() - sizeof(high));
+    return low | static_cast<uint64_t>(high) << shift;
+  }
+  for (size_t i = 0; i < text.size(); ++i) {
+    number |= static_cast<uint64_t>(static_cast<uint8_t>(text[i])) << (8 * i);
+  }
+  return number;
+}
+
+// Of a piece; the high bits are the better ones.
+uint64_t HashOf(std::string_view text) {
+  constexpr uint64_t kOdd = 0x9E3779B97F4A7C15;
+  uint64_t hash = text.size() * kOdd;
+  for (; text.size() > sizeof(uint64_t); text.remove_prefix(sizeof(uint64_t))) {
+    hash = (hash ^ FirstBytes(text)) * kOdd;
+    hash ^= hash >> 32;
+  }
+  hash = (hash ^ FirstBytes(text)) * kOdd;
+  return (hash ^ (hash >> 32)) * kOdd;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BytePairModel>> BytePairModel::Create(
@@ -29,6 +68,7 @@ absl::StatusOr<std::unique_ptr<BytePairModel>> BytePairModel::Create(
   std::unique_ptr<BytePairModel> model(new BytePairModel());
   TESSERA_RETURN_IF_ERROR(model->ReadVocabulary(spec.vocabulary));
   TESSERA_RETURN_IF_ERROR(model->ReadMerges(spec.merges));
+  model->IndexWholePieces();
   return model;
 }
 
@@ -92,6 +132,10 @@ absl::Status BytePairModel::ReadMerges(
     }
     merges_[PairKey(*left_id, *right_id)] = {static_cast<uint32_t>(rank), *merged_id};
   }
+  byte_merges_.resize(id_of_byte_.size() * id_of_byte_.size());
+  for (size_t i = 0; i < byte_merges_.size(); ++i) {
+    byte_merges_[i] = FindMerge(id_of_byte_[i >> 8], id_of_byte_[i & 0xFF]);
+  }
   return absl::OkStatus();
 }
 
@@ -118,7 +162,59 @@ BytePairModel::Merge BytePairModel::FindMerge(int32_t left, int32_t right) const
   return it == merges_.end() ? Merge{} : it->second;
 }
 
+// A token is not always what its bytes are merged to, so that every one is tried.
+void BytePairModel::IndexWholePieces() {
+  whole_pieces_.resize(std::bit_ceil(2 * ids_.size() + 1));
+  const int shift = 64 - std::countr_zero(whole_pieces_.size());
+  std::vector<int32_t> ids;
+  for (int32_t id = 0; id < size(); ++id) {
+    const std::string_view bytes = Bytes(id);
+    if (bytes.empty() || bytes.size() > kMaxWholePieceBytes) {
+      continue;
+    }
+    ids.clear();
+    EncodeShort(bytes, &ids);
+    if (ids.size() != 1 || ids.front() != id) {
+      continue;
+    }
+    size_t cell = HashOf(bytes) >> shift;
+    while (whole_pieces_[cell].id >= 0) {
+      cell = (cell + 1) & (whole_pieces_.size() - 1);
+    }
+    whole_pieces_[cell] = {FirstBytes(bytes), id, static_cast<uint32_t>(bytes.size())};
+  }
+}
+
+// The token that `piece`, not empty and not too long, is merged to; -1 if it becomes
+// several.
+int32_t BytePairModel::FindWholePiece(std::string_view piece) const {
+  const int shift = 64 - std::countr_zero(whole_pieces_.size());
+  const uint64_t first_bytes = FirstBytes(piece);
+  for (size_t cell = HashOf(piece) >> shift;;
+       cell = (cell + 1) & (whole_pieces_.size() - 1)) {
+    const WholePiece& found = whole_pieces_[cell];
+    if (found.id < 0) {
+      return -1;
+    }
+    if (found.first_bytes == first_bytes && found.length == piece.size() &&
+        (piece.size() <= sizeof(first_bytes) || Bytes(found.id) == piece)) {
+      return found.id;
+    }
+  }
+}
+
 void BytePairModel::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
+  const int32_t whole =
+      piece.empty() || piece.size() > kMaxWholePieceBytes ? -1 : FindWholePiece(piece);
+  if (whole >= 0) {
+    ids->push_back(whole);
+  } else {
+    EncodeByMerges(piece, ids);
+  }
+}
+
+void BytePairModel::EncodeByMerges(std::string_view piece,
+                                   std::vector<int32_t>* ids) const {
   if (piece.size() <= kShortPieceBytes) {
     EncodeShort(piece, ids);
   } else {
@@ -135,7 +231,8 @@ void BytePairModel::EncodeShort(std::string_view piece, std::vector<int32_t>* id
     symbols[i] = id_of_byte_[static_cast<uint8_t>(piece[i])];
   }
   for (size_t i = 0; i + 1 < count; ++i) {
-    merges[i] = FindMerge(symbols[i], symbols[i + 1]);
+    merges[i] = byte_merges_[static_cast<size_t>(static_cast<uint8_t>(piece[i])) << 8 |
+                             static_cast<uint8_t>(piece[i + 1])];
   }
   while (count > 1) {
     size_t best = 0;

@@ -48,11 +48,22 @@ class BytePairModel {
     int32_t id = -1;             // what the pair becomes
   };
 
+  // A piece that is one token, in an open-addressing table: up to eight bytes of the
+  // piece, so that short ones need no look at bytes_.
+  struct WholePiece {
+    uint64_t first_bytes = 0;
+    int32_t id = -1;  // none: an empty cell
+    uint32_t length = 0;
+  };
+
   BytePairModel() = default;
   absl::Status ReadVocabulary(const std::vector<VocabularyEntry>& vocabulary);
   absl::Status ReadMerges(const std::vector<std::pair<std::string, std::string>>& merges);
   std::optional<int32_t> FindSpelling(std::string_view spelling) const;
+  void IndexWholePieces();
+  int32_t FindWholePiece(std::string_view piece) const;
   Merge FindMerge(int32_t left, int32_t right) const;
+  void EncodeByMerges(std::string_view piece, std::vector<int32_t>* ids) const;
   void EncodeShort(std::string_view piece, std::vector<int32_t>* ids) const;
   void EncodeLong(std::string_view piece, std::vector<int32_t>* ids) const;
 
@@ -61,6 +72,8 @@ class BytePairModel {
   absl::flat_hash_map<absl::string_view, int32_t> ids_;  // keys point into bytes_
   absl::flat_hash_map<uint64_t, Merge> merges_;          // key: left id << 32 | right id
   std::array<int32_t, 256> id_of_byte_{};
+  std::vector<Merge> byte_merges_;        // [256 * 256]: what two bytes become
+  std::vector<WholePiece> whole_pieces_;  // a power of two, at most half full
 };
 
 }  // namespace tessera::model

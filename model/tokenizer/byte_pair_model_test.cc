@@ -83,6 +83,13 @@ const std::vector<std::pair<std::string, std::string>> kMerges = {
     {"a", "a"},   {"b", "a"},   {"aa", "b"},  {"ba", "ba"},
     {"aa", "aa"}, {"c", "aab"}, {"baba", "c"}};
 
+// "abc" is a token, but the better merge of "bc" leaves no way to it.
+TEST(BytePairModel, ATokenThatMergesDoNotReachIsNotTaken) {
+  const auto model = ModelWith({{"b", "c"}, {"a", "b"}, {"ab", "c"}});
+  EXPECT_THAT(Encode(*model, "abc"), ElementsAre('a', 256));
+  EXPECT_THAT(Encode(*model, "ab"), ElementsAre(257));
+}
+
 TEST(BytePairModel, MergesByRankThenFromTheLeft) {
   const auto model = ModelWith(kMerges);
   EXPECT_THAT(Encode(*model, "aaa"), ElementsAre(256, 'a'));
