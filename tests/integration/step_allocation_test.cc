@@ -1,10 +1,12 @@
 // A steady decode step allocates nothing: counted by replacing the global allocation
 // functions of this binary, on one rank of the demo model with the cpu backend.
 #include <atomic>
+#include <barrier>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "cli/loaded_model.h"
@@ -120,6 +122,61 @@ void ExpectOneAllocationPerStep(const char* folder, uint32_t num_drafts,
   EXPECT_LE(allocations.load() - before, 2);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_FALSE(result->expert_counts.empty());
+}
+
+// What a plan with transfers moves goes through buffers made at the start.
+TEST(TransferStepAllocation, AStepThatHandsBlocksOverAllocatesNothingMore) {
+  const auto model = cli::LoadModel("tests/data/v4");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto engram = cli::ResidentEngram(**model, Clock::Real());
+  ASSERT_TRUE(engram.ok()) << engram.status();
+  cli::RankOptions options;
+  options.runner.block_size = (*model)->config.default_block_size();
+  options.runner.num_blocks = options.runner.num_tail_blocks = 64;
+  options.runner.num_host_blocks = options.runner.num_host_tail_blocks = 4;
+  options.runner.max_transfers = 2;
+  auto ranks = cli::AssembleLocalGroup(**model, {.tp = 1, .dp = 2}, options, *engram,
+                                       Clock::Real());
+  ASSERT_TRUE(ranks.ok()) << ranks.status();
+  constexpr uint64_t kLast = 6;
+  std::barrier<> together(2);
+  std::vector<int64_t> during;
+  // Rank 0 sends; rank 1, without sequences, receives and restores.
+  const auto run = [&](size_t rank) {
+    for (uint64_t step = 1; step <= kLast; ++step) {
+      proto::StepPlan plan =
+          rank == 0 && step == 1 ? Prefill(/*keeps_tail=*/true) : Decode(step, 0);
+      if (rank == 1) {
+        plan.work.clear();
+      }
+      plan.transfers = step > 1;
+      if (plan.transfers && rank == 0) {
+        plan.sends = {{0, 1, false, step * 2}, {0, 1, true, step * 2 + 1}};
+      } else if (plan.transfers) {
+        plan.receives = {{3, 0, false, step * 2}, {2, 0, true, step * 2 + 1}};
+        plan.restores = {{5, 3, false}, {6, 2, true}};
+      }
+      together.arrive_and_wait();
+      const int64_t before = allocations.load();
+      together.arrive_and_wait();
+      const auto result = (*ranks)[rank].runner->Execute(plan);
+      together.arrive_and_wait();
+      const int64_t count = allocations.load() - before;
+      together.arrive_and_wait();
+      if (rank == 0) {
+        during.push_back(count);
+        EXPECT_EQ(result.ok() && result->counters.transfer_bytes > 0, step > 1);
+      }
+      EXPECT_TRUE(result.ok()) << result.status();
+    }
+  };
+  std::thread other([&] { run(1); });
+  run(0);
+  other.join();
+  for (size_t step = 3; step <= kLast; ++step) {
+    // The result of the rank that samples.
+    EXPECT_LE(during[step - 1], 1) << "step " << step;
+  }
 }
 
 // Masks come in what the caller made.
