@@ -130,10 +130,12 @@ void AccessChecker::ReportConflict(Conflict conflict, const Access& now,
       return;
     case Conflict::kRace: {
       const cuda::Dim3 block = Unflatten(other.block, operation_.config.grid);
-      Report(FindingKind::kRace, by, place,
-             fmt::format("{} against a {} by block ({}, {}, {}), {}, no barrier between",
-                         KindName(now.kind), KindName(other.kind), block.x, block.y,
-                         block.z, ThreadName(other.thread)));
+      const bool itself = other.block == now.block && other.thread == now.thread;
+      Report(
+          FindingKind::kRace, by, place,
+          fmt::format("{} against a {} by block ({}, {}, {}), {}{}, no barrier between",
+                      KindName(now.kind), KindName(other.kind), block.x, block.y, block.z,
+                      ThreadName(other.thread), itself ? " and others" : ""));
       return;
     }
     case Conflict::kStream:

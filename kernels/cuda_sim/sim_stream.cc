@@ -119,8 +119,8 @@ absl::Status SimStream::Memcpy2DAsync(void* to, const void* from,
   }
   MutexLock lock(&machine_->mutex_);
   SimMachine& machine = *machine_;
-  const CopySides sides = {.check_to = machine.memory_.Find(to) != nullptr,
-                           .check_from = machine.memory_.Find(from) != nullptr};
+  const CopySides sides = {.check_to = machine_->memory_.Find(to) != nullptr,
+                           .check_from = machine_->memory_.Find(from) != nullptr};
   if (!sides.check_to || !sides.check_from) {
     TESSERA_RETURN_IF_ERROR(NotWhileCapturing("a copy of pageable memory"));
   }
@@ -143,7 +143,7 @@ absl::Status SimStream::Memcpy2DAsync(void* to, const void* from,
                     return absl::OkStatus();
                   }));
   return sides.check_to ? absl::OkStatus()
-                        : machine.Note(machine.scheduler_.Drain(*queue_));
+                        : machine_->Note(machine_->scheduler_.Drain(*queue_));
 }
 
 absl::Status SimStream::MemsetAsync(void* to, uint8_t value, size_t bytes) {
@@ -166,7 +166,7 @@ absl::StatusOr<void*> SimStream::MallocAsync(size_t bytes) {
   SimMachine& machine = *machine_;
   TESSERA_ASSIGN_OR_RETURN(
       Allocation * allocation,
-      machine.memory_.Allocate(queue_->device, bytes, AllocationState::kReserved));
+      machine_->memory_.Allocate(queue_->device, bytes, AllocationState::kReserved));
   void* const memory = allocation->data;
   TESSERA_RETURN_IF_ERROR(Enqueue(
       "allocation", {},
@@ -186,7 +186,7 @@ absl::Status SimStream::FreeAsync(void* memory) {
   MutexLock lock(&machine_->mutex_);
   TESSERA_RETURN_IF_ERROR(NotWhileCapturing("a free"));
   SimMachine& machine = *machine_;
-  const Allocation* const allocation = machine.memory_.FindUnfreed(memory);
+  const Allocation* const allocation = machine_->memory_.FindUnfreed(memory);
   if (allocation == nullptr || allocation->device != queue_->device) {
     return absl::InvalidArgumentError(
         "free of an address at which no allocation of the device begins");
