@@ -8,6 +8,13 @@ namespace {
 // Threads get whole register blocks of weight rows, so that no block is cut in two.
 constexpr int64_t kBlockRows = 4;
 
+// Of a product, in multiply-adds: a byte of weights takes a core as long to read as three
+// of them.
+int64_t WorkOf(int64_t items, const WeightView& w, int64_t rows) {
+  const auto bits = static_cast<int64_t>(model::DTypeBits(w.dtype));
+  return (items + 3 * bits / 8) * rows * w.cols;
+}
+
 // The leaves of `split` as columns of x; one leaf if the contraction is not cut.
 void SetLeaves(const KSplit& split, int64_t inputs, LinearTask& task) {
   if (split.num_leaves == 0) {
@@ -48,7 +55,7 @@ void Linear(CpuContext& context, TensorView x, const WeightView& w, const KSplit
     return;
   }
   const int64_t blocks = (w.rows + kBlockRows - 1) / kBlockRows;
-  context.ParallelFor(blocks, (task.count + 1) * w.rows * w.cols,
+  context.ParallelFor(blocks, WorkOf(task.count, w, w.rows),
                       [&](int64_t begin, int64_t end, int thread) {
                         LinearTask part = task;
                         part.row_begin = begin * kBlockRows;
@@ -75,7 +82,7 @@ void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t 
   }
   // Heads are cut too: a rank may hold one group of heads with a thousand rows.
   const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
-  context.ParallelFor(heads * blocks, (task.count + 1) * heads * rows * w.cols,
+  context.ParallelFor(heads * blocks, WorkOf(task.count, w, heads * rows),
                       [&](int64_t begin, int64_t end, int thread) {
                         LinearTask part = task;
                         part.scratch = context.scratch(thread).panel;
@@ -110,7 +117,7 @@ void HeadLinearTransposed(CpuContext& context, TensorView x, const WeightView& w
   if (task.count == 0 || rows == 0) {
     return;
   }
-  context.ParallelFor(heads, (task.count + 1) * heads * rows * w.cols,
+  context.ParallelFor(heads, WorkOf(task.count, w, heads * rows),
                       [&](int64_t begin, int64_t end, int thread) {
                         TransposedTask part = task;
                         part.scratch = context.scratch(thread).panel;

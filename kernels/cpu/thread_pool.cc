@@ -11,9 +11,12 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-// About 5 us on a 3 GHz core: the gap between two ops of a step is shorter, a wait for
-// the network is longer.
+// About 5 us on a 3 GHz core: the gap between most ops of a step is shorter.
 constexpr int kSpins = 400;
+// Then the core is offered to others, each time for about half a microsecond where nobody
+// wants it: some gaps of a step are 50 us long, and waking a sleeping thread takes as
+// long again. A wait for the network or for the next step is longer.
+constexpr int kYields = 200;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -28,6 +31,12 @@ void WaitWhile(const std::atomic<uint32_t>& value, uint32_t seen) {
       return;
     }
     Pause();
+  }
+  for (int yield = 0; yield < kYields; ++yield) {
+    if (value.load(std::memory_order_acquire) != seen) {
+      return;
+    }
+    std::this_thread::yield();
   }
   while (value.load(std::memory_order_acquire) == seen) {
     value.wait(seen, std::memory_order_acquire);

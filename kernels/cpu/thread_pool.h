@@ -1,6 +1,7 @@
 // ThreadPool: the threads of one rank's kernels. One caller splits a range over them and
 // waits; nothing is queued, allocated or locked in between. Many ranks share one machine,
-// so idle threads spin for a few microseconds only and then sleep in the kernel.
+// so idle threads spin for a few microseconds only, then let others run, and after a
+// tenth of a millisecond sleep in the kernel.
 #ifndef TESSERA_KERNELS_CPU_THREAD_POOL_H_
 #define TESSERA_KERNELS_CPU_THREAD_POOL_H_
 
