@@ -124,26 +124,57 @@ void StoreTree(const LinearTask& task, float (*sums)[kX][kWRows], int64_t t, int
 
 // ---- contraction over the rows of a weight ----
 
-// kC vectors of columns of one row of x; `panel` holds the decoded rows, `stride` apart.
-template <int kC>
-TESSERA_INLINE void TransposedBlock(const float* x, int64_t rows, const float* panel,
-                                    int64_t stride, float* out, int64_t columns) {
-  V16 sums[kC];
+// kC vectors of columns of kX rows of x; `panel` holds the decoded rows, `stride` apart.
+template <int kX, int kC>
+TESSERA_INLINE void TransposedBlock(const TransposedTask& task, int64_t t,
+                                    const float* panel, int64_t stride, float* out,
+                                    int64_t columns) {
+  const float* x = task.x + t * task.x_stride;
+  V16 sums[kX][kC];
 #pragma GCC unroll 4
-  for (int c = 0; c < kC; ++c) {
-    sums[c] = Zero();
-  }
-  for (int64_t i = 0; i < rows; ++i) {
-    const V16 factor = Set(x[i]);
+  for (int j = 0; j < kX; ++j) {
 #pragma GCC unroll 4
     for (int c = 0; c < kC; ++c) {
-      sums[c] = Fma(factor, Load(panel + i * stride + 16 * c), sums[c]);
+      sums[j][c] = Zero();
+    }
+  }
+  for (int64_t i = 0; i < task.rows; ++i) {
+    V16 weights[kC];
+#pragma GCC unroll 4
+    for (int c = 0; c < kC; ++c) {
+      weights[c] = Load(panel + i * stride + 16 * c);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < kX; ++j) {
+      const V16 factor = Set(x[j * task.x_stride + i]);
+#pragma GCC unroll 4
+      for (int c = 0; c < kC; ++c) {
+        sums[j][c] = Fma(factor, weights[c], sums[j][c]);
+      }
     }
   }
 #pragma GCC unroll 4
-  for (int c = 0; c < kC; ++c) {
-    const int64_t rest = columns - 16 * c;
-    StoreFirst(sums[c], out + 16 * c, Smaller(rest, 16));
+  for (int j = 0; j < kX; ++j) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kC; ++c) {
+      const int64_t rest = columns - 16 * c;
+      StoreFirst(sums[j][c], out + j * task.out_stride + 16 * c, Smaller(rest, 16));
+    }
+  }
+}
+
+// kX rows of x from `t` on against the columns of a panel, which begin at column `col`.
+template <int kX>
+TESSERA_APART void TransposedRows(const TransposedTask& task, int64_t t, int64_t col,
+                                  int64_t columns) {
+  const int64_t stride = RoundUp16(columns);
+  float* out = task.out + t * task.out_stride + col;
+  int64_t c = 0;
+  for (; c + 64 <= stride; c += 64) {
+    TransposedBlock<kX, 4>(task, t, task.scratch + c, stride, out + c, columns - c);
+  }
+  for (; c < stride; c += 16) {
+    TransposedBlock<kX, 1>(task, t, task.scratch + c, stride, out + c, columns - c);
   }
 }
 
@@ -156,17 +187,8 @@ void LinearTransposed(const TransposedTask& task) {
       DecodePadded(task.weights, task.row_begin + i, col, columns,
                    task.scratch + i * stride);
     }
-    for (int64_t t = 0; t < task.count; ++t) {
-      const float* x = task.x + t * task.x_stride;
-      float* out = task.out + t * task.out_stride + col;
-      int64_t c = 0;
-      for (; c + 64 <= stride; c += 64) {
-        TransposedBlock<4>(x, task.rows, task.scratch + c, stride, out + c, columns - c);
-      }
-      for (; c < stride; c += 16) {
-        TransposedBlock<1>(x, task.rows, task.scratch + c, stride, out + c, columns - c);
-      }
-    }
+    ForEachItems(task.count,
+                 [&]<int kX>(int64_t t) { TransposedRows<kX>(task, t, col, columns); });
   }
 }
 
