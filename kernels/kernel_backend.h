@@ -60,6 +60,15 @@ class KernelBackend {
   // is too large for an op. To be asked before its weights are loaded.
   virtual absl::Status CheckShapes(const ModelShapes& shapes) const = 0;
 
+  // `w` as Linear with this split, or HeadLinear, are to be given it: with numerics that
+  // round dense weights (WeightView) marked so, with the backend's own copy in `memory`
+  // if it keeps one; otherwise as it is. The bytes behind `w` must stay. Start-up only;
+  // kResourceExhausted.
+  virtual absl::StatusOr<WeightView> Prepare(const WeightView& w, const KSplit& /*split*/,
+                                             DeviceBuffer* /*memory*/) {
+    return w;
+  }
+
   // Zeroed memory, 64-byte aligned at least. kResourceExhausted. Start-up only.
   virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream() = 0;
@@ -189,7 +198,8 @@ struct BackendOptions {
   DType dtype = DType::kF32;          // kF64: reference only
   std::string_view cpu_isa = "auto";  // auto | scalar | avx2 | avx512 | amx
   // How cpu rounds: f32, or int8-g32: what meets e2m1 expert weights is first rounded to
-  // 8 bits with a scale per 32 values; all else as f32.
+  // 8 bits with a scale per 32 values; all else as f32. w8a8-g32: that, and what Prepare
+  // was given (WeightView says how).
   std::string_view numerics = "f32";
   int num_threads = 1;  // of this rank
   bool pin_threads = false;

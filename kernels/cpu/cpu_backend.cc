@@ -35,6 +35,9 @@ class CpuBackend final : public KernelBackend {
 
   std::string_view name() const override { return "cpu"; }
   std::string_view numerics_id() const override {
+    if (context_->rounds_dense()) {
+      return "cpu/w8a8-g32";
+    }
     return context_->rounds_experts() ? "cpu/int8-g32" : "cpu/f32";
   }
   DType activation_dtype() const override { return DType::kF32; }
@@ -52,6 +55,13 @@ class CpuBackend final : public KernelBackend {
   }
   absl::Status CheckShapes(const ModelShapes& shapes) const override {
     return cpu::CheckShapes(shapes);
+  }
+  absl::StatusOr<WeightView> Prepare(const WeightView& w, const KSplit& split,
+                                     DeviceBuffer* memory) override {
+    if (!context_->rounds_dense()) {
+      return w;
+    }
+    return cpu::RoundWeight(*context_, w, split, memory);
   }
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
     return AllocateHost(bytes);
@@ -195,9 +205,11 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCpuBackend(
                                                   model::DTypeName(options.dtype),
                                                   model::DTypeName(DType::kF32)));
   }
-  if (options.numerics != "f32" && options.numerics != "int8-g32") {
-    return absl::InvalidArgumentError(fmt::format(
-        "cpu backend: numerics '{}', expected f32 or int8-g32", options.numerics));
+  if (options.numerics != "f32" && options.numerics != "int8-g32" &&
+      options.numerics != "w8a8-g32") {
+    return absl::InvalidArgumentError(
+        fmt::format("cpu backend: numerics '{}', expected f32, int8-g32 or w8a8-g32",
+                    options.numerics));
   }
   TESSERA_ASSIGN_OR_RETURN(const cpu::CpuIsa isa, cpu::ChooseCpuIsa(options.cpu_isa));
   if (options.work_per_thread < 1) {

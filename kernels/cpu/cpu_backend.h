@@ -1,7 +1,7 @@
 // The cpu backend: threads and SIMD, the instruction set chosen at run time. Weights stay
-// in their checkpoint format and are decoded as they are streamed. Numerics ids
-// "cpu/f32" and "cpu/int8-g32": within each the bits are the same at every instruction
-// set, thread count, batch and block size.
+// in their checkpoint format and are decoded as they are streamed, but for those that
+// w8a8-g32 rounds. Numerics ids "cpu/f32", "cpu/int8-g32" and "cpu/w8a8-g32": within each
+// the bits are the same at every instruction set, thread count, batch and block size.
 #ifndef TESSERA_KERNELS_CPU_CPU_BACKEND_H_
 #define TESSERA_KERNELS_CPU_CPU_BACKEND_H_
 

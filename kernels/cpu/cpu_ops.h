@@ -1,7 +1,7 @@
-// The ops of the cpu backend without intrinsics, one file per family: linear.cc, rows.cc,
-// quantize.cc, rope.cc, indexer.cc, attention.cc, compress.cc, hyper.cc, moe.cc,
-// experts.cc, engram.cc. They cut work over threads and blocks and leave the inner loops
-// to a SimdOps table. What each op computes: kernel_backend.h.
+// The ops of the cpu backend without intrinsics, one file per family: linear.cc,
+// rounded.cc, rows.cc, quantize.cc, rope.cc, indexer.cc, attention.cc, compress.cc,
+// hyper.cc, moe.cc, experts.cc, engram.cc. They cut work over threads and blocks and
+// leave the inner loops to a SimdOps table. What each op computes: kernel_backend.h.
 #ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
 #define TESSERA_KERNELS_CPU_CPU_OPS_H_
 
@@ -27,8 +27,8 @@ namespace tessera::kernels::cpu {
 inline constexpr int64_t kScratchFloats = int64_t{1} << 16;
 static_assert(kScratchFloats >= kLinearScratchFloats);
 
-// Floats for what experts keep between gate and down: of 174 items at a width of 2048
-// with inputs in 8 bits.
+// Floats for what experts keep between gate and down, of 174 items at a width of 2048
+// with inputs in 8 bits; and for rows of inputs in 8 bits of other products.
 inline constexpr int64_t kExpertFloats = int64_t{1} << 20;
 
 // Largest index_topk.
@@ -93,11 +93,12 @@ class CpuContext {
   }
   // kScratchFloats for values that pass from one parallel loop to the next.
   float* shared() const { return shared_; }
-  // kExpertFloats likewise, for experts.
+  // kExpertFloats likewise, for experts and for rounded inputs.
   float* expert_items() const { return expert_items_; }
 
   int num_threads() const { return pool_->num_threads(); }
   bool rounds_experts() const { return rounds_experts_; }
+  bool rounds_dense() const { return rounds_dense_; }
 
   // body(begin, end, thread) over [0, count), on as many threads as `work`, an estimate
   // in fused multiply-adds, is worth (BackendOptions::work_per_thread).
@@ -114,12 +115,14 @@ class CpuContext {
   CpuContext(const SimdOps& simd, std::unique_ptr<ThreadPool> pool,
              const BackendOptions& options)
       : simd_(simd),
-        rounds_experts_(options.numerics == "int8-g32"),
+        rounds_experts_(options.numerics != "f32"),
+        rounds_dense_(options.numerics == "w8a8-g32"),
         work_per_thread_(options.work_per_thread),
         pool_(std::move(pool)) {}
 
   const SimdOps& simd_;
   const bool rounds_experts_;
+  const bool rounds_dense_;
   const int64_t work_per_thread_;
   std::unique_ptr<ThreadPool> pool_;
   DeviceBuffer memory_;
@@ -203,6 +206,16 @@ void HeadLinearTransposed(CpuContext& context, TensorView x, const WeightView& w
                           int64_t head_rows, int64_t row_begin, TensorView out);
 void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t head_rows,
                 int64_t row_begin, TensorView out);
+
+// ---- rounded.cc ----
+// A copy of `w` in 8 bits; the view to use instead of it.
+absl::StatusOr<WeightView> RoundWeight(CpuContext& context, const WeightView& w,
+                                       const KSplit& split, DeviceBuffer* memory);
+// As Linear and HeadLinear, of rounded weights.
+void RoundedLinear(CpuContext& context, TensorView x, const WeightView& w,
+                   const KSplit& split, TensorView out);
+void RoundedHeadLinear(CpuContext& context, TensorView x, const WeightView& w,
+                       int64_t head_rows, int64_t row_begin, TensorView out);
 
 // ---- rows.cc ----
 void Embedding(CpuContext& context, const WeightView& table, TensorView ids,

@@ -42,6 +42,9 @@ void Linear(CpuContext& context, TensorView x, const WeightView& w, const KSplit
   TESSERA_CHECK_EQ(w.cols, x.dim(1));
   TESSERA_CHECK_EQ(out.dim(0), x.dim(0));
   TESSERA_CHECK_EQ(out.dim(1), w.rows);
+  if (w.rounded) {
+    return RoundedLinear(context, x, w, split, out);
+  }
   LinearTask task = {};
   task.weights = ToWeightRows(w);
   TESSERA_CHECK_LE(w.cols, kScratchFloats);
@@ -70,6 +73,9 @@ void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t 
   const int64_t heads = x.dim(1);
   const int64_t rows = out.dim(2);
   TESSERA_CHECK_EQ(w.cols, x.dim(2));
+  if (w.rounded) {
+    return RoundedHeadLinear(context, x, w, head_rows, row_begin, out);
+  }
   TESSERA_CHECK_LE(w.cols, kScratchFloats);
   LinearTask task = {};
   task.num_leaves = 1;
@@ -106,6 +112,7 @@ void HeadLinearTransposed(CpuContext& context, TensorView x, const WeightView& w
   const int64_t heads = x.dim(1);
   const int64_t rows = x.dim(2);
   TESSERA_CHECK_EQ(out.dim(2), w.cols);
+  TESSERA_CHECK(!w.rounded);
   TESSERA_CHECK_LE(rows * 16, kScratchFloats);
   TransposedTask task = {};
   task.rows = rows;

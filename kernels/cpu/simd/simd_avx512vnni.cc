@@ -2,7 +2,10 @@
 // bytes are one instruction.
 #define TESSERA_SIMD_ISA avx512vnni
 
+// The table comes last.
+// clang-format off
 #include "kernels/cpu/simd/simd_ops.h"
 #include "kernels/cpu/simd/vector_avx512.h"
-
+#include "kernels/cpu/simd/rounded/bytes_avx512.h"
 #include "kernels/cpu/simd/simd_table.h"
+// clang-format on

@@ -83,6 +83,48 @@ struct Int8Task {
   float* scratch;  // kLinearScratchFloats
 };
 
+// Weights and activations in 8 bits (WeightView says to which values). Inputs fall
+// into groups of kRoundedGroup, counted from the first input of each leaf on, so that the
+// last one of a leaf may be shorter; what lacks is zero.
+constexpr int64_t kRoundedGroup = 32;
+constexpr int64_t kRoundedRuns = 8;          // of 64 bytes in a group of a tile
+constexpr int64_t kRoundedGroupBytes = 512;  // of a tile of 16 weight rows
+constexpr int64_t kRoundedBlockRows = 6;     // rows of x that lie together
+struct LeafGroups {
+  int32_t count;                  // leaves; 1 for a contraction that is not cut
+  int64_t input[kMaxLeaves + 1];  // where they begin
+  int64_t begin[kMaxLeaves + 1];  // in groups
+};
+// Rows of x. Blocks of kRoundedBlockRows rows; in them groups, then rows.
+struct RoundedRows {
+  int8_t* codes;     // [blocks, groups, kRoundedBlockRows, kRoundedGroup]
+  float* scales;     // [blocks, groups, kRoundedBlockRows]
+  int32_t* offsets;  // likewise: -128 times the sum of a group's codes
+};
+// 16 rows of weights.
+struct RoundedTile {
+  uint8_t* codes;  // [groups, kRoundedRuns, 16, 4]: byte i of row l in run r is the code
+                   // of input 4 r + i, plus 128
+  uint8_t* steps;  // [groups, 16]: a step is 2^(byte - 127); of damaged groups infinite
+  float* scratch;  // one row
+};
+
+// out[t, o] = the tree over leaves of sum over groups g of (sum_i x[t, g, i] w[o, g, i])
+// (scale of x's group * step of w's), by fused multiply-adds from zero, g rising. The
+// inner sums are integers and exact.
+struct RoundedTask {
+  const uint8_t* codes;  // of tile 0; tiles follow each other
+  const uint8_t* steps;
+  LeafGroups leaves;
+  int64_t row_begin;  // weight rows, from the first of tile 0 on
+  int64_t row_end;
+  RoundedRows x;
+  int64_t x_row;  // the first one: a multiple of kRoundedBlockRows
+  int64_t count;  // rows of x
+  float* out;     // of weight row row_begin
+  int64_t out_stride;
+};
+
 // out[t, c] = sum_i x[t, i] w[row_begin + i, c] for columns [col_begin, col_end), i
 // rising.
 struct TransposedTask {
@@ -194,6 +236,13 @@ struct SimdOps {
   // has a scale that is not.
   void (*quantize_int8)(const float* x, int64_t n, const Int8Rows& out, int64_t row);
   void (*int8_linear)(const Int8Task& task);
+  // Rounds x to row `row` of `out`.
+  void (*round_row)(const float* x, const LeafGroups& leaves, const RoundedRows& out,
+                    int64_t row);
+  // Rounds the `count` weight rows from `row` on, at most 16; more are zeros.
+  void (*round_tile)(const WeightRows& w, int64_t row, int64_t count,
+                     const LeafGroups& leaves, const RoundedTile& out);
+  void (*rounded_linear)(const RoundedTask& task);
   void (*linear_transposed)(const TransposedTask& task);
   void (*index_scores)(const IndexScoreTask& task);
   void (*attention)(const AttentionTask& task);

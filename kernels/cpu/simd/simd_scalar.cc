@@ -1,4 +1,5 @@
 // The scalar table: the shared kernels over the scalar vector.
+#include "kernels/cpu/simd/rounded/bytes_scalar.h"
 #include "kernels/cpu/simd/simd_ops.h"
 #include "kernels/cpu/simd/vector_scalar.h"
 #include "kernels/cpu/simd/weights_scalar.h"

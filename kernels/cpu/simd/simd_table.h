@@ -16,6 +16,7 @@
 #include "kernels/cpu/simd/simd_few_rows.h"
 #include "kernels/cpu/simd/simd_int8.h"
 #include "kernels/cpu/simd/simd_int8_many.h"
+#include "kernels/cpu/simd/rounded/simd_rounded.h"
 #include "kernels/cpu/simd/simd_attention.h"
 #include "kernels/cpu/simd/simd_compressed.h"
 // clang-format on
@@ -27,6 +28,9 @@ const SimdOps kOps = {
     .linear = Linear,
     .quantize_int8 = QuantizeInt8,
     .int8_linear = Int8Linear,
+    .round_row = RoundRow,
+    .round_tile = RoundTile,
+    .rounded_linear = RoundedLinear,
     .linear_transposed = LinearTransposed,
     .index_scores = IndexScores,
     .attention = Attention,

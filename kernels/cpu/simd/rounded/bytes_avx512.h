@@ -1,0 +1,62 @@
+// What simd_rounded.h needs of bytes, for AVX-512 with and without VNNI; what each
+// function does is in bytes_scalar.h. For simd_avx512.cc and simd_avx512vnni.cc alone.
+#ifndef TESSERA_KERNELS_CPU_SIMD_ROUNDED_BYTES_AVX512_H_
+#define TESSERA_KERNELS_CPU_SIMD_ROUNDED_BYTES_AVX512_H_
+
+#include "kernels/cpu/simd/simd_ops.h"
+#include "kernels/cpu/simd/vector_avx512.h"
+
+namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
+namespace {
+
+// 12 sums of integers, 12 of floats, two of weights, one of x: 27 of 32 registers.
+constexpr int kRoundedTiles = 2;
+constexpr int kRoundedXRows = 6;
+
+TESSERA_INLINE uint32_t LargestBits(V16 a, V16 b) {
+  const __m512i largest =
+      _mm512_max_epu32(_mm512_castps_si512(Abs(a)), _mm512_castps_si512(Abs(b)));
+  return _mm512_reduce_max_epu32(largest);
+}
+TESSERA_INLINE void StoreLowBytes(V16 v, int8_t* at) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
+                   _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
+}
+TESSERA_INLINE int32_t SumOf32(const int8_t* at) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+  const __m256i raised = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
+  const __m256i four = _mm256_sad_epu8(raised, _mm256_setzero_si256());
+  const __m128i two =
+      _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+  return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))) - 32 * 128;
+}
+TESSERA_INLINE I16 BroadcastWord(const int8_t* at) {
+  int32_t word;
+  __builtin_memcpy(&word, at, sizeof(word));
+  return _mm512_set1_epi32(word);
+}
+#if defined(__AVX512VNNI__)
+TESSERA_INLINE I16 StartDots(int32_t offset) { return _mm512_set1_epi32(offset); }
+TESSERA_INLINE I16 AddBiasedDots(I16 sum, I16 w, I16 x) {
+  return _mm512_dpbusd_epi32(sum, w, x);
+}
+#else
+TESSERA_INLINE I16 StartDots(int32_t) { return ZeroInts(); }
+// Magnitudes of codes times x with their signs: two products fit 16 bits.
+TESSERA_INLINE I16 AddBiasedDots(I16 sum, I16 w, I16 x) {
+  const __m512i codes = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+  const __m512i with_sign =
+      _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x);
+  const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(codes), with_sign);
+  return AddInts(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+#endif
+TESSERA_INLINE V16 DecodeSteps(const uint8_t* at) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu8_epi32(bytes), 23));
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_ROUNDED_BYTES_AVX512_H_

@@ -1,0 +1,71 @@
+// What simd_rounded.h needs of bytes, as arrays: the definition. The same functions with
+// the same bits are in bytes_avx2.h and bytes_avx512.h. For simd_scalar.cc alone.
+#ifndef TESSERA_KERNELS_CPU_SIMD_ROUNDED_BYTES_SCALAR_H_
+#define TESSERA_KERNELS_CPU_SIMD_ROUNDED_BYTES_SCALAR_H_
+
+#include "kernels/cpu/simd/simd_ops.h"
+#include "kernels/cpu/simd/vector_scalar.h"
+#include "kernels/cpu/simd/weights_scalar.h"
+
+namespace tessera::kernels::cpu::scalar {
+namespace {
+
+// Tiles of 16 weight rows, and rows of x, whose sums are in registers together.
+constexpr int kRoundedTiles = 1;
+constexpr int kRoundedXRows = 1;
+
+// The bits of the largest magnitude; of NaN and infinity 0x7f800000 or more.
+TESSERA_INLINE uint32_t LargestBits(const V16& a, const V16& b) {
+  uint32_t largest = 0;
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t first = Bits(a.lane[i]) & 0x7fffffffU;
+    const uint32_t second = Bits(b.lane[i]) & 0x7fffffffU;
+    largest = largest < first ? first : largest;
+    largest = largest < second ? second : largest;
+  }
+  return largest;
+}
+// The lowest byte of every lane.
+TESSERA_INLINE void StoreLowBytes(const V16& v, int8_t* at) {
+  for (int i = 0; i < 16; ++i) {
+    at[i] = static_cast<int8_t>(Bits(v.lane[i]) & 0xff);
+  }
+}
+TESSERA_INLINE int32_t SumOf32(const int8_t* at) {
+  int32_t sum = 0;
+  for (int i = 0; i < 32; ++i) {
+    sum += at[i];
+  }
+  return sum;
+}
+TESSERA_INLINE I16 BroadcastWord(const int8_t* at) {  // four bytes to all lanes
+  I16 out;
+  for (int32_t& lane : out.lane) {
+    __builtin_memcpy(&lane, at, sizeof(lane));
+  }
+  return out;
+}
+// What a sum of AddBiasedDots begins with, of a group of x whose codes sum up to
+// offset / -128.
+TESSERA_INLINE I16 StartDots(int32_t) { return ZeroInts(); }
+// sum[l] + the products of the four bytes of lane l: `w` is a code plus 128. What the 128
+// adds is either left out here or taken off by StartDots.
+TESSERA_INLINE I16 AddBiasedDots(I16 sum, const I16& w, const I16& x) {
+  uint8_t a[64];
+  int8_t b[64];
+  __builtin_memcpy(a, w.lane, sizeof(a));
+  __builtin_memcpy(b, x.lane, sizeof(b));
+  for (int i = 0; i < 64; ++i) {
+    sum.lane[i / 4] += (a[i] - 128) * b[i];
+  }
+  return sum;
+}
+// 2^(byte - 127) of sixteen bytes from 1 on; 255 is infinite.
+TESSERA_INLINE V16 DecodeSteps(const uint8_t* at) {
+  return Lanes([&](int i) { return FromBits(static_cast<uint32_t>(at[i]) << 23); });
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu::scalar
+
+#endif  // TESSERA_KERNELS_CPU_SIMD_ROUNDED_BYTES_SCALAR_H_
