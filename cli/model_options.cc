@@ -182,11 +182,11 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
   table->Add("cpu-isa", &options->cpu_isa, "instruction set of the cpu backend")
       .OneOf({"auto", "scalar", "avx2", "avx512", "avx512vnni", "amx"});
   table
-      ->Add(
-          "numerics", &options->numerics,
-          "rounding of the cpu backend: f32; or int8-g32, where what meets 4-bit experts "
-          "is rounded to 8 bits in groups of 32: faster, with answers of its own")
-      .OneOf({"f32", "int8-g32"});
+      ->Add("numerics", &options->numerics,
+            "rounding of the cpu backend: f32; int8-g32: inputs of 4-bit experts in 8 "
+            "bits; "
+            "w8a8-g32: dense weights too. Each faster, with answers of its own")
+      .OneOf({"f32", "int8-g32", "w8a8-g32"});
   table
       ->Add("threads-per-rank", &options->threads_per_rank,
             "0: the cores of the machine shared by its ranks")

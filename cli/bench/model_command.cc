@@ -57,7 +57,8 @@ Arithmetic ArithmeticOf(const RankOptions& options) {
 absl::Status FillCost(ModelPhase phase, const LoadedModel& model, ModelBench& bench,
                       Measured* measured) {
   const WeightCost cost = WeightCostOf(
-      model.config, model::FindEngramRowFormat(model.config, *model.checkpoint));
+      model.config, model::FindEngramRowFormat(model.config, *model.checkpoint),
+      bench.options().numerics == "w8a8-g32");
   const BenchPoint& point = measured->point;
   if (phase == ModelPhase::kPrefill) {
     measured->multiply_adds =

@@ -27,10 +27,26 @@ bool IsLookedUp(const model::ExpectedTensor& tensor) {
   }
 }
 
+// Bytes of a dense weight in 8 bits with a byte of step for 32 values, where that is
+// fewer than the checkpoint's.
+int64_t RoundedBytes(const model::ExpectedTensor& tensor) {
+  switch (tensor.kind) {
+    case model::TensorKind::kHead:
+    case model::TensorKind::kAttention:
+    case model::TensorKind::kDenseMlp:
+    case model::TensorKind::kSharedExpert:
+      return tensor.shape.size() == 2 && tensor.num_parameters > 0
+                 ? std::min(tensor.num_bytes(), tensor.num_parameters * 33 / 32)
+                 : tensor.num_bytes();
+    default:
+      return tensor.num_bytes();
+  }
+}
+
 }  // namespace
 
 WeightCost WeightCostOf(const model::ModelConfig& config,
-                        model::EngramRowFormat engram_rows) {
+                        model::EngramRowFormat engram_rows, bool rounds_dense) {
   WeightCost cost;
   int64_t routed_bytes = 0;
   int64_t routed_parameters = 0;
@@ -48,7 +64,7 @@ WeightCost WeightCostOf(const model::ModelConfig& config,
       routed_parameters += products;
       continue;
     }
-    cost.always_bytes += tensor.num_bytes();
+    cost.always_bytes += rounds_dense ? RoundedBytes(tensor) : tensor.num_bytes();
     (tensor.kind == model::TensorKind::kHead ? cost.head_multiply_adds
                                              : cost.token_multiply_adds) += products;
   }

@@ -3,7 +3,8 @@
 //
 // It stands under `tessera bench decode` and `prefill` and is arithmetic over the tensor
 // inventory: it reads no weights and no clock. Counted are the bytes as the checkpoint
-// holds them, so that a step which streams a wider copy looks as slow as it is. Left out
+// holds them, so that a step which streams a wider copy looks as slow as it is; where
+// numerics round wider weights to 8 bits, those. Left out
 // are rows that are looked up (embedding, Engram, experts by token id) and activations.
 #ifndef TESSERA_CLI_BENCH_STEP_COST_H_
 #define TESSERA_CLI_BENCH_STEP_COST_H_
@@ -28,8 +29,9 @@ struct WeightCost {
   int64_t head_multiply_adds = 0;
 };
 
+// `rounds_dense`: numerics w8a8-g32.
 WeightCost WeightCostOf(const model::ModelConfig& config,
-                        model::EngramRowFormat engram_rows);
+                        model::EngramRowFormat engram_rows, bool rounds_dense = false);
 
 // Multiply-adds of the weights in a prefill of `tokens` tokens of which the last is
 // sampled. The scores of attention are not weights and come on top.

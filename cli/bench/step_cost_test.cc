@@ -48,6 +48,15 @@ TEST(StepCost, BytesOfV3AreThoseOfItsPublishedShapes) {
                                    expert /* the shared one */ + 2 * kD + 2 * kV * kD);
 }
 
+TEST(StepCost, RoundedNumericsReadTheHeadInEightBits) {
+  const model::ModelConfig config = V3({"num_hidden_layers=4"});
+  const WeightCost plain = WeightCostOf(config, model::EngramRowFormat::kBf16);
+  const WeightCost rounded = WeightCostOf(config, model::EngramRowFormat::kBf16, true);
+  // FP8 is as small already.
+  EXPECT_EQ(plain.always_bytes - rounded.always_bytes, kV * kD * 31 / 32);
+  EXPECT_EQ(rounded.expert_bytes, plain.expert_bytes);
+}
+
 TEST(StepCost, PrefillMultipliesEightExpertsPerTokenAndTheHeadOnce) {
   const model::ModelConfig config = V3({"num_hidden_layers=4"});
   const WeightCost cost = WeightCostOf(config, model::EngramRowFormat::kBf16);

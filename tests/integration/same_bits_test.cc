@@ -183,10 +183,15 @@ void SetPackedRows(cli::RankOptions* rank) {
   rank->runner.kv_cache_dtype = worker::KvCacheDtype::kFp8;
 }
 void SetInt8Experts(cli::RankOptions* rank) { rank->numerics = "int8-g32"; }
+void SetRoundedWeights(cli::RankOptions* rank) { rank->numerics = "w8a8-g32"; }
 
 TEST_F(SameBits, OfOtherNumerics) {
-  for (const auto& set : {SetPackedRows, SetInt8Experts}) {
-    SCOPED_TRACE(set == SetInt8Experts ? "int8-g32" : "packed rows");
+  const std::pair<const char*, void (*)(cli::RankOptions*)> kOthers[] = {
+      {"packed rows", SetPackedRows},
+      {"int8-g32", SetInt8Experts},
+      {"w8a8-g32", SetRoundedWeights}};
+  for (const auto& [name, set] : kOthers) {
+    SCOPED_TRACE(name);
     HarnessOptions options = Options(1, 1, 512);
     set(&options.rank);
     options.prefix_caching = false;

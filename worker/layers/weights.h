@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/kernel_backend.h"
+#include "kernels/runtime/device_buffer.h"
 #include "kernels/weight_view.h"
 
 namespace tessera::worker {
@@ -165,6 +166,8 @@ struct ModelWeights {
   // Small tensors that the checkpoint has in another format than the one they are read
   // in, or at an address that does not fit their type; pointers above lead here.
   std::vector<std::unique_ptr<std::byte[]>> owned;
+  // The backend's own copies of weights that it has prepared.
+  std::vector<kernels::DeviceBuffer> prepared;
 };
 
 }  // namespace tessera::worker

@@ -62,7 +62,7 @@ absl::StatusOr<MlaWeights> ReadAttention(WeightReader& reader,
       out.kv_a_norm, reader.Norm(prefix + "kv_a_layernorm.weight", mla.kv_lora_rank));
   TESSERA_ASSIGN_OR_RETURN(
       out.kv_b,
-      reader.LinearRows(prefix + "kv_b_proj", mla.num_heads * (n + v), mla.kv_lora_rank));
+      reader.HeadRows(prefix + "kv_b_proj", mla.num_heads * (n + v), mla.kv_lora_rank));
   TESSERA_ASSIGN_OR_RETURN(out.o,
                            reader.LinearColumns(prefix + "o_proj", d, mla.num_heads * v));
   if (config.attention == model::AttentionKind::kMlaDsa) {
@@ -133,7 +133,7 @@ absl::StatusOr<ModelWeights> ReadHuggingFaceWeights(WeightReader& reader) {
   TESSERA_ASSIGN_OR_RETURN(
       out.embedding, reader.Matrix("model.embed_tokens.weight", DType::kBF16, vocab, d));
   TESSERA_ASSIGN_OR_RETURN(out.head,
-                           reader.MatrixRows("lm_head.weight", DType::kBF16, vocab, d));
+                           reader.Head("lm_head.weight", DType::kBF16, vocab, d));
   TESSERA_ASSIGN_OR_RETURN(out.final_norm, reader.Norm("model.norm.weight", d));
   TESSERA_ASSIGN_OR_RETURN(out.head_hyper, ReadHeadHyper(reader, "model.hc_head."));
   for (int64_t i = 0; i < config.num_layers; ++i) {

@@ -92,7 +92,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                   {.tp_rank = parts.tp->rank(),
                    .tp_size = parts.tp->size(),
                    .local_experts = runner->exchange_->local_experts(),
-                   .draft_experts = runner->draft_exchange()->local_experts()}));
+                   .draft_experts = runner->draft_exchange()->local_experts()},
+                  backend));
   runner->weight_bytes_ = loaded.bytes;
   TESSERA_ASSIGN_OR_RETURN(runner->kv_,
                            KvPool::Create(config, backend,

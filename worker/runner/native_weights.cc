@@ -209,7 +209,7 @@ absl::StatusOr<ModelWeights> ReadNativeWeights(WeightReader& reader) {
   TESSERA_ASSIGN_OR_RETURN(out.embedding,
                            reader.Matrix("embed.weight", DType::kBF16, vocab, d));
   TESSERA_ASSIGN_OR_RETURN(out.head,
-                           reader.MatrixRows("head.weight", DType::kBF16, vocab, d));
+                           reader.Head("head.weight", DType::kBF16, vocab, d));
   TESSERA_ASSIGN_OR_RETURN(out.final_norm, reader.Norm("norm.weight", d));
   TESSERA_ASSIGN_OR_RETURN(out.head_hyper, ReadHeadHyper(reader, "hc_head_"));
   for (int64_t i = 0; i < config.num_layers; ++i) {

@@ -28,15 +28,17 @@ absl::Status CheckTensorParallel(const model::ModelConfig& config, int tp_size) 
 
 absl::StatusOr<LoadedWeights> LoadWeights(const model::Checkpoint& checkpoint,
                                           const model::ModelConfig& config,
-                                          const WeightShard& shard) {
+                                          const WeightShard& shard,
+                                          kernels::KernelBackend* backend) {
   TESSERA_RETURN_IF_ERROR(CheckTensorParallel(config, shard.tp_size));
   TESSERA_CHECK(shard.tp_rank >= 0 && shard.tp_rank < shard.tp_size);
-  WeightReader reader(checkpoint, config, shard);
+  WeightReader reader(checkpoint, config, shard, backend);
   LoadedWeights out;
   TESSERA_ASSIGN_OR_RETURN(out.weights, config.names == model::TensorNames::kNative
                                             ? ReadNativeWeights(reader)
                                             : ReadHuggingFaceWeights(reader));
   out.weights.owned = reader.TakeOwned();
+  out.weights.prepared = reader.TakePrepared();
   out.regions = reader.TakeRegions();
   for (const ByteRegion& region : out.regions) {
     out.bytes += region.total();

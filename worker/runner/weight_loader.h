@@ -52,10 +52,12 @@ absl::Status CheckTensorParallel(const model::ModelConfig& config, int tp_size);
 
 // `checkpoint` must outlive the views. kNotFound or kDataLoss name the tensor: one that
 // is missing or of another type or shape, scales that are not numbers, tables of experts
-// with ids that are none or that repeat. Reads scales and tables, no other values.
+// with ids that are none or that repeat. Reads scales and tables, and where there is a
+// backend what that prepares: the linears and the head, not kv_b and the routed experts.
 absl::StatusOr<LoadedWeights> LoadWeights(const model::Checkpoint& checkpoint,
                                           const model::ModelConfig& config,
-                                          const WeightShard& shard);
+                                          const WeightShard& shard,
+                                          kernels::KernelBackend* backend = nullptr);
 
 }  // namespace tessera::worker
 

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -142,6 +143,22 @@ absl::StatusOr<WeightView> WeightReader::Held(const std::string& name,
   return view;
 }
 
+absl::StatusOr<WeightView> WeightReader::Prepared(const std::string& name,
+                                                  const WeightView& view,
+                                                  const KSplit& split) {
+  TESSERA_ASSIGN_OR_RETURN(const WeightView held, Held(name, view));
+  if (backend_ == nullptr || held.rows == 0 || held.cols == 0) {
+    return held;
+  }
+  kernels::DeviceBuffer memory;
+  TESSERA_ASSIGN_OR_RETURN(const WeightView prepared,
+                           backend_->Prepare(held, split, &memory));
+  if (memory.data() != nullptr) {
+    prepared_.push_back(std::move(memory));
+  }
+  return prepared;
+}
+
 const std::byte* WeightReader::Aligned(const WeightView& view, size_t alignment) {
   if (reinterpret_cast<uintptr_t>(view.data) % alignment == 0) {
     return view.data;
@@ -168,6 +185,12 @@ absl::StatusOr<WeightView> WeightReader::MatrixRows(const std::string& name, DTy
                                                     int64_t rows, int64_t cols) {
   TESSERA_ASSIGN_OR_RETURN(const WeightView view, Plain(name, dtype, rows, cols));
   return Held(name, view.RowSlice(Begin(rows), Count(rows)));
+}
+
+absl::StatusOr<WeightView> WeightReader::Head(const std::string& name, DType dtype,
+                                              int64_t rows, int64_t cols) {
+  TESSERA_ASSIGN_OR_RETURN(const WeightView view, Plain(name, dtype, rows, cols));
+  return Prepared(name, view.RowSlice(Begin(rows), Count(rows)), KSplit::Whole());
 }
 
 absl::StatusOr<const float*> WeightReader::Floats(const std::string& name, int64_t size) {
@@ -250,11 +273,17 @@ absl::StatusOr<WeightView> WeightReader::Whole(const std::string& prefix, int64_
 absl::StatusOr<WeightView> WeightReader::Linear(const std::string& prefix, int64_t rows,
                                                 int64_t cols) {
   TESSERA_ASSIGN_OR_RETURN(const WeightView view, Whole(prefix, rows, cols));
-  return Held(prefix, view);
+  return Prepared(prefix, view, KSplit::Whole());
 }
 
 absl::StatusOr<WeightView> WeightReader::LinearRows(const std::string& prefix,
                                                     int64_t rows, int64_t cols) {
+  TESSERA_ASSIGN_OR_RETURN(const WeightView view, Whole(prefix, rows, cols));
+  return Prepared(prefix, view.RowSlice(Begin(rows), Count(rows)), KSplit::Whole());
+}
+
+absl::StatusOr<WeightView> WeightReader::HeadRows(const std::string& prefix, int64_t rows,
+                                                  int64_t cols) {
   TESSERA_ASSIGN_OR_RETURN(const WeightView view, Whole(prefix, rows, cols));
   return Held(prefix, view.RowSlice(Begin(rows), Count(rows)));
 }
@@ -263,11 +292,11 @@ absl::StatusOr<SplitLinear> WeightReader::LinearColumns(const std::string& prefi
                                                         int64_t rows, int64_t cols) {
   TESSERA_ASSIGN_OR_RETURN(const WeightView view, Whole(prefix, rows, cols));
   SplitLinear out;
-  TESSERA_ASSIGN_OR_RETURN(out.weight,
-                           Held(prefix, view.ColSlice(Begin(cols), Count(cols))));
   out.split.total = cols;
   out.split.num_leaves = KSplit::kLeaves / shard_.tp_size;
   out.split.first_leaf = shard_.tp_rank * out.split.num_leaves;
+  TESSERA_ASSIGN_OR_RETURN(
+      out.weight, Prepared(prefix, view.ColSlice(Begin(cols), Count(cols)), out.split));
   return out;
 }
 
@@ -277,7 +306,8 @@ absl::StatusOr<WeightView> WeightReader::Expert(const std::string& prefix, DType
     return Matrix(prefix + ".weight", dtype, rows, cols);
   }
   if (dtype != DType::kFp4) {
-    return Linear(prefix, rows, cols);
+    TESSERA_ASSIGN_OR_RETURN(const WeightView view, Whole(prefix, rows, cols));
+    return Held(prefix, view);
   }
   if (cols % kFp4ScaleBlock != 0) {
     return InvalidArgumentF("{}: {} inputs, expected a multiple of {} for MXFP4", prefix,

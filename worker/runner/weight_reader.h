@@ -17,6 +17,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "kernels/kernel_backend.h"
+#include "kernels/runtime/device_buffer.h"
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
 #include "model/tensors/checkpoint.h"
@@ -30,8 +32,8 @@ namespace tessera::worker {
 class WeightReader {
  public:
   WeightReader(const model::Checkpoint& checkpoint, const model::ModelConfig& config,
-               const WeightShard& shard)
-      : checkpoint_(checkpoint), config_(config), shard_(shard) {}
+               const WeightShard& shard, kernels::KernelBackend* backend)
+      : checkpoint_(checkpoint), config_(config), shard_(shard), backend_(backend) {}
 
   const model::ModelConfig& config() const { return config_; }
   // The routed experts that this rank holds of a layer; draft layers are num_layers on.
@@ -48,6 +50,9 @@ class WeightReader {
                                     int64_t rows, int64_t cols);
   absl::StatusOr<WeightView> MatrixRows(const std::string& name, model::DType dtype,
                                         int64_t rows, int64_t cols);
+  // As MatrixRows, prepared by the backend.
+  absl::StatusOr<WeightView> Head(const std::string& name, model::DType dtype,
+                                  int64_t rows, int64_t cols);
 
   // F32 vectors: whole, this rank's part, or whole and BF16 where the file has that.
   absl::StatusOr<const float*> Floats(const std::string& name, int64_t size);
@@ -59,8 +64,8 @@ class WeightReader {
   absl::StatusOr<const int64_t*> ExpertTable(const std::string& name, int64_t rows,
                                              int64_t cols, int64_t num_experts);
 
-  // PREFIX.weight in the format of the model's linears: whole, this rank's rows, or this
-  // rank's columns.
+  // PREFIX.weight in the format of the model's linears, prepared by the backend: whole,
+  // this rank's rows, or this rank's columns.
   absl::StatusOr<WeightView> Linear(const std::string& prefix, int64_t rows,
                                     int64_t cols);
   absl::StatusOr<WeightView> LinearRows(const std::string& prefix, int64_t rows,
@@ -68,13 +73,18 @@ class WeightReader {
   absl::StatusOr<SplitLinear> LinearColumns(const std::string& prefix, int64_t rows,
                                             int64_t cols);
 
-  // PREFIX.weight of a routed expert, whole.
+  // As LinearRows, but as the checkpoint has it: contracted over its rows, too.
+  absl::StatusOr<WeightView> HeadRows(const std::string& prefix, int64_t rows,
+                                      int64_t cols);
+
+  // PREFIX.weight of a routed expert, whole, as the checkpoint has it.
   absl::StatusOr<WeightView> Expert(const std::string& prefix, model::DType dtype,
                                     int64_t rows, int64_t cols);
 
   // What was read so far, in the order of reading.
   std::vector<ByteRegion> TakeRegions() { return std::move(regions_); }
   std::vector<std::unique_ptr<std::byte[]>> TakeOwned() { return std::move(owned_); }
+  std::vector<kernels::DeviceBuffer> TakePrepared() { return std::move(prepared_); }
 
  private:
   absl::StatusOr<WeightView> Plain(const std::string& name, model::DType dtype,
@@ -84,6 +94,9 @@ class WeightReader {
                                         int64_t block_rows, model::DType dtype);
   // Checks the scales of the view and accounts for all that it shows.
   absl::StatusOr<WeightView> Held(const std::string& name, const WeightView& view);
+  // Held, as the backend wants it.
+  absl::StatusOr<WeightView> Prepared(const std::string& name, const WeightView& view,
+                                      const kernels::KSplit& split);
   // The bytes at an address that fits their type: the file need not have them so.
   const std::byte* Aligned(const WeightView& view, size_t alignment);
   void Account(const std::byte* data, int64_t rows, int64_t bytes, int64_t stride);
@@ -96,8 +109,10 @@ class WeightReader {
   const model::Checkpoint& checkpoint_;
   const model::ModelConfig& config_;
   const WeightShard& shard_;
+  kernels::KernelBackend* const backend_;  // or null
   std::vector<ByteRegion> regions_;
   std::vector<std::unique_ptr<std::byte[]>> owned_;
+  std::vector<kernels::DeviceBuffer> prepared_;
 };
 
 }  // namespace tessera::worker
