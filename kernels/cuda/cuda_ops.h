@@ -1,6 +1,6 @@
 // The ops of KernelBackend on a GPU stream, as plain functions, one file per family:
-// linear.cu, rows.cu. What each op computes, and in which order it sums, is stated in
-// kernels/kernel_backend.h. All views name device memory. Float32 activations.
+// linear.cu, rows.cu, streams.cu. What each op computes, and in which order it sums, is
+// stated in kernels/kernel_backend.h. All views name device memory. Float32 activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
 // per output. The closed list is not complete, so no backend is made of them.
@@ -34,6 +34,15 @@ void SiluMul(GpuStream& stream, TensorView gate, TensorView up, double limit,
              TensorView out);
 void Add(GpuStream& stream, TensorView x, TensorView out);
 void Copy(GpuStream& stream, TensorView x, TensorView out);
+
+// ---- streams.cu ----
+void ExpandStreams(GpuStream& stream, TensorView x, TensorView out);
+void HyperCollapse(GpuStream& stream, TensorView streams, TensorView pre, TensorView out);
+void HyperExpand(GpuStream& stream, TensorView y, TensorView post, TensorView mix,
+                 TensorView streams);
+void GatherRows(GpuStream& stream, TensorView x, TensorView rows, TensorView out);
+void CombineExperts(GpuStream& stream, TensorView y, TensorView row_of_slot,
+                    TensorView weights, TensorView out);
 
 }  // namespace tessera::kernels::cuda
 

@@ -230,6 +230,50 @@ TEST(CudaOps, RowOpsHaveTheReferencesBits) {
   }
 }
 
+TEST(CudaOps, StreamOpsHaveTheReferencesBits) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    OnDevice device(seed);
+    const TensorView x = device.Random({5, 65});
+    const TensorView streams = device.Random({5, 4, 65});
+    const TensorView pre = device.Random({5, 4});
+    const TensorView post = device.Random({5, 4});
+    const TensorView mix = device.Random({5, 4, 4});
+    const TensorView out = device.Random({5, 65});
+    device.Upload();
+    GpuStream& stream = device.stream();
+    HyperCollapse(stream, device.On(streams), device.On(pre), device.On(out));
+    HyperExpand(stream, device.On(out), device.On(post), device.On(mix),
+                device.On(streams));
+    reference::HyperCollapse<float>(streams, pre, out);
+    reference::HyperExpand<float>(out, post, mix, streams);
+    device.ExpectEqual("mix");
+    ExpandStreams(stream, device.On(x), device.On(streams));
+    reference::ExpandStreams<float>(x, streams);
+    device.ExpectEqual("copy to the streams");
+  }
+}
+
+TEST(CudaOps, GatheredAndCombinedRowsHaveTheReferencesBits) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    OnDevice device(seed);
+    const TensorView x = device.Random({6, 3, 33});
+    const TensorView rows = device.Ids(4, 6);
+    const TensorView gathered = device.Random({4, 3, 33});
+    const TensorView y = device.Random({6, 33});
+    const TensorView slots = device.Ids(10, 6).Reshape({5, 2});
+    const TensorView weights = device.Random({5, 2});
+    const TensorView out = device.Random({5, 33});
+    device.Upload();
+    GpuStream& stream = device.stream();
+    GatherRows(stream, device.On(x), device.On(rows), device.On(gathered));
+    CombineExperts(stream, device.On(y), device.On(slots), device.On(weights),
+                   device.On(out));
+    reference::GatherRows<float>(x, rows, gathered);
+    reference::CombineExperts<float>(y, slots, weights, out);
+    device.ExpectEqual("rows");
+  }
+}
+
 TEST(CudaOps, EmbeddingDecodesEveryFormat) {
   for (const Format& format : kFormats) {
     OnDevice device(9);

@@ -1,7 +1,6 @@
 // Ops on rows. RmsNorm gives a warp to a row: 16 lanes sum the squares, all 32 threads
 // scale. The others give a thread to a value, in strides of the grid. All are bound by
 // memory: 8 to 12 bytes a value. Exact but for exp and sqrt.
-#include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/cuda_ops.h"
@@ -14,13 +13,6 @@ namespace {
 
 constexpr uint32_t kBlock = 256;
 constexpr int64_t kRowsPerBlock = kBlock / kWarpSize;
-constexpr int64_t kMaxBlocks = 65535;
-
-LaunchConfig ConfigFor(int64_t count, int64_t per_block) {
-  const int64_t blocks = (count + per_block - 1) / per_block;
-  return {.grid = {static_cast<uint32_t>(std::min(blocks, kMaxBlocks))},
-          .block = {kBlock}};
-}
 
 struct RmsNormKernel {
   static constexpr const char* kName = "RmsNormKernel";
@@ -134,7 +126,7 @@ void EachValue(GpuStream& stream, const TensorView& x, const TensorView& out,
                const Op& op) {
   TESSERA_CHECK(x.shape == out.shape);
   if (!out.empty()) {
-    Launch(stream, ConfigFor(out.num_elements(), kBlock),
+    Launch(stream, EachValueConfig(out.num_elements(), kBlock),
            EachValueKernel<Op>{RowsOf<const float>(x), RowsOf<float>(out), op});
   }
 }
@@ -147,7 +139,7 @@ void RmsNorm(GpuStream& stream, TensorView x, const WeightView& weight, double e
   const RmsNormKernel kernel = {RowsOf<const float>(x), WeightOf(weight),
                                 RowsOf<float>(out), static_cast<float>(eps)};
   if (!x.empty()) {
-    Launch(stream, ConfigFor(kernel.x.rows, kRowsPerBlock), kernel);
+    Launch(stream, EachValueConfig(kernel.x.rows * kWarpSize, kBlock), kernel);
   }
 }
 
@@ -160,7 +152,7 @@ void Embedding(GpuStream& stream, const WeightView& table, TensorView ids,
   }
   const GlobalSpan<const int32_t> span = {ids.as<int32_t>(),
                                           (ids.dim(0) - 1) * ids.stride(0) + 1};
-  Launch(stream, ConfigFor(out.num_elements(), kBlock),
+  Launch(stream, EachValueConfig(out.num_elements(), kBlock),
          EmbeddingKernel{WeightOf(table), span, ids.stride(0), RowsOf<float>(out)});
 }
 

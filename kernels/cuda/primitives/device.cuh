@@ -41,6 +41,14 @@ constexpr uint32_t BlocksFor(int64_t count, int64_t block) {
   return static_cast<uint32_t>((count + block - 1) / block);
 }
 
+// A thread per value: kernels go on in strides of the grid where there are more.
+constexpr LaunchConfig EachValueConfig(int64_t count, uint32_t block) {
+  constexpr uint32_t kMaxBlocks = 65535;
+  const int64_t blocks = (count + block - 1) / block;
+  return {.grid = {blocks < kMaxBlocks ? static_cast<uint32_t>(blocks) : kMaxBlocks},
+          .block = {block}};
+}
+
 }  // namespace tessera::kernels::cuda
 
 #endif  // TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_CUH_

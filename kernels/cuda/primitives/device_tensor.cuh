@@ -46,6 +46,18 @@ DeviceRows<T> RowsOf(const TensorView& view) {
   return rows;
 }
 
+// A view of rank 1, as rows of one value.
+template <typename T>
+DeviceRows<T> ColumnOf(const TensorView& view) {
+  TESSERA_CHECK_EQ(view.rank, 1);
+  DeviceRows<T> rows;
+  rows.rows = view.dim(0);
+  rows.cols = 1;
+  rows.outer_stride = view.stride(0);
+  rows.span = {view.as<T>(), view.empty() ? 0 : (view.dim(0) - 1) * view.stride(0) + 1};
+  return rows;
+}
+
 // A weight in its stored format (weight_view.h). Without data: ones.
 struct DeviceWeight {
   GlobalSpan<const uint8_t> values;
