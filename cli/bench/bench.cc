@@ -1,6 +1,7 @@
 // tessera bench: `serve` loads a running server and reports what its clients see, with
 // the flags and keys that other benchmark tools have; `decode` and `prefill` measure a
-// model in this process (model_command.h), `engram` lookups of rows (engram_command.h).
+// model in this process (model_command.h), `kernels` single ops, `engram` lookups of rows
+// (engram_command.h).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -18,6 +19,7 @@
 #include "cli/bench/bench_plot.h"
 #include "cli/bench/bench_result.h"
 #include "cli/bench/engram_command.h"
+#include "cli/bench/kernels_command.h"
 #include "cli/bench/model_command.h"
 #include "cli/client/interrupt.h"
 #include "cli/client/load_generator.h"
@@ -185,6 +187,8 @@ constexpr std::array kKinds = {
     Subcommand{"decode", "Times decode steps of a model on this machine.",
                &RunBenchDecode},
     Subcommand{"prefill", "Times prefills of a model on this machine.", &RunBenchPrefill},
+    Subcommand{"kernels", "Times products with weights on this machine.",
+               &RunBenchKernels},
     Subcommand{"engram", "Times lookups of Engram rows on this machine.",
                &RunBenchEngram},
 };

@@ -1,4 +1,4 @@
-"""`tessera bench decode` and `prefill` on the bundled model, and `bench engram`: what their figures say, never how fast."""
+"""`tessera bench decode` and `prefill` on the bundled model, and `bench kernels` and `engram`: what their figures say, never how fast."""
 
 import json
 import os
@@ -93,6 +93,30 @@ class ModelBenchTest(unittest.TestCase):
                 result = json.load(file)
         self.assertEqual(sum(result["rows_by_shard"]), 24)
 
+    def test_kernels_relate_to_both_bounds(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "result.json")
+            run = bench("kernels", "--kernels", "bf16,experts-int8", "--rows", "1,4", "--rounds", "2", "--output-json", path)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            with open(path) as file:
+                result = json.load(file)
+        matrix = 4096 * 4096
+        expert = 3 * 4096 * 2048
+        self.assertEqual([(p["kernel"], p["rows"], p["bytes"], p["flops"]) for p in result["points"]], [
+            ("bf16", 1, 2 * matrix, 2 * matrix),
+            ("bf16", 4, 2 * matrix, 8 * matrix),
+            # Six of the 16 experts at one token, all of them at 24 items; 4 bits and a byte of scale for 32 values.
+            ("experts-int8", 1, 6 * expert * 17 / 32, 2 * 6 * expert),
+            ("experts-int8", 4, 16 * expert * 17 / 32, 2 * 24 * expert)])
+        for point in result["points"]:
+            peak = result["multiply_adds_per_s" if point["numerics"] == "f32" else "int8_multiply_adds_per_s"]
+            for i, seconds in enumerate(point["seconds"]["rounds"]):
+                self.assertAlmostEqual(point["read_share"]["rounds"][i],
+                                       point["bytes"] / seconds / result["read_bytes_per_s"]["rounds"][i])
+                self.assertAlmostEqual(point["multiply_share"]["rounds"][i],
+                                       point["flops"] / 2 / seconds / peak["rounds"][i])
+        self.assertEqual(len(run.stdout.splitlines()), 1 + 4)
+
     def test_mistakes_are_named(self):
         for arguments, message in (
                 (("decode",), "model folder is missing"),
@@ -100,11 +124,13 @@ class ModelBenchTest(unittest.TestCase):
                 (("decode", server.MODEL, "--batch-sizes", "0"), "from 1 to"),
                 (("prefill", server.MODEL, "--prompt-lengths", ","), "--prompt-lengths"),
                 (("prefill", server.MODEL, "--tensor-parallel-size", "2"), "2 ranks"),
+                (("kernels", "--kernels", "bf16,int4"), '"int4", expected bf16, fp8, mxfp4, experts, experts-int8'),
+                (("kernels", "--rows", "5000"), "from 1 to 4096"),
                 (("engram", "--tokens", "1,,2"), "--tokens 1,,2"),
                 (("engram", "--sources", "resident,disk"), '"disk", expected resident, shm, remote, cached'),
                 (("engram", "--token-choice", "words"), "token-choice"),
                 (("engram", "--table-mib", "0"), "table-mib"),
-                (("nothing",), "expected one of serve, decode, prefill, engram")):
+                (("nothing",), "expected one of serve, decode, prefill, kernels, engram")):
             run = bench(*arguments)
             self.assertEqual(run.returncode, 2, (arguments, run.stderr))
             self.assertIn(message, run.stderr)
