@@ -1,6 +1,7 @@
 // The ops of KernelBackend on a GPU stream, as plain functions, one file per family:
-// linear.cu, rows.cu, streams.cu. What each op computes, and in which order it sums, is
-// stated in kernels/kernel_backend.h. All views name device memory. Float32 activations.
+// linear.cu, rope.cu, rows.cu, streams.cu. What each op computes, and in which order it
+// sums, is stated in kernels/kernel_backend.h. All views name device memory. Float32
+// activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
 // per output. The closed list is not complete, so no backend is made of them.
@@ -8,6 +9,7 @@
 #define TESSERA_KERNELS_CUDA_CUDA_OPS_H_
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/cuda/primitives/device.cuh"
 #include "kernels/op_args.h"
@@ -23,6 +25,12 @@ void HeadLinear(GpuStream& stream, TensorView x, const WeightView& w, int64_t he
                 int64_t row_begin, TensorView out);
 void HeadLinearTransposed(GpuStream& stream, TensorView x, const WeightView& w,
                           int64_t head_rows, int64_t row_begin, TensorView out);
+
+// ---- rope.cu ----
+// At most 128 frequencies.
+void Rope(GpuStream& stream, TensorView x, TensorView positions,
+          std::span<const float> inv_freq, RopePairing pairing);
+void Hadamard(GpuStream& stream, TensorView x);
 
 // ---- rows.cu ----
 void Embedding(GpuStream& stream, const WeightView& table, TensorView ids,

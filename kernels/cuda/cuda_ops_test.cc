@@ -230,6 +230,31 @@ TEST(CudaOps, RowOpsHaveTheReferencesBits) {
   }
 }
 
+TEST(CudaOps, RotationsHaveTheReferencesBits) {
+  const std::vector<float> inv_freq = {1.0F, 0.31F, 0.1F, 0.031F, 0.0001F};
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    OnDevice device(seed);
+    const TensorView interleaved = device.Random({5, 3, 13});
+    const TensorView halves = device.Random({5, 3, 13});
+    const TensorView positions = device.Ids(5, 1 << 20);
+    const TensorView heads = device.Random({3, 2, 64});
+    const TensorView rows = device.Random({3, 512});
+    device.Upload();
+    GpuStream& stream = device.stream();
+    Rope(stream, device.On(interleaved), device.On(positions), inv_freq,
+         RopePairing::kInterleaved);
+    Rope(stream, device.On(halves), device.On(positions), inv_freq,
+         RopePairing::kHalfSplit);
+    Hadamard(stream, device.On(heads));
+    Hadamard(stream, device.On(rows));
+    reference::Rope<float>(interleaved, positions, inv_freq, RopePairing::kInterleaved);
+    reference::Rope<float>(halves, positions, inv_freq, RopePairing::kHalfSplit);
+    reference::Hadamard<float>(heads);
+    reference::Hadamard<float>(rows);
+    device.ExpectEqual("rotations");
+  }
+}
+
 TEST(CudaOps, StreamOpsHaveTheReferencesBits) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     OnDevice device(seed);
