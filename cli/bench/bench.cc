@@ -1,7 +1,7 @@
 // tessera bench: `serve` loads a running server and reports what its clients see, with
 // the flags and keys that other benchmark tools have; `decode` and `prefill` measure a
 // model in this process (model_command.h), `kernels` single ops, `engram` lookups of rows
-// (engram_command.h).
+// (engram_command.h), `host` what stands around a step (host_command.h).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -19,6 +19,7 @@
 #include "cli/bench/bench_plot.h"
 #include "cli/bench/bench_result.h"
 #include "cli/bench/engram_command.h"
+#include "cli/bench/host_command.h"
 #include "cli/bench/kernels_command.h"
 #include "cli/bench/model_command.h"
 #include "cli/client/interrupt.h"
@@ -191,6 +192,7 @@ constexpr std::array kKinds = {
                &RunBenchKernels},
     Subcommand{"engram", "Times lookups of Engram rows on this machine.",
                &RunBenchEngram},
+    Subcommand{"host", "Times the host's part of a step on this machine.", &RunBenchHost},
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""`tessera bench decode` and `prefill` on the bundled model, and `bench kernels` and `engram`: what their figures say, never how fast."""
+"""`tessera bench decode` and `prefill` on the bundled model, and `bench kernels`, `engram` and `host`: what their figures say, never how fast."""
 
 import json
 import os
@@ -117,6 +117,28 @@ class ModelBenchTest(unittest.TestCase):
                                        point["flops"] / 2 / seconds / peak["rounds"][i])
         self.assertEqual(len(run.stdout.splitlines()), 1 + 4)
 
+    def test_host_times_text_plans_and_hand_overs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "result.json")
+            text = os.path.join(folder, "text")
+            with open(text, "w") as file:
+                file.write("one two three four\n" * 50)
+            run = bench("host", "--model", server.MODEL, "--text", text, "--sequences", "1,9", "--rounds", "2",
+                        "--output-json", path)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            with open(path) as file:
+                result = json.load(file)
+        self.assertEqual(result["text_bytes"], 950)
+        self.assertGreaterEqual(result["text_tokens"], 50 * 4)
+        self.assertLess(result["text_tokens"], 950)
+        self.assertEqual([plan["sequences"] for plan in result["plans"]], [1, 9])
+        for i in range(2):
+            self.assertAlmostEqual(result["encode_share"]["rounds"][i],
+                                   result["encode_bytes_per_s"]["rounds"][i] / result["read_bytes_per_s"]["rounds"][i])
+            self.assertAlmostEqual(result["hand_over_share"]["rounds"][i],
+                                   result["round_trip_seconds"]["rounds"][i] / result["hand_over_seconds"]["rounds"][i])
+        self.assertEqual(len(run.stdout.splitlines()), 1 + 2 + 2 + 1)
+
     def test_mistakes_are_named(self):
         for arguments, message in (
                 (("decode",), "model folder is missing"),
@@ -126,11 +148,14 @@ class ModelBenchTest(unittest.TestCase):
                 (("prefill", server.MODEL, "--tensor-parallel-size", "2"), "2 ranks"),
                 (("kernels", "--kernels", "bf16,int4"), '"int4", expected bf16, fp8, mxfp4, experts, experts-int8'),
                 (("kernels", "--rows", "5000"), "from 1 to 4096"),
+                (("host",), "model folder is missing"),
+                (("host", server.MODEL, "--sequences", "0"), "from 1 to 4096"),
+                (("host", server.MODEL, "--text", "/nonexistent/text"), "/nonexistent/text"),
                 (("engram", "--tokens", "1,,2"), "--tokens 1,,2"),
                 (("engram", "--sources", "resident,disk"), '"disk", expected resident, shm, remote, cached'),
                 (("engram", "--token-choice", "words"), "token-choice"),
                 (("engram", "--table-mib", "0"), "table-mib"),
-                (("nothing",), "expected one of serve, decode, prefill, kernels, engram")):
+                (("nothing",), "expected one of serve, decode, prefill, kernels, engram, host")):
             run = bench(*arguments)
             self.assertEqual(run.returncode, 2, (arguments, run.stderr))
             self.assertIn(message, run.stderr)
