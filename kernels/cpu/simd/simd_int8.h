@@ -19,10 +19,18 @@ constexpr int64_t kInt8GroupBytes = 16;
 
 // ---- activations ----
 
+// The largest magnitude of a group; NaN if a value is not finite.
+TESSERA_INLINE float LargestOfGroup(const float* x) {
+  const uint32_t bits = LargestBits(Load(x), Load(x + 16));
+  float largest;
+  __builtin_memcpy(&largest, &bits, sizeof(largest));
+  return bits < 0x7f800000U ? largest : __builtin_nanf("");
+}
+
 // One group of 32 values at lane `lane` of a block.
 TESSERA_INLINE void QuantizeGroup(const float* x, int64_t lane, int8_t* codes,
                                   float* scale, int32_t* offset) {
-  const float largest = LargestMagnitude(x, kInt8GroupValues);
+  const float largest = LargestOfGroup(x);
   const bool zero = largest < 0x1p-100F;
   const V16 inverse = Set(zero ? 0.0F : 127.0F / largest);
   // A small number plus 1.5 * 2^23 is rounded to a whole one, which is then in the low
