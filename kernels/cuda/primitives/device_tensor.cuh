@@ -4,6 +4,7 @@
 #define TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_TENSOR_CUH_
 
 #include <cstdint>
+#include <type_traits>
 
 #include "common/check.h"
 #include "kernels/cuda/primitives/device.cuh"
@@ -39,7 +40,7 @@ DeviceRows<T> RowsOf(const TensorView& view) {
   rows.rows = view.dim(0) * rows.inner;
   rows.outer_stride = view.stride(0);
   rows.inner_stride = nested ? view.stride(1) : 0;
-  rows.span.data = view.as<T>();
+  rows.span.data = view.as<std::remove_const_t<T>>();
   rows.span.size = view.empty() ? 0
                                 : (view.dim(0) - 1) * rows.outer_stride +
                                       (rows.inner - 1) * rows.inner_stride + rows.cols;
@@ -54,7 +55,8 @@ DeviceRows<T> ColumnOf(const TensorView& view) {
   rows.rows = view.dim(0);
   rows.cols = 1;
   rows.outer_stride = view.stride(0);
-  rows.span = {view.as<T>(), view.empty() ? 0 : (view.dim(0) - 1) * view.stride(0) + 1};
+  rows.span = {view.as<std::remove_const_t<T>>(),
+               view.empty() ? 0 : (view.dim(0) - 1) * view.stride(0) + 1};
   return rows;
 }
 
