@@ -1,7 +1,7 @@
 // The ops of KernelBackend on a GPU stream, as plain functions, one file per family:
-// linear.cu, rope.cu, rows.cu, streams.cu. What each op computes, and in which order it
-// sums, is stated in kernels/kernel_backend.h. All views name device memory. Float32
-// activations.
+// linear.cu, mla_attention.cu, rope.cu, rows.cu, streams.cu. What each op computes, and
+// in which order it sums, is stated in kernels/kernel_backend.h. All views name device
+// memory. Float32 activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
 // per output. The closed list is not complete, so no backend is made of them.
@@ -25,6 +25,11 @@ void HeadLinear(GpuStream& stream, TensorView x, const WeightView& w, int64_t he
                 int64_t row_begin, TensorView out);
 void HeadLinearTransposed(GpuStream& stream, TensorView x, const WeightView& w,
                           int64_t head_rows, int64_t row_begin, TensorView out);
+
+// ---- mla_attention.cu ----
+// Rows that a query may attend to: their scores lie in shared memory.
+inline constexpr int64_t kMaxAttendedRows = 48 * 1024;
+void MlaAttention(GpuStream& stream, const MlaAttentionArgs& args);
 
 // ---- rope.cu ----
 // At most 128 frequencies.

@@ -76,6 +76,22 @@ class OnDevice {
     }
     return TensorView(memory.data(), DType::kI32, {count});
   }
+  TensorView Ints(const std::vector<int32_t>& values) {
+    auto& memory = Memory(values.size() * sizeof(int32_t));
+    std::memcpy(memory.data(), values.data(), memory.size());
+    return TensorView(memory.data(), DType::kI32, {std::ssize(values)});
+  }
+  CacheView Packed(const TensorView& values, const RowFormat& format) {
+    const int64_t rows = values.dim(0) * values.dim(1);
+    auto& memory = Memory(static_cast<size_t>(rows * format.packed_bytes()));
+    for (int64_t row = 0; row < rows; ++row) {
+      PackRow(format, values.row<float>(row / values.dim(1), row % values.dim(1)),
+              memory.data() + row * format.packed_bytes());
+    }
+    return {TensorView(memory.data(), DType::kU8,
+                       {values.dim(0), values.dim(1), format.packed_bytes()}),
+            format};
+  }
   // A slice that begins off the grid of its scales.
   WeightView Weight(const Format& format, int64_t rows, int64_t cols) {
     WeightView w;
@@ -227,6 +243,50 @@ TEST(CudaOps, RowOpsHaveTheReferencesBits) {
     reference::Add<float>(product, copied);
     reference::SiluMul<float>(gate, up, 0, gate);
     device.ExpectEqual("row ops");
+  }
+}
+
+TEST(CudaOps, MlaAttentionHasTheReferencesBitsOverRowsOfEveryFormat) {
+  constexpr int64_t kLatent = 40;
+  constexpr int64_t kRope = 6;
+  const RowFormat formats[] = {
+      RowFormat::Plain(kLatent + kRope),
+      {RowCode::kE4M3, RowScale::kF32, kLatent + kRope, kLatent, 16},
+      {RowCode::kE4M3, RowScale::kE8M0, kLatent + kRope, kLatent, 16},
+      {RowCode::kFp4, RowScale::kE4M3, kLatent + kRope, kLatent, 16}};
+  for (const RowFormat& format : formats) {
+    for (const bool selects : {false, true}) {
+      OnDevice device(4);
+      MlaAttentionArgs args;
+      args.q_latent = device.Random({3, 2, kLatent});
+      args.q_rope = device.Random({3, 2, kRope});
+      args.out = device.Random({3, 2, kLatent});
+      const TensorView values = device.Random({5, 4, kLatent + kRope});
+      args.rows = format.is_packed() ? device.Packed(values, format) : values;
+      args.index = {.block_tables = device.Ints({4, 2, 0, 1, 3, 2}).Reshape({2, 3}),
+                    .sequence_of_row = device.Ints({1, 0, 1}),
+                    .positions = device.Ints({9, 0, 11}),
+                    .block_size = 4};
+      args.scale = 0.3;
+      if (selects) {
+        args.selected = device.Ints({1, 4, 9, 0, -1, -1, -1, -1, -1}).Reshape({3, 3});
+        args.num_selected = device.Ints({3, 1, 0});  // the last one is padding
+      }
+      device.Upload();
+      MlaAttentionArgs on = args;
+      for (TensorView* view :
+           {&on.q_latent, &on.q_rope, &on.out, &on.rows.rows, &on.index.block_tables,
+            &on.index.sequence_of_row, &on.index.positions}) {
+        *view = device.On(*view);
+      }
+      if (selects) {
+        on.selected = device.On(args.selected);
+        on.num_selected = device.On(args.num_selected);
+      }
+      MlaAttention(device.stream(), on);
+      reference::MlaAttention<float>(args);
+      device.ExpectEqual(selects ? "selected rows" : "all rows");
+    }
   }
 }
 
