@@ -10,6 +10,8 @@ namespace {
 // the core.
 constexpr int64_t kRowsPerUnit = 64;
 constexpr int64_t kItemsPerPass = 32;
+// Inputs in 8 bits are a quarter as large, and packed weights are unpacked in every pass.
+constexpr int64_t kRoundedItemsPerPass = 64;
 
 // The items of one expert that a run holds.
 struct Segment {
@@ -84,8 +86,9 @@ class ExpertRun {
     ForEachUnit(
         inner_, 2 * inputs_,
         [this](const Segment& segment, int64_t row, int64_t row_end, int thread) {
-          for (int64_t item = segment.begin; item < segment.end; item += kItemsPerPass) {
-            const int64_t count = std::min(kItemsPerPass, segment.end - item);
+          for (int64_t item = segment.begin; item < segment.end;
+               item += items_per_pass()) {
+            const int64_t count = std::min(items_per_pass(), segment.end - item);
             GateAndUp(segment.expert, {item, item + count}, {row, row_end}, thread);
           }
         });
@@ -95,8 +98,8 @@ class ExpertRun {
     ForEachUnit(inputs_, inner_,
                 [this](const Segment& segment, int64_t row, int64_t row_end, int thread) {
                   for (int64_t item = segment.begin; item < segment.end;
-                       item += kItemsPerPass) {
-                    const int64_t count = std::min(kItemsPerPass, segment.end - item);
+                       item += items_per_pass()) {
+                    const int64_t count = std::min(items_per_pass(), segment.end - item);
                     Down(segment.expert, {item, item + count}, {row, row_end}, thread);
                   }
                 });
@@ -108,6 +111,10 @@ class ExpertRun {
     int64_t end;
     int64_t size() const { return end - begin; }
   };
+
+  int64_t items_per_pass() const {
+    return rounded_ ? kRoundedItemsPerPass : kItemsPerPass;
+  }
 
   int64_t floats_per_item() const {
     const int64_t codes =
