@@ -42,6 +42,10 @@ void Embedding(GpuStream& stream, const WeightView& table, TensorView ids,
                TensorView out);
 void RmsNorm(GpuStream& stream, TensorView x, const WeightView& weight, double eps,
              TensorView out);
+void LayerNorm(GpuStream& stream, TensorView x, const float* weight, const float* bias,
+               double eps, TensorView out);
+void AddPositionBias(GpuStream& stream, TensorView x, const WeightView& bias,
+                     TensorView positions);
 void Scale(GpuStream& stream, TensorView x, double factor);
 void SiluMul(GpuStream& stream, TensorView gate, TensorView up, double limit,
              TensorView out);

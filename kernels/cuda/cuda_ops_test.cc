@@ -315,6 +315,30 @@ TEST(CudaOps, RotationsHaveTheReferencesBits) {
   }
 }
 
+TEST(CudaOps, LayerNormAndPositionBiasHaveTheReferencesBits) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    OnDevice device(seed);
+    const TensorView x = device.Random({5, 67});
+    const TensorView out = device.Random({5, 67});
+    const TensorView affine = device.Random({2, 67});
+    const TensorView values = device.Random({5, 33});
+    const WeightView bias = device.Weight(kFormats[0], 4, 33);
+    const TensorView positions = device.Ids(5, 100);
+    device.Upload();
+    GpuStream& stream = device.stream();
+    const TensorView on = device.On(affine);
+    LayerNorm(stream, device.On(x), on.row<float>(0), on.row<float>(1), 1e-5,
+              device.On(out));
+    LayerNorm(stream, device.On(x), on.row<float>(0), on.row<float>(1), 1e-5,
+              device.On(x));
+    AddPositionBias(stream, device.On(values), device.On(bias), device.On(positions));
+    reference::LayerNorm<float>(x, affine.row<float>(0), affine.row<float>(1), 1e-5, out);
+    reference::LayerNorm<float>(x, affine.row<float>(0), affine.row<float>(1), 1e-5, x);
+    reference::AddPositionBias<float>(values, bias, positions);
+    device.ExpectEqual("norm and bias");
+  }
+}
+
 TEST(CudaOps, StreamOpsHaveTheReferencesBits) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     OnDevice device(seed);

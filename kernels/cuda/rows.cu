@@ -1,6 +1,6 @@
-// Ops on rows. RmsNorm gives a warp to a row: 16 lanes sum the squares, all 32 threads
-// scale. The others give a thread to a value, in strides of the grid. All are bound by
-// memory: 8 to 12 bytes a value. Exact but for exp and sqrt.
+// Ops on rows. Norms give a warp to a row: 16 lanes sum, all 32 threads scale. The others
+// give a thread to a value, in strides of the grid. All are bound by memory: 8 to 12
+// bytes a value. Exact but for exp and sqrt.
 #include <cmath>
 
 #include "kernels/cuda/cuda_ops.h"
@@ -39,6 +39,62 @@ struct RmsNormKernel {
         thread.Store(out.span, out.Begin(row) + i,
                      thread.Load(x.span, begin + i) * factor * scale);
       }
+    }
+  }
+};
+
+struct LayerNormKernel {
+  static constexpr const char* kName = "LayerNormKernel";
+  DeviceRows<const float> x;
+  GlobalSpan<const float> weight;
+  GlobalSpan<const float> bias;
+  DeviceRows<float> out;
+  float eps;
+
+  TESSERA_DEVICE void operator()(Thread& thread) const {
+    const int64_t stride = int64_t{thread.grid_dim().x} * kRowsPerBlock;
+    const auto size = static_cast<float>(x.cols);
+    for (int64_t row = GlobalIndex(thread) / kWarpSize; row < x.rows; row += stride) {
+      const int64_t begin = x.Begin(row);
+      float sum = 0;
+      for (int64_t i = thread.lane() % kLanes; i < x.cols; i += kLanes) {
+        sum += thread.Load(x.span, begin + i);
+      }
+      const float mean = thread.Shuffle(ReduceLanes(thread, sum), 0) / size;
+      float squares = 0;
+      for (int64_t i = thread.lane() % kLanes; i < x.cols; i += kLanes) {
+        const float centred = thread.Load(x.span, begin + i) - mean;
+        squares = fmaf(centred, centred, squares);
+      }
+      squares = thread.Shuffle(ReduceLanes(thread, squares), 0);
+      const float factor = 1.0F / sqrtf(squares / size + eps);
+      thread.SyncWarp();  // in place: all lanes have read
+      for (int64_t i = thread.lane(); i < x.cols; i += kWarpSize) {
+        const float centred = thread.Load(x.span, begin + i) - mean;
+        thread.Store(
+            out.span, out.Begin(row) + i,
+            fmaf(centred * factor, thread.Load(weight, i), thread.Load(bias, i)));
+      }
+    }
+  }
+};
+
+struct AddPositionBiasKernel {
+  static constexpr const char* kName = "AddPositionBiasKernel";
+  DeviceRows<float> x;
+  DeviceWeight bias;
+  DeviceRows<const int32_t> positions;
+
+  TESSERA_DEVICE void operator()(Thread& thread) const {
+    const int64_t stride = int64_t{thread.grid_dim().x} * kBlock;
+    for (int64_t i = GlobalIndex(thread); i < x.rows * x.cols; i += stride) {
+      const int64_t row = i / x.cols;
+      const int64_t col = i % x.cols;
+      const int64_t position = thread.Load(positions.span, positions.Begin(row));
+      const int64_t at = x.Begin(row) + col;
+      thread.Store(
+          x.span, at,
+          thread.Load(x.span, at) + LoadWeight(thread, bias, position % bias.rows, col));
     }
   }
 };
@@ -154,6 +210,30 @@ void Embedding(GpuStream& stream, const WeightView& table, TensorView ids,
                                           (ids.dim(0) - 1) * ids.stride(0) + 1};
   Launch(stream, EachValueConfig(out.num_elements(), kBlock),
          EmbeddingKernel{WeightOf(table), span, ids.stride(0), RowsOf<float>(out)});
+}
+
+void LayerNorm(GpuStream& stream, TensorView x, const float* weight, const float* bias,
+               double eps, TensorView out) {
+  TESSERA_CHECK(x.shape == out.shape);
+  const int64_t size = x.dim(x.rank - 1);
+  const LayerNormKernel kernel = {RowsOf<const float>(x),
+                                  {weight, size},
+                                  {bias, size},
+                                  RowsOf<float>(out),
+                                  static_cast<float>(eps)};
+  if (!x.empty()) {
+    Launch(stream, EachValueConfig(kernel.x.rows * kWarpSize, kBlock), kernel);
+  }
+}
+
+void AddPositionBias(GpuStream& stream, TensorView x, const WeightView& bias,
+                     TensorView positions) {
+  TESSERA_CHECK_EQ(bias.cols, x.dim(1));
+  if (!x.empty()) {
+    Launch(stream, EachValueConfig(x.num_elements(), kBlock),
+           AddPositionBiasKernel{RowsOf<float>(x), WeightOf(bias),
+                                 ColumnOf<const int32_t>(positions)});
+  }
 }
 
 void Scale(GpuStream& stream, TensorView x, double factor) {
