@@ -27,6 +27,11 @@ uint64_t PairKey(int32_t left, int32_t right) {
 // Longer tokens are runs of one character, rare enough to be merged each time.
 constexpr size_t kMaxWholePieceBytes = kShortPieceBytes;
 
+// A memo of 4096 entries of 32 bytes stays in L2, and a text has to be long enough to
+// repeat them and to be worth the clearing.
+constexpr size_t kMemoEntries = 4096;
+constexpr size_t kMemoTextBytes = size_t{16} << 10;
+
 // The first eight bytes, or all there are, as a number; zeros behind them.
 uint64_t FirstBytes(std::string_view text) {
   uint64_t number = 0;
@@ -211,6 +216,33 @@ void BytePairModel::Encode(std::string_view piece, std::vector<int32_t>* ids) co
   } else {
     EncodeByMerges(piece, ids);
   }
+}
+
+BytePairModel::Memo::Memo(size_t text_bytes)
+    : entries_(text_bytes < kMemoTextBytes ? 0 : kMemoEntries) {}
+
+void BytePairModel::Encode(std::string_view piece, Memo* memo,
+                           std::vector<int32_t>* ids) const {
+  if (memo->entries_.empty() || piece.empty() || piece.size() > kMaxWholePieceBytes) {
+    Encode(piece, ids);
+    return;
+  }
+  const int32_t whole = FindWholePiece(piece);
+  if (whole >= 0) {
+    ids->push_back(whole);
+    return;
+  }
+  const int shift = 64 - std::countr_zero(kMemoEntries);
+  Memo::Entry& entry = memo->entries_[HashOf(piece) >> shift];
+  const size_t first = ids->size();
+  if (entry.piece != piece) {
+    EncodeShort(piece, ids);
+    entry = {piece, first, ids->size() - first};
+    return;
+  }
+  ids->resize(first + entry.count);
+  std::copy_n(ids->begin() + static_cast<ptrdiff_t>(entry.first_id), entry.count,
+              ids->begin() + static_cast<ptrdiff_t>(first));
 }
 
 void BytePairModel::EncodeByMerges(std::string_view piece,

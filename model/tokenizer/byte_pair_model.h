@@ -24,6 +24,25 @@ namespace tessera::model {
 // Immutable after Create; thread-safe.
 class BytePairModel {
  public:
+  // Pieces of one text that were merged before, and where their ids are: text repeats its
+  // rarer words, too. One piece for each place, the latest. Of one call and one thread;
+  // the text must outlive it, and the ids may only be appended to by Encode.
+  class Memo {
+   public:
+    // Takes 128 KiB for a text of 16 KiB or more, else nothing, and then remembers
+    // nothing.
+    explicit Memo(size_t text_bytes);
+
+   private:
+    friend class BytePairModel;
+    struct Entry {
+      std::string_view piece;
+      size_t first_id = 0;  // in the ids of the text
+      size_t count = 0;
+    };
+    std::vector<Entry> entries_;  // a power of two, or none
+  };
+
   // kInvalidArgument: two entries with one id or one spelling, a byte without a token, or
   // a merge whose parts or result are not in the vocabulary.
   static absl::StatusOr<std::unique_ptr<BytePairModel>> Create(const TokenizerSpec& spec);
@@ -32,6 +51,8 @@ class BytePairModel {
   // rank is merged first, the leftmost of equals; time O(n log n) in the length of the
   // piece.
   void Encode(std::string_view piece, std::vector<int32_t>* ids) const;
+  // The same ids, sooner where `memo` knows the piece.
+  void Encode(std::string_view piece, Memo* memo, std::vector<int32_t>* ids) const;
 
   // The bytes of a token; empty for an id that has none.
   std::string_view Bytes(int32_t id) const;

@@ -83,6 +83,30 @@ const std::vector<std::pair<std::string, std::string>> kMerges = {
     {"a", "a"},   {"b", "a"},   {"aa", "b"},  {"ba", "ba"},
     {"aa", "aa"}, {"c", "aab"}, {"baba", "c"}};
 
+// Pieces come again and displace each other: 4096 places, more pieces than that.
+TEST(BytePairModel, AMemoChangesNoId) {
+  const auto model = ModelWith({{"a", "b"}, {"ab", "c"}, {"c", "d"}, {"x", "y"}});
+  std::mt19937 random(5);
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 20000; ++i) {
+    std::string& piece = pieces.emplace_back();
+    const size_t length = random() % 9;
+    for (size_t j = 0; j < length; ++j) {
+      piece += "abcdxyz "[random() % 8];
+    }
+  }
+  for (const size_t text_bytes : {size_t{10}, size_t{1} << 20}) {
+    BytePairModel::Memo memo(text_bytes);
+    std::vector<int32_t> ids;
+    std::vector<int32_t> expected;
+    for (const std::string& piece : pieces) {
+      model->Encode(piece, &memo, &ids);
+      model->Encode(piece, &expected);
+    }
+    EXPECT_EQ(ids, expected);
+  }
+}
+
 // "abc" is a token, but the better merge of "bc" leaves no way to it.
 TEST(BytePairModel, ATokenThatMergesDoNotReachIsNotTaken) {
   const auto model = ModelWith({{"b", "c"}, {"a", "b"}, {"ab", "c"}});

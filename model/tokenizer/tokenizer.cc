@@ -162,8 +162,9 @@ class ByteLevelTokenizer final : public Tokenizer {
     std::vector<std::string_view> pieces;
     pre_tokenizer_->Split(text, &pieces);
     ids->reserve(ids->size() + pieces.size() + pieces.size() / 2);
+    BytePairModel::Memo memo(text.size());
     for (const std::string_view piece : pieces) {
-      bpe_->Encode(piece, ids);
+      bpe_->Encode(piece, &memo, ids);
     }
   }
 
