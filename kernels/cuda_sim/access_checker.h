@@ -49,7 +49,7 @@ struct AccessRange {
 class AccessChecker {
  public:
   // `check_order`: also races, stream dependencies and uninitialised reads, which cost
-  // most of the time and 28 bytes per byte that is touched.
+  // most of the time and 20 bytes per byte that is touched.
   AccessChecker(DeviceMemory* memory, FindingLog* findings, bool check_order)
       : memory_(*memory), findings_(*findings), check_order_(check_order) {}
 
