@@ -13,6 +13,10 @@ namespace tessera::coordinator {
 // Why the edge refused a request before the engine worked on it.
 enum class RejectReason { kQueueFull, kRateLimit, kDraining, kTooLarge, kAuth };
 
+// What became of a request with an Idempotency-Key: the first of its key, one that got
+// the answer of an earlier one, one that waits for the answer of another, or refused.
+enum class IdempotencyOutcome { kFirst, kReplayed, kWaits, kRefused };
+
 // Called from any thread; must be thread-safe and must not block. Default methods do
 // nothing.
 class ApiObserver {
@@ -31,6 +35,7 @@ class ApiObserver {
   virtual void OnStreamClose() {}
   virtual void OnClientDisconnect() {}
   virtual void OnRejected(RejectReason /*reason*/) {}
+  virtual void OnIdempotencyKey(IdempotencyOutcome /*outcome*/) {}
 
   // One call of the gRPC door ended; `code` is the canonical name, "OK" or
   // "INVALID_ARGUMENT".

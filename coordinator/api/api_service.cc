@@ -387,8 +387,8 @@ void ApiService::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> wri
 void ApiService::Generate(const Route& route, const HttpRequest& request,
                           const RefusalText& refusal,
                           std::shared_ptr<ResponseWriter> writer) {
-  writer = AdmitOnce(idempotency_, context_.clock, route.pattern, request, refusal,
-                     std::move(writer));
+  writer = AdmitOnce(idempotency_, context_.clock, context_.observer, route.pattern,
+                     request, refusal, std::move(writer));
   if (writer == nullptr) {
     return;  // it is answered as an earlier request was
   }

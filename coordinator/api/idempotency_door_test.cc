@@ -57,6 +57,32 @@ TEST_F(Idempotency, ARepeatedRequestGetsTheFirstAnswerAndTheEngineSeesItOnce) {
   }
 }
 
+struct CountedOutcomes : ApiObserver {
+  void OnIdempotencyKey(IdempotencyOutcome outcome) override {
+    outcomes.push_back(outcome);
+  }
+  std::vector<IdempotencyOutcome> outcomes;
+};
+
+TEST_F(Idempotency, EveryRequestWithAKeyIsCountedByWhatItGot) {
+  CountedOutcomes counted;
+  observer_ = &counted;
+  Build(tests::SmallApiOptions());
+  const Door& door = kDoors[0];
+  Post(door.path, std::string(door.body) + "}");  // without a key: not counted
+  const auto first = Ask(door, "a");
+  Ask(door, "a");
+  Finish(1, first.get());
+  Ask(door, "a");
+  Ask(door, "a", ",\"max_tokens\":3}");
+  Ask(door, "");
+  EXPECT_THAT(
+      counted.outcomes,
+      ::testing::ElementsAre(IdempotencyOutcome::kFirst, IdempotencyOutcome::kWaits,
+                             IdempotencyOutcome::kReplayed, IdempotencyOutcome::kRefused,
+                             IdempotencyOutcome::kRefused));
+}
+
 TEST_F(Idempotency, AStreamIsRepeatedByteForByte) {
   size_t count = 0;
   for (const Door& door : kDoors) {

@@ -67,6 +67,9 @@ void Metrics::OnStreamOpen() { series_->native.OnStreams(1); }
 void Metrics::OnStreamClose() { series_->native.OnStreams(-1); }
 void Metrics::OnClientDisconnect() { series_->native.OnClientDisconnect(); }
 void Metrics::OnRejected(RejectReason reason) { series_->native.OnRejected(reason); }
+void Metrics::OnIdempotencyKey(IdempotencyOutcome outcome) {
+  series_->native.OnIdempotencyKey(outcome);
+}
 
 void Metrics::OnGrpcEnd(std::string_view service, std::string_view method,
                         std::string_view code, absl::Duration duration) {

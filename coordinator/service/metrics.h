@@ -62,6 +62,7 @@ class Metrics final : public EngineObserver, public ApiObserver, public MetricsT
   void OnStreamClose() override;
   void OnClientDisconnect() override;
   void OnRejected(RejectReason reason) override;
+  void OnIdempotencyKey(IdempotencyOutcome outcome) override;
   void OnGrpcEnd(std::string_view service, std::string_view method, std::string_view code,
                  absl::Duration duration) override;
 

@@ -91,6 +91,7 @@ void Exercise(Metrics* metrics) {
   metrics->OnStreamOpen();
   metrics->OnClientDisconnect();
   metrics->OnRejected(RejectReason::kQueueFull);
+  metrics->OnIdempotencyKey(IdempotencyOutcome::kReplayed);
   metrics->OnGrpcEnd("tessera.api.v1.ApiService", "Chat", "OK", absl::Seconds(1));
 }
 
@@ -99,6 +100,7 @@ TEST(Metrics, ExpectedLabelSetsExistBeforeTheFirstEvent) {
   const std::string text = metrics.Render(MetricNames::kAll);
   for (const char* line :
        {"tessera_http_rejected_total{reason=\"queue_full\"} 0",
+        "tessera_idempotency_keys_total{outcome=\"first\"} 0",
         "tessera_requests_total{outcome=\"error\"} 0",
         "tessera_kv_blocks{state=\"free\"} 0", "tessera_ready 0",
         "tessera_step_seconds_count{phase=\"decode\"} 0",

@@ -59,6 +59,20 @@ const char* Name(RejectReason reason) {
   return "other";
 }
 
+const char* Name(IdempotencyOutcome outcome) {
+  switch (outcome) {
+    case IdempotencyOutcome::kFirst:
+      return "first";
+    case IdempotencyOutcome::kReplayed:
+      return "replayed";
+    case IdempotencyOutcome::kWaits:
+      return "waits";
+    case IdempotencyOutcome::kRefused:
+      return "refused";
+  }
+  return "other";
+}
+
 const char* Name(RequestOutcome outcome) {
   switch (outcome) {
     case RequestOutcome::kStop:
@@ -104,6 +118,8 @@ NativeMetrics::NativeMetrics(const MetricsOptions& options)
                             .Add({})),
       http_rejected_(
           Counters("tessera_http_rejected_total", "Requests refused at the edge.")),
+      idempotency_keys_(Counters("tessera_idempotency_keys_total",
+                                 "Requests with an Idempotency-Key, by what they got.")),
       grpc_handled_(Counters("grpc_server_handled_total", "gRPC calls that ended.")),
       grpc_handling_(
           Histograms("grpc_server_handling_seconds", "Duration of gRPC calls.")),
@@ -197,6 +213,11 @@ void NativeMetrics::InitialiseLabels(const MetricsOptions& options) {
        {RejectReason::kQueueFull, RejectReason::kRateLimit, RejectReason::kDraining,
         RejectReason::kTooLarge, RejectReason::kAuth}) {
     http_rejected_.Add({{"reason", Name(reason)}});
+  }
+  for (const IdempotencyOutcome outcome :
+       {IdempotencyOutcome::kFirst, IdempotencyOutcome::kReplayed,
+        IdempotencyOutcome::kWaits, IdempotencyOutcome::kRefused}) {
+    idempotency_keys_.Add({{"outcome", Name(outcome)}});
   }
   for (const RequestOutcome outcome : {RequestOutcome::kStop, RequestOutcome::kLength,
                                        RequestOutcome::kAbort, RequestOutcome::kError}) {
@@ -341,6 +362,10 @@ void NativeMetrics::OnClientDisconnect() { http_disconnects_.Increment(); }
 
 void NativeMetrics::OnRejected(RejectReason reason) {
   http_rejected_.Add({{"reason", Name(reason)}}).Increment();
+}
+
+void NativeMetrics::OnIdempotencyKey(IdempotencyOutcome outcome) {
+  idempotency_keys_.Add({{"outcome", Name(outcome)}}).Increment();
 }
 
 void NativeMetrics::OnGrpcEnd(std::string_view service, std::string_view method,

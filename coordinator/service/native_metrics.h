@@ -39,6 +39,7 @@ class NativeMetrics {
   void OnStreams(int change);
   void OnClientDisconnect();
   void OnRejected(RejectReason reason);
+  void OnIdempotencyKey(IdempotencyOutcome outcome);
   void OnGrpcEnd(std::string_view service, std::string_view method, std::string_view code,
                  absl::Duration duration);
 
@@ -63,6 +64,7 @@ class NativeMetrics {
   prometheus::Gauge& http_streams_;
   prometheus::Counter& http_disconnects_;
   prometheus::Family<prometheus::Counter>& http_rejected_;
+  prometheus::Family<prometheus::Counter>& idempotency_keys_;
   prometheus::Family<prometheus::Counter>& grpc_handled_;
   prometheus::Family<prometheus::Histogram>& grpc_handling_;
 

@@ -194,7 +194,7 @@ TEST_P(ChatGrammarTest, WhatElseTheAnswerMustBeHoldsBesideTheTools) {
 TEST_P(ChatGrammarTest, TextThatNestsWithoutEndIsRefused) {
   for (const GrammarKind kind :
        {GrammarKind::kJsonSchema, GrammarKind::kStructuralTag, GrammarKind::kChoice}) {
-    for (const size_t depth : {200, 30000, 1000000}) {
+    for (const size_t depth : {size_t{200}, size_t{30000}, size_t{1000000}}) {
       EXPECT_TRUE(RefusalOf({.kind = kind, .text = std::string(depth, '[')}).has_value());
     }
   }

@@ -16,6 +16,22 @@ namespace {
 constexpr char kHeader[] = "Idempotency-Key";
 constexpr size_t kMaxKeyBytes = 255;
 
+IdempotencyOutcome OutcomeOf(IdempotencyStore::Verdict verdict) {
+  switch (verdict) {
+    case IdempotencyStore::Verdict::kFirst:
+      return IdempotencyOutcome::kFirst;
+    case IdempotencyStore::Verdict::kAnswered:
+      return IdempotencyOutcome::kReplayed;
+    case IdempotencyStore::Verdict::kWaits:
+      return IdempotencyOutcome::kWaits;
+    case IdempotencyStore::Verdict::kOtherRequest:
+    case IdempotencyStore::Verdict::kBusy:
+    case IdempotencyStore::Verdict::kFull:
+      break;
+  }
+  return IdempotencyOutcome::kRefused;
+}
+
 // The key, nothing without the header, or what is wrong with it.
 std::optional<ApiError> ReadKey(const HttpHeaders& headers,
                                 std::optional<std::string>* key) {
@@ -40,13 +56,15 @@ std::optional<ApiError> ReadKey(const HttpHeaders& headers,
 }  // namespace
 
 std::shared_ptr<ResponseWriter> AdmitOnce(const std::shared_ptr<IdempotencyStore>& store,
-                                          Clock* clock, std::string_view path,
+                                          Clock* clock, ApiObserver* observer,
+                                          std::string_view path,
                                           const HttpRequest& request,
                                           const RefusalText& refusal,
                                           std::shared_ptr<ResponseWriter> writer) {
   using Verdict = IdempotencyStore::Verdict;
   std::optional<std::string> text;
   if (const auto error = ReadKey(request.headers, &text)) {
+    observer->OnIdempotencyKey(IdempotencyOutcome::kRefused);
     writer->Respond(refusal(*error));
     return nullptr;
   }
@@ -54,6 +72,7 @@ std::shared_ptr<ResponseWriter> AdmitOnce(const std::shared_ptr<IdempotencyStore
     return writer;
   }
   if (store->options().max_keys == 0) {
+    observer->OnIdempotencyKey(IdempotencyOutcome::kRefused);
     writer->Respond(
         refusal(UnsupportedError(kHeader, "this server takes no idempotency keys")));
     return nullptr;
@@ -61,6 +80,7 @@ std::shared_ptr<ResponseWriter> AdmitOnce(const std::shared_ptr<IdempotencyStore
   IdempotencyKey key{request.key.tenant, *std::move(text)};
   const auto admission =
       store->Admit(key, DigestOf(path, request.body), writer, clock->Now());
+  observer->OnIdempotencyKey(OutcomeOf(admission.verdict));
   switch (admission.verdict) {
     case Verdict::kFirst:
       return std::make_shared<RecordingWriter>(

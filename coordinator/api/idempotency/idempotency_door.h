@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "common/clock.h"
+#include "coordinator/api/api_observer.h"
 #include "coordinator/api/errors.h"
 #include "coordinator/api/http_message.h"
 #include "coordinator/api/idempotency/idempotency_store.h"
@@ -21,8 +22,10 @@ using RefusalText = std::function<HttpResponse(const ApiError&)>;
 // keeps the answer for the first request with a key. Null: the route has nothing to do,
 // because the request was answered (as before, or by an error), or waits for the answer
 // of another that runs. `path` is the route's; `clock` must outlive every writer.
+// `observer` hears of every request with the header.
 std::shared_ptr<ResponseWriter> AdmitOnce(const std::shared_ptr<IdempotencyStore>& store,
-                                          Clock* clock, std::string_view path,
+                                          Clock* clock, ApiObserver* observer,
+                                          std::string_view path,
                                           const HttpRequest& request,
                                           const RefusalText& refusal,
                                           std::shared_ptr<ResponseWriter> writer);
