@@ -1,7 +1,7 @@
 // The ops of KernelBackend on a GPU stream, as plain functions, one file per family:
-// linear.cu, mla_attention.cu, rope.cu, rows.cu, streams.cu. What each op computes, and
-// in which order it sums, is stated in kernels/kernel_backend.h. All views name device
-// memory. Float32 activations.
+// linear.cu, mla_attention.cu, quantize.cu, rope.cu, rows.cu, streams.cu. What each op
+// computes, and in which order it sums, is stated in kernels/kernel_backend.h. All views
+// name device memory. Float32 activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
 // per output. The closed list is not complete, so no backend is made of them.
@@ -30,6 +30,10 @@ void HeadLinearTransposed(GpuStream& stream, TensorView x, const WeightView& w,
 // Rows that a query may attend to: their scores lie in shared memory.
 inline constexpr int64_t kMaxAttendedRows = 48 * 1024;
 void MlaAttention(GpuStream& stream, const MlaAttentionArgs& args);
+
+// ---- quantize.cu ----
+void FakeQuantizeE4M3(GpuStream& stream, TensorView x);
+void FakeQuantizeFp4(GpuStream& stream, TensorView x, Fp4Scale scale);
 
 // ---- rope.cu ----
 // At most 128 frequencies.

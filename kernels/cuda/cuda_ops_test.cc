@@ -4,177 +4,16 @@
 
 #include <cstdint>
 #include <cstring>
-#include <deque>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 
-#include "kernels/cuda_sim/sim_machine.h"
-#include "kernels/cuda_sim/sim_stream.h"
 #include "kernels/reference/reference_ops.h"
+#include "tests/testing/simulated_device.h"
 
 namespace tessera::kernels::cuda {
 namespace {
-
-constexpr uint64_t kSeeds = 3;
-
-struct Format {
-  std::string name;
-  DType dtype;
-  DType scale;
-  int64_t block_rows;
-  int64_t block_cols;
-};
-const Format kFormats[] = {{"F32", DType::kF32, DType::kF32, 0, 0},
-                           {"BF16", DType::kBF16, DType::kF32, 0, 0},
-                           {"F8F32", DType::kF8E4M3, DType::kF32, 24, 48},
-                           {"F8E8M0", DType::kF8E4M3, DType::kF8E8M0, 24, 48},
-                           {"FP4", DType::kFp4, DType::kF8E8M0, 1, 32}};
-
-// Host arrays and their copies on a simulated device.
-class OnDevice {
- public:
-  explicit OnDevice(uint64_t seed)
-      : machine_(
-            std::make_shared<cuda_sim::SimMachine>(cuda_sim::SimOptions{.seed = seed})),
-        random_(seed) {
-    auto stream = cuda_sim::SimStream::Create(machine_, 0);
-    TESSERA_CHECK(stream.ok());
-    stream_ = std::move(*stream);
-  }
-
-  GpuStream& stream() { return *stream_; }
-
-  // Rows lie 3 values further apart than they are long.
-  TensorView Random(std::vector<int64_t> shape) {
-    TensorView view;
-    view.rank = static_cast<int>(shape.size());
-    int64_t stride = 1;
-    for (int axis = view.rank - 1; axis >= 0; --axis) {
-      const auto at = static_cast<size_t>(axis);
-      view.shape[at] = shape[at];
-      view.strides[at] = stride;
-      stride = stride * shape[at] + 3;
-    }
-    auto& memory = Memory(static_cast<size_t>(stride) * sizeof(float));
-    std::uniform_real_distribution<float> value(-2.0F, 2.0F);
-    for (size_t i = 0; i < memory.size() / sizeof(float); ++i) {
-      const float number = value(random_);
-      std::memcpy(memory.data() + i * sizeof(float), &number, sizeof(float));
-    }
-    view.data = memory.data();
-    return view;
-  }
-  TensorView Ids(int64_t count, int32_t below) {
-    auto& memory = Memory(static_cast<size_t>(count) * sizeof(int32_t));
-    for (int64_t i = 0; i < count; ++i) {
-      const auto id = static_cast<int32_t>(random_() % static_cast<uint64_t>(below));
-      std::memcpy(memory.data() + i * 4, &id, sizeof(id));
-    }
-    return TensorView(memory.data(), DType::kI32, {count});
-  }
-  TensorView Ints(const std::vector<int32_t>& values) {
-    auto& memory = Memory(values.size() * sizeof(int32_t));
-    std::memcpy(memory.data(), values.data(), memory.size());
-    return TensorView(memory.data(), DType::kI32, {std::ssize(values)});
-  }
-  CacheView Packed(const TensorView& values, const RowFormat& format) {
-    const int64_t rows = values.dim(0) * values.dim(1);
-    auto& memory = Memory(static_cast<size_t>(rows * format.packed_bytes()));
-    for (int64_t row = 0; row < rows; ++row) {
-      PackRow(format, values.row<float>(row / values.dim(1), row % values.dim(1)),
-              memory.data() + row * format.packed_bytes());
-    }
-    return {TensorView(memory.data(), DType::kU8,
-                       {values.dim(0), values.dim(1), format.packed_bytes()}),
-            format};
-  }
-  // A slice that begins off the grid of its scales.
-  WeightView Weight(const Format& format, int64_t rows, int64_t cols) {
-    WeightView w;
-    w.dtype = format.dtype;
-    w.rows = rows + 4;
-    w.cols = (cols + 6 + 31) / 32 * 32;
-    w.row_bytes =
-        static_cast<int64_t>(model::DTypeBytes(w.dtype, static_cast<size_t>(w.cols)));
-    auto& values = Memory(static_cast<size_t>(w.rows * w.row_bytes));
-    for (size_t i = 0; i < values.size(); ++i) {
-      // Never an exponent of all ones: no NaN in any format.
-      values[i] = static_cast<std::byte>(random_() & 0xbeU);
-    }
-    w.data = values.data();
-    if (format.block_rows > 0) {
-      w.scale_dtype = format.scale;
-      w.block_rows = format.block_rows;
-      w.block_cols = format.block_cols;
-      w.scale_stride = (w.cols + w.block_cols - 1) / w.block_cols;
-      const int64_t count = (w.rows + w.block_rows - 1) / w.block_rows * w.scale_stride;
-      const bool floats = format.scale == DType::kF32;
-      auto& scales = Memory(static_cast<size_t>(count) * (floats ? 4 : 1));
-      for (int64_t i = 0; i < count; ++i) {
-        const float scale = 0.001F * static_cast<float>(1 + random_() % 99);
-        if (floats) {
-          std::memcpy(scales.data() + i * 4, &scale, sizeof(scale));
-        } else {
-          scales[static_cast<size_t>(i)] = static_cast<std::byte>(120 + random_() % 9);
-        }
-      }
-      w.scales = scales.data();
-    }
-    return w.RowSlice(3, rows).ColSlice(6, cols);
-  }
-
-  // Copies all host memory to the device; from then on host arrays are the reference's.
-  void Upload() {
-    for (const auto& memory : host_) {
-      auto device = machine_->Malloc(0, memory.size());
-      TESSERA_CHECK(device.ok());
-      TESSERA_CHECK(stream_->MemcpyAsync(*device, memory.data(), memory.size()).ok());
-      device_.push_back(static_cast<std::byte*>(*device));
-    }
-  }
-  TensorView On(TensorView view) const {
-    view.data = const_cast<std::byte*>(DeviceAddress(view.data));
-    return view;
-  }
-  WeightView On(WeightView w) const {
-    w.data = w.data == nullptr ? nullptr : DeviceAddress(w.data);
-    w.scales = w.scales == nullptr ? nullptr : DeviceAddress(w.scales);
-    return w;
-  }
-
-  // All arrays, gaps between rows included, have the bits of the host's.
-  void ExpectEqual(const std::string& what) {
-    ASSERT_TRUE(stream_->Synchronize().ok()) << what << ": " << machine_->status();
-    for (size_t i = 0; i < host_.size(); ++i) {
-      std::vector<std::byte> seen(host_[i].size());
-      ASSERT_TRUE(stream_->MemcpyAsync(seen.data(), device_[i], seen.size()).ok());
-      EXPECT_TRUE(seen == host_[i]) << what << ", array " << i;
-    }
-  }
-
- private:
-  std::vector<std::byte>& Memory(size_t bytes) { return host_.emplace_back(bytes); }
-  const std::byte* DeviceAddress(const void* host) const {
-    const auto* const at = static_cast<const std::byte*>(host);
-    for (size_t i = 0; i < host_.size(); ++i) {
-      if (at >= host_[i].data() && at < host_[i].data() + host_[i].size()) {
-        return device_[i] + (at - host_[i].data());
-      }
-    }
-    TESSERA_CHECK(false);
-    return nullptr;
-  }
-
-  std::shared_ptr<cuda_sim::SimMachine> machine_;
-  std::unique_ptr<cuda_sim::SimStream> stream_;
-  std::mt19937_64 random_;
-  std::deque<std::vector<std::byte>> host_;
-  std::vector<std::byte*> device_;
-};
 
 TEST(CudaOps, LinearHasTheReferencesBitsInEveryFormatAndCut) {
   const KSplit cuts[] = {KSplit::Whole(),
@@ -183,7 +22,7 @@ TEST(CudaOps, LinearHasTheReferencesBitsInEveryFormatAndCut) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     for (const Format& format : kFormats) {
       for (const KSplit& cut : cuts) {
-        OnDevice device(seed);
+        SimulatedDevice device(seed);
         const TensorView x = device.Random({3, 77});
         const WeightView w = device.Weight(format, 19, 77);
         const TensorView out = device.Random({3, 19});
@@ -199,7 +38,7 @@ TEST(CudaOps, LinearHasTheReferencesBitsInEveryFormatAndCut) {
 TEST(CudaOps, HeadLinearsHaveTheReferencesBits) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     for (const Format& format : kFormats) {
-      OnDevice device(seed);
+      SimulatedDevice device(seed);
       const TensorView x = device.Random({2, 3, 37});
       const WeightView w = device.Weight(format, 3 * 12, 37);
       const TensorView out = device.Random({2, 3, 7});
@@ -218,7 +57,7 @@ TEST(CudaOps, HeadLinearsHaveTheReferencesBits) {
 
 TEST(CudaOps, RowOpsHaveTheReferencesBits) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    OnDevice device(seed);
+    SimulatedDevice device(seed);
     const TensorView x = device.Random({5, 3, 33});
     const TensorView normed = device.Random({5, 3, 33});
     const TensorView gate = device.Random({5, 65});
@@ -256,7 +95,7 @@ TEST(CudaOps, MlaAttentionHasTheReferencesBitsOverRowsOfEveryFormat) {
       {RowCode::kFp4, RowScale::kE4M3, kLatent + kRope, kLatent, 16}};
   for (const RowFormat& format : formats) {
     for (const bool selects : {false, true}) {
-      OnDevice device(4);
+      SimulatedDevice device(4);
       MlaAttentionArgs args;
       args.q_latent = device.Random({3, 2, kLatent});
       args.q_rope = device.Random({3, 2, kRope});
@@ -293,7 +132,7 @@ TEST(CudaOps, MlaAttentionHasTheReferencesBitsOverRowsOfEveryFormat) {
 TEST(CudaOps, RotationsHaveTheReferencesBits) {
   const std::vector<float> inv_freq = {1.0F, 0.31F, 0.1F, 0.031F, 0.0001F};
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    OnDevice device(seed);
+    SimulatedDevice device(seed);
     const TensorView interleaved = device.Random({5, 3, 13});
     const TensorView halves = device.Random({5, 3, 13});
     const TensorView positions = device.Ids(5, 1 << 20);
@@ -317,7 +156,7 @@ TEST(CudaOps, RotationsHaveTheReferencesBits) {
 
 TEST(CudaOps, LayerNormAndPositionBiasHaveTheReferencesBits) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    OnDevice device(seed);
+    SimulatedDevice device(seed);
     const TensorView x = device.Random({5, 67});
     const TensorView out = device.Random({5, 67});
     const TensorView affine = device.Random({2, 67});
@@ -341,7 +180,7 @@ TEST(CudaOps, LayerNormAndPositionBiasHaveTheReferencesBits) {
 
 TEST(CudaOps, StreamOpsHaveTheReferencesBits) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    OnDevice device(seed);
+    SimulatedDevice device(seed);
     const TensorView x = device.Random({5, 65});
     const TensorView streams = device.Random({5, 4, 65});
     const TensorView pre = device.Random({5, 4});
@@ -364,7 +203,7 @@ TEST(CudaOps, StreamOpsHaveTheReferencesBits) {
 
 TEST(CudaOps, GatheredAndCombinedRowsHaveTheReferencesBits) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    OnDevice device(seed);
+    SimulatedDevice device(seed);
     const TensorView x = device.Random({6, 3, 33});
     const TensorView rows = device.Ids(4, 6);
     const TensorView gathered = device.Random({4, 3, 33});
@@ -385,7 +224,7 @@ TEST(CudaOps, GatheredAndCombinedRowsHaveTheReferencesBits) {
 
 TEST(CudaOps, EmbeddingDecodesEveryFormat) {
   for (const Format& format : kFormats) {
-    OnDevice device(9);
+    SimulatedDevice device(9);
     const WeightView table = device.Weight(format, 11, 50);
     const TensorView ids = device.Ids(7, 11);
     const TensorView out = device.Random({7, 50});
@@ -397,7 +236,7 @@ TEST(CudaOps, EmbeddingDecodesEveryFormat) {
 }
 
 TEST(CudaOps, NoRowsLaunchNothing) {
-  OnDevice device(1);
+  SimulatedDevice device(1);
   const TensorView x = device.Random({1, 16});
   const WeightView w = device.Weight(kFormats[0], 4, 16);
   const TensorView out = device.Random({1, 4});
@@ -411,7 +250,7 @@ TEST(CudaOps, NoRowsLaunchNothing) {
 }
 
 TEST(CudaOps, AnIdOutsideTheTableIsFound) {
-  OnDevice device(1);
+  SimulatedDevice device(1);
   const WeightView table = device.Weight(kFormats[0], 4, 16);
   const TensorView ids = device.Ids(2, 1);
   const TensorView out = device.Random({2, 16});
