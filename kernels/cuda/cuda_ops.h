@@ -34,6 +34,8 @@ void MlaAttention(GpuStream& stream, const MlaAttentionArgs& args);
 // ---- quantize.cu ----
 void FakeQuantizeE4M3(GpuStream& stream, TensorView x);
 void FakeQuantizeFp4(GpuStream& stream, TensorView x, Fp4Scale scale);
+void StorePaged(GpuStream& stream, TensorView x, TensorView slots,
+                const CacheView& cache);
 
 // ---- rope.cu ----
 // At most 128 frequencies.
