@@ -1,7 +1,7 @@
 // The ops of KernelBackend on a GPU stream, as plain functions, one file per family:
-// linear.cu, mla_attention.cu, quantize.cu, rope.cu, rows.cu, streams.cu. What each op
-// computes, and in which order it sums, is stated in kernels/kernel_backend.h. All views
-// name device memory. Float32 activations.
+// hyper.cu, linear.cu, mla_attention.cu, quantize.cu, rope.cu, rows.cu, streams.cu. What
+// each op computes, and in which order it sums, is stated in kernels/kernel_backend.h.
+// All views name device memory. Float32 activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
 // per output. The closed list is not complete, so no backend is made of them.
@@ -17,6 +17,11 @@
 #include "kernels/weight_view.h"
 
 namespace tessera::kernels::cuda {
+
+// ---- hyper.cu ----
+// At most 8 streams.
+void HyperCoefficients(GpuStream& stream, const HyperCoefficientsArgs& args);
+void HyperHead(GpuStream& stream, const HyperCoefficientsArgs& args, TensorView out);
 
 // ---- linear.cu ----
 void Linear(GpuStream& stream, TensorView x, const WeightView& w, const KSplit& split,
