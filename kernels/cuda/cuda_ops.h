@@ -1,7 +1,6 @@
-// The ops of KernelBackend on a GPU stream, as plain functions, one file per family:
-// hyper.cu, linear.cu, mla_attention.cu, quantize.cu, rope.cu, rows.cu, streams.cu. What
-// each op computes, and in which order it sums, is stated in kernels/kernel_backend.h.
-// All views name device memory. Float32 activations.
+// The ops of KernelBackend on a GPU stream, as plain functions, one file per family,
+// named below. What each op computes, and in which order it sums, is stated in
+// kernels/kernel_backend.h. All views name device memory. Float32 activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
 // per output. The closed list is not complete, so no backend is made of them.
@@ -17,6 +16,12 @@
 #include "kernels/weight_view.h"
 
 namespace tessera::kernels::cuda {
+
+// ---- engram.cu ----
+void DecodeEngramRows(GpuStream& stream, TensorView rows, DType format, int64_t width,
+                      TensorView out);
+void EngramGate(GpuStream& stream, const EngramGateArgs& args);
+void EngramConv(GpuStream& stream, const EngramConvArgs& args);
 
 // ---- hyper.cu ----
 // At most 8 streams.
