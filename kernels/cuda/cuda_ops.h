@@ -53,6 +53,13 @@ void Rope(GpuStream& stream, TensorView x, TensorView positions,
           std::span<const float> inv_freq, RopePairing pairing);
 void Hadamard(GpuStream& stream, TensorView x);
 
+// ---- route.cu ----
+// Their scores lie in shared memory.
+inline constexpr int64_t kMaxRoutedExperts = 4096;
+void Route(GpuStream& stream, const RouterArgs& args);
+void LookupExperts(GpuStream& stream, const int64_t* table, TensorView token_ids,
+                   TensorView out);
+
 // ---- rows.cu ----
 void Embedding(GpuStream& stream, const WeightView& table, TensorView ids,
                TensorView out);
