@@ -23,6 +23,11 @@ void DecodeEngramRows(GpuStream& stream, TensorView rows, DType format, int64_t 
 void EngramGate(GpuStream& stream, const EngramGateArgs& args);
 void EngramConv(GpuStream& stream, const EngramConvArgs& args);
 
+// ---- grouped_experts.cu ----
+// Rows of an expert's gate: its activations lie in shared memory.
+inline constexpr int64_t kMaxExpertWidth = 48 * 1024;
+void GroupedExperts(GpuStream& stream, const GroupedExpertsArgs& args);
+
 // ---- hyper.cu ----
 // At most 8 streams.
 void HyperCoefficients(GpuStream& stream, const HyperCoefficientsArgs& args);
