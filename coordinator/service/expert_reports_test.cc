@@ -54,7 +54,7 @@ TEST_F(ExpertReportsTest, AReportHasTheSizeThatItMustHave) {
   const std::vector<size_t> asked = {1};
   EXPECT_THAT(reports_.Check({}, results), IsOk());
   EXPECT_THAT(reports_.Check(asked, results), StatusIs(absl::StatusCode::kInternal));
-  for (const size_t size : {5, 7, 6}) {
+  for (const size_t size : {size_t{5}, size_t{7}, size_t{6}}) {
     results[1].expert_counts.resize(size);
     EXPECT_EQ(reports_.Check(asked, results).ok(), size == 6) << size;
   }

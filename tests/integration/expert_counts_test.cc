@@ -170,7 +170,7 @@ TEST_F(ExpertCounts, OneRankOfEachTpGroupCountsEachPickOnce) {
   const model::ModelConfig& config = model_->config;
   const auto picks = static_cast<uint32_t>(kSequences * 5 * config.moe.experts_per_token *
                                            (config.num_layers - config.num_dense_layers));
-  for (const size_t rank : {0, 2}) {
+  for (const size_t rank : {size_t{0}, size_t{2}}) {
     const std::vector<uint32_t>& counts = results[rank].expert_counts;
     ASSERT_EQ(counts.size(), num_counts());
     EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), 0u), picks) << rank;
