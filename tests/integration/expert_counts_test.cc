@@ -16,6 +16,7 @@
 
 #include "common/clock.h"
 #include "proto/step_plan.h"
+#include "tests/integration/step_plans.h"
 #include "worker/layers/step_context.h"
 
 namespace tessera {
@@ -49,41 +50,11 @@ class RouteSink final : public worker::TraceSink {
 };
 
 proto::StepPlan Prefill(bool keeps_tail) {
-  proto::StepPlan plan;
-  plan.epoch = 1;
-  plan.step = 1;
-  plan.placement_version = 1;
-  for (uint32_t slot = 0; slot < kSequences; ++slot) {
-    proto::SlotAdmission admission;
-    admission.slot = slot;
-    admission.prompt_length = 5;
-    admission.sampling.temperature = 0;
-    admission.blocks = {slot * 4, slot * 4 + 1, slot * 4 + 2, slot * 4 + 3};
-    if (keeps_tail) {
-      admission.tail_blocks = admission.blocks;
-    }
-    plan.admissions.push_back(admission);
-    plan.work.push_back({.slot = slot,
-                         .from_sample = false,
-                         .sample = true,
-                         .tokens = {0, 312, static_cast<int32_t>(100 + slot), 7, 8}});
-  }
-  return plan;
+  return testing::PrefillPlan(kSequences, keeps_tail, /*greedy=*/true);
 }
 
 proto::StepPlan Decode(uint64_t step, uint32_t num_drafts) {
-  proto::StepPlan plan;
-  plan.epoch = 1;
-  plan.step = step;
-  plan.placement_version = 1;
-  for (uint32_t slot = 0; slot < kSequences; ++slot) {
-    plan.work.push_back({.slot = slot,
-                         .from_sample = true,
-                         .sample = true,
-                         .tokens = {},
-                         .num_drafts = num_drafts});
-  }
-  return plan;
+  return testing::DecodePlan(step, kSequences, num_drafts);
 }
 
 class ExpertCounts : public ::testing::Test {

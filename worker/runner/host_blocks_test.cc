@@ -28,18 +28,7 @@ constexpr int64_t kNumBlocks = 4;
 class HostBlocksTest : public ::testing::TestWithParam<KvCacheDtype> {
  protected:
   void SetUp() override {
-    auto pool = KvPool::Create(config_, backend_.get(),
-                               {.num_blocks = kNumBlocks,
-                                .num_tail_blocks = kNumBlocks,
-                                .block_size = kBlockSize,
-                                .dtype = GetParam()});
-    ASSERT_THAT(pool, IsOk());
-    pool_ = std::make_unique<KvPool>(*std::move(pool));
-    auto host =
-        HostBlocks::Create(config_, backend_.get(), pool_->caches(),
-                           {.num_blocks = 2, .num_tail_blocks = 2, .dtype = GetParam()});
-    ASSERT_THAT(host, IsOk());
-    host_ = std::make_unique<HostBlocks>(*std::move(host));
+    ASSERT_NO_FATAL_FAILURE(MakeRank(&pool_, &host_));
     stream_ = *backend_->CreateStream();
     std::mt19937_64 random(4);
     for (std::span<std::byte> page : Pages(false)) {
@@ -52,6 +41,22 @@ class HostBlocksTest : public ::testing::TestWithParam<KvCacheDtype> {
         byte = static_cast<std::byte>(random());
       }
     }
+  }
+
+  // Empty caches of a rank, and host memory for them.
+  void MakeRank(std::unique_ptr<KvPool>* pool, std::unique_ptr<HostBlocks>* host) {
+    auto made = KvPool::Create(config_, backend_.get(),
+                               {.num_blocks = kNumBlocks,
+                                .num_tail_blocks = kNumBlocks,
+                                .block_size = kBlockSize,
+                                .dtype = GetParam()});
+    ASSERT_THAT(made, IsOk());
+    *pool = std::make_unique<KvPool>(*std::move(made));
+    auto blocks =
+        HostBlocks::Create(config_, backend_.get(), (*pool)->caches(),
+                           {.num_blocks = 2, .num_tail_blocks = 2, .dtype = GetParam()});
+    ASSERT_THAT(blocks, IsOk());
+    *host = std::make_unique<HostBlocks>(*std::move(blocks));
   }
 
   // Of all blocks of one kind, cache by cache.
@@ -158,18 +163,7 @@ class TransferTest : public HostBlocksTest {
   // Rank 0 has the fixture's caches, rank 1 empty ones.
   void SetUp() override {
     HostBlocksTest::SetUp();
-    auto pool = KvPool::Create(config_, backend_.get(),
-                               {.num_blocks = kNumBlocks,
-                                .num_tail_blocks = kNumBlocks,
-                                .block_size = kBlockSize,
-                                .dtype = GetParam()});
-    ASSERT_THAT(pool, IsOk());
-    other_pool_ = std::make_unique<KvPool>(*std::move(pool));
-    auto host =
-        HostBlocks::Create(config_, backend_.get(), other_pool_->caches(),
-                           {.num_blocks = 2, .num_tail_blocks = 2, .dtype = GetParam()});
-    ASSERT_THAT(host, IsOk());
-    other_ = std::make_unique<HostBlocks>(*std::move(host));
+    ASSERT_NO_FATAL_FAILURE(MakeRank(&other_pool_, &other_));
     group_ = *CreateInProcessGroup("ep", 2, {}, Clock::Real());
     const int64_t bytes =
         std::max(std::ssize(host_->block(false, 0)), std::ssize(host_->block(true, 0)));
