@@ -237,6 +237,18 @@ class Playground(Console):
         dialog.get_by_role("button", name="Python").click()
         expect(dialog.locator("pre")).to_contain_text("suffix=")
 
+    def test_what_is_sent_before_the_models_are_listed_waits_for_them(self):
+        page = self.open()
+        held = []
+        page.route("**/v1/models", lambda route: held.append(route))
+        page.reload()
+        reply = self.ask_endlessly(page)
+        page.wait_for_timeout(200)
+        self.assertEqual(len(held), 1)
+        held.pop().continue_()
+        expect(reply.locator(".stats")).to_be_visible()
+        expect(reply.locator(".message-body")).to_contain_text("def add(a, b):")
+
     def test_errors_of_the_server_are_shown_in_its_words(self):
         page = self.open(settings={"top_p": "1.5"})
         box = page.get_by_role("textbox", name="Message", exact=True)

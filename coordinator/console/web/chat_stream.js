@@ -12,13 +12,15 @@ export function emptyReply() {
   };
 }
 
-// Calls `onChange(reply)` after every event; never throws: failures are reply.error.
-export async function streamReply(path, body, {signal, onChange}) {
+// `model`: a promise of its name. Calls `onChange(reply)` after every event; never throws: failures are reply.error.
+export async function streamReply(path, model, fields, {signal, onChange}) {
   const reply = emptyReply();
-  reply.request = {path, body};
-  const begin = performance.now();
+  let begin = performance.now();
   const times = {first: null, last: null, events: 0};
   try {
+    const body = {model: await model, ...fields};
+    reply.request = {path, body};
+    begin = performance.now();
     const response = await request(path, {method: "POST", body, signal});
     for await (const event of readEvents(response)) {
       if (reply.raw.length < MAX_RAW_EVENTS) reply.raw.push(event.data);

@@ -9,7 +9,7 @@ const MAX_IMPORT_BYTES = 4 << 20;
 const NEAR_END_PIXELS = 80;
 
 export class ChatView {
-  // `settings`: the SettingsPanel; `model()`: the chosen model's name.
+  // `settings`: the SettingsPanel; `model()`: a promise of the chosen model's name.
   constructor({settings, model}) {
     this.settings = settings;
     this.model = model;
@@ -161,7 +161,7 @@ export class ChatView {
   async ask() {
     let body;
     try {
-      body = {model: this.model(), messages: this.requestMessages(), ...this.settings.body("chat")};
+      body = {messages: this.requestMessages(), ...this.settings.body("chat")};
       this.problem.textContent = "";
     } catch (error) {
       this.problem.textContent = error.message;
@@ -180,7 +180,7 @@ export class ChatView {
     this.log.onscroll = () => {
       this.atEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END_PIXELS;
     };
-    const reply = await streamReply("/v1/chat/completions", body, {
+    const reply = await streamReply("/v1/chat/completions", this.model(), body, {
       signal: abort.signal, onChange: (grown) => view.update(Object.assign(message, grown)),
     });
     Object.assign(message, reply);

@@ -48,7 +48,7 @@ export class CompletionView {
     if (this.abort) return;
     let body;
     try {
-      body = {model: this.model(), prompt: this.prompt.value, ...this.settings.body("completion")};
+      body = {prompt: this.prompt.value, ...this.settings.body("completion")};
       if (this.middle) body.suffix = this.suffix.value;
       this.problem.textContent = "";
     } catch (error) {
@@ -60,7 +60,7 @@ export class CompletionView {
     const view = new CompletionMessage({role: "assistant", content: "", reasoning: "", toolCalls: []}, {});
     view.setStreaming(true);
     replace(this.result, view.node);
-    this.reply = await streamReply("/v1/completions", body, {
+    this.reply = await streamReply("/v1/completions", this.model(), body, {
       signal: this.abort.signal, onChange: (reply) => view.update(reply),
     });
     view.message = this.reply;

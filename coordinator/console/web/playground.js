@@ -16,7 +16,7 @@ export class Playground {
     this.models = el("select", {id: "model", "aria-label": "Model"});
     const side = el("aside", {class: "side", "aria-label": "Settings"});
     this.settings = new SettingsPanel(side);
-    const parts = {settings: this.settings, model: () => this.models.value};
+    const parts = {settings: this.settings, model: () => this.chosenModel()};
     this.chat = new ChatView(parts);
     this.completion = new CompletionView(parts);
     this.historyPane = el("aside", {class: "history-pane", "aria-label": "History"}, this.chat.side);
@@ -79,7 +79,18 @@ export class Playground {
     this.scrim.hidden = true;
   }
 
-  async loadModels() {
+  // The chosen model's name, once the list is here; throws what the page says where there is none.
+  async chosenModel() {
+    await this.listed;
+    if (this.models.value === "") throw new Error(this.problem.textContent || "The server serves no model.");
+    return this.models.value;
+  }
+
+  loadModels() {
+    this.listed = this.listModels();
+  }
+
+  async listModels() {
     try {
       const {data} = await requestJson("/v1/models");
       replace(this.models, data.map((model) => el("option", {value: model.id}, model.id)));
