@@ -76,6 +76,7 @@ endfunction()
 # tessera_cc_test(NAME n SRCS s... DEPS d... LABELS l... [TIMEOUT seconds] [DATA_ENV])
 # The test runs in the repository root, so that it opens models/demo and tests/data by relative path.
 # LABELS has one of unit, conformance, parity, integration, simulation, and rpc for a test that talks through gRPC.
+# The top folder is a label too: `ctest --label-regex '^model$'` runs the tests of model/.
 function(tessera_cc_test)
   cmake_parse_arguments(arg "" "NAME;TIMEOUT" "SRCS;DEPS;LABELS;ARGS" ${ARGN})
   _tessera_check_layers(${arg_NAME} TRUE ${arg_DEPS})
@@ -91,8 +92,10 @@ function(tessera_cc_test)
   if(TESSERA_SANITIZE)
     math(EXPR arg_TIMEOUT "10 * ${arg_TIMEOUT}")  # The thread sanitizer is that slow.
   endif()
+  _tessera_folder(folder)
+  string(REGEX REPLACE "/.*" "" top "${folder}")
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME} ${arg_ARGS} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
-  set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+  set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS};${top}" TIMEOUT ${arg_TIMEOUT})
 endfunction()
 
 # tessera_script_test(NAME n COMMAND c... LABELS l... [TIMEOUT seconds] [ENVIRONMENT k=v...] [SERIAL])

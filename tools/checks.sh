@@ -2,7 +2,8 @@
 
 # What the builds of `test --all` run, by label: the optimised build has run everything before, so
 # each of them runs what it can say something about. "script" is every test that starts programs of
-# its own, "rpc" every test that talks through gRPC, which the thread sanitizer cannot follow.
+# its own, "rpc" every test that talks through gRPC, which the thread sanitizer cannot follow. Nothing in the folders
+# model and routing knows of threads, so their own tests are not built with that sanitizer.
 asan_tests='unit|simulation|conformance|parity|integration'
 tsan_tests='unit|simulation|conformance|integration'
 tsan_cases='-*/Grpc:StepStream.*:*OverGrpc:*/SharedMemory:*/*Remote*:RemoteFaultTest.*'
@@ -15,14 +16,19 @@ sanitizer_environment() {
   export TSAN_OPTIONS="suppressions=$PWD/tools/tsan_suppressions.txt:second_deadlock_stack=1"
 }
 
-# check_preset NAME LABELS WITHOUT: builds it whole, runs its tests with one of LABELS and none of WITHOUT.
+# check_preset NAME LABELS WITHOUT [everything]: builds its tests with one of LABELS and none of WITHOUT, or the whole
+# tree, and runs these tests. A test that is no script has the name of its program.
 check_preset() {
   say "preset $1: build, then the tests labelled $2, without $3"
-  cmake --preset "$1" >/dev/null
-  ninja -C "build/$1" -j "$jobs"
   # Not --preset: a label that a preset excludes replaces --label-exclude.
-  ctest --test-dir "build/$1" --parallel "$jobs" --output-on-failure --no-tests=error \
-    --label-regex "^($2)$" --label-exclude "^(gpu|$3)$"
+  local tests=(ctest --test-dir "build/$1" --label-regex "^($2)$" --label-exclude "^(gpu|$3)$") programs=()
+  cmake --preset "$1" >/dev/null
+  if [ "${4:-}" != everything ]; then
+    mapfile -t programs < <("${tests[@]}" --show-only | sed --quiet 's/^ *Test *#[0-9]*: //p')
+    [ "${#programs[@]}" -gt 0 ] || fail "preset $1 has no test labelled $2"
+  fi
+  ninja -C "build/$1" -j "$jobs" "${programs[@]}"
+  "${tests[@]}" --parallel "$jobs" --output-on-failure --no-tests=error
 }
 
 # simulate [--seed=N | --seeds=N]: every simulation of build/cpu; each prints the seed that fails.
@@ -43,7 +49,7 @@ check_all() {
   install_packages "${clang_packages[@]}"
   sanitizer_environment
   # One build for clang's analysis of locks and for its sanitizers: the sources compile with both compilers.
-  check_preset asan "$asan_tests" 'mpi|script'
+  check_preset asan "$asan_tests" 'mpi|script' everything
   say "10,000 connections, thousands of generated requests per route, every JSON schema"
   long_script connections_test tessera
   long_script openapi_test tessera
@@ -55,7 +61,7 @@ check_all() {
   say "long simulations"
   simulate --seeds=10000
   # Suites that run in process and over gRPC: here the former alone.
-  GTEST_FILTER="$tsan_cases" check_preset tsan "$tsan_tests" 'mpi|script|rpc'
+  GTEST_FILTER="$tsan_cases" check_preset tsan "$tsan_tests" 'mpi|script|rpc|model|routing'
 }
 
 # format_sources [--check]
