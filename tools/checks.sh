@@ -54,6 +54,8 @@ check_all() {
   long_script connections_test tessera
   long_script openapi_test tessera
   long_script grammar_validity_test tests/integration/grammar_sampler
+  say "a bit of every byte of the goldens' headers"
+  TESSERA_LONG_TESTS=1 build/cpu/model/tensors/tensor_inventory_test --gtest_filter='DamagedHeader.*'
   say "1,000 foreign hits against misses, by their first tokens"
   long_script tenant_timing_test tessera
   say "1,000 prefix trees"
