@@ -1,6 +1,7 @@
 #include "engram_store/client/hot_row_cache.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -17,6 +18,24 @@ constexpr uint64_t kHashMultiplier = 0x9E3779B97F4A7C15;
 // With twice as many places as rows, hardly a set overflows.
 constexpr uint64_t kPlacesPerRow = 2;
 constexpr size_t kPageBytes = 4096;
+
+bool Has(uint8_t ways, size_t way) { return ((ways >> way) & 1u) != 0; }
+uint8_t With(uint8_t ways, size_t way) {
+  return static_cast<uint8_t>(ways | (1u << way));
+}
+uint8_t Without(uint8_t ways, size_t way) {
+  return static_cast<uint8_t>(ways & ~(1u << way));
+}
+
+// The next of `ways`, of which there is one, from the hand on; the hand passes it.
+size_t NextOf(uint8_t ways, uint8_t* hand) {
+  while (!Has(ways, *hand)) {
+    *hand = static_cast<uint8_t>((*hand + 1) % HotRowCache::kWays);
+  }
+  const size_t way = *hand;
+  *hand = static_cast<uint8_t>((way + 1) % HotRowCache::kWays);
+  return way;
+}
 
 }  // namespace
 
@@ -43,7 +62,10 @@ absl::StatusOr<std::unique_ptr<HotRowCache>> HotRowCache::Create(
 
 HotRowCache::HotRowCache(size_t row_bytes, size_t num_sets,
                          std::unique_ptr<RowMemory> rows)
-    : row_bytes_(row_bytes), sets_(num_sets), rows_(std::move(rows)) {
+    : row_bytes_(row_bytes),
+      sets_(num_sets),
+      rows_(std::move(rows)),
+      data_(rows_->mutable_bytes().data()) {
   for (Set& set : sets_) {
     set.keys.fill(kNoKey);
   }
@@ -63,21 +85,35 @@ size_t HotRowCache::SetOf(uint64_t key) const {
   return static_cast<size_t>((((key * kHashMultiplier) >> 32) * sets_.size()) >> 32);
 }
 
-std::byte* HotRowCache::RowAt(size_t set, size_t way) {
-  return rows_->mutable_bytes().data() + (set * kWays + way) * row_bytes_;
+size_t HotRowCache::WayOf(const Set& set, uint64_t key) {
+  size_t way = 0;
+  while (way < kWays && set.keys[way] != key) {
+    ++way;
+  }
+  return way;
 }
 
 const std::byte* HotRowCache::Find(uint32_t table, uint32_t row) {
   const uint64_t key = KeyOf(table, row);
   const size_t index = SetOf(key);
   Set& set = sets_[index];
-  for (size_t way = 0; way < kWays; ++way) {
-    if (set.keys[way] == key) {
-      set.used = static_cast<uint8_t>(set.used | (1u << way));
-      return RowAt(index, way);
-    }
+  const size_t way = WayOf(set, key);
+  if (way == kWays) {
+    return nullptr;
   }
-  return nullptr;
+  if (Has(set.ahead, way)) {
+    set.ahead = Without(set.ahead, way);
+  } else {
+    set.used = With(set.used, way);
+  }
+  return RowAt(index, way);
+}
+
+const std::byte* HotRowCache::Peek(uint32_t table, uint32_t row) const {
+  const uint64_t key = KeyOf(table, row);
+  const size_t index = SetOf(key);
+  const size_t way = WayOf(sets_[index], key);
+  return way == kWays ? nullptr : RowAt(index, way);
 }
 
 void HotRowCache::Prefetch(uint32_t table, uint32_t row) const {
@@ -88,28 +124,45 @@ void HotRowCache::Prefetch(uint32_t table, uint32_t row) const {
 }
 
 size_t HotRowCache::TakeVictim(Set* set) {
-  // Ends: after one round no way is marked as used.
-  while ((set->used >> set->hand) & 1u) {
-    set->used = static_cast<uint8_t>(set->used & ~(1u << set->hand));
-    set->hand = static_cast<uint8_t>((set->hand + 1) % kWays);
+  // Ends: every turn but the last takes away a mark of use, and nothing sets one.
+  while (true) {
+    const size_t way = NextOf(static_cast<uint8_t>(~set->kept), &set->hand);
+    if (!Has(set->used, way)) {
+      return way;
+    }
+    set->used = Without(set->used, way);
+    set->kept = With(set->kept, way);
+    if (std::popcount(set->kept) > kMaxKept) {
+      KeepOneLess(set);
+    }
   }
-  const size_t way = set->hand;
-  set->hand = static_cast<uint8_t>((set->hand + 1) % kWays);
-  return way;
 }
 
-bool HotRowCache::Insert(uint32_t table, uint32_t row, std::span<const std::byte> bytes) {
+void HotRowCache::KeepOneLess(Set* set) {
+  // Ends: after one round none of the kept ways is marked as used.
+  while (true) {
+    const size_t way = NextOf(set->kept, &set->kept_hand);
+    if (!Has(set->used, way)) {
+      set->kept = Without(set->kept, way);
+      return;
+    }
+    set->used = Without(set->used, way);
+  }
+}
+
+bool HotRowCache::Insert(uint32_t table, uint32_t row, std::span<const std::byte> bytes,
+                         bool ahead) {
   TESSERA_CHECK_LE(bytes.size(), row_bytes_);
   const uint64_t key = KeyOf(table, row);
   const size_t index = SetOf(key);
   Set& set = sets_[index];
-  if (std::ranges::find(set.keys, key) != set.keys.end()) {
+  if (WayOf(set, key) < kWays) {
     return false;
   }
-  // Free places are empty from the hand on, since nothing is ever removed.
   const size_t way = TakeVictim(&set);
   const bool evicts = set.keys[way] != kNoKey;
   set.keys[way] = key;
+  set.ahead = ahead ? With(set.ahead, way) : Without(set.ahead, way);
   std::memcpy(RowAt(index, way), bytes.data(), bytes.size());
   return evicts;
 }

@@ -90,6 +90,44 @@ TEST(HotRowCache, ARowInUseOutlivesAScan) {
   EXPECT_EQ(cache->Find(0, 1000), nullptr);
 }
 
+TEST(HotRowCache, RowsFoundTwiceOutliveAnyNumberOfRowsThatAreUsedOnce) {
+  const auto cache = OneSet();
+  for (const uint32_t row : {7u, 8u}) {
+    Insert(cache.get(), 0, row);
+    EXPECT_NE(cache->Find(0, row), nullptr);
+  }
+  for (uint32_t row = 1000; row < 2000; ++row) {
+    Insert(cache.get(), 0, row);
+  }
+  EXPECT_NE(cache->Find(0, 7), nullptr);
+  EXPECT_NE(cache->Find(0, 8), nullptr);
+}
+
+TEST(HotRowCache, ARowThatIsNoLongerUsedGivesWayToRowsThatAre) {
+  const auto cache = OneSet();
+  Insert(cache.get(), 0, 7);
+  EXPECT_NE(cache->Find(0, 7), nullptr);
+  for (uint32_t row = 1000; row < 1100; ++row) {
+    Insert(cache.get(), 0, row);
+    EXPECT_NE(cache->Find(0, row), nullptr);
+  }
+  EXPECT_EQ(cache->Peek(0, 7), nullptr);
+}
+
+TEST(HotRowCache, TheUseThatARowWasInsertedForDoesNotKeepIt) {
+  const auto cache = OneSet();
+  for (uint32_t row = 0; row < 2; ++row) {
+    cache->Insert(0, row, Row(0, row), /*ahead=*/true);
+    EXPECT_NE(cache->Find(0, row), nullptr);
+  }
+  EXPECT_NE(cache->Find(0, 1), nullptr);
+  for (uint32_t row = 1000; row < 1100; ++row) {
+    Insert(cache.get(), 0, row);
+  }
+  EXPECT_EQ(cache->Peek(0, 0), nullptr);
+  EXPECT_NE(cache->Peek(0, 1), nullptr);
+}
+
 TEST(HotRowCache, AFullSetOfRowsInUseStillTakesANewOne) {
   const auto cache = OneSet();
   for (uint32_t row = 0; row < HotRowCache::kWays; ++row) {
