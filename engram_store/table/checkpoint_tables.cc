@@ -11,30 +11,6 @@
 #include "model/tensors/tensor_inventory.h"
 
 namespace tessera::engram_store {
-namespace {
-
-absl::StatusOr<TableTensors> FindTensors(const model::ModelConfig& config,
-                                         const ManifestTable& table,
-                                         const model::Checkpoint& checkpoint) {
-  const TableLayout& layout = table.layout;
-  const int64_t rows = static_cast<int64_t>(layout.num_rows());
-  const std::vector<int64_t> shape = {rows, layout.width};
-  const std::string name = model::EngramTableName(config, layout.layer_id);
-  TESSERA_ASSIGN_OR_RETURN(const model::TensorRef weights,
-                           checkpoint.Require(name, layout.format, shape));
-  TableTensors tensors{.weights = weights.data, .scales = {}};
-  if (layout.format == model::DType::kF8E4M3) {
-    const std::vector<int64_t> scale_shape = {rows, layout.width / kScaleBlock};
-    TESSERA_ASSIGN_OR_RETURN(
-        const model::TensorRef scales,
-        checkpoint.Require(model::ScaleName(name), model::DType::kF8E8M0, scale_shape));
-    tensors.scales = scales.data;
-  }
-  return tensors;
-}
-
-}  // namespace
-
 absl::StatusOr<EngramHash> LoadEngramHash(const model::ModelConfig& config,
                                           const model::Checkpoint& checkpoint,
                                           const std::string& directory) {
@@ -59,6 +35,25 @@ absl::StatusOr<EngramManifest> LoadExpectedManifest(const model::ModelConfig& co
   return MakeManifest(*config.engram, hash, format, {});
 }
 
+absl::StatusOr<TableTensors> FindTableTensors(const model::ModelConfig& config,
+                                              const TableLayout& layout,
+                                              const model::Checkpoint& checkpoint) {
+  const int64_t rows = static_cast<int64_t>(layout.num_rows());
+  const std::vector<int64_t> shape = {rows, layout.width};
+  const std::string name = model::EngramTableName(config, layout.layer_id);
+  TESSERA_ASSIGN_OR_RETURN(const model::TensorRef weights,
+                           checkpoint.Require(name, layout.format, shape));
+  TableTensors tensors{.weights = weights.data, .scales = {}};
+  if (layout.format == model::DType::kF8E4M3) {
+    const std::vector<int64_t> scale_shape = {rows, layout.width / kScaleBlock};
+    TESSERA_ASSIGN_OR_RETURN(
+        const model::TensorRef scales,
+        checkpoint.Require(model::ScaleName(name), model::DType::kF8E8M0, scale_shape));
+    tensors.scales = scales.data;
+  }
+  return tensors;
+}
+
 absl::StatusOr<LoadedTables> LoadEngramTables(const model::ModelConfig& config,
                                               const EngramHash& hash,
                                               const model::Checkpoint& checkpoint,
@@ -68,7 +63,7 @@ absl::StatusOr<LoadedTables> LoadEngramTables(const model::ModelConfig& config,
                            LoadExpectedManifest(config, hash, checkpoint));
   for (ManifestTable& table : loaded.manifest.tables) {
     TESSERA_ASSIGN_OR_RETURN(const TableTensors tensors,
-                             FindTensors(config, table, checkpoint));
+                             FindTableTensors(config, table.layout, checkpoint));
     PackOptions pack = options;
     pack.digest.clear();
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<EngramTable> packed,

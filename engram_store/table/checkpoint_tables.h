@@ -31,6 +31,12 @@ absl::StatusOr<EngramManifest> LoadExpectedManifest(const model::ModelConfig& co
                                                     const EngramHash& hash,
                                                     const model::Checkpoint& checkpoint);
 
+// The tensors of one table of the manifest, in place. kNotFound, kDataLoss where dtype or
+// shape differ.
+absl::StatusOr<TableTensors> FindTableTensors(const model::ModelConfig& config,
+                                              const TableLayout& layout,
+                                              const model::Checkpoint& checkpoint);
+
 struct LoadedTables {
   EngramManifest manifest;  // with digests
   std::vector<std::unique_ptr<EngramTable>> tables;

@@ -80,6 +80,17 @@ absl::Status CheckFixed(const FixedHeader& fixed, uint64_t file_bytes) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<FixedHeader> ReadFixed(std::span<const std::byte> head,
+                                      uint64_t file_bytes) {
+  FixedHeader fixed;
+  if (head.size() < sizeof(fixed)) {
+    return DataLossF("an engram table file of {} bytes", file_bytes);
+  }
+  std::memcpy(&fixed, head.data(), sizeof(fixed));
+  TESSERA_RETURN_IF_ERROR(CheckFixed(fixed, file_bytes));
+  return fixed;
+}
+
 // Against the layout that the header itself gives.
 absl::Status CheckSizes(const FixedHeader& fixed, const TableFileHeader& header,
                         uint64_t file_bytes) {
@@ -144,14 +155,17 @@ std::vector<std::byte> EncodeTableFileHeader(TableFileHeader* header) {
   return out;
 }
 
-absl::StatusOr<TableFileHeader> DecodeTableFileHeader(std::span<const std::byte> file) {
-  FixedHeader fixed;
-  if (file.size() < sizeof(fixed)) {
-    return DataLossF("an engram table file of {} bytes", file.size());
-  }
-  std::memcpy(&fixed, file.data(), sizeof(fixed));
-  TESSERA_RETURN_IF_ERROR(CheckFixed(fixed, file.size()));
-  if (DigestHeader(file.first(fixed.header_bytes), fixed) != fixed.header_digest) {
+absl::StatusOr<uint64_t> TableFileHeaderBytes(std::span<const std::byte> first_page,
+                                              uint64_t file_bytes) {
+  TESSERA_ASSIGN_OR_RETURN(const FixedHeader fixed, ReadFixed(first_page, file_bytes));
+  return fixed.header_bytes;
+}
+
+absl::StatusOr<TableFileHeader> DecodeTableFileHeader(std::span<const std::byte> head,
+                                                      uint64_t file_bytes) {
+  TESSERA_ASSIGN_OR_RETURN(const FixedHeader fixed, ReadFixed(head, file_bytes));
+  TESSERA_CHECK_LE(fixed.header_bytes, head.size());
+  if (DigestHeader(head.first(fixed.header_bytes), fixed) != fixed.header_digest) {
     return DataLossF(
         "the header of an engram table file has another checksum than it says");
   }
@@ -161,10 +175,10 @@ absl::StatusOr<TableFileHeader> DecodeTableFileHeader(std::span<const std::byte>
   header.layout.format =
       fixed.format == kFormatBF16 ? model::DType::kBF16 : model::DType::kF8E4M3;
   header.layout.column_rows.resize(fixed.num_columns);
-  const std::byte* in = file.data() + sizeof(fixed);
+  const std::byte* in = head.data() + sizeof(fixed);
   std::memcpy(header.layout.column_rows.data(), in, fixed.num_columns * sizeof(uint32_t));
   in += fixed.num_columns * sizeof(uint32_t);
-  TESSERA_RETURN_IF_ERROR(CheckSizes(fixed, header, file.size()));
+  TESSERA_RETURN_IF_ERROR(CheckSizes(fixed, header, file_bytes));
   header.blocks.resize(fixed.num_blocks);
   for (Sha256Digest& block : header.blocks) {
     std::memcpy(block.data(), in, block.size());
@@ -173,7 +187,7 @@ absl::StatusOr<TableFileHeader> DecodeTableFileHeader(std::span<const std::byte>
   header.shard = {.shard = fixed.shard, .num_shards = fixed.num_shards};
   header.digest = ToHex(fixed.table_digest);
   header.header_bytes = fixed.header_bytes;
-  header.row_data_bytes = file.size() - fixed.header_bytes;
+  header.row_data_bytes = file_bytes - fixed.header_bytes;
   return header;
 }
 

@@ -35,10 +35,17 @@ struct TableFileHeader {
 // be 64 hex digits (checked).
 std::vector<std::byte> EncodeTableFileHeader(TableFileHeader* header);
 
-// Reads the header of a file of `file` bytes. Every size is checked against the file
-// before it is used. kDataLoss: not a table file, another version, a header that
-// contradicts itself, its own checksum or the file's size.
-absl::StatusOr<TableFileHeader> DecodeTableFileHeader(std::span<const std::byte> file);
+// How many bytes the header of a file of `file_bytes` has, from its first page (or all of
+// a smaller file). kDataLoss: not a table file, another version, sizes that the file
+// cannot have.
+absl::StatusOr<uint64_t> TableFileHeaderBytes(std::span<const std::byte> first_page,
+                                              uint64_t file_bytes);
+
+// Reads the header of a file of `file_bytes`, of which `head` are the first bytes, the
+// header's at least. Every size is checked against the file before it is used. kDataLoss:
+// as above, or a header that contradicts itself, its own checksum or the file's size.
+absl::StatusOr<TableFileHeader> DecodeTableFileHeader(std::span<const std::byte> head,
+                                                      uint64_t file_bytes);
 
 }  // namespace tessera::engram_store
 

@@ -21,9 +21,13 @@ std::vector<std::byte> File() {
   return file;
 }
 
+absl::StatusOr<TableFileHeader> Decode(std::span<const std::byte> file) {
+  return DecodeTableFileHeader(file, file.size());
+}
+
 TEST(TableFileHeader, RoundTrips) {
   const std::vector<std::byte> file = File();
-  const TableFileHeader header = DecodeTableFileHeader(file).value();
+  const TableFileHeader header = Decode(file).value();
   EXPECT_EQ(header.layout.column_rows, (std::vector<uint32_t>{53, 59}));
   EXPECT_EQ(header.layout.width, 32);
   EXPECT_EQ(header.shard, (ShardIndex{.shard = 1, .num_shards = 2}));
@@ -32,30 +36,39 @@ TEST(TableFileHeader, RoundTrips) {
   EXPECT_EQ(header.row_data_bytes, 1815u);
 }
 
+TEST(TableFileHeader, ItsLengthIsKnownFromTheFirstPageAlone) {
+  const std::vector<std::byte> file = File();
+  const std::span<const std::byte> page = std::span(file).first(kFilePageBytes);
+  EXPECT_EQ(TableFileHeaderBytes(page, file.size()).value(), kFilePageBytes);
+  EXPECT_EQ(TableFileHeaderBytes(page, 100).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(TableFileHeaderBytes(page.first(100), file.size()).status().code(),
+            absl::StatusCode::kDataLoss);
+}
+
 TEST(TableFileHeader, EveryFlippedBitOfTheHeaderIsFound) {
   std::vector<std::byte> file = File();
   for (size_t i = 0; i < 200; ++i) {
     for (int bit = 0; bit < 8; ++bit) {
       file[i] ^= std::byte{1} << bit;
-      EXPECT_EQ(DecodeTableFileHeader(file).status().code(), absl::StatusCode::kDataLoss)
+      EXPECT_EQ(Decode(file).status().code(), absl::StatusCode::kDataLoss)
           << i << " bit " << bit;
       file[i] ^= std::byte{1} << bit;
     }
   }
-  EXPECT_TRUE(DecodeTableFileHeader(file).ok());
+  EXPECT_TRUE(Decode(file).ok());
 }
 
 TEST(TableFileHeader, FilesOfAnyOtherLengthAreRefused) {
   const std::vector<std::byte> file = File();
   for (const size_t size :
        {size_t{0}, size_t{127}, size_t{128}, size_t{4096}, file.size() - 1}) {
-    EXPECT_EQ(DecodeTableFileHeader(std::span(file).first(size)).status().code(),
+    EXPECT_EQ(Decode(std::span(file).first(size)).status().code(),
               absl::StatusCode::kDataLoss)
         << size;
   }
   std::vector<std::byte> longer = file;
   longer.push_back(std::byte{0});
-  EXPECT_FALSE(DecodeTableFileHeader(longer).ok());
+  EXPECT_FALSE(Decode(longer).ok());
 }
 
 }  // namespace

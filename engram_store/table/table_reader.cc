@@ -15,7 +15,8 @@ namespace tessera::engram_store {
 absl::StatusOr<std::unique_ptr<EngramTable>> OpenTableFile(const std::string& path,
                                                            int num_threads) {
   TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<RowMemory> memory, RowMemory::MapFile(path));
-  absl::StatusOr<TableFileHeader> header = DecodeTableFileHeader(memory->bytes());
+  absl::StatusOr<TableFileHeader> header =
+      DecodeTableFileHeader(memory->bytes(), memory->bytes().size());
   if (!header.ok()) {
     return WithContext(header.status(), path);
   }

@@ -1,4 +1,5 @@
-// Writes a packed table, or one shard of it, as a table file.
+// Writes a table, or one shard of it, as a table file: packed already, or straight from
+// the tensors of a checkpoint.
 #ifndef TESSERA_ENGRAM_STORE_TABLE_TABLE_WRITER_H_
 #define TESSERA_ENGRAM_STORE_TABLE_TABLE_WRITER_H_
 
@@ -16,6 +17,13 @@ namespace tessera::engram_store {
 // file system.
 absl::Status WriteTableFile(const EngramTable& table, const std::string& path,
                             int num_threads);
+
+// Packs `shard` of the tensors into a file, a block at a time, and so in no more memory
+// than a block or two per thread. `digest` is that of the whole table (DigestTable).
+// Errors as above, and those of EngramTable::Pack.
+absl::Status PackTableFile(const TableLayout& layout, const TableTensors& tensors,
+                           ShardIndex shard, const std::string& digest,
+                           const std::string& path, int num_threads);
 
 }  // namespace tessera::engram_store
 
