@@ -15,9 +15,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include <sys/mman.h>
 
 #include "common/check.h"
+#include "common/mapped_pages.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "kernels/kernel_backend.h"
@@ -95,21 +95,6 @@ absl::Status CheckExpertRow(std::string_view name, int64_t row,
   return absl::OkStatus();
 }
 
-// The pages that lie inside of a stretch of a mapped file need not stay in memory.
-void DropPages(const std::byte* data, int64_t bytes) {
-  constexpr uintptr_t kPageBytes = 4096;
-  const auto begin =
-      (reinterpret_cast<uintptr_t>(data) + kPageBytes - 1) / kPageBytes * kPageBytes;
-  const uintptr_t end =
-      (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / kPageBytes *
-      kPageBytes;
-  if (begin < end) {
-    // Advice: what is touched again is read again.
-    static_cast<void>(
-        ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED));
-  }
-}
-
 }  // namespace
 
 void WeightReader::Account(const std::byte* data, int64_t rows, int64_t bytes,
@@ -176,7 +161,7 @@ absl::StatusOr<WeightView> WeightReader::Prepared(const std::string& name,
                               held.dtype, static_cast<size_t>(held.cols)));
     // Memory of another kind would be lost, not read again.
     if (!checkpoint_.files().empty() && is_dense) {
-      DropPages(held.data, held.rows * held.row_bytes);
+      DropPages({held.data, static_cast<size_t>(held.rows * held.row_bytes)});
     }
   }
   return prepared;
