@@ -1,6 +1,7 @@
-// EngramSource: where table rows come from. Resident memory, shared memory of a shard on
-// this host, a shard across the network, or a cache in front of one; the worker cannot
-// tell. Conformance: tests/conformance/engram_source_conformance_test.cc.
+// EngramSource: where table rows come from. Resident memory, this process's disk, shared
+// memory of a shard on this host, a shard across the network, or a cache in front of one;
+// the worker cannot tell. Conformance:
+// tests/conformance/engram_source_conformance_test.cc.
 //
 // Contract
 //   - Issue never blocks and never fails: what goes wrong is reported by Wait.
@@ -45,6 +46,7 @@ struct EngramSourceStats {
   uint64_t cache_hits = 0;
   uint64_t cache_misses = 0;  // asked of the source behind the cache
   uint64_t cache_evictions = 0;
+  uint64_t disk_bytes = 0;  // read; of a disk that ranks share, each by one of them
 };
 
 // Step thread only, unless an implementation says more.
@@ -52,7 +54,7 @@ class EngramSource {
  public:
   virtual ~EngramSource() = default;
 
-  // "resident", "shm", "remote", "cached": the label of metrics.
+  // "resident", "disk", "shm", "remote", "cached": the label of metrics.
   virtual std::string_view name() const = 0;
 
   // One per Engram layer, in the order of the model's engram layers. Fixed at creation.
@@ -67,6 +69,13 @@ class EngramSource {
   virtual absl::Status Wait(PendingRows pending, absl::Time deadline) = 0;
 
   virtual EngramSourceStats stats() const = 0;
+
+  // Says that these rows of `table` will be asked for soon, perhaps: a source that is
+  // slow may bring them closer. Never blocks, never fails, and changes no later answer.
+  // Any thread.
+  virtual void Prefetch(size_t /*table*/, std::span<const uint32_t> /*row_ids*/) {}
+  // Whether that is of any use.
+  virtual bool prefetches() const { return false; }
 };
 
 }  // namespace tessera::engram_store
