@@ -127,7 +127,8 @@ absl::StatusOr<ShardDescription> DescriptionFromProto(
   description.max_rows_per_request = proto.max_rows_per_request();
   if (description.shard.shard >= description.shard.num_shards ||
       description.max_rows_per_request == 0 ||
-      proto.segments_size() != proto.manifest().tables_size()) {
+      (proto.segments_size() != 0 &&
+       proto.segments_size() != proto.manifest().tables_size())) {
     return DataLossF(
         "engram shard {} of {} with {} rows per request and {} segments for {} "
         "tables",

@@ -26,7 +26,7 @@ struct ShardDescription {
   EngramManifest manifest;
   ShardIndex shard;
   uint32_t max_rows_per_request = 0;
-  std::vector<SharedSegment> segments;  // one per table
+  std::vector<SharedSegment> segments;  // one per table, or none: rows on disk
 };
 
 // Which rows to ask for; copied by NewLookup.

@@ -15,6 +15,10 @@ using TableShards = std::vector<std::shared_ptr<const EngramTable>>;
 // All tables of one replica.
 absl::StatusOr<TableShards> MapReplica(const EngramManifest& manifest,
                                        const ShardDescription& description) {
+  if (description.segments.empty()) {
+    return StatusF(absl::StatusCode::kFailedPrecondition,
+                   "the rows stay on disk and cannot be mapped; expected source remote");
+  }
   TableShards tables;
   for (size_t i = 0; i < manifest.tables.size(); ++i) {
     TESSERA_ASSIGN_OR_RETURN(

@@ -49,16 +49,25 @@ class EngramService final : public engram::v1::EngramShardService::CallbackServi
   grpc::ServerUnaryReactor* Lookup(grpc::CallbackServerContext* context,
                                    const engram::v1::LookupRequest* request,
                                    engram::v1::LookupResponse* response) override {
-    return Finish(context, [&] {
-      std::vector<uint32_t> row_ids;
-      absl::Status status = RowIdsFromBytes(request->row_ids(), &row_ids);
-      if (status.ok()) {
-        status = shard_->Lookup(request->shard_id(), request->table(), row_ids,
-                                response->mutable_rows());
-      }
-      response->set_crc32c(Crc32c(std::as_bytes(std::span(response->rows()))));
-      return status;
-    });
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    if (!IsAuthorized(*context)) {
+      reactor->Finish(Unauthenticated());
+      return reactor;
+    }
+    std::vector<uint32_t> row_ids;
+    const absl::Status status = RowIdsFromBytes(request->row_ids(), &row_ids);
+    if (!status.ok()) {
+      reactor->Finish(proto::ToGrpcStatus(status));
+      return reactor;
+    }
+    // The ids are only read within the call; the response lives until Finish.
+    shard_->StartLookup(
+        request->shard_id(), request->table(), row_ids, response->mutable_rows(),
+        [reactor, response](const absl::Status& outcome) {
+          response->set_crc32c(Crc32c(std::as_bytes(std::span(response->rows()))));
+          reactor->Finish(proto::ToGrpcStatus(outcome));
+        });
+    return reactor;
   }
 
   grpc::ServerUnaryReactor* Health(grpc::CallbackServerContext* context,
@@ -69,19 +78,31 @@ class EngramService final : public engram::v1::EngramShardService::CallbackServi
       response->set_serving(true);
       response->set_lookups(stats.lookups);
       response->set_rows(stats.rows);
+      if (shard_->disk() != nullptr) {
+        const DiskRowsStats disk = shard_->disk()->stats();
+        response->set_cache_hits(disk.hits);
+        response->set_cache_misses(disk.misses);
+        response->set_cache_evictions(disk.evictions);
+        response->set_disk_reads(disk.reads);
+        response->set_disk_read_bytes(disk.read_bytes);
+        response->set_failed_reads(disk.failed_reads);
+      }
       return absl::OkStatus();
     });
   }
 
  private:
-  // Every call passes here: without the token nothing of `work` runs.
+  static grpc::Status Unauthenticated() {
+    return {grpc::StatusCode::UNAUTHENTICATED, "the call carries no valid engram token"};
+  }
+
+  // Calls that are answered at once: without the token nothing of `work` runs.
   template <typename Work>
   grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context,
                                    const Work& work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     if (!IsAuthorized(*context)) {
-      reactor->Finish(grpc::Status(grpc::StatusCode::UNAUTHENTICATED,
-                                   "the call carries no valid engram token"));
+      reactor->Finish(Unauthenticated());
     } else {
       reactor->Finish(proto::ToGrpcStatus(work()));
     }

@@ -4,6 +4,7 @@
 
 #include "gtest/gtest.h"
 
+#include "engram_store/disk/scripted_file.h"
 #include "engram_store/table/random_tensors.h"
 
 namespace tessera::engram_store {
@@ -69,6 +70,70 @@ TEST_F(EngramShardTest, RefusesBadLookupsAndAddsNothing) {
             absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(rows, "x");
   EXPECT_EQ(shard->stats().errors, 4u);
+}
+
+TEST_F(EngramShardTest, WithRowsOnDiskItGivesTheSameAndNamesWhatTheDiskDoes) {
+  ScriptedTable file(layout_, 3, kShard);
+  std::vector<std::unique_ptr<DiskTable>> tables;
+  tables.push_back(file.Open());
+  auto rows =
+      DiskRows::Create({.cache_bytes = 1 << 20, .io_threads = 2, .max_fetches = 4},
+                       std::move(tables))
+          .value();
+  const auto on_disk =
+      EngramShard::CreateOnDisk({.max_rows_per_request = 10}, manifest_, rows).value();
+  const auto in_memory =
+      EngramShard::Create({.max_rows_per_request = 10}, manifest_, Tables()).value();
+  EXPECT_EQ(on_disk->shard_id(), in_memory->shard_id());
+  EXPECT_EQ(on_disk->max_response_bytes(), in_memory->max_response_bytes());
+  EXPECT_TRUE(on_disk->segments().empty());
+  const std::string id = on_disk->shard_id();
+  std::string expected = "x";
+  std::string found = "x";
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    ASSERT_TRUE(in_memory->Lookup(id, 0, {{3, 0, 3}}, &expected).ok());
+    ASSERT_TRUE(on_disk->Lookup(id, 0, {{3, 0, 3}}, &found).ok());
+  }
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(on_disk->stats().rows, 6u);
+  EXPECT_EQ(on_disk->stats().bytes, in_memory->stats().bytes);
+  EXPECT_EQ(on_disk->disk()->stats().hits, 2u);
+  EXPECT_EQ(on_disk->Lookup(id, 0, {{0xFFFFFFFF}}, &found).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(on_disk->Lookup(id, 1, {{0}}, &found).code(),
+            absl::StatusCode::kInvalidArgument);
+  file.script().FailWith(absl::UnavailableError("no disk"));
+  EXPECT_EQ(on_disk->Lookup(id, 0, {{3, 9}}, &found).code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(on_disk->stats().errors, 3u);
+}
+
+TEST_F(EngramShardTest, LookupsBeyondWhatMayBeInFlightAreRefusedWithoutWaiting) {
+  ScriptedTable file(layout_, 3, kShard);
+  std::vector<std::unique_ptr<DiskTable>> tables;
+  tables.push_back(file.Open());
+  auto rows =
+      DiskRows::Create({.cache_bytes = 1 << 20, .io_threads = 1, .max_fetches = 4},
+                       std::move(tables))
+          .value();
+  const auto shard = EngramShard::CreateOnDisk({}, manifest_, rows).value();
+  file.script().Pause();
+  std::vector<std::string> found(5);
+  std::vector<Notification> done(4);
+  for (uint32_t i = 0; i < 4; ++i) {
+    shard->StartLookup(shard->shard_id(), 0, {{i}}, &found[i],
+                       [&done, i](const absl::Status& status) {
+                         EXPECT_TRUE(status.ok());
+                         done[i].Notify();
+                       });
+  }
+  EXPECT_EQ(shard->Lookup(shard->shard_id(), 0, {{9}}, &found[4]).code(),
+            absl::StatusCode::kResourceExhausted);
+  file.script().Resume();
+  for (Notification& each : done) {
+    each.WaitForNotification();
+  }
 }
 
 TEST_F(EngramShardTest, RefusesTablesOfAnotherManifest) {

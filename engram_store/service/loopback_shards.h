@@ -3,13 +3,21 @@
 #ifndef TESSERA_ENGRAM_STORE_SERVICE_LOOPBACK_SHARDS_H_
 #define TESSERA_ENGRAM_STORE_SERVICE_LOOPBACK_SHARDS_H_
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "fmt/format.h"
+#include <unistd.h>
+
+#include "common/status_macros.h"
+#include "engram_store/disk/disk_rows.h"
 #include "engram_store/service/engram_server.h"
 #include "engram_store/table/random_tensors.h"
+#include "engram_store/table/table_writer.h"
 
 namespace tessera::engram_store {
 
@@ -48,6 +56,34 @@ class RandomModel {
     return EngramTable::Pack(described.layout, tensors_[table].view(), options).value();
   }
 
+  // Rows of every table, in files of a test's folder that are gone when this returns.
+  absl::StatusOr<std::shared_ptr<DiskRows>> OnDisk(ShardIndex shard,
+                                                   const DiskRowsOptions& options) const {
+    std::vector<std::unique_ptr<DiskTable>> tables;
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      const ManifestTable& table = manifest_.tables[i];
+      const std::string path = (std::filesystem::temp_directory_path() /
+                                fmt::format("random_model.{}.{}", getpid(), i))
+                                   .string();
+      TESSERA_RETURN_IF_ERROR(
+          PackTableFile(table.layout, tensors_[i].view(), shard, table.digest, path, 1));
+      absl::StatusOr<std::unique_ptr<BlockFile>> file = OpenBlockFile(path);
+      unlink(path.c_str());
+      TESSERA_RETURN_IF_ERROR(file.status());
+      TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<DiskTable> opened,
+                               DiskTable::Open(*std::move(file), 1));
+      tables.push_back(std::move(opened));
+    }
+    return DiskRows::Create(options, std::move(tables));
+  }
+
+  std::shared_ptr<EngramShard> ShardOnDisk(ShardIndex shard,
+                                           const EngramShardOptions& options,
+                                           const DiskRowsOptions& disk) const {
+    return EngramShard::CreateOnDisk(options, manifest_, OnDisk(shard, disk).value())
+        .value();
+  }
+
   std::shared_ptr<EngramShard> Shard(ShardIndex shard,
                                      const EngramShardOptions& options = {}) const {
     std::vector<std::unique_ptr<EngramTable>> tables;
@@ -75,9 +111,12 @@ class LoopbackShards {
  public:
   LoopbackShards(const RandomModel& model, uint32_t num_shards, size_t num_replicas,
                  const std::string& auth_token = "",
-                 const EngramShardOptions& options = {}) {
+                 const EngramShardOptions& options = {},
+                 const DiskRowsOptions* disk = nullptr) {
     for (uint32_t i = 0; i < num_shards; ++i) {
-      auto shard = model.Shard({.shard = i, .num_shards = num_shards}, options);
+      const ShardIndex index = {.shard = i, .num_shards = num_shards};
+      auto shard = disk == nullptr ? model.Shard(index, options)
+                                   : model.ShardOnDisk(index, options, *disk);
       std::vector<std::unique_ptr<EngramServer>>& replicas = servers_.emplace_back();
       for (size_t r = 0; r < num_replicas; ++r) {
         EngramServerOptions server;

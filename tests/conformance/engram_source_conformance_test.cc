@@ -8,10 +8,12 @@
 
 #include "gtest/gtest.h"
 
+#include "common/status_macros.h"
 #include "engram_store/client/cached_source.h"
 #include "engram_store/client/memory_source.h"
 #include "engram_store/client/remote_source.h"
 #include "engram_store/client/shared_memory_source.h"
+#include "engram_store/disk/disk_source.h"
 #include "engram_store/service/loopback_shards.h"
 #include "tests/testing/status_matchers.h"
 
@@ -25,6 +27,8 @@ constexpr uint32_t kSeed = 20261;
 constexpr size_t kMaxPending = 4;
 constexpr uint32_t kNumShards = 3;
 const std::byte kUntouched{0xAA};
+// A cache of a few rows, and fewer threads than a request has rows.
+constexpr DiskRowsOptions kDisk = {.cache_bytes = 4000, .io_threads = 2};
 
 // One way to reach the rows of a RandomModel.
 struct Variant {
@@ -33,6 +37,7 @@ struct Variant {
   uint32_t num_shards;
   size_t num_replicas;
   uint64_t cache_bytes = 0;  // of a cache in front; 0: none
+  bool on_disk = false;      // the shards' rows
 };
 
 class EngramSourceTest : public ::testing::TestWithParam<Variant> {
@@ -40,8 +45,9 @@ class EngramSourceTest : public ::testing::TestWithParam<Variant> {
   EngramSourceTest() : model_(kSeed) {
     RecordProperty("seed", static_cast<int>(kSeed));
     if (GetParam().num_replicas > 0) {
-      shards_ = std::make_unique<LoopbackShards>(model_, GetParam().num_shards,
-                                                 GetParam().num_replicas, "token");
+      shards_ = std::make_unique<LoopbackShards>(
+          model_, GetParam().num_shards, GetParam().num_replicas, "token",
+          EngramShardOptions{}, GetParam().on_disk ? &kDisk : nullptr);
     }
     source_ = Make(model_.manifest()).value();
   }
@@ -58,6 +64,10 @@ class EngramSourceTest : public ::testing::TestWithParam<Variant> {
 
   absl::StatusOr<std::unique_ptr<EngramSource>> MakeUncached(
       const EngramManifest& expected) {
+    if (GetParam().name == "disk") {
+      TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<DiskRows> rows, model_.OnDisk({}, kDisk));
+      return DiskSource::Create(std::move(rows), kMaxPending);
+    }
     if (GetParam().name == "resident") {
       std::vector<std::shared_ptr<const EngramTable>> tables = {model_.Table(0),
                                                                 model_.Table(1)};
@@ -208,8 +218,8 @@ TEST_P(EngramSourceTest, CountersAddUp) {
 }
 
 TEST_P(EngramSourceTest, AnotherManifestOrDigestIsRefused) {
-  if (GetParam().name == "resident") {
-    GTEST_SKIP() << "a resident source has no other side";
+  if (GetParam().name == "resident" || GetParam().name == "disk") {
+    GTEST_SKIP() << "a source of this process has no other side";
   }
   EngramManifest wrong = model_.manifest();
   wrong.tables[1].digest = std::string(64, '0');
@@ -222,6 +232,8 @@ TEST_P(EngramSourceTest, AnotherManifestOrDigestIsRefused) {
 INSTANTIATE_TEST_SUITE_P(
     Sources, EngramSourceTest,
     ::testing::Values(Variant{"Resident", "resident", 1, 0},
+                      Variant{"Disk", "disk", 1, 0},
+                      Variant{"RemoteOnDisk", "remote", kNumShards, 2, 0, true},
                       Variant{"SharedMemory", "shm", kNumShards, 1},
                       Variant{"RemoteOneShard", "remote", 1, 1},
                       Variant{"RemoteThreeShardsTwoReplicas", "remote", kNumShards, 2},
