@@ -1,124 +1,21 @@
 #include "coordinator/scheduler/scheduler.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 #include <vector>
-
-#include "absl/container/flat_hash_map.h"
 
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "coordinator/scheduler/block_claim.h"
-#include "coordinator/scheduler/dp_rank.h"
-#include "coordinator/scheduler/hand_over.h"
-#include "coordinator/scheduler/prefix_hash.h"
-#include "coordinator/scheduler/scheduler_options_check.h"
-#include "coordinator/scheduler/sequence.h"
-#include "coordinator/scheduler/slot_shares.h"
+#include "coordinator/scheduler/group_scheduler.h"
 #include "coordinator/scheduler/tenant_account.h"
-#include "coordinator/scheduler/victims.h"
-#include "coordinator/scheduler/waiting_queue.h"
-#include "routing/dp_rank_policy.h"
 
 namespace tessera::coordinator {
 namespace {
 
 constexpr int kMaxInFlight = 2;
-// Sequences without room that one plan passes over; more where they wait for ranks of one
-// role and those behind them for the other.
-constexpr size_t kMaxPassed = 4;
-constexpr size_t kMaxPassedWithRoles = 16;
 
-class GroupScheduler final : public Scheduler {
- public:
-  GroupScheduler(const SchedulerOptions& options,
-                 std::vector<std::unique_ptr<DpRank>> ranks)
-      : options_(options),
-        hash_(options.prefix_hash_key),
-        ranks_(std::move(ranks)),
-        waiting_(options),
-        hand_overs_(options) {}
-
-  absl::Status SetTenants(std::span<const TenantPolicy> tenants,
-                          const TenantPolicy& others) override {
-    TESSERA_RETURN_IF_ERROR(CheckTenants(tenants, others));
-    waiting_.SetTenants(tenants, others);
-    return absl::OkStatus();
-  }
-  absl::Status Enqueue(SequenceSpec spec) override;
-  void Finish(SequenceId id) override;
-  std::vector<SequenceId> Expired(absl::Time now) const override;
-  PlannedStep Plan(absl::Time now) override;
-  bool has_work() const override;
-  absl::StatusOr<PlannedStep> PlanProbe(int32_t token) override;
-  int num_in_flight() const override { return num_in_flight_; }
-  absl::StatusOr<std::vector<AcceptedToken>> Accept(
-      std::span<const proto::StepResult> results) override;
-  int64_t cached_tokens(SequenceId id) const override;
-  int64_t host_cached_tokens(SequenceId id) const override;
-  bool started(SequenceId id) const override;
-  SequenceProgress progress(SequenceId id) const override;
-  void StartEpoch(uint64_t epoch) override;
-  SchedulerStats stats() const override;
-  absl::Status CheckInvariants() const override;
-
- private:
-  PlannedStep OpenStep();
-  void CloseStep(PlannedStep* step);
-  // Where the best waiting sequence finds no place, takes one from a sequence of a worse
-  // priority, or a slot from a tenant above its share, which no work of this plan names
-  // yet.
-  void MakeRoom(absl::Time now, std::vector<Sequence*>* preempted);
-  void ExtendKeys(Sequence* sequence) const;
-  // Shares the tokens that decodes left among running prompts and waiting sequences.
-  void PlanPrefills(absl::Time now);
-  // The best running prompt of all ranks; null if there is none.
-  Sequence* BestPrompt() const;
-  // Admits the sequence on the best rank; false if none has room for it.
-  bool TryAdmit(Sequence* sequence);
-  // Whether an attempt to admit `sequence` could end differently than the last one did.
-  bool MayFit(const Sequence& sequence) const;
-  bool AnyRoom() const;
-  bool AnyFreeSlot() const;
-  bool AnyFull() const;
-  // Names transfers, and lets what was handed over wait for its decode rank.
-  void PlanTransfers(PlannedStep* step);
-  size_t max_passed() const {
-    return hand_overs_.enabled() ? kMaxPassedWithRoles : kMaxPassed;
-  }
-  // The sequence to admit next: who holds the claim once it may fit, else the queue's.
-  Sequence* First(absl::Time now) const;
-  // Behind `first`, which does not fit: the next that may, beside its claim.
-  Sequence* NextBehind(Sequence* first, absl::Time now) const;
-  static int EmptiestRank(std::span<DpRank* const> places);
-  // Changes whenever a sequence that did not fit might.
-  uint64_t ReleaseCount() const;
-  const Sequence* Find(SequenceId id) const;
-
-  const SchedulerOptions options_;
-  const PrefixHash hash_;
-  std::vector<std::unique_ptr<DpRank>> ranks_;
-  absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  std::vector<std::unique_ptr<Sequence>> ending_;  // finished, with steps in flight
-  WaitingQueue waiting_;
-  HandOvers hand_overs_;
-  // With roles: sequences whose ranks have no room in the plan under construction.
-  std::vector<Sequence*> passed_;
-
-  uint64_t epoch_ = 1;
-  uint64_t next_step_ = 1;
-  int num_in_flight_ = 0;
-  uint64_t next_order_ = 0;
-  BlockClaim claim_;
-  // No live sequence's deadline is earlier; Expired makes it exact.
-  mutable absl::Time earliest_deadline_ = absl::InfiniteFuture();
-  uint64_t prefix_query_tokens_ = 0;
-  uint64_t prefix_hit_tokens_ = 0;
-  uint64_t prefix_shortened_tokens_ = 0;
-  uint64_t preemptions_ = 0;
-};
+}  // namespace
 
 absl::Status GroupScheduler::Enqueue(SequenceSpec spec) {
   TenantAccount* tenant = waiting_.Account(spec.tenant);
@@ -256,35 +153,6 @@ absl::StatusOr<PlannedStep> GroupScheduler::PlanProbe(int32_t token) {
   return step;
 }
 
-void GroupScheduler::MakeRoom(absl::Time now, std::vector<Sequence*>* preempted) {
-  Sequence* front = waiting_.Front(now);
-  if (front == nullptr) {
-    return;
-  }
-  const Sequence* holder = claim_.holder();
-  Sequence* victim = nullptr;
-  if (holder != nullptr && holder->spec.priority <= front->spec.priority &&
-      WaitingQueue::Admissible(*holder, now)) {
-    victim = FindVictim(hand_overs_.Places(ranks_, *holder), *holder, &claim_);
-  }
-  if (victim == nullptr && front->steps_in_flight == 0 &&
-      (hand_overs_.enabled() ? AnyFull() : !AnyFreeSlot())) {
-    ExtendKeys(front);
-    const std::vector<DpRank*> places = hand_overs_.Places(ranks_, *front);
-    if (std::none_of(places.begin(), places.end(),
-                     [](const DpRank* rank) { return rank->has_free_slot(); })) {
-      victim = FindVictim(places, *front, &claim_);
-      const SlotShares shares(std::ssize(ranks_) * ranks_.front()->num_slots(),
-                              waiting_.busy_weight());
-      victim = victim == nullptr ? FindAboveShare(places, *front, shares) : victim;
-    }
-  }
-  if (victim != nullptr) {
-    ranks_[static_cast<size_t>(victim->dp_rank)]->Remove(victim);
-    preempted->push_back(victim);
-  }
-}
-
 Sequence* GroupScheduler::BestPrompt() const {
   Sequence* best = nullptr;
   for (const auto& rank : ranks_) {
@@ -328,139 +196,11 @@ void GroupScheduler::PlanPrefills(absl::Time now) {
   }
 }
 
-Sequence* GroupScheduler::First(absl::Time now) const {
-  Sequence* front = waiting_.Front(now);
-  Sequence* holder = claim_.holder();
-  // Its turn has come before; others were let by since then.
-  return holder != nullptr && front != nullptr &&
-                 holder->spec.priority <= front->spec.priority &&
-                 WaitingQueue::Admissible(*holder, now) && MayFit(*holder)
-             ? holder
-             : front;
-}
-
-Sequence* GroupScheduler::NextBehind(Sequence* first, absl::Time now) const {
-  // What a preempted sequence needs comes free with the steps in flight.
-  if ((!claim_.active() && !hand_overs_.enabled()) || first->steps_in_flight > 0) {
-    return nullptr;
-  }
-  std::vector<Sequence*> passed = {first};
-  while (passed.size() < max_passed()) {
-    Sequence* next = waiting_.Front(now, passed);
-    if (next == nullptr) {
-      break;
-    }
-    if (MayFit(*next)) {
-      return next;
-    }
-    passed.push_back(next);
-  }
-  // Others may wait for the room that these take up where they have arrived.
-  return hand_overs_.FindArrived([&](const Sequence& sequence) {
-    return WaitingQueue::Admissible(sequence, now) && MayFit(sequence);
-  });
-}
-
-bool GroupScheduler::TryAdmit(Sequence* sequence) {
-  ExtendKeys(sequence);
-  const std::vector<DpRank*> places = hand_overs_.Places(ranks_, *sequence);
-  std::vector<PrefixMatch> matches(ranks_.size());
-  std::vector<routing::DpRankLoad> loads(ranks_.size());
-  bool saw_all = true;
-  for (const DpRank* place : places) {
-    const auto i = static_cast<size_t>(place->dp_rank());
-    if (!ranks_[i]->has_room()) {
-      saw_all = saw_all && !ranks_[i]->has_free_slot();
-      continue;
-    }
-    matches[i] = ranks_[i]->Match(*sequence);
-    const int64_t num_blocks =
-        sequence->num_blocks(options_.block_size) - std::ssize(matches[i].blocks);
-    if (!ranks_[i]->HasTailRoom(matches[i]) ||
-        !claim_.Allows(*sequence, static_cast<int>(i), num_blocks, ranks_[i]->running(),
-                       options_.num_blocks)) {
-      continue;
-    }
-    loads[i] = place->LoadFor(matches[i]);
-  }
-  const std::optional<int> rank = routing::PickDpRank(
-      loads, {.num_tokens = sequence->num_tokens(), .block_size = options_.block_size});
-  if (!rank.has_value()) {
-    if (saw_all) {
-      if (claim_.HeldBy(*sequence) && !IsAmong(places, claim_.dp_rank())) {
-        claim_.Drop(*sequence);  // It has to go elsewhere now.
-      }
-      sequence->misfit = ReleaseCount();
-      if (!places.empty()) {
-        claim_.Take(sequence, EmptiestRank(places),
-                    sequence->num_blocks(options_.block_size));
-      }
-    } else if (hand_overs_.enabled() && passed_.size() < max_passed()) {
-      passed_.push_back(sequence);
-    }
-    return false;
-  }
-  if (hand_overs_.Prefills(*rank)) {
-    hand_overs_.Begin(ranks_, sequence);
-  }
-  claim_.Admitted(sequence, *rank);
-  const auto idx = static_cast<size_t>(*rank);
-  waiting_.Remove(sequence);
-  const int64_t num_shortened = matches[idx].num_shortened;
-  ranks_[idx]->Admit(sequence, std::move(matches[idx]));
-  if (sequence->handed_over) {
-    // It was counted where it was prefilled.
-    hand_overs_.Admitted(sequence, loads[idx].cached_tokens);
-    return true;
-  }
-  prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
-  prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
-  prefix_shortened_tokens_ += static_cast<uint64_t>(num_shortened * options_.block_size);
-  return true;
-}
-
 void GroupScheduler::ExtendKeys(Sequence* sequence) const {
   if (options_.enable_prefix_caching) {
     hash_.ExtendAll(sequence->root, sequence->tokens, options_.block_size,
                     &sequence->keys);
   }
-}
-
-bool GroupScheduler::MayFit(const Sequence& sequence) const {
-  // A preempted sequence waits for the tokens that plans in flight still bring it.
-  return sequence.steps_in_flight == 0 && sequence.misfit != ReleaseCount() &&
-         std::find(passed_.begin(), passed_.end(), &sequence) == passed_.end();
-}
-
-bool GroupScheduler::AnyRoom() const {
-  return std::any_of(ranks_.begin(), ranks_.end(),
-                     [](const auto& rank) { return rank->has_room(); });
-}
-
-bool GroupScheduler::AnyFull() const {
-  const auto full = [](const auto& rank) { return !rank->has_free_slot(); };
-  return std::any_of(ranks_.begin(), ranks_.end(), full);
-}
-
-bool GroupScheduler::AnyFreeSlot() const {
-  return std::any_of(ranks_.begin(), ranks_.end(),
-                     [](const auto& rank) { return rank->has_free_slot(); });
-}
-
-int GroupScheduler::EmptiestRank(std::span<DpRank* const> places) {
-  const auto emptiest = std::max_element(
-      places.begin(), places.end(), [](const DpRank* a, const DpRank* b) {
-        return a->blocks().num_free() < b->blocks().num_free();
-      });
-  return (*emptiest)->dp_rank();
-}
-
-uint64_t GroupScheduler::ReleaseCount() const {
-  uint64_t count = claim_.num_drops() + hand_overs_.num_ends();
-  for (const auto& rank : ranks_) {
-    count += rank->blocks().release_count();
-  }
-  return count;
 }
 
 bool GroupScheduler::has_work() const {
@@ -581,8 +321,6 @@ absl::Status GroupScheduler::CheckInvariants() const {
   TESSERA_RETURN_IF_ERROR(hand_overs_.CheckInvariants(ranks_));
   return waiting_.CheckInvariants(running);
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(
     const SchedulerOptions& options) {
