@@ -3,7 +3,7 @@
 // kernels/kernel_backend.h. All views name device memory. Float32 activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
-// per output. The closed list is not complete, so no backend is made of them.
+// per output.
 #ifndef TESSERA_KERNELS_CUDA_CUDA_OPS_H_
 #define TESSERA_KERNELS_CUDA_CUDA_OPS_H_
 
@@ -16,6 +16,13 @@
 #include "kernels/weight_view.h"
 
 namespace tessera::kernels::cuda {
+
+// ---- attention.cu ----
+void MlaAttention(GpuStream& stream, const MlaAttentionArgs& args);
+void SharedKvAttention(GpuStream& stream, const SharedKvAttentionArgs& args);
+
+// ---- compress.cu ----
+void Compress(GpuStream& stream, const CompressArgs& args);
 
 // ---- engram.cu ----
 void DecodeEngramRows(GpuStream& stream, TensorView rows, DType format, int64_t width,
@@ -33,6 +40,13 @@ void GroupedExperts(GpuStream& stream, const GroupedExpertsArgs& args);
 void HyperCoefficients(GpuStream& stream, const HyperCoefficientsArgs& args);
 void HyperHead(GpuStream& stream, const HyperCoefficientsArgs& args, TensorView out);
 
+// ---- indexer.cu ----
+// The best so far lie in shared memory: of entries as of candidate blocks.
+inline constexpr int64_t kMaxSelectedEntries = 8192;
+// Scores made between two selections; entries of a candidate block at most.
+inline constexpr int64_t kEntriesAtOnce = 1024;
+void IndexerSelect(GpuStream& stream, const IndexerSelectArgs& args);
+
 // ---- linear.cu ----
 void Linear(GpuStream& stream, TensorView x, const WeightView& w, const KSplit& split,
             TensorView out);
@@ -40,11 +54,6 @@ void HeadLinear(GpuStream& stream, TensorView x, const WeightView& w, int64_t he
                 int64_t row_begin, TensorView out);
 void HeadLinearTransposed(GpuStream& stream, TensorView x, const WeightView& w,
                           int64_t head_rows, int64_t row_begin, TensorView out);
-
-// ---- mla_attention.cu ----
-// Rows that a query may attend to: their scores lie in shared memory.
-inline constexpr int64_t kMaxAttendedRows = 48 * 1024;
-void MlaAttention(GpuStream& stream, const MlaAttentionArgs& args);
 
 // ---- quantize.cu ----
 void FakeQuantizeE4M3(GpuStream& stream, TensorView x);
