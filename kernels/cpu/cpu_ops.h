@@ -1,7 +1,8 @@
 // The ops of the cpu backend without intrinsics, one file per family: linear.cc,
-// rounded.cc, rows.cc, quantize.cc, rope.cc, indexer.cc, attention.cc, compress.cc,
-// hyper.cc, moe.cc, experts.cc, engram.cc. They cut work over threads and blocks and
-// leave the inner loops to a SimdOps table. What each op computes: kernel_backend.h.
+// rounded.cc, rows.cc, quantize.cc, rope.cc, indexer.cc, latent_attention.cc,
+// shared_kv_attention.cc, compress.cc, hyper.cc, moe.cc, experts.cc, engram.cc. They cut
+// work over threads and blocks and leave the inner loops to a SimdOps table. What each op
+// computes: kernel_backend.h.
 #ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
 #define TESSERA_KERNELS_CPU_CPU_OPS_H_
 
@@ -38,15 +39,8 @@ inline constexpr int64_t kMaxTopk = int64_t{1} << 13;
 // taken as rows are unpacked, so that caches of activations need none.
 inline constexpr int64_t kUnpackedFloats = kMaxTopk * kMaxPackedWidth;
 
-// Heads of latent attention that share the unpacking of a row, at most.
-inline constexpr int64_t kMostHeadsPerItem = 32;
-// Rows that one pass over a cache takes where a query attends to everything: their scores
-// must fit the scratch. Passes begin at multiples of it whatever else a step holds.
-inline constexpr int64_t kRowsPerPass = 4096;
-static_assert(kRowsPerPass <= kMaxTopk);
-// Floats of padding beside the query and the scores of a head.
-inline constexpr int64_t kScorePadding = 48;
-inline constexpr int64_t kRowPadding = 32;  // with shared rows
+// Floats of padding of a pass over rows that are keys and values both.
+inline constexpr int64_t kRowPadding = 32;
 
 // Heads that share a pass over rows that are keys and values both. A row is fetched once
 // per tile of heads for the scores and once for the sums: over thousands of rows, which
@@ -247,8 +241,10 @@ void Hadamard(CpuContext& context, TensorView x);
 // ---- indexer.cc ----
 void IndexerSelect(CpuContext& context, const IndexerSelectArgs& args);
 
-// ---- attention.cc ----
+// ---- latent_attention.cc ----
 void MlaAttention(CpuContext& context, const MlaAttentionArgs& args);
+
+// ---- shared_kv_attention.cc ----
 void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args);
 
 // ---- compress.cc ----

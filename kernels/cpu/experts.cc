@@ -66,8 +66,19 @@ class ExpertRun {
     TESSERA_CHECK_LE(floats_per_item(), kExpertFloats);
   }
 
-  int64_t most_items() const {
-    return std::min(kMostItems, kExpertFloats / floats_per_item());
+  // The end of the run that begins at item `begin`: as many as there is room for, but no
+  // part of an expert that could be whole in the next run, since weights that come twice
+  // are unpacked twice.
+  int64_t EndOfRun(int64_t begin, int64_t items) const {
+    const int64_t most = std::min(kMostItems, kExpertFloats / floats_per_item());
+    if (items - begin <= most) {
+      return items;
+    }
+    const auto* offsets = args_.item_offsets.as<int32_t>();
+    const int32_t* after =
+        std::upper_bound(offsets, offsets + args_.experts.size() + 1, begin + most);
+    const int64_t whole = *(after - 1);
+    return whole > begin ? whole : begin + most;
   }
 
   void Run(int64_t begin, int64_t end) {
@@ -272,8 +283,10 @@ void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args) {
     return;
   }
   ExpertRun run(context, args);
-  for (int64_t begin = 0; begin < items; begin += run.most_items()) {
-    run.Run(begin, std::min(items, begin + run.most_items()));
+  for (int64_t begin = 0; begin < items;) {
+    const int64_t end = run.EndOfRun(begin, items);
+    run.Run(begin, end);
+    begin = end;
   }
 }
 

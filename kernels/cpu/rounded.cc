@@ -51,7 +51,7 @@ class RoundedInputs {
   RoundedInputs(CpuContext& context, const LeafGroups& leaves)
       : context_(context), leaves_(leaves) {
     const int64_t groups = NumGroups(leaves);
-    floats_per_block_ = groups * kRoundedBlockRows * (kRoundedGroup / 4 + 2);
+    floats_per_block_ = groups * kRoundedBlockRows * (code_floats() + 2);
     most_rows_ =
         kExpertFloats / std::max<int64_t>(floats_per_block_, 1) * kRoundedBlockRows;
     TESSERA_CHECK(most_rows_ > 0);
@@ -66,7 +66,7 @@ class RoundedInputs {
     const int64_t places = blocks * NumGroups(leaves_) * kRoundedBlockRows;
     float* at = context_.expert_items();
     rows_.codes = reinterpret_cast<int8_t*>(at);
-    rows_.scales = at + places * kRoundedGroup / 4;
+    rows_.scales = at + places * code_floats();
     rows_.offsets = reinterpret_cast<int32_t*>(rows_.scales + places);
     context_.ParallelFor(count, count * leaves_.input[leaves_.count] * kRoundingWork,
                          [&](int64_t begin, int64_t end, int) {
@@ -81,6 +81,12 @@ class RoundedInputs {
  private:
   // Of a value, in multiply-adds.
   static constexpr int64_t kRoundingWork = 16;
+
+  // What the codes of a group take.
+  int64_t code_floats() const {
+    return kRoundedGroup * context_.simd().rounded_value_bytes /
+           static_cast<int64_t>(sizeof(float));
+  }
 
   CpuContext& context_;
   const LeafGroups& leaves_;

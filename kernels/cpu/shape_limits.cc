@@ -23,13 +23,10 @@ absl::Status CheckLatentAttention(const ModelShapes& shapes) {
       CheckFits("rows selected by index_topk", shapes.mla_selected, kMaxTopk));
   TESSERA_RETURN_IF_ERROR(CheckFits("scratch floats for the rows of a head",
                                     16 * shapes.head_rows, kScratchFloats));
-  TESSERA_RETURN_IF_ERROR(CheckFits("scratch floats for the latents of a tile of heads",
-                                    kMostHeadsPerItem * shapes.latent_dim,
-                                    kScratchFloats));
-  const int64_t scores = shapes.mla_selected > 0 ? shapes.mla_selected : kRowsPerPass;
-  return CheckFits("scratch floats for four heads and their scores",
-                   4 * (shapes.latent_dim + shapes.rope_dim + scores + kScorePadding),
-                   kScratchFloats);
+  return CheckFits(
+      "scratch floats for a tile of heads and its scores",
+      kAttentionHeads * (shapes.latent_dim + shapes.rope_dim + kAttentionRows),
+      kScratchFloats);
 }
 
 absl::Status CheckIndexer(const ModelShapes& shapes) {

@@ -42,18 +42,19 @@ TESSERA_INLINE void QuantizeGroup(const float* x, int64_t lane, int8_t* codes,
   Store(Add(Mul(Load(x + 16), inverse), anchor), anchored + 16);
   uint32_t bits[kInt8GroupValues];
   __builtin_memcpy(bits, anchored, sizeof(bits));
-  int32_t sum = 0;
+  int32_t first = 0;
+  int32_t second = 0;
 #pragma GCC unroll 8
   for (int64_t run = 0; run < kInt8Runs; ++run) {
     const uint32_t* at = bits + run / 2 * 8 + run % 2;
     const uint32_t word =
         (at[0] & 0xff) | ((at[2] & 0xff) << 8) | ((at[4] & 0xff) << 16) | (at[6] << 24);
     __builtin_memcpy(codes + run * 64 + lane * 4, &word, sizeof(word));
-    sum += static_cast<int8_t>(at[0]) + static_cast<int8_t>(at[2]) +
-           static_cast<int8_t>(at[4]) + static_cast<int8_t>(at[6]);
+    first += static_cast<int8_t>(at[0]) + static_cast<int8_t>(at[2]);
+    second += static_cast<int8_t>(at[4]) + static_cast<int8_t>(at[6]);
   }
   *scale = zero ? 0.0F : 0.5F * (largest / 127.0F);
-  *offset = -12 * sum;
+  *offset = DotOffset(first, second);
 }
 
 void QuantizeInt8(const float* x, int64_t n, const Int8Rows& out, int64_t row) {
@@ -117,15 +118,18 @@ TESSERA_INLINE void AddBlock(const Int8Block& w, const Int8Rows* x, int64_t bloc
 #pragma GCC unroll 4
   for (int j = 0; j < kX; ++j) {
     const int8_t* codes = x[j].codes + block * kInt8BlockValues;
-    I16 even = LoadInts(x[j].offsets + block * 16);
-    I16 odd = ZeroInts();  // two chains hide the latency of a dot product
-#pragma GCC unroll 4
-    for (int run = 0; run < kInt8Runs; run += 2) {
-      even = AddDots(even, w.runs[run], LoadBytes(codes + 64 * run));
-      odd = AddDots(odd, w.runs[run + 1], LoadBytes(codes + 64 * run + 64));
+#pragma GCC unroll 2
+    for (int part = 0; part < kDotParts; ++part) {
+      DotPart dots = LoadPart(x[j].offsets + block * 16, part);
+#pragma GCC unroll 8
+      for (int run = 0; run < kInt8Runs; ++run) {
+        dots = AddDots(dots, PartOf(w.runs[run], part), LoadPart(codes + 64 * run, part));
+      }
+      const FloatPart factor =
+          MulPart(PartOf(w.scales, part), LoadFloatPart(x[j].scales + block * 16, part));
+      SetPart(&sums[j][o], part,
+              FmaPart(FloatsOf(dots), factor, PartOf(sums[j][o], part)));
     }
-    const V16 factor = Mul(w.scales, Load(x[j].scales + block * 16));
-    sums[j][o] = Fma(IntsToFloats(AddInts(even, odd)), factor, sums[j][o]);
   }
 }
 

@@ -179,7 +179,12 @@ TESSERA_APART void TransposedRows(const TransposedTask& task, int64_t t, int64_t
 }
 
 void LinearTransposed(const TransposedTask& task) {
-  const int64_t width = task.scratch_floats / task.rows / 16 * 16;
+  // Many rows of x meet a panel that lies in L1, 32 KiB of 128 weight rows; its rows
+  // follow each other, since those of a wide one would share few places of that cache.
+  constexpr int64_t kManyRows = 8;
+  constexpr int64_t kNarrow = 64;
+  const int64_t most = task.scratch_floats / task.rows / 16 * 16;
+  const int64_t width = task.count < kManyRows ? most : Smaller(most, kNarrow);
   for (int64_t col = task.col_begin; col < task.col_end; col += width) {
     const int64_t columns = Smaller(width, task.col_end - col);
     const int64_t stride = RoundUp16(columns);

@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/simd/attention/attention_tasks.h"
+
 namespace tessera::kernels::cpu {
 
 enum class WeightFormat : int32_t { kF32, kBf16, kF8E4M3, kFp4 };
@@ -61,7 +63,8 @@ struct Int8Rows {
   int8_t* codes;     // [rows, blocks, 8, 16, 4]
   float* scales;     // [rows, blocks, 16], by lane: half of the value of a step, since
                      // integers stand for twice an e2m1 value
-  int32_t* offsets;  // [rows, blocks, 16], by lane: -12 times the sum of the codes
+  int32_t* offsets;  // [rows, blocks, 16], by lane: -12 times the sum of the codes, in
+                     // the form in which the table adds products up
   int64_t blocks;    // of a row
 };
 // What a block takes, in units of a float.
@@ -97,7 +100,8 @@ struct LeafGroups {
 };
 // Rows of x. Blocks of kRoundedBlockRows rows; in them groups, then rows.
 struct RoundedRows {
-  int8_t* codes;     // [blocks, groups, kRoundedBlockRows, kRoundedGroup]
+  int8_t* codes;     // [blocks, groups, kRoundedBlockRows, kRoundedGroup], in the form
+                     // that the table multiplies: rounded_value_bytes each
   float* scales;     // [blocks, groups, kRoundedBlockRows]
   int32_t* offsets;  // likewise: -128 times the sum of a group's codes
 };
@@ -142,64 +146,6 @@ struct TransposedTask {
   int64_t scratch_floats;  // holds `rows` x 16 at least
 };
 
-// scores[i - begin] of cached keys entries[i - begin] (null: i), i in [begin, end), for
-// one query.
-struct IndexScoreTask {
-  const float* q;  // [heads, dim], q_stride apart
-  int64_t q_stride;
-  const float* weights;  // [heads]
-  int64_t heads;
-  int64_t dim;
-  const float* keys;
-  int64_t block_stride;
-  int64_t row_stride;
-  const int32_t* blocks;
-  int64_t block_size;
-  const int32_t* entries;
-  int64_t begin;
-  int64_t end;
-  float* scores;
-  float* scratch;  // the queries, padded to 16, and the dots of four keys
-};
-
-// Attention of `heads` heads of one query over `count` cached rows.
-struct AttentionTask {
-  const float* q_latent;  // [heads, latent_dim]
-  int64_t q_latent_stride;
-  const float* q_rope;  // [heads, rope_dim]
-  int64_t q_rope_stride;
-  int64_t heads;
-  int64_t latent_dim;
-  int64_t rope_dim;
-  const float* rows;       // [.., latent_dim + rope_dim]
-  const int64_t* offsets;  // of each visible row, in floats
-  int64_t count;
-  float scale;
-  float* out;  // [heads, latent_dim]
-  int64_t out_stride;
-  float* scratch;  // 4 x (latent_dim + rope_dim + count), each padded to 16
-  // Of each head: the largest score and the sum of exponentials of scores minus it, from
-  // which runs over parts of the rows can be merged. Null: not wanted.
-  float* maxima;
-  float* totals;
-};
-
-// As AttentionTask, over `count` rows of `dim` values that are keys and values both.
-struct SharedKvTask {
-  const float* q;  // [heads, dim]
-  int64_t q_stride;
-  int64_t heads;
-  int64_t dim;
-  const float* const* rows;
-  int64_t count;
-  float scale;
-  float* out;  // [heads, dim]
-  int64_t out_stride;
-  float* scratch;  // heads, rounded up to 4, x (dim + count), each padded to 16
-  float* maxima;   // [heads]: the largest score
-  float* totals;   // [heads]: the sum of exponentials of scores minus it
-};
-
 // out[c] = sum_i e^(gates[i][c] - m) values[i][c] / sum_i e^(gates[i][c] - m), where m is
 // the largest gate of the channel; i rising.
 struct PoolTask {
@@ -236,6 +182,8 @@ struct SimdOps {
   // has a scale that is not.
   void (*quantize_int8)(const float* x, int64_t n, const Int8Rows& out, int64_t row);
   void (*int8_linear)(const Int8Task& task);
+  // Bytes that an input takes in RoundedRows: 1 or 2.
+  int64_t rounded_value_bytes;
   // Rounds x to row `row` of `out`.
   void (*round_row)(const float* x, const LeafGroups& leaves, const RoundedRows& out,
                     int64_t row);
@@ -246,6 +194,10 @@ struct SimdOps {
   void (*linear_transposed)(const TransposedTask& task);
   void (*index_scores)(const IndexScoreTask& task);
   void (*attention)(const AttentionTask& task);
+  // Merges the results of a block, its `out`, `maxima` and `totals`, into those of `all`.
+  void (*merge_attention)(const AttentionTask& block, const AttentionTask& all);
+  // out /= totals.
+  void (*finish_attention)(const AttentionTask& all);
   void (*shared_kv_attention)(const SharedKvTask& task);
   void (*pool)(const PoolTask& task);
   void (*hyper_expand)(const HyperExpandTask& task);

@@ -17,8 +17,9 @@
 #include "kernels/cpu/simd/simd_int8.h"
 #include "kernels/cpu/simd/simd_int8_many.h"
 #include "kernels/cpu/simd/rounded/simd_rounded.h"
-#include "kernels/cpu/simd/simd_attention.h"
-#include "kernels/cpu/simd/simd_compressed.h"
+#include "kernels/cpu/simd/attention/simd_attention.h"
+#include "kernels/cpu/simd/attention/simd_latent_attention.h"
+#include "kernels/cpu/simd/attention/simd_compressed.h"
 // clang-format on
 
 namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
@@ -28,12 +29,15 @@ const SimdOps kOps = {
     .linear = Linear,
     .quantize_int8 = QuantizeInt8,
     .int8_linear = Int8Linear,
+    .rounded_value_bytes = kRoundedValueBytes,
     .round_row = RoundRow,
     .round_tile = RoundTile,
     .rounded_linear = RoundedLinear,
     .linear_transposed = LinearTransposed,
     .index_scores = IndexScores,
     .attention = Attention,
+    .merge_attention = MergeAttention,
+    .finish_attention = FinishAttention,
     .shared_kv_attention = SharedKvAttention,
     .pool = Pool,
     .hyper_expand = HyperExpand,

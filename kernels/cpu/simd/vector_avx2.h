@@ -23,6 +23,12 @@ struct V16 {
 // all 16.
 constexpr int kXRows = 1;
 
+// Latent attention: scores of six cached rows, or sums of six heads, are 12 registers;
+// the rest hold a vector of the other side and a broadcast value.
+constexpr int kLatentKeys = 6;
+constexpr int kLatentHeads = 6;
+constexpr int kLatentColumns = 1;
+
 // Masks of maskload: all bits set in the first n of 8 lanes, n outside 0..8 clamped.
 TESSERA_INLINE __m256i FirstLanes(int64_t n) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -19,6 +19,11 @@ struct V16 {
 // Rows of x that one pass over four weight rows serves.
 constexpr int kXRows = 1;
 
+// What latent attention has in registers: cached rows, heads, vectors of columns.
+constexpr int kLatentKeys = 1;
+constexpr int kLatentHeads = 1;
+constexpr int kLatentColumns = 1;
+
 TESSERA_INLINE V16 Set(float value) {
   V16 out;
   for (float& lane : out.lane) {

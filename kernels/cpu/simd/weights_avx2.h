@@ -116,6 +116,12 @@ TESSERA_INLINE bool HoldsNanF8(I16 a) {
   return _mm256_movemask_epi8(
              _mm256_cmpeq_epi8(_mm256_max_epu8(a.lo, a.hi), _mm256_set1_epi8(0x7f))) != 0;
 }
+// Keeps a sum of integers as it is written: gcc would add many products up as a tree,
+// for which there are no registers.
+TESSERA_INLINE __m256i InOrder(__m256i sum) {
+  asm("" : "+x"(sum));
+  return sum;
+}
 TESSERA_INLINE I16 AddInts(I16 a, I16 b) {
   return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
 }
@@ -148,12 +154,46 @@ TESSERA_INLINE I16 Fp4Steps(I16 codes) {
       _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
   return {_mm256_shuffle_epi8(steps, codes.lo), _mm256_shuffle_epi8(steps, codes.hi)};
 }
-// Two products of bytes are at most 2 * 24 * 127: they fit 16 bits.
-TESSERA_INLINE I16 AddDots(I16 sum, I16 a, I16 b) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  return AddInts(sum, {_mm256_madd_epi16(_mm256_maddubs_epi16(a.lo, b.lo), ones),
-                       _mm256_madd_epi16(_mm256_maddubs_epi16(a.hi, b.hi), ones)});
+
+// ---- sums of products of bytes: eight lanes at a time, in two sums of 16 bits each ----
+//
+// Two products are at most 2 * 24 * 127, which fits. The sum of a whole group need not,
+// but 12 times the codes of x off again it is at most 16 * 12 * 127, which does; sums of
+// 16 bits are exact modulo 2^16 all along.
+
+constexpr int kDotParts = 2;
+constexpr int kInt8XRows = 2;
+using DotPart = __m256i;
+using FloatPart = __m256;
+
+TESSERA_INLINE int32_t DotOffset(int32_t first, int32_t second) {
+  return static_cast<int32_t>((static_cast<uint32_t>(-12 * first) & 0xffffU) |
+                              static_cast<uint32_t>(-12 * second) << 16);
 }
+TESSERA_INLINE DotPart LoadPart(const void* at, int part) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(at) + part);
+}
+TESSERA_INLINE DotPart PartOf(const I16& v, int part) { return part == 0 ? v.lo : v.hi; }
+TESSERA_INLINE FloatPart PartOf(const V16& v, int part) {
+  return part == 0 ? v.lo : v.hi;
+}
+TESSERA_INLINE void SetPart(V16* v, int part, FloatPart value) {
+  (part == 0 ? v->lo : v->hi) = value;
+}
+TESSERA_INLINE FloatPart LoadFloatPart(const float* at, int part) {
+  return _mm256_loadu_ps(at + 8 * part);
+}
+TESSERA_INLINE DotPart AddDots(DotPart sum, DotPart a, DotPart b) {
+  return InOrder(_mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b)));
+}
+TESSERA_INLINE FloatPart FloatsOf(DotPart sum) {
+  return _mm256_cvtepi32_ps(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
+}
+TESSERA_INLINE FloatPart MulPart(FloatPart a, FloatPart b) { return _mm256_mul_ps(a, b); }
+TESSERA_INLINE FloatPart FmaPart(FloatPart a, FloatPart b, FloatPart c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+
 TESSERA_INLINE V16 DecodeLaneE8M0(const uint8_t* at, int64_t n) {
   const __m128i order =
       _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

@@ -1,5 +1,5 @@
 // Stored weights as lanes, and integer lanes, without instructions of their own: the
-// definition of what vector_avx2.h and vector_avx512.h do. For simd_scalar.cc alone,
+// definition of what weights_avx2.h and weights_avx512.h do. For simd_scalar.cc alone,
 // after vector_scalar.h.
 #ifndef TESSERA_KERNELS_CPU_SIMD_WEIGHTS_SCALAR_H_
 #define TESSERA_KERNELS_CPU_SIMD_WEIGHTS_SCALAR_H_
@@ -163,8 +163,25 @@ TESSERA_INLINE I16 Fp4Steps(const I16& codes) {
   }
   return LoadBytes(bytes);
 }
-// sum[l] + the products of the four bytes of lane l, `a` without and `b` with sign. The
-// bytes of `a` are at most 24.
+
+// ---- sums of products of bytes, in parts of 16 lanes ----
+
+constexpr int kDotParts = 1;   // of 16 lanes
+constexpr int kInt8XRows = 1;  // rows of x that four weight rows meet at a time
+using DotPart = I16;           // sums of products of bytes, or the bytes
+using FloatPart = V16;
+
+// What the sum of a group of x begins with: -12 times the sum of its codes, given as that
+// of the first two and of the last two bytes of its words.
+TESSERA_INLINE int32_t DotOffset(int32_t first, int32_t second) {
+  return -12 * (first + second);
+}
+TESSERA_INLINE DotPart LoadPart(const void* at, int) { return LoadBytes(at); }
+TESSERA_INLINE DotPart PartOf(const I16& v, int) { return v; }
+TESSERA_INLINE FloatPart PartOf(const V16& v, int) { return v; }
+TESSERA_INLINE void SetPart(V16* v, int, const FloatPart& value) { *v = value; }
+TESSERA_INLINE FloatPart LoadFloatPart(const float* at, int) { return Load(at); }
+// sum + the products of unsigned bytes of a, at most 24, and signed ones of b, by lane.
 TESSERA_INLINE I16 AddDots(I16 sum, const I16& a, const I16& b) {
   uint8_t x[64];
   int8_t y[64];
@@ -174,6 +191,14 @@ TESSERA_INLINE I16 AddDots(I16 sum, const I16& a, const I16& b) {
     sum.lane[i / 4] += x[i] * y[i];
   }
   return sum;
+}
+TESSERA_INLINE FloatPart FloatsOf(const DotPart& sum) { return IntsToFloats(sum); }
+TESSERA_INLINE FloatPart MulPart(const FloatPart& a, const FloatPart& b) {
+  return Mul(a, b);
+}
+TESSERA_INLINE FloatPart FmaPart(const FloatPart& a, const FloatPart& b,
+                                 const FloatPart& c) {
+  return Fma(a, b, c);
 }
 // Scales of 16 groups by lane, of which n exist; Int8GroupOfLane says which. The others
 // are finite.

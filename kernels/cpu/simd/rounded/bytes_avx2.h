@@ -10,9 +10,10 @@
 namespace tessera::kernels::cpu::avx2 {
 namespace {
 
-// Sums of integers and of floats of two rows of x are 8 of 16 registers.
+// Sums of integers of three rows of x, weights and an input are 12 of 16 registers; those
+// of floats, which are needed once in a group, may lie in L1.
 constexpr int kRoundedTiles = 1;
-constexpr int kRoundedXRows = 2;
+constexpr int kRoundedXRows = 3;
 
 TESSERA_INLINE __m256i MagnitudeBits(__m256 v) {
   return _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7fffffff));
@@ -39,29 +40,68 @@ TESSERA_INLINE void StoreLowBytes(V16 v, int8_t* at) {
                                            _mm256_extracti128_si256(pairs, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(at), words);
 }
-TESSERA_INLINE int32_t SumOf32(const int8_t* at) {
-  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
-  const __m256i raised = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
-  const __m256i four = _mm256_sad_epu8(raised, _mm256_setzero_si256());
+
+// Products of bytes with sign would need the sign of one side moved to the other, three
+// instructions for ports that have two; those of words need two, so that inputs are kept
+// as words, and weights become words once for all rows of x.
+constexpr int64_t kRoundedValueBytes = 2;
+struct RoundedInput {
+  __m256i even;  // inputs 0 and 2 of four, in every lane
+  __m256i odd;   // inputs 1 and 3
+};
+struct RoundedWeights {
+  __m256i even_lo;
+  __m256i odd_lo;
+  __m256i even_hi;
+  __m256i odd_hi;
+};
+
+// Words of four values in the order of RoundedInput.
+TESSERA_INLINE __m256i InputWords(V16 v) {
+  const __m256i order =
+      _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 8,
+                       9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
+  const __m256i lo = _mm256_shuffle_epi8(_mm256_castps_si256(v.lo), order);
+  const __m256i hi = _mm256_shuffle_epi8(_mm256_castps_si256(v.hi), order);
+  return _mm256_permute4x64_epi64(_mm256_unpacklo_epi64(lo, hi), _MM_SHUFFLE(3, 1, 2, 0));
+}
+TESSERA_INLINE int32_t StoreInputs(V16 low, V16 high, int8_t* at) {
+  const __m256i first = InputWords(low);
+  const __m256i second = InputWords(high);
+  auto* vectors = reinterpret_cast<__m256i*>(at);
+  _mm256_storeu_si256(vectors, first);
+  _mm256_storeu_si256(vectors + 1, second);
+  const __m256i eight =
+      _mm256_madd_epi16(_mm256_add_epi16(first, second), _mm256_set1_epi16(1));
+  const __m128i four =
+      _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   const __m128i two =
-      _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
-  return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))) - 32 * 128;
+      _mm_add_epi32(four, _mm_shuffle_epi32(four, _MM_SHUFFLE(1, 0, 3, 2)));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
-TESSERA_INLINE I16 BroadcastWord(const int8_t* at) {
-  int32_t word;
-  __builtin_memcpy(&word, at, sizeof(word));
-  return {_mm256_set1_epi32(word), _mm256_set1_epi32(word)};
+TESSERA_INLINE RoundedInput LoadInput(const int8_t* at) {
+  int32_t even;
+  int32_t odd;
+  __builtin_memcpy(&even, at, sizeof(even));
+  __builtin_memcpy(&odd, at + sizeof(even), sizeof(odd));
+  return {_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
 }
-TESSERA_INLINE I16 StartDots(int32_t) { return ZeroInts(); }
-// Magnitudes of codes times x with their signs: two products fit 16 bits.
-TESSERA_INLINE __m256i BiasedDots(__m256i w, __m256i x) {
-  const __m256i codes = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
-  return _mm256_madd_epi16(
-      _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes)),
-      _mm256_set1_epi16(1));
+TESSERA_INLINE RoundedWeights LoadWeights(const uint8_t* at) {
+  const I16 bytes = LoadBytes(at);
+  const __m256i low = _mm256_set1_epi16(0xff);
+  return {_mm256_and_si256(bytes.lo, low), _mm256_srli_epi16(bytes.lo, 8),
+          _mm256_and_si256(bytes.hi, low), _mm256_srli_epi16(bytes.hi, 8)};
 }
-TESSERA_INLINE I16 AddBiasedDots(I16 sum, I16 w, I16 x) {
-  return AddInts(sum, {BiasedDots(w.lo, x.lo), BiasedDots(w.hi, x.hi)});
+TESSERA_INLINE I16 StartDots(int32_t offset) {
+  return {_mm256_set1_epi32(offset), _mm256_set1_epi32(offset)};
+}
+TESSERA_INLINE I16 AddBiasedDots(I16 sum, const RoundedWeights& w,
+                                 const RoundedInput& x) {
+  sum.lo = InOrder(_mm256_add_epi32(sum.lo, _mm256_madd_epi16(w.even_lo, x.even)));
+  sum.hi = InOrder(_mm256_add_epi32(sum.hi, _mm256_madd_epi16(w.even_hi, x.even)));
+  sum.lo = InOrder(_mm256_add_epi32(sum.lo, _mm256_madd_epi16(w.odd_lo, x.odd)));
+  sum.hi = InOrder(_mm256_add_epi32(sum.hi, _mm256_madd_epi16(w.odd_hi, x.odd)));
+  return sum;
 }
 TESSERA_INLINE V16 DecodeSteps(const uint8_t* at) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/simd/simd_ops.h"
 #include "kernels/cpu/simd/vector_avx512.h"
+#include "kernels/cpu/simd/weights_avx512.h"
 
 namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 namespace {
@@ -30,11 +31,22 @@ TESSERA_INLINE int32_t SumOf32(const int8_t* at) {
       _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
   return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))) - 32 * 128;
 }
-TESSERA_INLINE I16 BroadcastWord(const int8_t* at) {
+
+constexpr int64_t kRoundedValueBytes = 1;
+using RoundedInput = I16;
+using RoundedWeights = I16;
+
+TESSERA_INLINE int32_t StoreInputs(V16 low, V16 high, int8_t* at) {
+  StoreLowBytes(low, at);
+  StoreLowBytes(high, at + 16);
+  return SumOf32(at);
+}
+TESSERA_INLINE RoundedInput LoadInput(const int8_t* at) {
   int32_t word;
   __builtin_memcpy(&word, at, sizeof(word));
   return _mm512_set1_epi32(word);
 }
+TESSERA_INLINE RoundedWeights LoadWeights(const uint8_t* at) { return LoadBytes(at); }
 #if defined(__AVX512VNNI__)
 TESSERA_INLINE I16 StartDots(int32_t offset) { return _mm512_set1_epi32(offset); }
 TESSERA_INLINE I16 AddBiasedDots(I16 sum, I16 w, I16 x) {

@@ -31,26 +31,37 @@ TESSERA_INLINE void StoreLowBytes(const V16& v, int8_t* at) {
     at[i] = static_cast<int8_t>(Bits(v.lane[i]) & 0xff);
   }
 }
-TESSERA_INLINE int32_t SumOf32(const int8_t* at) {
+
+// Inputs: codes as they are, a byte each.
+constexpr int64_t kRoundedValueBytes = 1;
+using RoundedInput = I16;    // four inputs of a row of x, in every lane
+using RoundedWeights = I16;  // four inputs of 16 weight rows, each a code plus 128
+
+// The lowest bytes of 32 lanes as the inputs of a group, to `at`; their sum.
+TESSERA_INLINE int32_t StoreInputs(const V16& low, const V16& high, int8_t* at) {
+  StoreLowBytes(low, at);
+  StoreLowBytes(high, at + 16);
   int32_t sum = 0;
   for (int i = 0; i < 32; ++i) {
     sum += at[i];
   }
   return sum;
 }
-TESSERA_INLINE I16 BroadcastWord(const int8_t* at) {  // four bytes to all lanes
+TESSERA_INLINE RoundedInput LoadInput(const int8_t* at) {
   I16 out;
   for (int32_t& lane : out.lane) {
     __builtin_memcpy(&lane, at, sizeof(lane));
   }
   return out;
 }
+TESSERA_INLINE RoundedWeights LoadWeights(const uint8_t* at) { return LoadBytes(at); }
 // What a sum of AddBiasedDots begins with, of a group of x whose codes sum up to
 // offset / -128.
 TESSERA_INLINE I16 StartDots(int32_t) { return ZeroInts(); }
-// sum[l] + the products of the four bytes of lane l: `w` is a code plus 128. What the 128
-// adds is either left out here or taken off by StartDots.
-TESSERA_INLINE I16 AddBiasedDots(I16 sum, const I16& w, const I16& x) {
+// sum[l] + the products of the four inputs of lane l. What the 128 adds is either left
+// out here or taken off by StartDots.
+TESSERA_INLINE I16 AddBiasedDots(I16 sum, const RoundedWeights& w,
+                                 const RoundedInput& x) {
   uint8_t a[64];
   int8_t b[64];
   __builtin_memcpy(a, w.lane, sizeof(a));

@@ -41,10 +41,8 @@ TESSERA_INLINE GroupValues LoadGroup(const float* x, int64_t n) {
   }
   return {LoadFirst(x, Smaller(n, 16)), n > 16 ? LoadFirst(x + 16, n - 16) : Zero()};
 }
-TESSERA_INLINE void StoreCodes(const GroupValues& values, float factor, int8_t* codes) {
-  const V16 anchor = Set(kRoundingAnchor);
-  StoreLowBytes(Add(Mul(values.low, Set(factor)), anchor), codes);
-  StoreLowBytes(Add(Mul(values.high, Set(factor)), anchor), codes + 16);
+TESSERA_INLINE V16 Anchored(V16 values, V16 factor) {
+  return Add(Mul(values, factor), Set(kRoundingAnchor));
 }
 
 void RoundRow(const float* x, const LeafGroups& leaves, const RoundedRows& out,
@@ -61,10 +59,11 @@ void RoundRow(const float* x, const LeafGroups& leaves, const RoundedRows& out,
       const bool zero = bits < 0x0d800000U;  // 2^-100
       // Of a group that is not finite nothing but the scale counts.
       const bool finite = bits < kInfiniteBits;
-      StoreCodes(values, zero || !finite ? 0.0F : 127.0F / largest,
-                 out.codes + at * kRoundedGroup);
+      const V16 factor = Set(zero || !finite ? 0.0F : 127.0F / largest);
       out.scales[at] = zero ? 0.0F : finite ? largest / 127.0F : FloatOf(0x7fc00000U);
-      out.offsets[at] = -128 * SumOf32(out.codes + at * kRoundedGroup);
+      out.offsets[at] =
+          -128 * StoreInputs(Anchored(values.low, factor), Anchored(values.high, factor),
+                             out.codes + at * kRoundedGroup * kRoundedValueBytes);
       input += kRoundedGroup;
     }
   }
@@ -81,7 +80,9 @@ TESSERA_INLINE void RoundWeightGroup(const float* w, int64_t n, uint8_t* codes,
   const bool finite = bits < kInfiniteBits;
   *step = static_cast<uint8_t>(finite ? power : 255);
   int8_t bytes[kRoundedGroup];
-  StoreCodes(values, finite ? FloatOf((254 - power) << 23) : 0.0F, bytes);
+  const V16 factor = Set(finite ? FloatOf((254 - power) << 23) : 0.0F);
+  StoreLowBytes(Anchored(values.low, factor), bytes);
+  StoreLowBytes(Anchored(values.high, factor), bytes + 16);
   if (!finite) {
     __builtin_memset(bytes, 0, sizeof(bytes));
   }
@@ -143,20 +144,22 @@ TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles>& b, int64_t begin,
       }
     }
     const uint8_t* w = b.codes + g * kRoundedGroupBytes;
-    const int8_t* values = b.x + g * kRoundedBlockRows * kRoundedGroup;
+    const int8_t* values =
+        b.x + g * kRoundedBlockRows * kRoundedGroup * kRoundedValueBytes;
 #pragma GCC unroll 8
     for (int run = 0; run < kRoundedRuns; ++run) {
-      I16 weights[kTiles];
+      RoundedWeights weights[kTiles];
 #pragma GCC unroll 2
       for (int t = 0; t < kTiles; ++t) {
         if constexpr (kX == 1) {  // from memory, where rows of x are few
           __builtin_prefetch(w + t * b.tile_codes + 64 * run + kRoundedAhead, 0, 2);
         }
-        weights[t] = LoadBytes(w + t * b.tile_codes + 64 * run);
+        weights[t] = LoadWeights(w + t * b.tile_codes + 64 * run);
       }
 #pragma GCC unroll 8
       for (int j = 0; j < kX; ++j) {
-        const I16 word = BroadcastWord(values + j * kRoundedGroup + 4 * run);
+        const RoundedInput word =
+            LoadInput(values + (j * kRoundedGroup + 4 * run) * kRoundedValueBytes);
 #pragma GCC unroll 2
         for (int t = 0; t < kTiles; ++t) {
           dots[j][t] = AddBiasedDots(dots[j][t], weights[t], word);
@@ -199,7 +202,7 @@ TESSERA_APART void RoundedItems(const RoundedTask& task, int64_t item, int64_t t
       (task.x_row + item) / kRoundedBlockRows * groups * kRoundedBlockRows +
       (task.x_row + item) % kRoundedBlockRows;
   const RoundedBlock<kX, kTiles> block = {
-      .x = task.x.codes + at * kRoundedGroup,
+      .x = task.x.codes + at * kRoundedGroup * kRoundedValueBytes,
       .scales = task.x.scales + at,
       .offsets = task.x.offsets + at,
       .codes = task.codes + tile * groups * kRoundedGroupBytes,
@@ -265,14 +268,29 @@ void RoundedTiles(const RoundedTask& task, int64_t tile) {
   }
 }
 
+// Rows of x that meet all weights of a task before the next ones: 192 KiB, for L2.
+int64_t RoundedPassRows(const LeafGroups& leaves) {
+  constexpr int64_t kPassBytes = 192 << 10;
+  constexpr int64_t kBytes = kRoundedBlockRows * kRoundedGroup * kRoundedValueBytes;
+  const int64_t blocks = kPassBytes / (leaves.begin[leaves.count] * kBytes + 1);
+  return (blocks > 1 ? blocks : 1) * kRoundedBlockRows;
+}
+
 void RoundedLinear(const RoundedTask& task) {
   const int64_t end = (task.row_end + 15) / 16;
-  int64_t tile = task.row_begin / 16;
-  for (; tile + kRoundedTiles <= end; tile += kRoundedTiles) {
-    RoundedTiles<kRoundedTiles>(task, tile);
-  }
-  for (; tile < end; ++tile) {
-    RoundedTiles<1>(task, tile);
+  const int64_t rows = RoundedPassRows(task.leaves);
+  for (int64_t first = 0; first < task.count; first += rows) {
+    RoundedTask pass = task;
+    pass.x_row = task.x_row + first;
+    pass.count = Smaller(rows, task.count - first);
+    pass.out = task.out + first * task.out_stride;
+    int64_t tile = task.row_begin / 16;
+    for (; tile + kRoundedTiles <= end; tile += kRoundedTiles) {
+      RoundedTiles<kRoundedTiles>(pass, tile);
+    }
+    for (; tile < end; ++tile) {
+      RoundedTiles<1>(pass, tile);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 // Attention over rows that are keys and values both, and the pooling that makes such
 // rows, written once for all instruction sets. Included through simd_table.h only.
-#ifndef TESSERA_KERNELS_CPU_SIMD_SIMD_COMPRESSED_H_
-#define TESSERA_KERNELS_CPU_SIMD_SIMD_COMPRESSED_H_
+#ifndef TESSERA_KERNELS_CPU_SIMD_ATTENTION_SIMD_COMPRESSED_H_
+#define TESSERA_KERNELS_CPU_SIMD_ATTENTION_SIMD_COMPRESSED_H_
 
 namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 namespace {
@@ -198,4 +198,4 @@ void Pool(const PoolTask& task) {
 }  // namespace
 }  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
 
-#endif  // TESSERA_KERNELS_CPU_SIMD_SIMD_COMPRESSED_H_
+#endif  // TESSERA_KERNELS_CPU_SIMD_ATTENTION_SIMD_COMPRESSED_H_
