@@ -8,9 +8,9 @@
 //   cache entries that it names) alone, never on T or on the neighbours. Each output
 //   element has one fixed order of summation, whatever the tile shape, the row count,
 //   the thread count or the instruction set. Sums of float products over an inner
-//   dimension use 16 lanes (MlaAttention on cpu: one): element i goes to lane i mod 16 by
-//   fused multiply-add in rising i, then lanes are added as ((l, l+8), (l, l+4), (l, l+2),
-//   (l, l+1)): 8 sums l + (l+8), 4 sums of those at distance 4, then 2, then 1.
+//   dimension use 16 lanes (MlaAttention on cpu: 1): element i goes to lane i mod 16 by
+//   fused multiply-add in rising i, then lanes are added as ((l, l+8), (l, l+4),
+//   (l, l+2), (l, l+1)): 8 sums l + (l+8), 4 sums at distance 4, then 2, then 1.
 // - Activations are float32 (`activation_dtype()`; float64 only on reference). Indices
 //   are int32.
 // - T may be 0. Inputs and outputs do not overlap unless an op says that it works in
