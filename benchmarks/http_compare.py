@@ -30,8 +30,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_ready(url, process):
-    deadline = time.monotonic() + 120
+def wait_ready(url, process, seconds=120):
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
