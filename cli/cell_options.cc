@@ -77,6 +77,7 @@ void AddEngramOptions(OptionTable* table, EngramOptions* options) {
              "one per shard, in order; replicas of a shard separated by |");
   table->Add("engram-attempt-timeout", &options->attempt_timeout,
              "a lookup that takes longer is sent to the next replica");
+  AddTableOptions(table, &options->tables);
 }
 
 std::string MakeClusterToken() {
@@ -99,9 +100,9 @@ absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> OpenEngramSource(
     const LoadedModel& model, const EngramOptions& options, const std::string& token,
     absl::Time deadline, Clock* clock) {
   if (options.source == "resident" || !model.hash.has_value()) {
-    TESSERA_ASSIGN_OR_RETURN(const EngramSourceFactory resident,
-                             ResidentEngram(model, clock));
-    return resident(0);
+    TESSERA_ASSIGN_OR_RETURN(const EngramSourceFactory own,
+                             OwnEngram(model, options.tables, clock));
+    return own(0);
   }
   if (options.shard_addresses.empty()) {
     return InvalidArgumentF("--engram-source {} needs --engram-shard-addresses",

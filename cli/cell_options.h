@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cli/engram/engram_tables.h"
 #include "cli/loaded_model.h"
 #include "cli/rank_assembly.h"
 
@@ -30,6 +31,7 @@ struct EngramOptions {
   // One entry per shard, in order; replicas of a shard separated by |.
   std::vector<std::string> shard_addresses;
   absl::Duration attempt_timeout = absl::Seconds(1);
+  TableOptions tables;  // of a resident source
 };
 
 void AddCellOptions(OptionTable* table, CellOptions* options);

@@ -1,5 +1,6 @@
 // tessera engram: one shard of the Engram tables as a process: packs its rows into shared
-// memory and serves them, to processes of this host by mapping and to others by gRPC.
+// memory and serves them, to processes of this host by mapping and to others by gRPC; or
+// into files on disk, and serves them through a bounded cache by gRPC.
 #include <cstdint>
 #include <iostream>
 #include <memory>
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
+#include "cli/engram/engram_tables.h"
 #include "cli/loaded_model.h"
 #include "cli/server_options.h"
 #include "cli/signals.h"
@@ -46,21 +48,34 @@ struct ShardOptions {
   int num_shards = 1;
   int replica = 0;
   int num_replicas = 1;
+  TableOptions tables;
 };
 
-absl::StatusOr<std::unique_ptr<engram_store::EngramServer>> StartShard(
-    const ShardOptions& options, const LoadedModel& model, Clock* clock) {
+absl::StatusOr<std::shared_ptr<const engram_store::EngramShard>> OpenShard(
+    const ShardOptions& options, const LoadedModel& model) {
+  const engram_store::ShardIndex index = {static_cast<uint32_t>(options.shard),
+                                          static_cast<uint32_t>(options.num_shards)};
+  if (options.tables.on_disk()) {
+    TESSERA_ASSIGN_OR_RETURN(DiskTables tables,
+                             OpenDiskTables(model, options.tables, index));
+    return engram_store::EngramShard::CreateOnDisk({}, std::move(tables.manifest),
+                                                   std::move(tables.rows));
+  }
   engram_store::PackOptions pack;
-  pack.shard = {static_cast<uint32_t>(options.shard),
-                static_cast<uint32_t>(options.num_shards)};
+  pack.shard = index;
   pack.shared_memory = true;
   pack.prefix_bytes = engram_store::kSegmentHeaderBytes;
   TESSERA_ASSIGN_OR_RETURN(
       engram_store::LoadedTables loaded,
       engram_store::LoadEngramTables(model.config, *model.hash, *model.checkpoint, pack));
+  return engram_store::EngramShard::Create({}, std::move(loaded.manifest),
+                                           std::move(loaded.tables));
+}
+
+absl::StatusOr<std::unique_ptr<engram_store::EngramServer>> StartShard(
+    const ShardOptions& options, const LoadedModel& model, Clock* clock) {
   TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const engram_store::EngramShard> shard,
-                           engram_store::EngramShard::Create(
-                               {}, std::move(loaded.manifest), std::move(loaded.tables)));
+                           OpenShard(options, model));
   return engram_store::EngramServer::Create(
       {.address = options.listen, .auth_token = options.cell.cluster_token}, clock,
       std::move(shard));
@@ -116,6 +131,16 @@ absl::Status Serve(const ShardOptions& options, const SignalWatcher& signals) {
   const engram_store::EngramShardStats stats = server->shard().stats();
   log::Info("engram", "stopped",
             {{"lookups", stats.lookups}, {"rows", stats.rows}, {"errors", stats.errors}});
+  if (server->shard().disk() != nullptr) {
+    const engram_store::DiskRowsStats disk = server->shard().disk()->stats();
+    log::Info("engram", "read from disk",
+              {{"hits", disk.hits},
+               {"misses", disk.misses},
+               {"evictions", disk.evictions},
+               {"reads", disk.reads},
+               {"read_bytes", disk.read_bytes},
+               {"failed_reads", disk.failed_reads}});
+  }
   return absl::OkStatus();
 }
 
@@ -136,6 +161,7 @@ absl::Status RunEngram(Arguments arguments) {
   table.Add("num-replicas", &options.num_replicas, "replicas of every shard")
       .Range(1, 16);
   table.Add("listen", &options.listen, "address to serve on; port 0: any free one");
+  AddTableOptions(&table, &options.tables);
   AddCellOptions(&table, &options.cell);
   AddLogOptions(&table, &options.log);
   TESSERA_ASSIGN_OR_RETURN(const bool go_on, ParseOptions(&table, arguments));

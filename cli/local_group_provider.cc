@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cli/engram/engram_tables.h"
 #include "cli/rank_assembly.h"
 #include "fmt/format.h"
 
@@ -28,23 +29,23 @@ using Ranks = std::vector<AssembledRank>;
 // the last thread has ended.
 class LocalRank final : public proto::StepExecutor {
  public:
-  LocalRank(std::shared_ptr<Ranks> ranks, std::unique_ptr<worker::RankThread> thread)
-      : ranks_(std::move(ranks)), thread_(std::move(thread)) {}
+  LocalRank(std::shared_ptr<Ranks> ranks, std::unique_ptr<proto::StepExecutor> executor)
+      : ranks_(std::move(ranks)), executor_(std::move(executor)) {}
 
   absl::Status Submit(proto::StepPlan plan) override {
-    return thread_->Submit(std::move(plan));
+    return executor_->Submit(std::move(plan));
   }
   absl::Status SubmitLate(proto::LateInput late) override {
-    return thread_->SubmitLate(std::move(late));
+    return executor_->SubmitLate(std::move(late));
   }
   absl::StatusOr<proto::StepResult> Wait(absl::Time deadline) override {
-    return thread_->Wait(deadline);
+    return executor_->Wait(deadline);
   }
-  void Abort(absl::Status reason) override { thread_->Abort(std::move(reason)); }
+  void Abort(absl::Status reason) override { executor_->Abort(std::move(reason)); }
 
  private:
   std::shared_ptr<Ranks> ranks_;
-  std::unique_ptr<worker::RankThread> thread_;  // destroyed first
+  std::unique_ptr<proto::StepExecutor> executor_;  // destroyed first
 };
 
 }  // namespace
@@ -76,7 +77,9 @@ absl::StatusOr<coordinator::RankExecutors> LocalGroupProvider::Form(uint64_t epo
               rank.tp->Abort("the group was torn down");
               rank.ep->Abort("the group was torn down");
             }));
-    executors.push_back(std::make_shared<LocalRank>(ranks, std::move(thread)));
+    executors.push_back(std::make_shared<LocalRank>(
+        ranks,
+        WithReadAhead(std::move(thread), model_, rank, options_.runner.max_slots)));
   }
   log::Info("group", "formed in this process",
             {{"epoch", epoch},

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "cli/api_server.h"
 #include "cli/cell_options.h"
+#include "cli/engram/engram_tables.h"
 #include "cli/load_progress.h"
 #include "cli/loaded_model.h"
 #include "cli/local_group_provider.h"
@@ -44,7 +45,8 @@ absl::Status ServeInProcess(const ServerOptions& options, const GroupShape& shap
   TESSERA_RETURN_IF_ERROR(CheckBackend(rank, model->config));
   TESSERA_RETURN_IF_ERROR(
       ReadWeights(*model, shape, std::nullopt, /*quiet=*/false, clock));
-  TESSERA_ASSIGN_OR_RETURN(EngramSourceFactory engram, ResidentEngram(*model, clock));
+  TESSERA_ASSIGN_OR_RETURN(EngramSourceFactory engram,
+                           OwnEngram(*model, options.engram_tables, clock));
   LocalGroupProvider provider(*model, shape, rank, std::move(engram), clock);
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<ApiServer> server,
@@ -105,6 +107,12 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
         fmt::format("--start-timeout={}", ShowOption(options.form_timeout))}) {
     plan.worker_arguments.push_back(word);
   }
+  // Whoever holds the tables.
+  std::vector<std::string>& holder =
+      options.engram_shards > 0 ? plan.engram_arguments : plan.worker_arguments;
+  for (std::string& word : TableArguments(options.engram_tables)) {
+    holder.push_back(std::move(word));
+  }
   return plan;
 }
 
@@ -158,6 +166,13 @@ absl::Status RunServe(Arguments arguments) {
   if (options.model.workers == 0 && options.engram_shards > 0) {
     return InvalidArgumentF("--engram-shards {} needs --workers and --comm mpi",
                             options.engram_shards);
+  }
+  if (options.engram_shards > 0 && options.engram_tables.on_disk() &&
+      options.engram_source == "shm") {
+    return InvalidArgumentF(
+        "--engram-table-folder {}: shards on disk cannot be mapped; expected "
+        "--engram-source remote",
+        options.engram_tables.folder);
   }
   return options.model.workers == 0
              ? ServeInProcess(options, shape, *signals)

@@ -105,6 +105,7 @@ void AddProcesses(OptionTable* table, ServerOptions* options) {
       ->Add("engram-source", &options->engram_source,
             "how workers read shards: shm (mapped, same host) or remote (gRPC)")
       .OneOf({"shm", "remote"});
+  AddTableOptions(table, &options->engram_tables);
 }
 
 void AddDeadlines(OptionTable* table, ServerOptions* options) {

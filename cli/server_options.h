@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "cli/access/access_options.h"
 #include "cli/access/tls_options.h"
+#include "cli/engram/engram_tables.h"
 #include "cli/model_options.h"
 
 #include "common/option_table.h"
@@ -64,6 +65,8 @@ struct ServerOptions {
 
   // All of it as --print-config shows it, for people who look at a running server.
   std::string config_in_force;
+
+  TableOptions engram_tables;  // of whoever holds them: shards, or the ranks
 };
 
 // Adds them, the model's included, to `table`; `options` must outlive it.

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
+#include "cli/engram/engram_tables.h"
 #include "cli/load_progress.h"
 #include "cli/loaded_model.h"
 #include "cli/model_options.h"
@@ -91,11 +92,12 @@ absl::StatusOr<RankComms> ConnectRank(ProcessGroup* group, const GroupShape& sha
 // Serves as `self`, whose address it fills in, until the rank ends, the coordinator
 // refuses it, or a signal. OK only for a signal.
 absl::Status ServeRank(const WorkerOptions& options, const proto::ClusterMember& self,
-                       AssembledRank& rank, const SignalWatcher& signals) {
+                       const LoadedModel& model, int64_t max_slots, AssembledRank& rank,
+                       const SignalWatcher& signals) {
   Clock* const clock = Clock::Real();
   Notification ended;
   TESSERA_ASSIGN_OR_RETURN(
-      const std::unique_ptr<worker::RankThread> thread,
+      std::unique_ptr<worker::RankThread> thread,
       worker::RankThread::Create(
           {.name = fmt::format("rank {}", self.rank)},
           [&rank](const proto::StepPlan& plan, proto::LateInputFunction late) {
@@ -107,12 +109,14 @@ absl::Status ServeRank(const WorkerOptions& options, const proto::ClusterMember&
             rank.ep->Abort("the rank ended");
             ended.Notify();
           }));
+  const std::unique_ptr<proto::StepExecutor> executor =
+      WithReadAhead(std::move(thread), model, rank, max_slots);
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<worker::StepServer> server,
       worker::StepServer::Create({.address = options.listen,
                                   .auth_token = options.cell.cluster_token,
                                   .step_timeout = options.step_timeout},
-                                 thread.get(), clock));
+                                 executor.get(), clock));
   proto::ClusterMember member = self;
   member.address = server->address();
   Notification refused;
@@ -177,7 +181,8 @@ absl::Status RunRank(const WorkerOptions& options, const GroupShape& shape,
       .model_digest = model->checkpoint->digest(),
       .table_digests = {},
       .settings = RankSettingsOf(*model, rank_options, shape)};
-  const absl::Status status = ServeRank(options, self, rank, signals);
+  const absl::Status status =
+      ServeRank(options, self, *model, rank_options.runner.max_slots, rank, signals);
   if (group != nullptr) {
     // MPI may still hold buffers of a call that was cut short: no destructor may run, and
     // none may wait for peers that are gone.
