@@ -41,6 +41,7 @@ struct CommOptions {
 struct CommStats {
   uint64_t calls = 0;
   uint64_t bytes = 0;
+  uint64_t messages = 0;  // of AllToAllV, to other ranks; an empty part is one as well
   absl::Duration time;
 };
 

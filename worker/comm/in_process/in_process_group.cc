@@ -265,6 +265,7 @@ absl::Status InProcessCommunicator::AllToAllV(std::span<const std::byte> send,
       filled += count;
     }
     stats_.bytes += filled;
+    stats_.messages += static_cast<uint64_t>(size() - 1);
     return absl::OkStatus();
   });
 }

@@ -374,6 +374,7 @@ absl::Status MpiCommunicator::AllToAllV(std::span<const std::byte> send,
         own_part = part;
       } else {
         TESSERA_RETURN_IF_ERROR(transfers_.Send(part, peer, kAllToAllTag));
+        ++stats_.messages;
       }
     }
     // Probing tells the lengths, so no round of counts goes ahead of the data. Small
