@@ -24,8 +24,9 @@ constexpr int64_t kInt8UnpackedBytes = (kInt8Runs + 1) * 64;
 constexpr int64_t kInt8PanelBlocks = 8;
 // Rows of x whose sums wait, as 16 lanes, between two panels of a weight row.
 constexpr int64_t kInt8PassItems = 64;
-// From how many rows of x on unpacking first is the faster way.
-constexpr int64_t kInt8ManyRows = 4;
+// From how many rows of x on unpacking first is the faster way: where registers hold one
+// row of x, a second would unpack the weights again.
+constexpr int64_t kInt8ManyRows = kXRows == 4 ? 4 : 2;
 static_assert(kWRows *
                   (kInt8PanelBlocks * kInt8UnpackedBytes / 4 + kInt8PassItems * 16) <=
               kLinearScratchFloats);
