@@ -22,6 +22,7 @@
 #include "cli/bench/host_command.h"
 #include "cli/bench/kernels_command.h"
 #include "cli/bench/model_command.h"
+#include "cli/bench/sources_command.h"
 #include "cli/client/interrupt.h"
 #include "cli/client/load_generator.h"
 #include "cli/client/load_report.h"
@@ -192,6 +193,8 @@ constexpr std::array kKinds = {
                &RunBenchKernels},
     Subcommand{"engram", "Times lookups of Engram rows on this machine.",
                &RunBenchEngram},
+    Subcommand{"sources", "Times a model's steps with Engram rows from every source.",
+               &RunBenchSources},
     Subcommand{"host", "Times the host's part of a step on this machine.", &RunBenchHost},
 };
 

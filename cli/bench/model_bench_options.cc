@@ -35,6 +35,11 @@ void DeclareModelBench(OptionTable* table, ModelPhase phase, ModelBenchOptions* 
   if (phase == ModelPhase::kPrefill) {
     options->prompt_lengths = "512,2048";
   }
+  if (phase == ModelPhase::kDecode) {
+    table->Add("stitched-prompts", &options->stitched_prompts,
+               "prompts are put together from pieces that are computed apart, so that "
+               "long ones take time by their length alone; steps are of made-up tokens");
+  }
   table->Add("prompt-lengths", &options->prompt_lengths,
              phase == ModelPhase::kDecode
                  ? "tokens of each sequence before the first step, with commas"
@@ -73,7 +78,10 @@ absl::StatusOr<std::vector<BenchPoint>> PlanModelBench(ModelPhase phase,
   std::vector<BenchPoint> points;
   for (const int64_t length : lengths) {
     for (const int64_t batch : batches) {
-      points.push_back({.batch = batch, .prompt_tokens = length, .steps = steps});
+      points.push_back({.batch = batch,
+                        .prompt_tokens = length,
+                        .steps = steps,
+                        .stitched = options->stitched_prompts});
     }
   }
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());

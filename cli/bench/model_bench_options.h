@@ -27,6 +27,7 @@ struct ModelBenchOptions {
   std::string prompt_lengths = "128";
   int64_t steps = 32;
   int rounds = 5;
+  bool stitched_prompts = false;
   std::string output_json;
 };
 

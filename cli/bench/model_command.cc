@@ -40,8 +40,9 @@ struct Measured {
   double weight_bytes = 0;  // those of experts among them
   double cached_bytes = 0;
   double multiply_adds = 0;
-  Spread seconds;  // of a decode step, or of a whole prefill
-  Spread share;    // of the limit of the same round
+  std::vector<StageTime> stages;  // of a decode step, in a run of its own
+  Spread seconds;                 // of a decode step, or of a whole prefill
+  Spread share;                   // of the limit of the same round
 };
 
 struct Limits {
@@ -66,7 +67,9 @@ absl::Status FillCost(ModelPhase phase, const LoadedModel& model, ModelBench& be
     // As a warm-up.
     return bench.Run(point).status();
   }
-  TESSERA_ASSIGN_OR_RETURN(measured->experts_per_layer, bench.ExpertsPerLayer(point));
+  TESSERA_ASSIGN_OR_RETURN(const StepParts parts, bench.Observe(point));
+  measured->experts_per_layer = parts.experts_per_layer;
+  measured->stages = parts.stages;
   measured->weight_bytes =
       static_cast<double>(cost.always_bytes) + measured->experts_per_layer *
                                                    static_cast<double>(cost.moe_layers) *
@@ -143,6 +146,9 @@ nlohmann::json PointJson(ModelPhase phase, const Measured& measured) {
     json["experts_per_layer"] = measured.experts_per_layer;
     json["weight_bytes"] = measured.weight_bytes;
     json["cached_bytes"] = measured.cached_bytes;
+    for (const StageTime& stage : measured.stages) {
+      json["stages"][stage.name] = stage.seconds;
+    }
   } else {
     json["flops"] = 2 * measured.multiply_adds;
   }

@@ -45,6 +45,25 @@ class ModelBenchTest(unittest.TestCase):
             bytes_per_s = (point["weight_bytes"] + point["cached_bytes"]) / point["seconds"]["rounds"][0]
             self.assertAlmostEqual(point["share"]["rounds"][0], bytes_per_s / result["read_bytes_per_s"]["rounds"][0])
         self.assertEqual(len(table.splitlines()), 3)
+        for point in (one, three):
+            self.assertIn("projections, indexer", point["stages"])
+            self.assertTrue(all(seconds >= 0 for seconds in point["stages"].values()), point)
+
+    def test_a_stitched_prompt_is_decoded_at_its_depth(self):
+        result, _ = self.run_json("decode", "--batch-sizes", "2", "--prompt-lengths", "300", "--steps", "2",
+                                  "--max-num-batched-tokens", "64", "--stitched-prompts")
+        self.assertGreater(result["points"][0]["seconds"]["median"], 0)
+
+    def test_sources_are_held_against_the_first(self):
+        result, table = self.run_json("sources", "--sources", "resident,shm,remote", "--prompt-length", "9",
+                                      "--steps", "2")
+        self.assertEqual([point["source"] for point in result["points"]],
+                         ["resident", "shm", "remote", "resident, one token"])
+        self.assertEqual(result["points"][0]["step_ratio"]["rounds"], [1, 1])
+        for point in result["points"]:
+            self.assertGreater(point["step_stalled_seconds"]["median"], 0)
+            self.assertLess(point["step_stalled_seconds"]["median"], point["step_seconds"]["median"])
+        self.assertEqual(len(table.splitlines()), 1 + 4)
 
     def test_prefill_flops_grow_with_the_tokens(self):
         result, _ = self.run_json("prefill", "--prompt-lengths", "4,8")
