@@ -24,7 +24,7 @@ absl::Status CheckLatentAttention(const ModelShapes& shapes) {
   TESSERA_RETURN_IF_ERROR(CheckFits("scratch floats for the rows of a head",
                                     16 * shapes.head_rows, kScratchFloats));
   return CheckFits(
-      "scratch floats for a tile of heads and its scores",
+      "scratch floats for the latents and scores of a tile of heads",
       kAttentionHeads * (shapes.latent_dim + shapes.rope_dim + kAttentionRows),
       kScratchFloats);
 }
