@@ -4,6 +4,7 @@
 
 #include "common/status.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/reference/reference_backend.h"
 
@@ -11,18 +12,26 @@ namespace tessera::kernels {
 
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
     const BackendOptions& options) {
+  if (options.name != "cpu" && options.numerics != "f32") {
+    return absl::InvalidArgumentError(fmt::format(
+        "{} backend: numerics '{}', expected f32", options.name, options.numerics));
+  }
   if (options.name == "reference") {
-    if (options.numerics != "f32") {
-      return absl::InvalidArgumentError(fmt::format(
-          "reference backend: numerics '{}', expected f32", options.numerics));
-    }
     return CreateReferenceBackend(options.dtype);
+  }
+  if (options.name == "cuda") {
+    if (options.dtype != DType::kF32) {
+      return absl::InvalidArgumentError(fmt::format("cuda backend: dtype {}, expected {}",
+                                                    model::DTypeName(options.dtype),
+                                                    model::DTypeName(DType::kF32)));
+    }
+    return CreateCudaBackend({});
   }
   if (options.name == "cpu") {
     return CreateCpuBackend(options);
   }
   return absl::InvalidArgumentError(
-      fmt::format("backend '{}', expected reference or cpu", options.name));
+      fmt::format("backend '{}', expected reference, cpu or cuda", options.name));
 }
 
 }  // namespace tessera::kernels

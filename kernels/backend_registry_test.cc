@@ -1,8 +1,13 @@
+#include <algorithm>
+#include <iterator>
+#include <numeric>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
+#include "kernels/backend_traits.h"
 #include "kernels/kernel_backend.h"
 
 namespace tessera::kernels {
@@ -15,6 +20,12 @@ TEST(CreateBackend, NamesTheArithmeticOfEachBackend) {
   EXPECT_EQ((*CreateBackend({.name = "cpu", .cpu_isa = "scalar"}))->numerics_id(),
             "cpu/f32");
   EXPECT_EQ((*CreateBackend({.name = "cpu", .cpu_isa = "scalar"}))->isa(), "scalar");
+  EXPECT_EQ((*CreateBackend({.name = "cuda"}))->numerics_id(), "cuda_sim/f32");
+  EXPECT_EQ((*CreateBackend({.name = "cuda"}))->isa(), "simulated GPU");
+  for (const std::string_view name : {"reference", "cpu", "cuda"}) {
+    EXPECT_EQ((*CreateBackend({.name = name}))->numerics_id(),
+              std::string(NumericsFamily(name)) + "/f32");
+  }
 }
 
 TEST(CreateBackend, RefusesWhatDoesNotExist) {
@@ -22,13 +33,15 @@ TEST(CreateBackend, RefusesWhatDoesNotExist) {
        {BackendOptions{.name = "abacus"}, BackendOptions{.cpu_isa = "avx1024"},
         BackendOptions{.dtype = DType::kF64}, BackendOptions{.num_threads = 0},
         BackendOptions{.work_per_thread = 0},
-        BackendOptions{.name = "reference", .dtype = DType::kBF16}}) {
+        BackendOptions{.name = "reference", .dtype = DType::kBF16},
+        BackendOptions{.name = "cuda", .dtype = DType::kF64},
+        BackendOptions{.name = "cuda", .numerics = "int8-g32"}}) {
     EXPECT_EQ(CreateBackend(options).status().code(), absl::StatusCode::kInvalidArgument);
   }
 }
 
 TEST(CreateBackend, SaysWhichWeightFormatsABackendRuns) {
-  for (const std::string name : {"reference", "cpu"}) {
+  for (const std::string name : {"reference", "cpu", "cuda"}) {
     const auto backend = CreateBackend({.name = name});
     ASSERT_TRUE(backend.ok());
     EXPECT_TRUE((*backend)->Supports(DType::kFp4, DType::kF8E8M0).ok());
@@ -41,22 +54,28 @@ TEST(CreateBackend, SaysWhichWeightFormatsABackendRuns) {
 }
 
 TEST(CreateBackend, MemoryIsZeroedAlignedAndCopiedThroughStrides) {
-  const auto backend = CreateBackend({.name = "cpu"});
-  ASSERT_TRUE(backend.ok());
-  auto stream = (*backend)->CreateStream();
-  ASSERT_TRUE(stream.ok());
-  const auto buffer = (*backend)->Allocate(3 * 5 * sizeof(float));
-  ASSERT_TRUE(buffer.ok());
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % 64, 0U);
-  const TensorView whole(buffer->data(), DType::kF32, {3, 5});
-  const float host[6] = {1, 2, 3, 4, 5, 6};
-  (*backend)->Upload(**stream, host, whole.Slice(1, 2, 2));
-  float all[15];
-  (*backend)->Download(**stream, whole, all);
-  ASSERT_TRUE((*stream)->Synchronize().ok());
-  const float expected[15] = {0, 0, 1, 2, 0, 0, 0, 3, 4, 0, 0, 0, 5, 6, 0};
-  for (int i = 0; i < 15; ++i) {
-    EXPECT_EQ(all[i], expected[i]) << i;
+  for (const std::string name : {"reference", "cpu", "cuda"}) {
+    const auto backend = CreateBackend({.name = name});
+    ASSERT_TRUE(backend.ok());
+    auto stream = (*backend)->CreateStream();
+    ASSERT_TRUE(stream.ok());
+    const auto buffer = (*backend)->Allocate(2 * 2 * 3 * 5 * sizeof(float));
+    ASSERT_TRUE(buffer.ok());
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % 64, 0U);
+    const TensorView whole(buffer->data(), DType::kF32, {2, 2, 3, 5});
+    float host[24];
+    std::iota(std::begin(host), std::end(host), 1.0F);
+    (*backend)->Upload(**stream, host, whole.Slice(3, 2, 2));
+    float all[60];
+    (*backend)->Download(**stream, whole, all);
+    float part[24];
+    (*backend)->Download(**stream, whole.Slice(3, 2, 2), part);
+    ASSERT_TRUE((*stream)->Synchronize().ok());
+    EXPECT_TRUE(std::equal(std::begin(host), std::end(host), std::begin(part))) << name;
+    for (int i = 0; i < 60; ++i) {
+      const bool is_set = i % 5 == 2 || i % 5 == 3;
+      EXPECT_EQ(all[i], is_set ? host[i / 5 * 2 + i % 5 - 2] : 0.0F) << name << " " << i;
+    }
   }
 }
 

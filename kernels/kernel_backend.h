@@ -1,6 +1,6 @@
 // KernelBackend: the closed list of ops of the forward pass. `reference` defines each op
 // with plain loops (float32, or float64 to check a model against its oracle); `cpu` is
-// vectorised and threaded; `cuda` follows. tests/parity runs every op on every backend
+// vectorised and threaded; `cuda` is simulated. tests/parity runs every op on every one
 // against `reference`.
 //
 // Contract of every op
@@ -69,7 +69,7 @@ class KernelBackend {
     return w;
   }
 
-  // Zeroed memory, 64-byte aligned at least. kResourceExhausted. Start-up only.
+  // Zeroed, 64-byte aligned. kResourceExhausted. Start-up only (see backend_traits.h).
   virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream() = 0;
 
@@ -194,7 +194,7 @@ class KernelBackend {
 };
 
 struct BackendOptions {
-  std::string_view name = "cpu";      // reference | cpu
+  std::string_view name = "cpu";      // reference | cpu | cuda
   DType dtype = DType::kF32;          // kF64: reference only
   std::string_view cpu_isa = "auto";  // auto | scalar | avx2 | avx512 | amx
   // How cpu rounds: f32, or int8-g32: what meets e2m1 expert weights is first rounded to

@@ -60,6 +60,8 @@ check_all() {
   long_script tenant_timing_test tessera
   say "1,000 prefix trees"
   TESSERA_LONG_TESTS=1 build/cpu/tests/integration/prefix_tree_test
+  say "every op under 100 schedules of the simulated GPU"
+  TESSERA_LONG_TESTS=1 build/cpu/tests/parity/cuda_parity_test
   say "long simulations"
   simulate --seeds=10000
   # Suites that run in process and over gRPC: here the former alone.

@@ -3,19 +3,27 @@
 // kernels/kernel_backend.h. All views name device memory. Float32 activations.
 //
 // These are the portable ops: complete and correct on any GPU, one thread or half warp
-// per output.
+// per output. cuda_backend.cc makes a KernelBackend of them.
 #ifndef TESSERA_KERNELS_CUDA_CUDA_OPS_H_
 #define TESSERA_KERNELS_CUDA_CUDA_OPS_H_
 
 #include <cstdint>
 #include <span>
 
+#include "absl/status/status.h"
+
 #include "kernels/cuda/primitives/device.cuh"
+#include "kernels/model_shapes.h"
 #include "kernels/op_args.h"
 #include "kernels/tensor_view.h"
 #include "kernels/weight_view.h"
 
 namespace tessera::kernels::cuda {
+
+// ---- cuda_shape_limits.cc ----
+// As KernelBackend's.
+absl::Status CheckShapes(const ModelShapes& shapes);
+bool CanRun(DType weight, DType scale);
 
 // ---- attention.cu ----
 void MlaAttention(GpuStream& stream, const MlaAttentionArgs& args);
@@ -62,7 +70,8 @@ void StorePaged(GpuStream& stream, TensorView x, TensorView slots,
                 const CacheView& cache);
 
 // ---- rope.cu ----
-// At most 128 frequencies.
+// Pairs that an argument holds: models have 32. 512 bytes of the 4096 of a launch.
+inline constexpr int64_t kMaxRopePairs = 128;
 void Rope(GpuStream& stream, TensorView x, TensorView positions,
           std::span<const float> inv_freq, RopePairing pairing);
 void Hadamard(GpuStream& stream, TensorView x);

@@ -185,7 +185,27 @@ GroupCode CodeOf(const RowFormat& format) {
   return format.scale == RowScale::kE4M3 ? GroupCode::kFp4E4M3 : GroupCode::kFp4E8M0;
 }
 
+// x[…, i, …] along `axis`, without that dimension.
+TensorView At(const TensorView& x, int axis, int64_t i) {
+  TensorView out = x.Slice(axis, i, 1);
+  --out.rank;
+  for (int next = axis; next < out.rank; ++next) {
+    const auto at = static_cast<size_t>(next);
+    out.shape[at] = out.shape[at + 1];
+    out.strides[at] = out.strides[at + 1];
+  }
+  return out;
+}
+
+// Views of rank 4, groups of heads, take a launch a row or a head, whichever are fewer.
 void FakeQuantize(GpuStream& stream, const TensorView& x, GroupCode code) {
+  if (x.rank == TensorView::kMaxRank) {
+    const int axis = x.dim(0) < x.dim(1) ? 0 : 1;
+    for (int64_t i = 0; i < x.dim(axis); ++i) {
+      FakeQuantize(stream, At(x, axis, i), code);
+    }
+    return;
+  }
   const FakeQuantizeKernel kernel = {RowsOf<float>(x), code};
   if (!x.empty()) {
     Launch(stream, EachValueConfig(kernel.x.rows * kWarpSize, kBlock), kernel);

@@ -3,6 +3,7 @@
 // after each; 8 log2(D) bytes a value, of which the caches take all but the first. Rope's
 // sine and cosine are of float64, so they differ from the host's in the last bit at most.
 #include <cmath>
+#include <iterator>
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/primitives/device_tensor.cuh"
@@ -13,8 +14,6 @@ namespace {
 constexpr uint32_t kBlock = 256;
 constexpr uint32_t kHadamardBlock = 128;
 constexpr int64_t kMaxGrid = 65535;
-// Pairs that an argument holds: models have 32. 512 bytes of the 4096 of a launch.
-constexpr size_t kMaxPairs = 128;
 
 struct RopeKernel {
   static constexpr const char* kName = "RopeKernel";
@@ -22,7 +21,7 @@ struct RopeKernel {
   DeviceRows<const int32_t> positions;
   int64_t num_pairs;
   bool interleaved;
-  float inv_freq[kMaxPairs];
+  float inv_freq[kMaxRopePairs];
 
   TESSERA_DEVICE void operator()(Thread& thread) const {
     const int64_t stride = int64_t{thread.grid_dim().x} * kBlock;
@@ -73,7 +72,7 @@ struct HadamardKernel {
 
 void Rope(GpuStream& stream, TensorView x, TensorView positions,
           std::span<const float> inv_freq, RopePairing pairing) {
-  TESSERA_CHECK_LE(inv_freq.size(), kMaxPairs);
+  TESSERA_CHECK_LE(std::ssize(inv_freq), kMaxRopePairs);
   TESSERA_CHECK_LE(2 * static_cast<int64_t>(inv_freq.size()), x.dim(2));
   RopeKernel kernel = {RowsOf<float>(x),
                        ColumnOf<const int32_t>(positions),

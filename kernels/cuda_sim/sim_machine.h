@@ -46,6 +46,11 @@ class SimMachine {
   // Of a device: kInvalidArgument if there is no such device, kResourceExhausted.
   absl::StatusOr<void*> Malloc(int device, size_t bytes);
   absl::StatusOr<void*> MallocHost(size_t bytes);
+  // Of a device, for the host as well, while no operation that uses it is enqueued. What
+  // the host does with it is not seen: what it alone wrote counts as unwritten.
+  absl::StatusOr<void*> MallocManaged(int device, size_t bytes) {
+    return Malloc(device, bytes);
+  }
   // Waits for the device that has the memory, or for all. kInvalidArgument: not the
   // beginning of an allocation, or freed before.
   absl::Status Free(void* memory);

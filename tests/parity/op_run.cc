@@ -1,14 +1,18 @@
 #include "tests/parity/op_run.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <iterator>
 #include <tuple>
 #include <utility>
+
+#include "fmt/format.h"
 
 namespace tessera::parity {
 namespace {
 
 constexpr double kUnwritten = -12345.0;
-constexpr size_t kAlignment = 64;
 
 TensorView ViewOf(void* data, DType dtype, const std::vector<int64_t>& shape,
                   int64_t gap) {
@@ -26,40 +30,32 @@ TensorView ViewOf(void* data, DType dtype, const std::vector<int64_t>& shape,
   return view;
 }
 
-// Calls visit(element offset) in row-major order.
-template <typename Visit>
-void ForEachElement(const TensorView& view, Visit visit) {
-  for (int64_t i = 0; i < view.num_elements(); ++i) {
-    int64_t rest = i;
-    int64_t offset = 0;
-    for (int axis = view.rank - 1; axis >= 0; --axis) {
-      offset += rest % view.dim(axis) * view.stride(axis);
-      rest /= view.dim(axis);
-    }
-    visit(offset);
+double ValueAt(const std::byte* dense, DType dtype, size_t i) {
+  const auto read = [&]<typename T>(T value) {
+    std::memcpy(&value, dense + i * sizeof(T), sizeof(T));
+    return static_cast<double>(value);
+  };
+  if (dtype == DType::kF32) {
+    return read(float{});
   }
+  if (dtype == DType::kF64) {
+    return read(double{});
+  }
+  TESSERA_CHECK(dtype == DType::kI32);
+  return read(int32_t{});
 }
 
-double ReadAt(const TensorView& view, int64_t offset) {
-  switch (view.dtype) {
-    case DType::kF32:
-      return static_cast<const float*>(view.data)[offset];
-    case DType::kF64:
-      return static_cast<const double*>(view.data)[offset];
-    default:
-      TESSERA_CHECK(view.dtype == DType::kI32);
-      return static_cast<const int32_t*>(view.data)[offset];
-  }
-}
-
-void WriteAt(const TensorView& view, int64_t offset, double value) {
-  if (view.dtype == DType::kF32) {
-    static_cast<float*>(view.data)[offset] = static_cast<float>(value);
-  } else if (view.dtype == DType::kF64) {
-    static_cast<double*>(view.data)[offset] = value;
+void SetValueAt(std::byte* dense, DType dtype, size_t i, double value) {
+  const auto write = [&]<typename T>(T converted) {
+    std::memcpy(dense + i * sizeof(T), &converted, sizeof(T));
+  };
+  if (dtype == DType::kF32) {
+    write(static_cast<float>(value));
+  } else if (dtype == DType::kF64) {
+    write(value);
   } else {
-    TESSERA_CHECK(view.dtype == DType::kI32);
-    static_cast<int32_t*>(view.data)[offset] = static_cast<int32_t>(value);
+    TESSERA_CHECK(dtype == DType::kI32);
+    write(static_cast<int32_t>(value));
   }
 }
 
@@ -92,7 +88,39 @@ std::pair<int64_t, int64_t> ScaleBlock(WeightKind kind) {
   }
 }
 
+std::string Coordinate(const OutputValues& output, size_t at) {
+  std::string text;
+  auto rest = static_cast<int64_t>(at);
+  for (size_t axis = output.shape.size(); axis-- > 0;) {
+    text =
+        fmt::format("{}{}{}", rest % output.shape[axis], text.empty() ? "" : ", ", text);
+    rest /= output.shape[axis];
+  }
+  return text;
+}
+
 }  // namespace
+
+std::string FirstDifference(const std::vector<OutputValues>& seen,
+                            const std::vector<OutputValues>& expected, double tolerance) {
+  for (size_t i = 0; i < expected.size(); ++i) {
+    double largest = 0;
+    for (const double value : expected[i].values) {
+      largest = std::max(largest, std::abs(value));
+    }
+    for (size_t at = 0; at < expected[i].values.size(); ++at) {
+      const double want = expected[i].values[at];
+      const double have = seen[i].values[at];
+      const bool same_bits = std::memcmp(&want, &have, sizeof(want)) == 0;
+      if (!same_bits &&
+          !(std::abs(want - have) <= tolerance * largest && tolerance > 0)) {
+        return fmt::format("{}[{}] is {:.9g}, expected {:.9g}", expected[i].name,
+                           Coordinate(expected[i], at), have, want);
+      }
+    }
+  }
+  return "";
+}
 
 std::string WeightKindName(WeightKind kind) {
   switch (kind) {
@@ -124,10 +152,30 @@ OpRun::OpRun(KernelBackend& backend, uint64_t seed, RowMode mode)
 }
 
 std::byte* OpRun::Memory(size_t bytes) {
-  memory_.emplace_back(bytes + kAlignment);
-  void* data = memory_.back().data();
-  size_t space = bytes + kAlignment;
-  return static_cast<std::byte*>(std::align(kAlignment, bytes, data, space));
+  auto memory = backend_.Allocate(bytes);
+  TESSERA_CHECK(memory.ok());
+  memory_.push_back(std::move(*memory));
+  return static_cast<std::byte*>(memory_.back().data());
+}
+
+std::byte* OpRun::MemoryWith(const std::vector<std::byte>& host) {
+  std::byte* const memory = Memory(host.size());
+  backend_.Upload(*stream_, host.data(),
+                  TensorView(memory, DType::kU8, {std::ssize(host)}));
+  TESSERA_CHECK(stream_->Synchronize().ok());
+  return memory;
+}
+
+std::vector<double> OpRun::Read(TensorView view) {
+  const auto count = static_cast<size_t>(view.num_elements());
+  std::vector<std::byte> dense(model::DTypeBytes(view.dtype, count));
+  backend_.Download(*stream_, view, dense.data());
+  TESSERA_CHECK(stream_->Synchronize().ok());
+  std::vector<double> values;
+  for (size_t i = 0; i < count; ++i) {
+    values.push_back(ValueAt(dense.data(), view.dtype, i));
+  }
+  return values;
 }
 
 TensorView OpRun::Allocate(const std::vector<int64_t>& shape, DType dtype, int64_t gap) {
@@ -138,7 +186,13 @@ TensorView OpRun::Allocate(const std::vector<int64_t>& shape, DType dtype, int64
 }
 
 void OpRun::Fill(TensorView view, const std::function<double()>& next) {
-  ForEachElement(view, [&](int64_t offset) { WriteAt(view, offset, next()); });
+  const auto count = static_cast<size_t>(view.num_elements());
+  std::vector<std::byte> dense(model::DTypeBytes(view.dtype, count));
+  for (size_t i = 0; i < count; ++i) {
+    SetValueAt(dense.data(), view.dtype, i, next());
+  }
+  backend_.Upload(*stream_, dense.data(), view);
+  TESSERA_CHECK(stream_->Synchronize().ok());
 }
 
 TensorView OpRun::Random(std::vector<int64_t> shape) {
@@ -150,9 +204,8 @@ TensorView OpRun::Random(std::vector<int64_t> shape) {
 }
 
 void OpRun::ScaleBy(TensorView view, double factor) {
-  ForEachElement(view, [&](int64_t offset) {
-    WriteAt(view, offset, ReadAt(view, offset) * factor);
-  });
+  size_t i = 0;
+  Fill(view, [&, values = Read(view)] { return values[i++] * factor; });
 }
 
 TensorView OpRun::RandomDense(std::vector<int64_t> shape) {
@@ -165,9 +218,7 @@ TensorView OpRun::RandomDense(std::vector<int64_t> shape) {
 TensorView OpRun::Ints(std::vector<int64_t> shape, const std::vector<int32_t>& values) {
   const TensorView view = Allocate(shape, DType::kI32, 0);
   TESSERA_CHECK_EQ(view.num_elements(), static_cast<int64_t>(values.size()));
-  if (!values.empty()) {
-    std::memcpy(view.data, values.data(), values.size() * sizeof(int32_t));
-  }
+  backend_.Upload(*stream_, values.data(), view);
   return view;
 }
 
@@ -175,26 +226,21 @@ kernels::CacheView OpRun::Packed(const TensorView& values,
                                  const kernels::RowFormat& format) {
   const TensorView rows =
       Allocate({values.dim(0), values.dim(1), format.packed_bytes()}, DType::kU8, 3);
-  std::vector<float> row(static_cast<size_t>(values.dim(2)));
+  const std::vector<double> read = Read(values);
+  const std::vector<float> floats(read.begin(), read.end());
+  std::vector<std::byte> packed(static_cast<size_t>(rows.num_elements()));
   for (int64_t i = 0; i < values.dim(0) * values.dim(1); ++i) {
-    const int64_t block = i / values.dim(1);
-    const int64_t at = i % values.dim(1);
-    for (int64_t c = 0; c < values.dim(2); ++c) {
-      row[static_cast<size_t>(c)] = static_cast<float>(
-          ReadAt(values, block * values.stride(0) + at * values.stride(1) + c));
-    }
-    kernels::PackRow(format, row.data(),
-                     reinterpret_cast<std::byte*>(rows.row<uint8_t>(block, at)));
+    kernels::PackRow(format, floats.data() + i * values.dim(2),
+                     packed.data() + i * format.packed_bytes());
   }
+  backend_.Upload(*stream_, packed.data(), rows);
   return {rows, format};
 }
 
 TensorView OpRun::Bytes(std::vector<int64_t> shape, const std::vector<uint8_t>& values) {
   const TensorView view = Allocate(shape, DType::kU8, 0);
   TESSERA_CHECK_EQ(view.num_elements(), static_cast<int64_t>(values.size()));
-  if (!values.empty()) {
-    std::memcpy(view.data, values.data(), values.size());
-  }
+  backend_.Upload(*stream_, values.data(), view);
   return view;
 }
 
@@ -232,8 +278,8 @@ WeightView OpRun::Weight(WeightKind kind, int64_t rows, int64_t cols) {
   w.cols = (cols + cols_before + 33) / 32 * 32;
   w.row_bytes =
       static_cast<int64_t>(model::DTypeBytes(w.dtype, static_cast<size_t>(w.cols)));
-  std::byte* data = Memory(static_cast<size_t>(w.rows * w.row_bytes));
-  w.data = data;
+  std::vector<std::byte> values(static_cast<size_t>(w.rows * w.row_bytes));
+  std::byte* const data = values.data();
   std::uniform_int_distribution<int> byte(0, 255);
   std::uniform_real_distribution<float> value(-1.0F, 1.0F);
   for (int64_t i = 0; i < w.rows * w.cols; ++i) {
@@ -251,32 +297,34 @@ WeightView OpRun::Weight(WeightKind kind, int64_t rows, int64_t cols) {
       data[w.dtype == DType::kFp4 ? i / 2 : i] = static_cast<std::byte>(code);
     }
   }
+  w.data = MemoryWith(values);
   if (w.dtype == DType::kF8E4M3 || w.dtype == DType::kFp4) {
     std::tie(w.block_rows, w.block_cols) = ScaleBlock(kind);
     w.scale_stride = (w.cols + w.block_cols - 1) / w.block_cols;
     w.scale_dtype = kind == WeightKind::kF8F32 ? DType::kF32 : DType::kF8E8M0;
     const int64_t count = (w.rows + w.block_rows - 1) / w.block_rows * w.scale_stride;
-    std::byte* scales = Memory(static_cast<size_t>(count) * 4);
-    w.scales = scales;
+    const size_t scale_bytes = kind == WeightKind::kF8F32 ? 4 : 1;
+    std::vector<std::byte> scales(static_cast<size_t>(count) * scale_bytes);
     for (int64_t i = 0; i < count; ++i) {
       const float scale = 0.001F + value(random_) * 0.0009F;
       if (kind == WeightKind::kF8F32) {
-        std::memcpy(scales + i * 4, &scale, 4);
+        std::memcpy(scales.data() + i * 4, &scale, 4);
       } else {
-        scales[i] = static_cast<std::byte>(118 + byte(random_) % 6);
+        scales[static_cast<size_t>(i)] = static_cast<std::byte>(118 + byte(random_) % 6);
       }
     }
+    w.scales = MemoryWith(scales);
   }
   return w.RowSlice(kRowsBefore, rows).ColSlice(cols_before, cols);
 }
 
 const float* OpRun::Floats(int64_t count, float low, float high) {
-  auto* data = reinterpret_cast<float*>(Memory(static_cast<size_t>(count) * 4));
+  std::vector<std::byte> values(static_cast<size_t>(count) * sizeof(float));
   std::uniform_real_distribution<float> value(low, high);
-  for (int64_t i = 0; i < count; ++i) {
-    data[i] = value(random_);
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    SetValueAt(values.data(), DType::kF32, i, value(random_));
   }
-  return data;
+  return reinterpret_cast<const float*>(MemoryWith(values));
 }
 
 int64_t OpRun::Integer(int64_t below) {
@@ -284,11 +332,13 @@ int64_t OpRun::Integer(int64_t below) {
 }
 
 const int64_t* OpRun::Integers(int64_t count, int64_t below) {
-  auto* data = reinterpret_cast<int64_t*>(Memory(static_cast<size_t>(count) * 8));
+  std::vector<std::byte> values(static_cast<size_t>(count) * sizeof(int64_t));
   for (int64_t i = 0; i < count; ++i) {
-    data[i] = Integer(below);
+    const int64_t value = Integer(below);
+    std::memcpy(values.data() + static_cast<size_t>(i) * sizeof(value), &value,
+                sizeof(value));
   }
-  return data;
+  return reinterpret_cast<const int64_t*>(MemoryWith(values));
 }
 
 void OpRun::ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& op) {
@@ -301,16 +351,21 @@ void OpRun::ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& o
   }
 }
 
-std::vector<OutputValues> OpRun::Outputs() const {
+std::vector<OutputValues> OpRun::Outputs() {
   std::vector<OutputValues> all;
   for (const auto& [name, view] : outputs_) {
-    OutputValues output{name, {view.shape.begin(), view.shape.begin() + view.rank}, {}};
-    ForEachElement(view, [&, v = view](int64_t offset) {
-      output.values.push_back(ReadAt(v, offset));
-    });
-    all.push_back(std::move(output));
+    all.push_back(
+        {name, {view.shape.begin(), view.shape.begin() + view.rank}, Read(view)});
   }
   return all;
+}
+
+size_t OpRun::memory_bytes() const {
+  size_t bytes = 0;
+  for (const kernels::DeviceBuffer& memory : memory_) {
+    bytes += memory.size_bytes();
+  }
+  return bytes;
 }
 
 std::vector<ParityCase> AllCases() {

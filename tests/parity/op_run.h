@@ -1,11 +1,12 @@
-// One run of a parity case: makes inputs from a seed, hands out views of a backend's
-// activation type, and keeps what the case marks as output. Two runs of a case with one
+// One run of a parity case: makes inputs from a seed in the backend's memory, each in an
+// allocation of its own, hands out views of a backend's activation type, and keeps what
+// the case marks as output. Two runs of a case with one
 // seed see the same inputs, whatever the backend, so their outputs can be compared.
 #ifndef TESSERA_TESTS_PARITY_OP_RUN_H_
 #define TESSERA_TESTS_PARITY_OP_RUN_H_
 
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -90,20 +91,29 @@ class OpRun {
   // Calls op(begin, count) for [0, rows): once, or row by row.
   void ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& op);
 
-  std::vector<OutputValues> Outputs() const;
+  std::vector<OutputValues> Outputs();
+  // Of all tensors: how large the case is.
+  size_t memory_bytes() const;
 
  private:
   TensorView Allocate(const std::vector<int64_t>& shape, DType dtype, int64_t gap);
   void Fill(TensorView view, const std::function<double()>& next);
+  std::vector<double> Read(TensorView view);
   std::byte* Memory(size_t bytes);
+  std::byte* MemoryWith(const std::vector<std::byte>& host);
 
   KernelBackend& backend_;
   const RowMode mode_;
   std::unique_ptr<kernels::Stream> stream_;
   std::mt19937_64 random_;
-  std::deque<std::vector<std::byte>> memory_;
+  std::vector<kernels::DeviceBuffer> memory_;
   std::vector<std::pair<std::string, TensorView>> outputs_;
 };
+
+// Empty if `seen` equals `expected` to within `tolerance` of its largest value; 0 asks
+// for the same bits. Otherwise the first bad coordinate.
+std::string FirstDifference(const std::vector<OutputValues>& seen,
+                            const std::vector<OutputValues>& expected, double tolerance);
 
 // A row of the parity table.
 struct ParityCase {

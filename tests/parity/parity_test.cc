@@ -1,12 +1,9 @@
 // Every row of the parity table on every instruction set of the cpu backend against
 // `reference`, and the properties that hold bit by bit: row independence, thread counts,
 // instruction sets.
-#include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
-#include "fmt/format.h"
 #include "gtest/gtest.h"
 
 #include "tests/parity/op_run.h"
@@ -20,41 +17,6 @@ constexpr uint64_t kSeed = 20260;
 // output. One place for all ops: float32 sums of up to 20,000 products, in the same
 // order; exp and division differ in the last bit. Integers must be equal.
 double Tolerance(DType dtype) { return dtype == DType::kF64 ? 1e-12 : 4e-6; }
-
-std::string Coordinate(const OutputValues& output, size_t at) {
-  std::string text;
-  auto rest = static_cast<int64_t>(at);
-  for (size_t axis = output.shape.size(); axis-- > 0;) {
-    text =
-        fmt::format("{}{}{}", rest % output.shape[axis], text.empty() ? "" : ", ", text);
-    rest /= output.shape[axis];
-  }
-  return text;
-}
-
-// Empty if `seen` equals `expected` to within `tolerance` of its largest value; 0 asks
-// for the same bits. Otherwise the first bad coordinate.
-std::string FirstDifference(const std::vector<OutputValues>& seen,
-                            const std::vector<OutputValues>& expected, double tolerance) {
-  for (size_t i = 0; i < expected.size(); ++i) {
-    double largest = 0;
-    for (const double value : expected[i].values) {
-      largest = std::max(largest, std::abs(value));
-    }
-    for (size_t at = 0; at < expected[i].values.size(); ++at) {
-      const double want = expected[i].values[at];
-      const double have = seen[i].values[at];
-      const bool same_bits = std::memcmp(&want, &have, sizeof(want)) == 0;
-      if (!same_bits &&
-          !(std::abs(want - have) <= tolerance * largest && tolerance > 0)) {
-        return fmt::format("{}[{}] is {:.9g}, expected {:.9g} (seed {})",
-                           expected[i].name, Coordinate(expected[i], at), have, want,
-                           kSeed);
-      }
-    }
-  }
-  return "";
-}
 
 std::vector<OutputValues> RunOn(const ParityCase& parity_case,
                                 const kernels::BackendOptions& options,

@@ -1,0 +1,266 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fmt/format.h"
+
+#include "common/status_macros.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda_sim/sim_machine.h"
+#include "kernels/cuda_sim/sim_stream.h"
+
+namespace tessera::kernels {
+namespace {
+
+using cuda_sim::CopyShape;
+using cuda_sim::SimMachine;
+using cuda_sim::SimStream;
+
+constexpr int kDevice = 0;
+
+class CudaStream final : public Stream {
+ public:
+  explicit CudaStream(std::unique_ptr<SimStream> stream) : stream_(std::move(stream)) {}
+
+  absl::Status Synchronize() override {
+    const absl::Status status = stream_->Synchronize();
+    return error_.ok() ? status : error_;
+  }
+  cuda::GpuStream& gpu() { return *stream_; }
+  // Keeps the first error of a call for Synchronize.
+  void Note(absl::Status status) {
+    if (error_.ok()) {
+      error_ = std::move(status);
+    }
+  }
+
+ private:
+  const std::unique_ptr<SimStream> stream_;
+  absl::Status error_;
+};
+
+CudaStream& AsCuda(Stream& stream) { return static_cast<CudaStream&>(stream); }
+cuda::GpuStream& On(Stream& stream) { return AsCuda(stream).gpu(); }
+
+// Calls copy(byte offset in the view, byte offset in the dense array, shape) for each
+// matrix of the last two dimensions; the pitch of the view is `to_pitch`.
+template <typename Copy>
+void ForEachMatrix(const TensorView& view, Copy copy) {
+  if (view.empty()) {
+    return;
+  }
+  const size_t bits = model::DTypeBits(view.dtype);
+  const auto bytes = [&](int64_t elements) {
+    return static_cast<size_t>(elements) * bits / 8;
+  };
+  const int last = view.rank - 1;
+  CopyShape shape;
+  shape.row_bytes = bytes(view.dim(last));
+  shape.rows = last > 0 ? static_cast<size_t>(view.dim(last - 1)) : 1;
+  shape.to_pitch = last > 0 ? bytes(view.stride(last - 1)) : shape.row_bytes;
+  shape.from_pitch = shape.row_bytes;
+  const int64_t in_matrix = view.dim(last) * static_cast<int64_t>(shape.rows);
+  for (int64_t i = 0; i < view.num_elements() / in_matrix; ++i) {
+    int64_t offset = 0;
+    int64_t rest = i;
+    for (int axis = last - 2; axis >= 0; --axis) {
+      offset += rest % view.dim(axis) * view.stride(axis);
+      rest /= view.dim(axis);
+    }
+    copy(bytes(offset), static_cast<size_t>(i) * shape.row_bytes * shape.rows, shape);
+  }
+}
+
+class CudaBackend final : public KernelBackend {
+ public:
+  CudaBackend(const CudaOptions& options, std::shared_ptr<SimMachine> machine,
+              std::unique_ptr<SimStream> zeroing)
+      : options_(options), machine_(std::move(machine)), zeroing_(std::move(zeroing)) {}
+
+  std::string_view name() const override { return "cuda"; }
+  std::string_view numerics_id() const override { return "cuda_sim/f32"; }
+  DType activation_dtype() const override { return DType::kF32; }
+  std::string_view isa() const override { return "simulated GPU"; }
+
+  absl::Status Supports(DType weight, DType scale) const override {
+    if (cuda::CanRun(weight, scale)) {
+      return absl::OkStatus();
+    }
+    return absl::UnimplementedError(
+        fmt::format("cuda backend: weights of type {} with {} scales",
+                    model::DTypeName(weight), model::DTypeName(scale)));
+  }
+  absl::Status CheckShapes(const ModelShapes& shapes) const override {
+    return cuda::CheckShapes(shapes);
+  }
+
+  absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
+    TESSERA_ASSIGN_OR_RETURN(
+        void* const memory, machine_->MallocManaged(kDevice, std::max<size_t>(bytes, 1)));
+    DeviceBuffer buffer(memory, bytes, [machine = machine_](void* data) {
+      static_cast<void>(machine->Free(data));  // its own: a failure is one of an op
+    });
+    if (options_.zeroes_memory && bytes > 0) {
+      TESSERA_RETURN_IF_ERROR(zeroing_->MemsetAsync(memory, 0, bytes));
+      TESSERA_RETURN_IF_ERROR(zeroing_->Synchronize());
+    }
+    return buffer;
+  }
+  absl::StatusOr<std::unique_ptr<Stream>> CreateStream() override {
+    TESSERA_ASSIGN_OR_RETURN(auto stream, SimStream::Create(machine_, kDevice));
+    return std::make_unique<CudaStream>(std::move(stream));
+  }
+  void Upload(Stream& stream, const void* host, TensorView device) override {
+    ForEachMatrix(device, [&](size_t in_view, size_t in_dense, const CopyShape& shape) {
+      AsCuda(stream).Note(On(stream).Memcpy2DAsync(
+          static_cast<std::byte*>(device.data) + in_view,
+          static_cast<const std::byte*>(host) + in_dense, shape));
+    });
+  }
+  void Download(Stream& stream, TensorView device, void* host) override {
+    ForEachMatrix(device, [&](size_t in_view, size_t in_dense, CopyShape shape) {
+      std::swap(shape.to_pitch, shape.from_pitch);
+      AsCuda(stream).Note(On(stream).Memcpy2DAsync(
+          static_cast<std::byte*>(host) + in_dense,
+          static_cast<const std::byte*>(device.data) + in_view, shape));
+    });
+  }
+
+  void Linear(Stream& stream, TensorView x, const WeightView& w, const KSplit& split,
+              TensorView out) override {
+    cuda::Linear(On(stream), x, w, split, out);
+  }
+  void HeadLinearTransposed(Stream& stream, TensorView x, const WeightView& w,
+                            int64_t head_rows, int64_t row_begin,
+                            TensorView out) override {
+    cuda::HeadLinearTransposed(On(stream), x, w, head_rows, row_begin, out);
+  }
+  void HeadLinear(Stream& stream, TensorView x, const WeightView& w, int64_t head_rows,
+                  int64_t row_begin, TensorView out) override {
+    cuda::HeadLinear(On(stream), x, w, head_rows, row_begin, out);
+  }
+
+  void Embedding(Stream& stream, const WeightView& table, TensorView ids,
+                 TensorView out) override {
+    cuda::Embedding(On(stream), table, ids, out);
+  }
+  void RmsNorm(Stream& stream, TensorView x, const WeightView& weight, double eps,
+               TensorView out) override {
+    cuda::RmsNorm(On(stream), x, weight, eps, out);
+  }
+  void LayerNorm(Stream& stream, TensorView x, const float* weight, const float* bias,
+                 double eps, TensorView out) override {
+    cuda::LayerNorm(On(stream), x, weight, bias, eps, out);
+  }
+  void Rope(Stream& stream, TensorView x, TensorView positions,
+            std::span<const float> inv_freq, RopePairing pairing) override {
+    cuda::Rope(On(stream), x, positions, inv_freq, pairing);
+  }
+  void Hadamard(Stream& stream, TensorView x) override { cuda::Hadamard(On(stream), x); }
+  void FakeQuantizeE4M3(Stream& stream, TensorView x) override {
+    cuda::FakeQuantizeE4M3(On(stream), x);
+  }
+  void FakeQuantizeFp4(Stream& stream, TensorView x, Fp4Scale scale) override {
+    cuda::FakeQuantizeFp4(On(stream), x, scale);
+  }
+  void AddPositionBias(Stream& stream, TensorView x, const WeightView& bias,
+                       TensorView positions) override {
+    cuda::AddPositionBias(On(stream), x, bias, positions);
+  }
+  void Scale(Stream& stream, TensorView x, double factor) override {
+    cuda::Scale(On(stream), x, factor);
+  }
+  void SiluMul(Stream& stream, TensorView gate, TensorView up, double limit,
+               TensorView out) override {
+    cuda::SiluMul(On(stream), gate, up, limit, out);
+  }
+  void Add(Stream& stream, TensorView x, TensorView out) override {
+    cuda::Add(On(stream), x, out);
+  }
+  void Copy(Stream& stream, TensorView x, TensorView out) override {
+    cuda::Copy(On(stream), x, out);
+  }
+  void GatherRows(Stream& stream, TensorView x, TensorView rows,
+                  TensorView out) override {
+    cuda::GatherRows(On(stream), x, rows, out);
+  }
+  void StorePaged(Stream& stream, TensorView x, TensorView slots,
+                  const CacheView& cache) override {
+    cuda::StorePaged(On(stream), x, slots, cache);
+  }
+  void IndexerSelect(Stream& stream, const IndexerSelectArgs& args) override {
+    cuda::IndexerSelect(On(stream), args);
+  }
+  void MlaAttention(Stream& stream, const MlaAttentionArgs& args) override {
+    cuda::MlaAttention(On(stream), args);
+  }
+  void Compress(Stream& stream, const CompressArgs& args) override {
+    cuda::Compress(On(stream), args);
+  }
+  void SharedKvAttention(Stream& stream, const SharedKvAttentionArgs& args) override {
+    cuda::SharedKvAttention(On(stream), args);
+  }
+
+  void ExpandStreams(Stream& stream, TensorView x, TensorView out) override {
+    cuda::ExpandStreams(On(stream), x, out);
+  }
+  void HyperCoefficients(Stream& stream, const HyperCoefficientsArgs& args) override {
+    cuda::HyperCoefficients(On(stream), args);
+  }
+  void HyperCollapse(Stream& stream, TensorView streams, TensorView pre,
+                     TensorView out) override {
+    cuda::HyperCollapse(On(stream), streams, pre, out);
+  }
+  void HyperExpand(Stream& stream, TensorView y, TensorView post, TensorView mix,
+                   TensorView streams) override {
+    cuda::HyperExpand(On(stream), y, post, mix, streams);
+  }
+  void HyperHead(Stream& stream, const HyperCoefficientsArgs& args,
+                 TensorView out) override {
+    cuda::HyperHead(On(stream), args, out);
+  }
+
+  void Route(Stream& stream, const RouterArgs& args) override {
+    cuda::Route(On(stream), args);
+  }
+  void LookupExperts(Stream& stream, const int64_t* table, TensorView token_ids,
+                     TensorView out) override {
+    cuda::LookupExperts(On(stream), table, token_ids, out);
+  }
+  void GroupedExperts(Stream& stream, const GroupedExpertsArgs& args) override {
+    cuda::GroupedExperts(On(stream), args);
+  }
+  void CombineExperts(Stream& stream, TensorView y, TensorView row_of_slot,
+                      TensorView weights, TensorView out) override {
+    cuda::CombineExperts(On(stream), y, row_of_slot, weights, out);
+  }
+
+  void DecodeEngramRows(Stream& stream, TensorView rows, DType format, int64_t width,
+                        TensorView out) override {
+    cuda::DecodeEngramRows(On(stream), rows, format, width, out);
+  }
+  void EngramGate(Stream& stream, const EngramGateArgs& args) override {
+    cuda::EngramGate(On(stream), args);
+  }
+  void EngramConv(Stream& stream, const EngramConvArgs& args) override {
+    cuda::EngramConv(On(stream), args);
+  }
+
+ private:
+  const CudaOptions options_;
+  const std::shared_ptr<SimMachine> machine_;
+  const std::unique_ptr<SimStream> zeroing_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCudaBackend(
+    const CudaOptions& options) {
+  auto machine = std::make_shared<SimMachine>(
+      cuda_sim::SimOptions{.seed = options.seed, .check_order = options.check_order});
+  TESSERA_ASSIGN_OR_RETURN(auto zeroing, SimStream::Create(machine, kDevice));
+  return std::make_unique<CudaBackend>(options, std::move(machine), std::move(zeroing));
+}
+
+}  // namespace tessera::kernels
