@@ -78,6 +78,10 @@ coordinator::EngineOptions EngineOptionsOf(const ServerOptions& options,
     scheduler.max_restores = std::max<int64_t>(
         1, (options.kv_restore_mib << 20) / CopyBytes(model.config, rank));
   }
+  scheduler.num_disk_blocks = rank.runner.num_disk_blocks;
+  scheduler.num_disk_tail_blocks = rank.runner.num_disk_tail_blocks;
+  scheduler.max_disk_copies = rank.runner.max_disk_copies;
+  scheduler.max_disk_wait = options.kv_disk_wait;
   scheduler.num_prefill_ranks = rank.prefill_ranks;
   scheduler.max_transfers = rank.runner.max_transfers;
   scheduler.prefill_min_tokens = options.prefill_min_tokens.value_or(
@@ -256,7 +260,8 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(
              {"blocks", metrics.num_blocks},
              {"tokens", metrics.num_blocks * metrics.block_size},
              {"tail_blocks", rank.runner.num_tail_blocks * shape.dp},
-             {"host_blocks", rank.runner.num_host_blocks * shape.dp}});
+             {"host_blocks", rank.runner.num_host_blocks * shape.dp},
+             {"disk_blocks", rank.runner.num_disk_blocks * shape.dp}});
   TESSERA_ASSIGN_OR_RETURN(coordinator::ExpertShape experts,
                            ExpertShapeOf(model.config, shape));
   server->experts_ =

@@ -58,6 +58,21 @@ absl::Status Check(const CacheDemand& demand, const CacheSizes& sizes) {
   return absl::OkStatus();
 }
 
+// How the tier's bytes are shared; less than one block where they are too few.
+CacheSizes ShareTier(const HostDemand& demand) {
+  CacheSizes sizes;
+  const bool has_tails = demand.tail_block_bytes > 0;
+  const int64_t for_tails = has_tails ? demand.memory_bytes / 2 : 0;
+  sizes.num_blocks = demand.num_blocks.value_or((demand.memory_bytes - for_tails) /
+                                                std::max<int64_t>(1, demand.block_bytes));
+  if (has_tails) {
+    sizes.num_tail_blocks =
+        demand.memory_bytes == 0 ? sizes.num_blocks : for_tails / demand.tail_block_bytes;
+    sizes.num_tail_blocks = std::min(sizes.num_tail_blocks, sizes.num_blocks);
+  }
+  return sizes;
+}
+
 }  // namespace
 
 absl::StatusOr<CacheSizes> SizeCaches(const CacheDemand& demand) {
@@ -79,20 +94,25 @@ absl::StatusOr<CacheSizes> SizeCaches(const CacheDemand& demand) {
   return sizes;
 }
 
+absl::StatusOr<CacheSizes> SizeDiskTier(const HostDemand& demand) {
+  const CacheSizes sizes = ShareTier(demand);
+  const bool has_tails = demand.tail_block_bytes > 0;
+  if (sizes.num_blocks < 1 || (has_tails && sizes.num_tail_blocks < 1)) {
+    return InvalidArgumentF(
+        "{} bytes of disk, expected at least {} for one block and {} for a tail block: "
+        "raise --kv-disk-gib",
+        demand.memory_bytes, demand.block_bytes, 2 * demand.tail_block_bytes);
+  }
+  return sizes;
+}
+
 absl::StatusOr<CacheSizes> SizeHostTier(const HostDemand& demand) {
   CacheSizes sizes;
   if (demand.memory_bytes == 0 && demand.num_blocks.value_or(0) == 0) {
     return sizes;
   }
+  sizes = ShareTier(demand);
   const bool has_tails = demand.tail_block_bytes > 0;
-  const int64_t for_tails = has_tails ? demand.memory_bytes / 2 : 0;
-  sizes.num_blocks = demand.num_blocks.value_or((demand.memory_bytes - for_tails) /
-                                                std::max<int64_t>(1, demand.block_bytes));
-  if (has_tails) {
-    sizes.num_tail_blocks =
-        demand.memory_bytes == 0 ? sizes.num_blocks : for_tails / demand.tail_block_bytes;
-    sizes.num_tail_blocks = std::min(sizes.num_tail_blocks, sizes.num_blocks);
-  }
   if (sizes.num_blocks < 1 || (has_tails && sizes.num_tail_blocks < 1)) {
     return InvalidArgumentF(
         "host memory of {} bytes, expected at least {} for one copy of a block and {} of "

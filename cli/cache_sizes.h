@@ -60,6 +60,9 @@ struct HostDemand {
 // each kind; kResourceExhausted: more than the machine has available.
 absl::StatusOr<CacheSizes> SizeHostTier(const HostDemand& demand);
 
+// The same on a disk, whose room is known when its files are made.
+absl::StatusOr<CacheSizes> SizeDiskTier(const HostDemand& demand);
+
 // Bytes that the machine could give to programs now, by /proc/meminfo; 0 where it cannot
 // be read.
 int64_t AvailableMemory();

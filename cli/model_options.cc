@@ -17,6 +17,7 @@
 #include "model/formats/dtype.h"
 #include "proto/step_convert.h"
 #include "worker/layers/cache_layout.h"
+#include "worker/runner/disk_slots.h"
 #include "worker/runner/kv_pool.h"
 #include "worker/runner/weight_loader.h"
 
@@ -69,6 +70,18 @@ void AddCacheOptions(OptionTable* table, ModelOptions* options) {
             "the same in blocks per rank, with a tail block each; default: from "
             "--kv-host-gib")
       .Range(0, kMaxBlocks);
+  table->Add("kv-disk-dir", &options->kv_disk_dir,
+             "folder of a local disk for cached prefixes that main memory has no room "
+             "for: a file per rank, which begins empty and goes with the server; empty: "
+             "none");
+  table
+      ->Add("kv-disk-gib", &options->kv_disk_gib,
+            "GiB of --kv-disk-dir per rank, taken at the start")
+      .Range(0, 1 << 20);
+  table
+      ->Add("kv-disk-staging-mib", &options->kv_disk_staging_mib,
+            "MiB of main memory per rank for what is on its way to that disk or back")
+      .Range(1, 1 << 20);
   table
       ->Add("kv-transfer-mib", &options->kv_transfer_mib,
             "MiB of KV blocks that a rank sends to others in one step, and receives, at "
@@ -111,6 +124,52 @@ absl::Status SizeHost(const ModelOptions& options, const CacheDemand& demand,
                     .num_blocks = options.num_host_blocks}));
   runner->num_host_blocks = host.num_blocks;
   runner->num_host_tail_blocks = host.num_tail_blocks;
+  return absl::OkStatus();
+}
+
+absl::Status CheckDisk(const ModelOptions& options, int64_t num_host_blocks) {
+  if (options.kv_disk_dir.empty() != (options.kv_disk_gib == 0)) {
+    return InvalidArgumentF(
+        "--kv-disk-dir '{}' and --kv-disk-gib {}, expected both or "
+        "none of them",
+        options.kv_disk_dir, options.kv_disk_gib);
+  }
+  if (!options.kv_disk_dir.empty() && num_host_blocks == 0) {
+    return InvalidArgumentF(
+        "--kv-disk-dir {} without main memory, through which blocks come and go: give "
+        "--kv-host-gib or --num-host-blocks",
+        options.kv_disk_dir);
+  }
+  if (!options.kv_disk_dir.empty() && options.prefill_ranks > 0) {
+    return InvalidArgumentF(
+        "--kv-disk-dir {} and --prefill-ranks {}, expected one of "
+        "them: both want the same host blocks",
+        options.kv_disk_dir, options.prefill_ranks);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SizeDisk(const ModelOptions& options, const CacheDemand& demand,
+                      worker::RunnerOptions* runner) {
+  TESSERA_RETURN_IF_ERROR(CheckDisk(options, runner->num_host_blocks));
+  if (options.kv_disk_dir.empty()) {
+    return absl::OkStatus();
+  }
+  const auto slot_bytes = [](int64_t bytes) {
+    return bytes == 0 ? 0 : worker::DiskSlots::SlotBytes(bytes);
+  };
+  TESSERA_ASSIGN_OR_RETURN(
+      const CacheSizes disk,
+      SizeDiskTier({.memory_bytes = static_cast<int64_t>(options.kv_disk_gib *
+                                                         static_cast<double>(1 << 30)),
+                    .block_bytes = slot_bytes(demand.block_bytes),
+                    .tail_block_bytes = slot_bytes(demand.tail_block_bytes)}));
+  runner->num_disk_blocks = disk.num_blocks;
+  runner->num_disk_tail_blocks = disk.num_tail_blocks;
+  runner->kv_disk_dir = options.kv_disk_dir;
+  const int64_t largest = std::max(demand.block_bytes, demand.tail_block_bytes);
+  runner->max_disk_copies = std::clamp<int64_t>(
+      (options.kv_disk_staging_mib << 20) / largest, 1, proto::kMaxDiskCopies);
   return absl::OkStatus();
 }
 
@@ -277,6 +336,7 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   runner.num_blocks = sizes.num_blocks;
   runner.num_tail_blocks = sizes.num_tail_blocks;
   TESSERA_RETURN_IF_ERROR(SizeHost(options, demand, ranks_here, &runner));
+  TESSERA_RETURN_IF_ERROR(SizeDisk(options, demand, &runner));
   if (options.prefill_ranks > 0) {
     if (runner.num_host_blocks == 0) {
       return InvalidArgumentF(

@@ -40,6 +40,9 @@ struct ModelOptions {
   int64_t kv_cache_memory_bytes = int64_t{256} << 20;  // per rank; see cache_sizes.h
   double kv_host_gib = 0;                              // per rank; 0: no host tier
   std::optional<int64_t> num_host_blocks;
+  std::string kv_disk_dir;  // empty: no disk tier
+  double kv_disk_gib = 0;   // per rank
+  int64_t kv_disk_staging_mib = 64;
   int prefill_ranks = 0;         // of the data-parallel ranks, that only prefill
   int64_t kv_transfer_mib = 64;  // per rank and step, sent and received each
   SpeculativeOptions speculative;

@@ -95,6 +95,12 @@ TEST_F(RankSettings, HoldWhatChangesBitsOrTheLayoutOfMemory) {
             Names{"num-host-blocks"});
   EXPECT_EQ(changes([](auto* o) { o->runner.num_host_tail_blocks = 7; }),
             Names{"num-host-tail-blocks"});
+  EXPECT_EQ(changes([](auto* o) { o->runner.num_disk_blocks = 7; }),
+            Names{"num-disk-blocks"});
+  EXPECT_EQ(changes([](auto* o) { o->runner.num_disk_tail_blocks = 7; }),
+            Names{"num-disk-tail-blocks"});
+  EXPECT_EQ(changes([](auto* o) { o->runner.max_disk_copies = 7; }),
+            Names{"max-disk-copies"});
   EXPECT_EQ(changes([](auto* o) { o->prefill_ranks = 1; }), Names{"prefill-ranks"});
   EXPECT_EQ(changes([](auto* o) { o->runner.max_transfers = 7; }),
             Names{"kv-transfer-mib"});

@@ -107,6 +107,12 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
         fmt::format("--start-timeout={}", ShowOption(options.form_timeout))}) {
     plan.worker_arguments.push_back(word);
   }
+  if (!model.kv_disk_dir.empty()) {
+    plan.worker_arguments.push_back(fmt::format("--kv-disk-dir={}", model.kv_disk_dir));
+    plan.worker_arguments.push_back(fmt::format("--kv-disk-gib={}", model.kv_disk_gib));
+    plan.worker_arguments.push_back(
+        fmt::format("--kv-disk-staging-mib={}", model.kv_disk_staging_mib));
+  }
   // Whoever holds the tables.
   std::vector<std::string>& holder =
       options.engram_shards > 0 ? plan.engram_arguments : plan.worker_arguments;

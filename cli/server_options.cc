@@ -64,6 +64,9 @@ void AddLimits(OptionTable* table, ServerOptions* options) {
             "MiB per rank that a step which also decodes reads back from host memory, so "
             "that a long prefix delays no stream; at least one block; 0: no bound")
       .Range(0, 1 << 20);
+  table->Add("kv-disk-wait", &options->kv_disk_wait,
+             "with --kv-disk-dir: for how long a request waits for what of its prefix is "
+             "read back from there before it is computed");
   table
       ->Add("prefill-min-tokens", &options->prefill_min_tokens,
             "with --prefill-ranks: a prompt of which fewer tokens are to be computed is "

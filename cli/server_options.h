@@ -35,7 +35,8 @@ struct ServerOptions {
   bool enable_prefix_caching = true;
   std::optional<int64_t> prefill_cost_tokens;  // absent: by the model's attention
   int64_t kv_restore_mib = 64;                 // 0: no bound
-  std::optional<int64_t> prefill_min_tokens;   // absent: 512, or two blocks
+  absl::Duration kv_disk_wait = absl::Seconds(1);
+  std::optional<int64_t> prefill_min_tokens;  // absent: 512, or two blocks
 
   // Limits.
   int64_t max_request_bytes = int64_t{4} << 20;

@@ -283,6 +283,33 @@ std::vector<BlockCopy> CopiesFromWire(const WireCopies& from) {
   return to;
 }
 
+using WireDiskCopies = google::protobuf::RepeatedPtrField<wire::DiskCopy>;
+
+void DiskCopiesToWire(const std::vector<DiskCopy>& from, WireDiskCopies* to) {
+  to->Reserve(static_cast<int>(from.size()));
+  for (const DiskCopy& copy : from) {
+    wire::DiskCopy* entry = to->Add();
+    entry->set_host(copy.host);
+    entry->set_slot(copy.slot);
+    entry->set_content(copy.content);
+    entry->set_tail(copy.tail);
+    entry->set_fetch(copy.fetch);
+  }
+}
+
+std::vector<DiskCopy> DiskCopiesFromWire(const WireDiskCopies& from) {
+  std::vector<DiskCopy> to;
+  to.reserve(static_cast<size_t>(from.size()));
+  for (const wire::DiskCopy& copy : from) {
+    to.push_back({.host = copy.host(),
+                  .slot = copy.slot(),
+                  .content = copy.content(),
+                  .tail = copy.tail(),
+                  .fetch = copy.fetch()});
+  }
+  return to;
+}
+
 using WireTransfers = google::protobuf::RepeatedPtrField<wire::BlockTransfer>;
 
 void TransfersToWire(const std::vector<BlockTransfer>& from, WireTransfers* to) {
@@ -333,6 +360,8 @@ void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
   to->mutable_accepted_drafts()->Add(from.accepted_drafts.begin(),
                                      from.accepted_drafts.end());
   to->set_transfer_bytes(from.transfer_bytes);
+  to->set_disk_written_bytes(from.disk_written_bytes);
+  to->set_disk_read_bytes(from.disk_read_bytes);
 }
 
 absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
@@ -352,6 +381,8 @@ absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
   std::copy(from.accepted_drafts().begin(), from.accepted_drafts().end(),
             to.accepted_drafts.begin());
   to.transfer_bytes = from.transfer_bytes();
+  to.disk_written_bytes = from.disk_written_bytes();
+  to.disk_read_bytes = from.disk_read_bytes();
   return to;
 }
 
@@ -379,6 +410,7 @@ wire::StepPlan ToWire(const StepPlan& plan) {
     to->mutable_blocks()->Add(from.blocks.begin(), from.blocks.end());
     to->mutable_tail_blocks()->Add(from.tail_blocks.begin(), from.tail_blocks.end());
   }
+  DiskCopiesToWire(plan.disk_copies, message.mutable_disk_copies());
   CopiesToWire(plan.offloads, message.mutable_offloads());
   CopiesToWire(plan.restores, message.mutable_restores());
   message.set_transfers(plan.transfers);
@@ -422,6 +454,9 @@ wire::StepResult ToWire(const StepResult& result) {
   CountersToWire(result.counters, message.mutable_counters());
   message.mutable_expert_counts()->Add(result.expert_counts.begin(),
                                        result.expert_counts.end());
+  message.set_disk_done(result.disk_done);
+  message.mutable_disk_failed()->Add(result.disk_failed.begin(),
+                                     result.disk_failed.end());
   return message;
 }
 
@@ -436,11 +471,14 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
       CheckCount("offloads", message.offloads_size(), limits.max_copies));
   TESSERA_RETURN_IF_ERROR(
       CheckCount("restores", message.restores_size(), limits.max_copies));
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("disk_copies", message.disk_copies_size(), limits.max_disk_copies));
   TESSERA_RETURN_IF_ERROR(CheckTransfers(message, limits));
   StepPlan plan;
   plan.epoch = message.epoch();
   plan.step = message.step();
   plan.placement_version = message.placement_version();
+  plan.disk_copies = DiskCopiesFromWire(message.disk_copies());
   plan.offloads = CopiesFromWire(message.offloads());
   plan.restores = CopiesFromWire(message.restores());
   plan.transfers = message.transfers();
@@ -505,6 +543,10 @@ absl::StatusOr<StepResult> FromWire(const wire::StepResult& message,
   TESSERA_RETURN_IF_ERROR(CheckCount("expert_counts", message.expert_counts_size(),
                                      limits.max_expert_counts));
   result.expert_counts = ToVector<uint32_t>(message.expert_counts());
+  TESSERA_RETURN_IF_ERROR(
+      CheckCount("disk_failed", message.disk_failed_size(), limits.max_disk_copies));
+  result.disk_done = message.disk_done();
+  result.disk_failed = ToVector<uint64_t>(message.disk_failed());
   return result;
 }
 

@@ -19,7 +19,8 @@ struct StepLimits {
   int64_t max_history = 4 << 20;  // tokens of one admission
   int64_t max_blocks = 1 << 20;   // entries of one block table
   int64_t max_tokens = 1 << 20;   // tokens of all work of a plan, drafts included
-  int64_t max_copies = 1 << 21;   // offloads, restores, sends, receives of a plan
+  int64_t max_disk_copies = kMaxDiskCopies;  // of a plan, and under way
+  int64_t max_copies = 1 << 21;  // offloads, restores, sends, receives of a plan
   int64_t max_stop_tokens = 1024;
   int64_t max_logit_bias = 1024;
   int64_t max_top_logprobs = 64;

@@ -19,6 +19,7 @@ StepPlan FullPlan() {
   plan.epoch = 3;
   plan.step = uint64_t{1} << 40;
   plan.placement_version = 9;
+  plan.disk_copies = {{8, 90, uint64_t{1} << 50, false, true}, {1, 2, 3, true, false}};
   plan.offloads = {{5, 1000, false}, {2, 3, true}};
   plan.restores = {{0, 7, true}};
   plan.transfers = true;
@@ -57,9 +58,14 @@ TEST(StepConvert, AResultComesBackAsItWas) {
   result.step = 12;
   result.sampled = {{7, 42, 100, -1.5f, {{42, -1.5f}, {3, -2.0f}}}, {1, 0, 0, 0, {}}};
   result.prompt = {{7, 5, 1, -0.5f, {{6, -0.25f}}}, {7, 9, 2, -3.0f, {}}};
-  result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f, 8, 9, {10, 0, 11}, 12};
+  result.counters = {1, 2, 3, 4, 5, 6, 7, 1.25f, 8, 9, {10, 0, 11}, 12, 13, 14};
   result.expert_counts = {0, 3, ~uint32_t{0}, 0};
+  result.disk_done = 21;
+  result.disk_failed = {18, uint64_t{1} << 40};
   EXPECT_THAT(FromWire(ToWire(result)), IsOkAndHolds(result));
+  StepLimits limits;
+  limits.max_disk_copies = 1;
+  EXPECT_THAT(FromWire(ToWire(result), limits), StatusIs(kInvalid));
 }
 
 TEST(StepConvert, EveryCountHasALimit) {
@@ -68,10 +74,10 @@ TEST(StepConvert, EveryCountHasALimit) {
   ASSERT_TRUE(FromWire(message, limits).ok());
   for (int64_t StepLimits::*limit :
        {&StepLimits::max_history, &StepLimits::max_blocks, &StepLimits::max_tokens,
-        &StepLimits::max_copies, &StepLimits::max_stop_tokens,
-        &StepLimits::max_logit_bias, &StepLimits::max_top_logprobs,
-        &StepLimits::max_bad_words, &StepLimits::max_bad_word_tokens,
-        &StepLimits::max_allowed_tokens}) {
+        &StepLimits::max_disk_copies, &StepLimits::max_copies,
+        &StepLimits::max_stop_tokens, &StepLimits::max_logit_bias,
+        &StepLimits::max_top_logprobs, &StepLimits::max_bad_words,
+        &StepLimits::max_bad_word_tokens, &StepLimits::max_allowed_tokens}) {
     StepLimits narrow;
     narrow.*limit = 0;
     EXPECT_THAT(FromWire(message, narrow), StatusIs(kInvalid));

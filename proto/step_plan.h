@@ -4,8 +4,8 @@
 // tables and sampler state. A new epoch starts from nothing: every live sequence is
 // admitted again.
 //
-// Order inside a plan: offloads, transfers between ranks, restores, releases, admissions,
-// block appends, then work.
+// Order inside a plan: disk copies, offloads, transfers between ranks, restores,
+// releases, admissions, block appends, then work.
 #ifndef TESSERA_PROTO_STEP_PLAN_H_
 #define TESSERA_PROTO_STEP_PLAN_H_
 
@@ -20,6 +20,9 @@ namespace tessera::proto {
 
 // Drafts that one step may verify of one sequence, at most.
 inline constexpr size_t kMaxDrafts = 16;
+
+// Disk copies of one rank that are not done, at most; and so many does a plan name.
+inline constexpr int64_t kMaxDiskCopies = 1 << 14;
 
 // How the next token of a sequence is chosen. Defaults: no change to the distribution.
 struct SamplingParams {
@@ -121,10 +124,27 @@ struct BlockTransfer {
   bool operator==(const BlockTransfer&) const = default;
 };
 
+// One host block, or host tail block, that a thread of the worker's writes to a slot of
+// its disk, or reads from there (`fetch`), while steps go on. What is written is what the
+// host block holds when the plan begins. A block that is read has its content from the
+// step on whose result counts the copy as done; until then no plan names it. Slots of
+// both kinds are numbered from 0 each.
+struct DiskCopy {
+  uint32_t host = 0;
+  uint32_t slot = 0;
+  uint64_t content = 0;  // what it is: a fetch of a slot that holds another one fails
+  bool tail = false;
+  bool fetch = false;
+
+  bool operator==(const DiskCopy&) const = default;
+};
+
 struct StepPlan {
   uint64_t epoch = 0;
   uint64_t step = 0;  // counts up by one inside an epoch
   uint64_t placement_version = 0;
+  // Before all else, in their order; they are done in that order as well.
+  std::vector<DiskCopy> disk_copies = {};
   // In their order, all offloads first: a block that is restored here may hold, until
   // then, content that is offloaded here.
   std::vector<BlockCopy> offloads = {};  // device to host
@@ -199,11 +219,14 @@ struct StepCounters {
   uint32_t num_draft_tokens = 0;                          // drafts verified
   std::array<uint32_t, kMaxDrafts> accepted_drafts = {};  // sequences whose draft i stood
   uint64_t transfer_bytes = 0;                            // of blocks sent to other ranks
+  uint64_t disk_written_bytes = 0;                        // of disk copies that were done
+  uint64_t disk_read_bytes = 0;
 
   bool operator==(const StepCounters&) const = default;
 };
 
-// TP rank 0 of each DP rank fills `sampled`; the other ranks return the counters alone.
+// TP rank 0 of each DP rank fills `sampled`; the other ranks return the counters and what
+// they say of disk copies alone.
 // A slot that samples has 1 to num_drafts + 1 tokens there, one after the other, rising
 // in position: its accepted drafts and the token after them.
 struct StepResult {
@@ -214,6 +237,12 @@ struct StepResult {
   // the positions after those that the step computed, rising; the prompt's end aside.
   std::vector<SampledToken> prompt = {};
   StepCounters counters = {};
+  // Disk copies of this epoch that are done: in the order of the plans, so that the first
+  // so many are. Of those that the result before did not count, by their number, which
+  // begins at 0 in each epoch, those that failed; rising. A slot or host block has no
+  // content by a copy that failed.
+  uint64_t disk_done = 0;
+  std::vector<uint64_t> disk_failed = {};
   // If the plan asks for it, of TP rank 0: the items since the last report, [MoE layers,
   // experts].
   std::vector<uint32_t> expert_counts = {};

@@ -163,6 +163,7 @@ void Generation::Done(const RequestUsage& usage) {
   usage_.prompt_tokens += usage.prompt_tokens;
   usage_.cached_prompt_tokens += usage.cached_prompt_tokens;
   usage_.host_cached_prompt_tokens += usage.host_cached_prompt_tokens;
+  usage_.disk_cached_prompt_tokens += usage.disk_cached_prompt_tokens;
   usage_.completion_tokens += usage.completion_tokens;
   if (++num_done_ == ids_.size()) {
     ended_ = true;

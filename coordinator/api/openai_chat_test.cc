@@ -44,8 +44,9 @@ TEST_F(Chat, AWholeAnswerIsAMessage) {
   EXPECT_EQ(choice["finish_reason"], "stop");
   EXPECT_EQ(choice["logprobs"], nullptr);
   EXPECT_EQ(body["usage"]["total_tokens"], 9);
-  EXPECT_EQ(body["usage"]["prompt_tokens_details"],
-            json({{"cached_tokens", 2}, {"host_cached_tokens", 1}}));
+  EXPECT_EQ(
+      body["usage"]["prompt_tokens_details"],
+      json({{"cached_tokens", 2}, {"host_cached_tokens", 1}, {"disk_cached_tokens", 1}}));
 }
 
 TEST_F(Chat, StreamsRoleContentEmptyDeltaUsageDone) {

@@ -43,6 +43,7 @@ TEST_F(Completions, AWholeAnswerHasTextUsageAndReason) {
   EXPECT_EQ(body["usage"]["total_tokens"], 5);
   EXPECT_EQ(body["usage"]["prompt_tokens_details"]["cached_tokens"], 2);
   EXPECT_EQ(body["usage"]["prompt_tokens_details"]["host_cached_tokens"], 1);
+  EXPECT_EQ(body["usage"]["prompt_tokens_details"]["disk_cached_tokens"], 1);
   EXPECT_EQ(body["usage"]["prompt_cache_hit_tokens"], 2);
   EXPECT_EQ(body["usage"]["prompt_cache_miss_tokens"], 1);
 }

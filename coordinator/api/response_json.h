@@ -29,8 +29,9 @@ HttpResponse SseHead();
 
 // An addition of Tessera's to the usage objects of every dialect, beside the field that
 // counts the tokens which the prefix cache gave: those of them that came back from the
-// host tier. Official clients keep or ignore it.
+// host tier, and from the disk tier. Official clients keep or ignore them.
 inline constexpr char kHostCachedTokens[] = "host_cached_tokens";
+inline constexpr char kDiskCachedTokens[] = "disk_cached_tokens";
 
 // prompt_tokens, completion_tokens, total_tokens, their details, and DeepSeek's cache hit
 // and miss.

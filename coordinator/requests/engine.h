@@ -47,6 +47,7 @@ struct RequestUsage {
   int64_t prompt_tokens = 0;
   int64_t cached_prompt_tokens = 0;       // from the prefix cache, in either tier
   int64_t host_cached_prompt_tokens = 0;  // of them, copied back from the host tier
+  int64_t disk_cached_prompt_tokens = 0;  // of them, read back from the disk tier
   int64_t completion_tokens = 0;          // all choices
 };
 

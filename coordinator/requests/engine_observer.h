@@ -48,6 +48,17 @@ struct EngineGauges {
   // Monotonic: of the hits those from the host, and blocks and tail blocks copied there
   // and back.
   uint64_t host_hit_tokens = 0;
+  int64_t disk_blocks_total = 0;   // 0 without a disk tier
+  int64_t disk_blocks_cached = 0;  // with content
+  // Monotonic: of the hits those that were fetched from the disk; blocks and tail blocks
+  // to be written there and read, and those that failed; sequences that waited for it,
+  // and those that waited too long.
+  uint64_t disk_hit_tokens = 0;
+  uint64_t spilled_blocks = 0;
+  uint64_t fetched_blocks = 0;
+  uint64_t failed_disk_copies = 0;
+  uint64_t disk_waits = 0;
+  uint64_t given_up_disk_waits = 0;
   uint64_t offloaded_blocks = 0;
   uint64_t restored_blocks = 0;
   // Monotonic: what prefill ranks handed to decode ranks. Sequences whole or in part,

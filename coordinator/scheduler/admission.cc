@@ -74,10 +74,11 @@ Sequence* GroupScheduler::NextBehind(Sequence* first, absl::Time now) const {
   });
 }
 
-bool GroupScheduler::TryAdmit(Sequence* sequence) {
+bool GroupScheduler::TryAdmit(Sequence* sequence, absl::Time now) {
   ExtendKeys(sequence);
   const std::vector<DpRank*> places = hand_overs_.Places(ranks_, *sequence);
   std::vector<PrefixMatch> matches(ranks_.size());
+  std::vector<DiskPrefix> on_disk(ranks_.size());
   std::vector<routing::DpRankLoad> loads(ranks_.size());
   bool saw_all = true;
   for (const DpRank* place : places) {
@@ -95,6 +96,11 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
       continue;
     }
     loads[i] = place->LoadFor(matches[i]);
+    if (!sequence->asked_disk) {
+      on_disk[i] = ranks_[i]->MatchDisk(*sequence);
+      loads[i].cached_tokens =
+          std::max(loads[i].cached_tokens, on_disk[i].num_blocks * options_.block_size);
+    }
   }
   const std::optional<int> rank = routing::PickDpRank(
       loads, {.num_tokens = sequence->num_tokens(), .block_size = options_.block_size});
@@ -113,28 +119,67 @@ bool GroupScheduler::TryAdmit(Sequence* sequence) {
     }
     return false;
   }
+  const auto idx = static_cast<size_t>(*rank);
+  if (AwaitDisk(sequence, *rank, std::move(on_disk[idx]), now)) {
+    return false;
+  }
   if (hand_overs_.Prefills(*rank)) {
     hand_overs_.Begin(ranks_, sequence);
   }
   claim_.Admitted(sequence, *rank);
-  const auto idx = static_cast<size_t>(*rank);
   waiting_.Remove(sequence);
   const int64_t num_shortened = matches[idx].num_shortened;
+  const int64_t num_matched = std::ssize(matches[idx].blocks);
   ranks_[idx]->Admit(sequence, std::move(matches[idx]));
   if (sequence->handed_over) {
     // It was counted where it was prefilled.
-    hand_overs_.Admitted(sequence, loads[idx].cached_tokens);
+    hand_overs_.Admitted(sequence, num_matched * options_.block_size);
     return true;
   }
   prefix_query_tokens_ += static_cast<uint64_t>(sequence->num_tokens());
-  prefix_hit_tokens_ += static_cast<uint64_t>(loads[idx].cached_tokens);
+  prefix_hit_tokens_ += static_cast<uint64_t>(num_matched * options_.block_size);
   prefix_shortened_tokens_ += static_cast<uint64_t>(num_shortened * options_.block_size);
   return true;
 }
 
+bool GroupScheduler::AwaitDisk(Sequence* sequence, int dp_rank, DiskPrefix prefix,
+                               absl::Time now) {
+  sequence->asked_disk = true;
+  if (prefix.items.empty() ||
+      !ranks_[static_cast<size_t>(dp_rank)]->Fetch(sequence->spec.tenant, &prefix)) {
+    return false;
+  }
+  sequence->disk_wait = {.dp_rank = dp_rank,
+                         .deadline = now + options_.max_disk_wait,
+                         .prefix = std::move(prefix)};
+  disk_waits_.push_back(sequence);
+  ++num_disk_waits_;
+  claim_.Drop(*sequence);
+  return true;
+}
+
+void GroupScheduler::AdvanceDiskWaits(absl::Time now) {
+  const std::vector<Sequence*> waiting = disk_waits_;
+  for (Sequence* sequence : waiting) {
+    DiskWait& wait = *sequence->disk_wait;
+    const bool late = now >= wait.deadline;
+    num_given_up_disk_waits_ += late ? 1 : 0;
+    if (late || !ranks_[static_cast<size_t>(wait.dp_rank)]->Fetch(sequence->spec.tenant,
+                                                                  &wait.prefix)) {
+      EndDiskWait(sequence);
+    }
+  }
+}
+
+void GroupScheduler::EndDiskWait(Sequence* sequence) {
+  std::erase(disk_waits_, sequence);
+  sequence->disk_wait.reset();
+}
+
 bool GroupScheduler::MayFit(const Sequence& sequence) const {
   // A preempted sequence waits for the tokens that plans in flight still bring it.
-  return sequence.steps_in_flight == 0 && sequence.misfit != ReleaseCount() &&
+  return sequence.steps_in_flight == 0 && !sequence.disk_wait.has_value() &&
+         sequence.misfit != ReleaseCount() &&
          std::find(passed_.begin(), passed_.end(), &sequence) == passed_.end();
 }
 

@@ -24,6 +24,18 @@ absl::Status CheckTiers(const BlockManagerOptions& options) {
     return InvalidArgumentF("{} host blocks, expected none without prefix caching",
                             options.num_host_blocks);
   }
+  if (options.num_disk_blocks < 0 || options.num_disk_blocks > most ||
+      options.num_disk_tail_blocks < 0 || options.num_disk_tail_blocks > most) {
+    return InvalidArgumentF("{} disk blocks and {} disk tail blocks, expected 0 to {}",
+                            options.num_disk_blocks, options.num_disk_tail_blocks, most);
+  }
+  if (options.num_disk_blocks > 0 &&
+      (options.num_host_blocks < 1 || options.max_disk_copies < 1)) {
+    return InvalidArgumentF(
+        "{} disk blocks with {} host blocks, into which they are fetched, and {} copies "
+        "at once, expected at least one of each",
+        options.num_disk_blocks, options.num_host_blocks, options.max_disk_copies);
+  }
   int64_t left = options.num_blocks;
   for (const TenantFloor& floor : options.floors) {
     if (floor.num_blocks < 0 || floor.num_blocks > left) {
@@ -96,6 +108,12 @@ BlockManager::BlockManager(const BlockManagerOptions& options)
       host_(options.num_host_blocks, options.num_host_tail_blocks, options.block_size,
             SameParts(options, options.num_host_blocks),
             SameParts(options, options.num_host_tail_blocks)),
+      disk_({.num_blocks = options.num_disk_blocks,
+             .num_tail_blocks = options.num_disk_tail_blocks,
+             .block_size = options.block_size,
+             .max_copies = options.max_disk_copies,
+             .floors = SameParts(options, options.num_disk_blocks),
+             .tail_floors = SameParts(options, options.num_disk_tail_blocks)}),
       block_copies_(options.num_blocks, options.num_host_blocks),
       tail_copies_(options.num_tail_blocks, options.num_host_tail_blocks),
       blocks_(static_cast<size_t>(options.num_blocks)) {
@@ -112,6 +130,7 @@ void BlockManager::Reset() {
   pool_.Reset();
   tails_.Reset();
   host_.Reset();
+  disk_.Reset();
   block_copies_.Reset();
   tail_copies_.Reset();
   blocks_.assign(blocks_.size(), BlockContent());
@@ -274,6 +293,7 @@ PrefixCursor BlockManager::Acquire(std::string_view tenant, PrefixMatch* match) 
   auto host = match->host_blocks.begin();
   for (BlockId& id : match->blocks) {
     if (id == kNoBlock) {
+      match->num_from_disk += host_.TakeCameFromDisk(*host) ? 1 : 0;
       Restore(*host++, group, &id);
     }
     cursor.last_block = id;
@@ -405,6 +425,7 @@ absl::Status BlockManager::CheckInvariants() const {
   TESSERA_RETURN_IF_ERROR(pool_.CheckInvariants());
   TESSERA_RETURN_IF_ERROR(tails_.CheckInvariants());
   TESSERA_RETURN_IF_ERROR(host_.CheckInvariants());
+  TESSERA_RETURN_IF_ERROR(disk_.CheckInvariants());
   TESSERA_RETURN_IF_ERROR(block_copies_.CheckInvariants());
   TESSERA_RETURN_IF_ERROR(tail_copies_.CheckInvariants());
   for (size_t idx = 0; idx < blocks_.size(); ++idx) {

@@ -20,7 +20,9 @@
 // goes on there: Acquire gives such contents blocks of the device again. Both are copies
 // that a plan must name (TakeCopies), not all at once (pending_copies.h): the offload of
 // a block before the plan that writes it does (BeforeWrite), a restore before the block
-// is read (NameRestores).
+// is read (NameRestores). With slots of a disk behind that (disk_tier.h), what leaves the
+// host is written there; MatchDisk says what of a prefix would have to come back from it,
+// and Fetch gets it into the host, from where it is matched like anything there.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_BLOCK_MANAGER_H_
 
@@ -40,9 +42,11 @@
 #include "absl/status/statusor.h"
 
 #include "coordinator/scheduler/block_pool.h"
+#include "coordinator/scheduler/disk_tier.h"
 #include "coordinator/scheduler/host_tier.h"
 #include "coordinator/scheduler/pending_copies.h"
 #include "coordinator/scheduler/prefix_hash.h"
+#include "coordinator/scheduler/prefix_match.h"
 #include "coordinator/scheduler/tail_blocks.h"
 
 namespace tessera::coordinator {
@@ -61,43 +65,12 @@ struct BlockManagerOptions {
   int64_t tail_tokens = 0;
   int64_t num_host_blocks = 0;  // 0: no host tier
   int64_t num_host_tail_blocks = 0;
+  int64_t num_disk_blocks = 0;  // 0: no disk tier
+  int64_t num_disk_tail_blocks = 0;
+  int64_t max_disk_copies = 0;  // under way
   // Of tail blocks, the same part of those that one sequence can spare is kept; of host
-  // blocks and host tail blocks, the same part of all.
+  // blocks, disk blocks and tail blocks of either, the same part of all.
   std::vector<TenantFloor> floors = {};
-};
-
-// A sequence's content as the index sees it. Views; valid during the call.
-struct PrefixQuery {
-  std::string_view tenant;
-  std::span<const int32_t> tokens;
-  std::span<const PrefixKey> keys;  // of the full blocks of `tokens`
-  int64_t max_blocks = 0;           // match no more than these
-};
-
-struct PrefixMatch {
-  std::vector<BlockId> blocks;       // kNoBlock: in host memory only, until Acquire
-  std::vector<BlockId> tail_blocks;  // likewise, of the last of `blocks`
-  // Where those are, in their order.
-  std::vector<BlockId> host_blocks;
-  std::vector<BlockId> host_tail_blocks;
-  int64_t num_shortened = 0;  // contents left out for want of tail blocks
-  // Blocks and tail blocks that the tenant could get beside the match.
-  int64_t num_spare = 0;
-  int64_t num_spare_tails = 0;
-};
-
-// Copies for one plan.
-struct TierCopies {
-  NamedCopies blocks;
-  NamedCopies tails;
-};
-
-// How far the blocks of one sequence are registered. A value that the sequence keeps.
-struct PrefixCursor {
-  int64_t num_blocks = 0;  // registered, or found to be in the index already
-  BlockId last_block = 0;  // that the index holds for the last of them
-  uint64_t last_serial = 0;
-  bool broken = false;  // the chain before it left the index: nothing later can be found
 };
 
 // External synchronisation.
@@ -125,6 +98,7 @@ class BlockManager {
   const BlockPool& tail_pool() const { return tails_.pool(); }
   bool has_tails() const { return tail_pool().num_blocks() > 0; }
   const HostTier& host() const { return host_; }
+  const DiskTier& disk() const { return disk_; }
 
   // Counts calls of Release and ReleaseTails. What a failed admission needs can only have
   // changed if this has.
@@ -141,6 +115,22 @@ class BlockManager {
 
   // The longest registered prefix. Changes nothing; valid until the next change.
   PrefixMatch Match(const PrefixQuery& query) const;
+
+  // The longest prefix with what only the disk has. No items: Match finds as much. No
+  // more of it than half of the host blocks could take.
+  DiskPrefix MatchDisk(const PrefixQuery& query) const;
+
+  // Names fetches of what the disk alone has of `prefix`, as far as copies and host
+  // blocks have room in this plan. False: nothing of it is on its way, or to come.
+  bool Fetch(std::string_view tenant, DiskPrefix* prefix);
+
+  // As DiskTier; what was fetched is a content of the host from here on.
+  absl::Status CheckDiskReport(uint64_t num_done,
+                               std::span<const uint64_t> failed) const {
+    return disk_.CheckReport(num_done, failed);
+  }
+  // Returns how many copies failed.
+  uint64_t TakeDiskReport(uint64_t num_done, std::span<const uint64_t> failed);
 
   // Takes a reference to each block and tail block of a match, which then all have blocks
   // on the device, and returns the cursor that continues after it. The caller has seen
@@ -166,7 +156,9 @@ class BlockManager {
   int64_t NameRestores(std::span<const BlockId> blocks, int64_t* limit);
   int64_t NameTailRestores(std::span<const BlockId> tails, int64_t* limit);
   // What the plan under construction must copy, in the order of the calls above.
-  TierCopies TakeCopies() { return {block_copies_.Take(), tail_copies_.Take()}; }
+  TierCopies TakeCopies() {
+    return {block_copies_.Take(), tail_copies_.Take(), disk_.TakeNamed()};
+  }
 
   // Drops one reference to each. Registered blocks become cached, the last of `blocks` to
   // be evicted first, others free. Tail blocks likewise if one is kept with a registered
@@ -195,12 +187,15 @@ class BlockManager {
   // What came is like any content of the host from the plan under construction on.
   void EndReceive(std::span<const BlockId> blocks, std::span<const BlockId> tails);
 
-  // Pins of the host tier that are not of Receive: of restores to come or just named.
+  // Pins of the host tier that are not of Receive: of restores to come or just named, and
+  // what is reserved for fetches.
   int64_t num_restore_pins() const {
-    return block_copies_.num_restoring() + host_.num_unpinned();
+    return block_copies_.num_restoring() + host_.num_unpinned() +
+           disk_.num_fetching(/*tail=*/false);
   }
   int64_t num_tail_restore_pins() const {
-    return tail_copies_.num_restoring() + host_.num_unpinned_tails();
+    return tail_copies_.num_restoring() + host_.num_unpinned_tails() +
+           disk_.num_fetching(/*tail=*/true);
   }
 
   // Forgets all references and content.
@@ -227,6 +222,13 @@ class BlockManager {
   BlockId FindOnDevice(const PrefixQuery& query, int64_t idx,
                        uint64_t parent_serial) const;
   BlockId FindOnHost(const PrefixQuery& query, int64_t idx, uint64_t parent_serial) const;
+  // The slot of the disk, likewise.
+  BlockId FindOnDisk(const PrefixQuery& query, int64_t idx, uint64_t parent_serial) const;
+  // Whether the content of an item is on the device or the host.
+  bool IsHere(const DiskPrefix::Item& item) const;
+  // What `host`, which loses its content, holds goes to the disk.
+  void Spill(BlockId host);
+  void SpillTail(BlockId host);
   // Whether the content before `cursor` is in either tier.
   bool Lives(const PrefixQuery& query, const PrefixCursor& cursor) const;
   // Shortens `match`, of contents with these serials, as the file comment says, and finds
@@ -250,6 +252,7 @@ class BlockManager {
   BlockPool pool_;
   TailBlocks tails_;
   HostTier host_;
+  DiskTier disk_;
   PendingCopies block_copies_;
   PendingCopies tail_copies_;
   std::vector<BlockContent> blocks_;

@@ -1,6 +1,8 @@
 // The tiers behind BlockManager's index: what goes to the host and comes back.
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/check.h"
 #include "coordinator/scheduler/block_manager.h"
@@ -28,7 +30,8 @@ void BlockManager::RestoreTail(BlockId host, BlockId kv_block, uint32_t group,
 
 void BlockManager::Evict(BlockId id) {
   const BlockContent& content = blocks_[id];
-  const BlockId host = host_.Keep(content, TokensOf(id), pool_.group(id));
+  const BlockId host = host_.Keep(content, TokensOf(id), pool_.group(id),
+                                  [this](BlockId victim) { Spill(victim); });
   if (host != kNoBlock) {
     block_copies_.Offload(id, host);
   }
@@ -43,7 +46,8 @@ void BlockManager::EvictTail(BlockId kv_block, BlockId tail) {
   if (tail_copies_.restoring(tail)) {
     return;  // It is still on the host.
   }
-  const BlockId host = host_.KeepTail(blocks_[kv_block].serial, tail_pool().group(tail));
+  const BlockId host = host_.KeepTail(blocks_[kv_block].serial, tail_pool().group(tail),
+                                      [this](BlockId victim) { SpillTail(victim); });
   if (host != kNoBlock) {
     tail_copies_.Offload(tail, host);
   }
@@ -110,7 +114,7 @@ BlockId BlockManager::Receive(const PrefixQuery& query, PrefixCursor* cursor) {
                      .parent_serial = parent_serial,
                      .tenant = idx == 0 ? std::string(query.tenant) : std::string()},
                     query.tokens.subspan(static_cast<size_t>(idx) * width, width),
-                    GroupOf(query.tenant));
+                    GroupOf(query.tenant), [this](BlockId victim) { Spill(victim); });
   if (host == kNoBlock) {
     cursor->broken = true;
     return kNoBlock;
@@ -131,7 +135,8 @@ std::optional<BlockId> BlockManager::ReceiveTail(std::string_view tenant,
   if (on_device || host_.FindTail(serial) != kNoBlock) {
     return kNoBlock;
   }
-  const BlockId host = host_.KeepTail(serial, GroupOf(tenant));
+  const BlockId host = host_.KeepTail(serial, GroupOf(tenant),
+                                      [this](BlockId victim) { SpillTail(victim); });
   if (host == kNoBlock) {
     return std::nullopt;
   }
@@ -148,6 +153,159 @@ void BlockManager::EndReceive(std::span<const BlockId> blocks,
   for (const BlockId host : tails) {
     host_.UnpinTail(host);
   }
+}
+
+void BlockManager::Spill(BlockId host) {
+  if (block_copies_.readable(host)) {
+    disk_.Spill(host_.content(host), host_.tokens(host), host_.blocks().group(host),
+                host);
+  }
+}
+
+void BlockManager::SpillTail(BlockId host) {
+  if (tail_copies_.readable(host)) {
+    disk_.SpillTail(host_.tail_serial(host), host_.tails().group(host), host);
+  }
+}
+
+BlockId BlockManager::FindOnDisk(const PrefixQuery& query, int64_t idx,
+                                 uint64_t parent_serial) const {
+  const HostTier& contents = disk_.contents();
+  const BlockId slot = contents.Find(query.keys[static_cast<size_t>(idx)]);
+  return slot != kNoBlock && Is(contents.content(slot), contents.tokens(slot), query, idx,
+                                parent_serial)
+             ? slot
+             : kNoBlock;
+}
+
+DiskPrefix BlockManager::MatchDisk(const PrefixQuery& query) const {
+  DiskPrefix prefix;
+  const int64_t limit =
+      disk_.enabled() ? std::min<int64_t>(query.max_blocks, std::ssize(query.keys)) : 0;
+  const int64_t max_fetched = host_.blocks().num_blocks() / 2;
+  std::vector<DiskPrefix::Item> found;  // of every block; slot kNoBlock: elsewhere
+  int64_t present = 0;                  // tail blocks in a row, in any tier
+  int64_t num_fetched = 0;
+  uint64_t serial = 0;
+  for (int64_t idx = 0; idx < limit; ++idx) {
+    const BlockId device = FindOnDevice(query, idx, serial);
+    const BlockId host = device == kNoBlock ? FindOnHost(query, idx, serial) : kNoBlock;
+    BlockId slot = kNoBlock;
+    if (device != kNoBlock) {
+      serial = blocks_[device].serial;
+    } else if (host != kNoBlock) {
+      serial = host_.content(host).serial;
+      prefix.host_blocks.push_back(host);
+    } else {
+      slot = FindOnDisk(query, idx, serial);
+      if (slot == kNoBlock || ++num_fetched > max_fetched) {
+        break;
+      }
+      serial = disk_.contents().content(slot).serial;
+    }
+    found.push_back({.slot = slot, .serial = serial});
+    const bool has_tail = (device != kNoBlock && tails_.Of(device) != kNoBlock) ||
+                          host_.FindTail(serial) != kNoBlock ||
+                          disk_.contents().FindTail(serial) != kNoBlock;
+    present = has_tail ? present + 1 : 0;
+    if (present >= num_tails_of_prefix(idx + 1)) {
+      prefix.num_blocks = idx + 1;
+    }
+  }
+  for (int64_t idx = 0; idx < prefix.num_blocks; ++idx) {
+    const DiskPrefix::Item& item = found[static_cast<size_t>(idx)];
+    if (item.slot != kNoBlock) {
+      prefix.items.push_back(item);
+    }
+  }
+  int64_t num_tails = 0;
+  for (int64_t idx = prefix.num_blocks - num_tails_of_prefix(prefix.num_blocks);
+       idx < prefix.num_blocks; ++idx) {
+    DiskPrefix::Item item = found[static_cast<size_t>(idx)];
+    item.slot = disk_.contents().FindTail(item.serial);
+    item.tail = true;
+    const BlockId device = FindOnDevice(
+        query, idx, idx == 0 ? 0 : found[static_cast<size_t>(idx - 1)].serial);
+    const bool on_device = device != kNoBlock && tails_.Of(device) != kNoBlock;
+    if (!on_device && host_.FindTail(item.serial) == kNoBlock) {
+      prefix.items.push_back(item);
+      ++num_tails;
+    }
+  }
+  return num_tails > host_.tails().num_blocks() / 2 ? DiskPrefix() : prefix;
+}
+
+bool BlockManager::IsHere(const DiskPrefix::Item& item) const {
+  if (item.tail) {
+    return host_.FindTail(item.serial) != kNoBlock;
+  }
+  const PrefixKey& key = disk_.contents().content(item.slot).key;
+  const auto found = index_.find(key);
+  const BlockId host = host_.Find(key);
+  return (found != index_.end() && blocks_[found->second].serial == item.serial) ||
+         (host != kNoBlock && host_.content(host).serial == item.serial);
+}
+
+bool BlockManager::Fetch(std::string_view tenant, DiskPrefix* prefix) {
+  const HostTier& contents = disk_.contents();
+  if (prefix->num_asked == 0) {
+    // What is there already is not what makes room.
+    for (auto host = prefix->host_blocks.rbegin(); host != prefix->host_blocks.rend();
+         ++host) {
+      host_.Touch(*host);
+    }
+    prefix->host_blocks.clear();
+  }
+  for (; prefix->num_asked < prefix->items.size(); ++prefix->num_asked) {
+    const DiskPrefix::Item& item = prefix->items[prefix->num_asked];
+    const auto is_there = [&] {
+      return item.serial == (item.tail ? contents.tail_serial(item.slot)
+                                       : contents.content(item.slot).serial);
+    };
+    if (!is_there() || IsHere(item)) {
+      continue;  // It is gone, or has come for another sequence.
+    }
+    if (disk_.fetching(item.slot, item.tail)) {
+      prefix->last_copy = disk_.num_named();
+      continue;
+    }
+    if (!disk_.has_room()) {
+      return true;
+    }
+    const BlockId host =
+        item.tail ? host_.Reserve(true, GroupOf(tenant),
+                                  [this](BlockId victim) { SpillTail(victim); })
+                  : host_.Reserve(false, GroupOf(tenant),
+                                  [this](BlockId victim) { Spill(victim); });
+    if (host == kNoBlock) {
+      prefix->num_asked = prefix->items.size();
+      break;
+    }
+    // What was to go there has lost its place.
+    (item.tail ? tail_copies_ : block_copies_).GiveUpOffloadTo(host);
+    if (!disk_.has_room() || !is_there()) {
+      host_.Release(host, item.tail);  // What was there took the last place, or this one.
+      return true;
+    }
+    disk_.Fetch(item.slot, item.tail, host);
+    prefix->last_copy = disk_.num_named();
+  }
+  return prefix->last_copy > disk_.num_done();
+}
+
+uint64_t BlockManager::TakeDiskReport(uint64_t num_done,
+                                      std::span<const uint64_t> failed) {
+  const HostTier& contents = disk_.contents();
+  return disk_.TakeReport(num_done, failed, [&](const SlotCopy& copy, bool came) {
+    if (!came) {
+      host_.Release(copy.host, copy.tail);
+    } else if (copy.tail) {
+      host_.FillTail(copy.host, copy.serial, contents.tails().group(copy.slot));
+    } else {
+      host_.Fill(copy.host, contents.content(copy.slot), contents.tokens(copy.slot),
+                 contents.blocks().group(copy.slot));
+    }
+  });
 }
 
 }  // namespace tessera::coordinator

@@ -359,13 +359,14 @@ void DpRank::Admit(Sequence* sequence, PrefixMatch match) {
   TESSERA_CHECK(!sequence->running() && sequence->steps_in_flight == 0);
   sequence->dp_rank = dp_rank_;
   sequence->slot = TakeSlot();
-  const int64_t host_tokens = std::ssize(match.host_blocks) * options_.block_size;
-  blocks_->Admit(sequence, std::move(match));
+  const HitTokens hit = blocks_->Admit(sequence, std::move(match));
   const int64_t start = sequence->computed;
   if (!sequence->started) {
     sequence->cached_tokens = start;
-    sequence->host_cached_tokens = host_tokens;
+    sequence->host_cached_tokens = hit.host;
+    sequence->disk_cached_tokens = hit.disk;
   }
+  sequence->asked_disk = false;
   sequence->prefilling = true;
   sequence->started = true;
   sequence->tenant->Enter(*sequence);
@@ -453,6 +454,7 @@ absl::Status DpRank::CheckResult(uint64_t epoch, const proto::StepResult& result
     return InternalF("result of epoch {} step {}, expected epoch {} step {}",
                      result.epoch, result.step, epoch, planned.step);
   }
+  TESSERA_RETURN_IF_ERROR(blocks().CheckDiskReport(result.disk_done, result.disk_failed));
   return CheckSamples(planned, result);
 }
 
@@ -490,6 +492,7 @@ void DpRank::Accept(const PrefixHash& hash, const proto::StepResult& result,
     }
   }
   blocks_->ReleaseDeferred(planned.step);
+  blocks_->TakeDiskReport(result);
 }
 
 void DpRank::TakeSamples(Sequence* sequence, Samples samples,
@@ -539,6 +542,11 @@ void DpRank::AddTo(SchedulerStats* stats) const {
   stats->host_blocks_cached += host.num_cached() + host.num_used();
   stats->host_tail_blocks_total += tails.num_blocks();
   stats->host_tail_blocks_cached += tails.num_cached() + tails.num_used();
+  const HostTier& disk = manager.disk().contents();
+  stats->disk_blocks_total += disk.blocks().num_blocks();
+  stats->disk_blocks_cached += disk.blocks().num_cached() + disk.blocks().num_used();
+  stats->disk_tail_blocks_total += disk.tails().num_blocks();
+  stats->disk_tail_blocks_cached += disk.tails().num_cached() + disk.tails().num_used();
   stats->tiers.Add(blocks_->totals());
 }
 

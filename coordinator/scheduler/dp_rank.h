@@ -90,6 +90,13 @@ class DpRank {
 
   // The prefix hit that an admission would take; leaves at least one token to compute.
   PrefixMatch Match(const Sequence& sequence) const { return blocks_->Match(sequence); }
+  DiskPrefix MatchDisk(const Sequence& sequence) const {
+    return blocks_->MatchDisk(sequence);
+  }
+  // As BlockManager::Fetch, in the plan under construction.
+  bool Fetch(std::string_view tenant, DiskPrefix* prefix) {
+    return blocks_->mutable_manager().Fetch(tenant, prefix);
+  }
 
   // Blocks that an admission with `match` may take beside the match itself. One block for
   // each running sequence is kept back, so that an admission is not followed by a

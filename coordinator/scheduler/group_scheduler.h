@@ -55,6 +55,7 @@ class GroupScheduler final : public Scheduler {
       std::span<const proto::StepResult> results) override;
   int64_t cached_tokens(SequenceId id) const override;
   int64_t host_cached_tokens(SequenceId id) const override;
+  int64_t disk_cached_tokens(SequenceId id) const override;
   bool started(SequenceId id) const override;
   SequenceProgress progress(SequenceId id) const override;
   void StartEpoch(uint64_t epoch) override;
@@ -74,7 +75,13 @@ class GroupScheduler final : public Scheduler {
   // The best running prompt of all ranks; null if there is none.
   Sequence* BestPrompt() const;
   // Admits the sequence on the best rank; false if none has room for it.
-  bool TryAdmit(Sequence* sequence);
+  bool TryAdmit(Sequence* sequence, absl::Time now);
+  // The sequence, which could be admitted on the rank, waits for what of its prefix the
+  // disk there has; false: nothing can be had from it.
+  bool AwaitDisk(Sequence* sequence, int dp_rank, DiskPrefix prefix, absl::Time now);
+  // Names what those that wait want next, and ends waits that are over.
+  void AdvanceDiskWaits(absl::Time now);
+  void EndDiskWait(Sequence* sequence);
   // Whether an attempt to admit `sequence` could end differently than the last one did.
   bool MayFit(const Sequence& sequence) const;
   bool AnyRoom() const;
@@ -101,6 +108,9 @@ class GroupScheduler final : public Scheduler {
   std::vector<std::unique_ptr<Sequence>> ending_;  // finished, with steps in flight
   WaitingQueue waiting_;
   HandOvers hand_overs_;
+  std::vector<Sequence*> disk_waits_;  // in the order of asking
+  uint64_t num_disk_waits_ = 0;
+  uint64_t num_given_up_disk_waits_ = 0;
   // With roles: sequences whose ranks have no room in the plan under construction.
   std::vector<Sequence*> passed_;
 

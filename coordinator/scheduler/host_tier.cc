@@ -15,6 +15,7 @@ HostTier::HostTier(int64_t num_blocks, int64_t num_tail_blocks, int64_t block_si
       tails_(num_tail_blocks, tail_floors),
       contents_(static_cast<size_t>(num_blocks)),
       tokens_(static_cast<size_t>(num_blocks * block_size)),
+      from_disk_(static_cast<size_t>(num_blocks), false),
       tail_serials_(static_cast<size_t>(num_tail_blocks), 0) {
   index_.reserve(contents_.size());
   tail_index_.reserve(tail_serials_.size());
@@ -46,7 +47,7 @@ std::span<const int32_t> HostTier::tokens(BlockId block) const {
 }
 
 BlockId HostTier::Keep(const BlockContent& content, std::span<const int32_t> tokens,
-                       uint32_t group) {
+                       uint32_t group, Evicting evicting) {
   const BlockId held = Find(content.key);
   if (held != kNoBlock) {
     if (contents_[held].serial == content.serial) {
@@ -61,46 +62,80 @@ BlockId HostTier::Keep(const BlockContent& content, std::span<const int32_t> tok
     // What is left of a chain whose start is gone.
     Drop(held);
   }
-  given_.clear();
-  const auto evicted = [this](BlockId victim) {
-    index_.erase(contents_[victim].key);
-    contents_[victim] = BlockContent();
-  };
-  const bool given = blocks_.Allocate(1, &given_, evicted, group);
-  if (!given) {
-    return kNoBlock;
+  const BlockId block = Reserve(/*tail=*/false, group, evicting);
+  if (block != kNoBlock) {
+    Install(block, content, tokens, group);
+    blocks_.Release({&block, 1});
   }
-  const BlockId block = given_.front();
-  contents_[block] = content;
-  std::copy(tokens.begin(), tokens.end(),
-            tokens_.begin() + static_cast<std::ptrdiff_t>(block * block_size_));
-  index_[content.key] = block;
-  blocks_.SetContent(block, group);
-  blocks_.Release(given_);
   return block;
 }
 
-BlockId HostTier::KeepTail(uint64_t serial, uint32_t group) {
+BlockId HostTier::KeepTail(uint64_t serial, uint32_t group, Evicting evicting) {
   const BlockId held = FindTail(serial);
   if (held != kNoBlock) {
     tails_.Reference(held);
     tails_.Release({&held, 1});
     return kNoBlock;
   }
-  given_.clear();
-  const auto evicted = [this](BlockId victim) {
-    tail_index_.erase(tail_serials_[victim]);
-  };
-  const bool given = tails_.Allocate(1, &given_, evicted, group);
-  if (!given) {
-    return kNoBlock;
+  const BlockId tail = Reserve(/*tail=*/true, group, evicting);
+  if (tail != kNoBlock) {
+    InstallTail(tail, serial, group);
+    tails_.Release({&tail, 1});
   }
-  const BlockId tail = given_.front();
+  return tail;
+}
+
+BlockId HostTier::Reserve(bool tail, uint32_t group, Evicting evicting) {
+  given_.clear();
+  const auto evicted = [&](BlockId victim) {
+    evicting(victim);
+    if (tail) {
+      tail_index_.erase(std::exchange(tail_serials_[victim], 0));
+    } else {
+      index_.erase(contents_[victim].key);
+      contents_[victim] = BlockContent();
+    }
+  };
+  return (tail ? tails_ : blocks_).Allocate(1, &given_, evicted, group) ? given_.front()
+                                                                        : kNoBlock;
+}
+
+void HostTier::Install(BlockId block, const BlockContent& content,
+                       std::span<const int32_t> tokens, uint32_t group) {
+  contents_[block] = content;
+  std::copy(tokens.begin(), tokens.end(),
+            tokens_.begin() + static_cast<std::ptrdiff_t>(block * block_size_));
+  from_disk_[block] = false;
+  index_[content.key] = block;
+  blocks_.SetContent(block, group);
+}
+
+void HostTier::InstallTail(BlockId tail, uint64_t serial, uint32_t group) {
   tail_serials_[tail] = serial;
   tail_index_[serial] = tail;
   tails_.SetContent(tail, group);
-  tails_.Release(given_);
-  return tail;
+}
+
+void HostTier::Fill(BlockId block, const BlockContent& content,
+                    std::span<const int32_t> tokens, uint32_t group) {
+  if (Find(content.key) == kNoBlock) {
+    Install(block, content, tokens, group);
+    from_disk_[block] = true;
+  }
+  Release(block, /*tail=*/false);
+}
+
+bool HostTier::TakeCameFromDisk(BlockId block) {
+  const bool came = from_disk_[block];
+  from_disk_[block] = false;
+  return came;
+}
+
+void HostTier::FillTail(BlockId tail, uint64_t serial, uint32_t group) {
+  if (FindTail(serial) == kNoBlock) {
+    InstallTail(tail, serial, group);
+  }
+  Release(tail, /*tail=*/true);
 }
 
 void HostTier::BeginPlan() {
@@ -115,6 +150,12 @@ void HostTier::Drop(BlockId block) {
   index_.erase(contents_[block].key);
   contents_[block] = BlockContent();
   blocks_.ClearContent(block);
+}
+
+void HostTier::DropTail(BlockId tail) {
+  TESSERA_CHECK_EQ(tails_.reference_count(tail), 0);
+  tail_index_.erase(std::exchange(tail_serials_[tail], 0));
+  tails_.ClearContent(tail);
 }
 
 absl::Status HostTier::CheckInvariants() const {
@@ -139,7 +180,8 @@ absl::Status HostTier::CheckInvariants() const {
       return InternalF("the index names host tail block {} for content {}", tail, serial);
     }
   }
-  const int64_t num_tails = tails_.num_cached() + tails_.num_used();
+  const auto num_tails = std::count_if(tail_serials_.begin(), tail_serials_.end(),
+                                       [](uint64_t serial) { return serial != 0; });
   if (num_tails != static_cast<int64_t>(tail_index_.size())) {
     return InternalF("{} host tail blocks with content, {} in the index", num_tails,
                      tail_index_.size());

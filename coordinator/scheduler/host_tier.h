@@ -5,7 +5,8 @@
 //
 // It names host blocks and owns no memory: the copies are the workers', who make them in
 // the order of the plans. Inside a plan all offloads come before all restores; what a
-// plan restores must therefore not be overwritten by it, nor before it: Pin.
+// plan restores must therefore not be overwritten by it, nor before it: Pin. A content
+// may also come from elsewhere, later than a plan: its block is reserved until then.
 #ifndef TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
 #define TESSERA_COORDINATOR_SCHEDULER_HOST_TIER_H_
 
@@ -13,9 +14,11 @@
 #include <iterator>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 #include "coordinator/scheduler/block_pool.h"
@@ -51,12 +54,29 @@ class HostTier {
   const BlockContent& content(BlockId block) const { return contents_[block]; }
   std::span<const int32_t> tokens(BlockId block) const;
 
+  uint64_t tail_serial(BlockId tail) const { return tail_serials_[tail]; }
+
+  // Is told of a block, or tail block, which is about to lose its content to another one.
+  using Evicting = absl::FunctionRef<void(BlockId)>;
+
   // Keeps a content, or a content's tail block, as the newest, in the place of the least
   // recently used that its group may evict. Returns where its copy is to be written;
   // kNoBlock if a copy is there already, or if there is no place.
-  BlockId Keep(const BlockContent& content, std::span<const int32_t> tokens,
-               uint32_t group = 0);
-  BlockId KeepTail(uint64_t serial, uint32_t group = 0);
+  BlockId Keep(
+      const BlockContent& content, std::span<const int32_t> tokens, uint32_t group = 0,
+      Evicting evicting = [](BlockId) {});
+  BlockId KeepTail(
+      uint64_t serial, uint32_t group = 0, Evicting evicting = [](BlockId) {});
+
+  // A block without content, in the place of one that the group may evict; kNoBlock if
+  // there is none. It stays until Fill, which gives it its content, as the newest, unless
+  // that is here by then; or Release, which gives it back.
+  BlockId Reserve(bool tail, uint32_t group, Evicting evicting);
+  // Of a content that came from the disk, which TakeCameFromDisk says once.
+  void Fill(BlockId block, const BlockContent& content, std::span<const int32_t> tokens,
+            uint32_t group);
+  void FillTail(BlockId tail, uint64_t serial, uint32_t group);
+  bool TakeCameFromDisk(BlockId block);
 
   // A plan will read the block: it stays until the BeginPlan after Unpin, which says that
   // the plan under construction is that plan, or that there will be none. It is then the
@@ -70,8 +90,19 @@ class HostTier {
   int64_t num_unpinned() const { return std::ssize(unpinned_); }
   int64_t num_unpinned_tails() const { return std::ssize(unpinned_tails_); }
 
+  // Drops a pin at once, or a reservation: no plan will read the block.
+  void Release(BlockId block, bool tail) {
+    (tail ? tails_ : blocks_).Release({&block, 1});
+  }
+  // Makes a content the newest.
+  void Touch(BlockId block) {
+    blocks_.Reference(block);
+    blocks_.Release({&block, 1});
+  }
+
   // Forgets the content of a block, which is not pinned.
   void Drop(BlockId block);
+  void DropTail(BlockId tail);
 
   void Reset();
 
@@ -79,12 +110,18 @@ class HostTier {
   absl::Status CheckInvariants() const;
 
  private:
+  // Gives a reserved block its content.
+  void Install(BlockId block, const BlockContent& content,
+               std::span<const int32_t> tokens, uint32_t group);
+  void InstallTail(BlockId tail, uint64_t serial, uint32_t group);
+
   const size_t block_size_;
   BlockPool blocks_;
   BlockPool tails_;
   std::vector<BlockContent> contents_;  // [num_blocks]
   std::vector<int32_t> tokens_;         // [num_blocks, block_size]
-  std::vector<uint64_t> tail_serials_;  // [num_tail_blocks]
+  std::vector<bool> from_disk_;         // [num_blocks]: not asked for since
+  std::vector<uint64_t> tail_serials_;  // [num_tail_blocks]; 0: nothing
   absl::flat_hash_map<PrefixKey, BlockId> index_;
   absl::flat_hash_map<uint64_t, BlockId> tail_index_;  // by serial
   std::vector<BlockId> unpinned_;

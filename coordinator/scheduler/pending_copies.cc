@@ -8,12 +8,14 @@ namespace tessera::coordinator {
 PendingCopies::PendingCopies(int64_t num_blocks, int64_t num_host_blocks)
     : offload_to_(static_cast<size_t>(num_blocks), kNoBlock),
       offload_from_(static_cast<size_t>(num_host_blocks), kNoBlock),
-      restore_from_(static_cast<size_t>(num_blocks), kNoBlock) {}
+      restore_from_(static_cast<size_t>(num_blocks), kNoBlock),
+      named_to_(static_cast<size_t>(num_host_blocks), false) {}
 
 void PendingCopies::Reset() {
   offload_to_.assign(offload_to_.size(), kNoBlock);
   offload_from_.assign(offload_from_.size(), kNoBlock);
   restore_from_.assign(restore_from_.size(), kNoBlock);
+  named_to_.assign(named_to_.size(), false);
   num_restoring_ = 0;
   named_ = NamedCopies();
 }
@@ -44,8 +46,16 @@ void PendingCopies::NameOffload(BlockId device) {
   const BlockId host = std::exchange(offload_to_[device], kNoBlock);
   if (host != kNoBlock) {
     offload_from_[host] = kNoBlock;
+    named_to_[host] = true;
     named_.offloads.emplace_back(device, host);
   }
+}
+
+NamedCopies PendingCopies::Take() {
+  for (const auto& [device, host] : named_.offloads) {
+    named_to_[host] = false;
+  }
+  return std::exchange(named_, NamedCopies());
 }
 
 BlockId PendingCopies::NameRestore(BlockId device) {

@@ -41,6 +41,12 @@ class PendingCopies {
   // is one: that is given up.
   void GiveUpOffloadTo(BlockId host);
 
+  // Whether `host` holds its content when the plan under construction begins: no offload
+  // to it is pending or named by that plan.
+  bool readable(BlockId host) const {
+    return offload_from_[host] == kNoBlock && !named_to_[host];
+  }
+
   // The plan under construction writes the block: it must name its offload, if there is
   // one.
   void NameOffload(BlockId device);
@@ -51,7 +57,7 @@ class PendingCopies {
   BlockId GiveUpRestore(BlockId device);
 
   // What was named since the last call.
-  NamedCopies Take() { return std::exchange(named_, NamedCopies()); }
+  NamedCopies Take();
 
   void Reset();
 
@@ -62,6 +68,7 @@ class PendingCopies {
   std::vector<BlockId> offload_to_;    // by block; kNoBlock: none is pending
   std::vector<BlockId> offload_from_;  // by host block, likewise
   std::vector<BlockId> restore_from_;  // by block, likewise
+  std::vector<bool> named_to_;         // by host block: an offload of `named_` goes there
   int64_t num_restoring_ = 0;
   NamedCopies named_;
 };

@@ -57,6 +57,7 @@ void GroupScheduler::Finish(SequenceId id) {
     waiting_.Remove(sequence.get());
     claim_.Drop(*sequence);
   }
+  EndDiskWait(sequence.get());
   hand_overs_.Drop(ranks_, sequence.get());
   if (sequence->steps_in_flight > 0) {
     ending_.push_back(std::move(sequence));
@@ -171,6 +172,7 @@ void GroupScheduler::PlanPrefills(absl::Time now) {
   for (const auto& rank : ranks_) {
     rank->BeginPrefills(decoding);
   }
+  AdvanceDiskWaits(now);
   if (claim_.active() && !WaitingQueue::Admissible(*claim_.holder(), now)) {
     claim_.Drop(*claim_.holder());
   }
@@ -183,7 +185,7 @@ void GroupScheduler::PlanPrefills(absl::Time now) {
     }
     if (front != nullptr && (best == nullptr || PrefillsBefore()(front, best))) {
       // One that found no room may be overtaken, and is asked for no more.
-      admitting = TryAdmit(front) || !MayFit(*front);
+      admitting = TryAdmit(front, now) || !MayFit(*front);
     } else if (best != nullptr) {
       ranks_[static_cast<size_t>(best->dp_rank)]->PlanPrefill(best);
     } else {
@@ -204,7 +206,7 @@ void GroupScheduler::ExtendKeys(Sequence* sequence) const {
 }
 
 bool GroupScheduler::has_work() const {
-  if (hand_overs_.has_work(ranks_)) {
+  if (hand_overs_.has_work(ranks_) || !disk_waits_.empty()) {
     return true;
   }
   for (const auto& rank : ranks_) {
@@ -253,6 +255,11 @@ int64_t GroupScheduler::host_cached_tokens(SequenceId id) const {
   return sequence == nullptr ? 0 : sequence->host_cached_tokens;
 }
 
+int64_t GroupScheduler::disk_cached_tokens(SequenceId id) const {
+  const Sequence* sequence = Find(id);
+  return sequence == nullptr ? 0 : sequence->disk_cached_tokens;
+}
+
 bool GroupScheduler::started(SequenceId id) const {
   const Sequence* sequence = Find(id);
   return sequence != nullptr && sequence->started;
@@ -281,7 +288,10 @@ void GroupScheduler::StartEpoch(uint64_t epoch) {
     sequence->unaccepted_samples = 0;
     sequence->misfit.reset();
     sequence->handed_over = false;
+    sequence->disk_wait.reset();
+    sequence->asked_disk = false;
   }
+  disk_waits_.clear();
   ending_.clear();
   hand_overs_.Reset();
   claim_ = BlockClaim();
@@ -301,6 +311,8 @@ SchedulerStats GroupScheduler::stats() const {
   stats.prefix_hit_tokens = prefix_hit_tokens_;
   stats.prefix_shortened_tokens = prefix_shortened_tokens_;
   stats.preemptions = preemptions_;
+  stats.tiers.disk_waits = num_disk_waits_;
+  stats.tiers.given_up_disk_waits = num_given_up_disk_waits_;
   stats.hand_overs = hand_overs_.totals();
   stats.tenants = waiting_.Report();
   return stats;
@@ -317,6 +329,12 @@ absl::Status GroupScheduler::CheckInvariants() const {
   if (running.size() + static_cast<size_t>(waiting_.size()) != sequences_.size()) {
     return InternalF("{} running and {} waiting sequences, expected {} together",
                      running.size(), waiting_.size(), sequences_.size());
+  }
+  for (const Sequence* sequence : disk_waits_) {
+    if (sequence->running() || !sequence->disk_wait.has_value()) {
+      return InternalF("sequence {} waits for a disk, running: {}", sequence->spec.id,
+                       sequence->running());
+    }
   }
   TESSERA_RETURN_IF_ERROR(hand_overs_.CheckInvariants(ranks_));
   return waiting_.CheckInvariants(running);

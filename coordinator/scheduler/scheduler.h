@@ -57,6 +57,7 @@
 #include "absl/time/time.h"
 
 #include "coordinator/requests/tenant_policy.h"
+#include "coordinator/scheduler/tier_totals.h"
 #include "proto/step_plan.h"
 
 namespace tessera::coordinator {
@@ -77,6 +78,13 @@ struct SchedulerOptions {
   // Copies of either in the host memory of a DP rank; what is evicted goes there.
   int64_t num_host_blocks = 0;
   int64_t num_host_tail_blocks = 0;
+  // Copies of those on a disk of a DP rank (disk_tier.h), which are made and read back
+  // beside the steps, so many at once; for how long a sequence waits for what it wants
+  // from there before it is computed without. Not with roles.
+  int64_t num_disk_blocks = 0;
+  int64_t num_disk_tail_blocks = 0;
+  int64_t max_disk_copies = 0;
+  absl::Duration max_disk_wait = absl::Seconds(1);
   // Blocks and tail blocks that a step which also decodes reads back from the host per DP
   // rank; prompts whose prefix is longer wait for the steps that follow. 0: no bound.
   int64_t max_restores = 0;
@@ -146,31 +154,6 @@ struct TenantStats {
   uint64_t preemptions = 0;
 };
 
-// What the tiers of the prefix cache gave and took, since start.
-struct TierTotals {
-  uint64_t host_hit_tokens = 0;   // of prefix hits, those that came from the host
-  uint64_t offloaded_blocks = 0;  // tail blocks included
-  uint64_t restored_blocks = 0;   // likewise
-  // Of what preempted sequences had computed: found again when they came back, in either
-  // tier, and not.
-  uint64_t resumed_tokens = 0;
-  uint64_t recomputed_tokens = 0;
-
-  void Add(const TierTotals& other);
-};
-
-// What prefill ranks handed to decode ranks, since start.
-struct HandOverTotals {
-  uint64_t sequences = 0;  // wholly
-  uint64_t given_up = 0;   // sequences of which something was left to compute again
-  uint64_t tokens = 0;     // of the blocks that were sent
-  uint64_t blocks = 0;     // sent, tail blocks included
-  // Of full blocks, that a decode rank computed again: given up, or evicted before.
-  uint64_t recomputed_tokens = 0;
-
-  void Add(const HandOverTotals& other);
-};
-
 struct SchedulerStats {
   int64_t num_waiting = 0;
   int64_t num_running = 0;
@@ -191,6 +174,10 @@ struct SchedulerStats {
   int64_t host_blocks_cached = 0;
   int64_t host_tail_blocks_total = 0;
   int64_t host_tail_blocks_cached = 0;
+  int64_t disk_blocks_total = 0;
+  int64_t disk_blocks_cached = 0;
+  int64_t disk_tail_blocks_total = 0;
+  int64_t disk_tail_blocks_cached = 0;
   TierTotals tiers;
   HandOverTotals hand_overs;
   // Of the first kMaxReportedTenants: those of SchedulerOptions::tenants in that order,
@@ -262,9 +249,10 @@ class Scheduler {
       std::span<const proto::StepResult> results) = 0;
 
   // Tokens of the prompt that came from the prefix cache at its first admission, and
-  // those of them that came from the host tier.
+  // those of them that came from the host tier, and from the disk tier.
   virtual int64_t cached_tokens(SequenceId id) const = 0;
   virtual int64_t host_cached_tokens(SequenceId id) const = 0;
+  virtual int64_t disk_cached_tokens(SequenceId id) const = 0;
 
   // Whether the sequence was ever part of a plan; false for unknown ids.
   virtual bool started(SequenceId id) const = 0;

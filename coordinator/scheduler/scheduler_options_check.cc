@@ -76,6 +76,27 @@ absl::Status CheckRoles(const SchedulerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckDisk(const SchedulerOptions& options) {
+  if (options.num_disk_blocks == 0) {
+    return absl::OkStatus();
+  }
+  if (options.num_prefill_ranks > 0) {
+    return InvalidArgumentF(
+        "{} disk blocks and {} prefill ranks, expected one of both: what is handed over "
+        "and what is fetched would take each other's host blocks",
+        options.num_disk_blocks, options.num_prefill_ranks);
+  }
+  if (options.max_disk_copies < 1 || options.max_disk_copies > proto::kMaxDiskCopies ||
+      options.max_disk_wait <= absl::ZeroDuration()) {
+    return InvalidArgumentF(
+        "disk blocks with max_disk_copies {} and max_disk_wait {}, expected 1 to {} and "
+        "more than nothing",
+        options.max_disk_copies, absl::FormatDuration(options.max_disk_wait),
+        proto::kMaxDiskCopies);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckTenants(std::span<const TenantPolicy> configured,
@@ -121,6 +142,7 @@ absl::StatusOr<int64_t> CheckLength(const SchedulerOptions& options,
 absl::Status CheckSchedulerOptions(const SchedulerOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckSizes(options));
   TESSERA_RETURN_IF_ERROR(CheckRoles(options));
+  TESSERA_RETURN_IF_ERROR(CheckDisk(options));
   return CheckTenants(options.tenants, options.other_tenants);
 }
 

@@ -47,6 +47,13 @@ struct HandOver {
   std::vector<BlockId> tails;
 };
 
+// What a waiting sequence has asked of a rank's disk.
+struct DiskWait {
+  int dp_rank = 0;
+  absl::Time deadline;  // it is computed without from then on
+  DiskPrefix prefix;
+};
+
 // External synchronisation.
 struct Sequence {
   SequenceSpec spec;  // its prompt moved into `tokens`
@@ -87,9 +94,12 @@ struct Sequence {
   uint64_t overtook =
       0;  // the claim (block_claim.h) that it was admitted beside; 0: none
 
-  int64_t waiting_tokens = 0;  // what it adds to the queue's token count
+  std::optional<DiskWait> disk_wait;  // until that is over, it is not admitted
+  bool asked_disk = false;            // since it ran last
+  int64_t waiting_tokens = 0;         // what it adds to the queue's token count
   int64_t cached_tokens = 0;
   int64_t host_cached_tokens = 0;  // of them, from the host tier
+  int64_t disk_cached_tokens = 0;  // and from the disk tier
   int64_t lost_tokens = 0;  // while it waits: computed by steps before it was preempted
   bool started = false;
   bool finished = false;

@@ -48,6 +48,12 @@ class ReferenceCounts {
 
 void TierTotals::Add(const TierTotals& other) {
   host_hit_tokens += other.host_hit_tokens;
+  disk_hit_tokens += other.disk_hit_tokens;
+  spilled_blocks += other.spilled_blocks;
+  fetched_blocks += other.fetched_blocks;
+  failed_disk_copies += other.failed_disk_copies;
+  disk_waits += other.disk_waits;
+  given_up_disk_waits += other.given_up_disk_waits;
   offloaded_blocks += other.offloaded_blocks;
   restored_blocks += other.restored_blocks;
   resumed_tokens += other.resumed_tokens;
@@ -62,7 +68,10 @@ absl::StatusOr<std::unique_ptr<SequenceBlocks>> SequenceBlocks::Create(
                                 .num_tail_blocks = options.num_tail_blocks,
                                 .tail_tokens = options.tail_tokens,
                                 .num_host_blocks = options.num_host_blocks,
-                                .num_host_tail_blocks = options.num_host_tail_blocks};
+                                .num_host_tail_blocks = options.num_host_tail_blocks,
+                                .num_disk_blocks = options.num_disk_blocks,
+                                .num_disk_tail_blocks = options.num_disk_tail_blocks,
+                                .max_disk_copies = options.max_disk_copies};
   int64_t kept = 0;
   for (const TenantPolicy& tenant : options.tenants) {
     if (tenant.min_cached_blocks != 0) {
@@ -98,18 +107,25 @@ void SequenceBlocks::Reset() {
   BeginStep();
 }
 
-PrefixMatch SequenceBlocks::Match(const Sequence& sequence) const {
+PrefixQuery SequenceBlocks::QueryOf(const Sequence& sequence) const {
   // Positions that are not computed have no logits to score the prompt from.
   const bool all_computed = sequence.spec.sampling.num_prompt_logprobs >= 0;
-  return manager_->Match(
-      sequence.query(all_computed ? 0 : (sequence.num_tokens() - 1) / block_size_));
+  return sequence.query(all_computed ? 0 : (sequence.num_tokens() - 1) / block_size_);
 }
 
-void SequenceBlocks::Admit(Sequence* sequence, PrefixMatch match) {
+PrefixMatch SequenceBlocks::Match(const Sequence& sequence) const {
+  return manager_->Match(QueryOf(sequence));
+}
+
+DiskPrefix SequenceBlocks::MatchDisk(const Sequence& sequence) const {
+  return manager_->MatchDisk(QueryOf(sequence));
+}
+
+HitTokens SequenceBlocks::Admit(Sequence* sequence, PrefixMatch match) {
   const std::string& tenant = sequence->spec.tenant;
   sequence->cursor = manager_->Acquire(tenant, &match);
   const int64_t num_matched = std::ssize(match.blocks);
-  CountHit(*sequence, match);
+  const HitTokens hit = CountHit(*sequence, match);
   sequence->blocks = std::move(match.blocks);
   // All known tokens get their blocks at once: chunks never wait for blocks half way.
   const int64_t wanted = CeilDiv(sequence->num_tokens(), block_size_);
@@ -126,6 +142,7 @@ void SequenceBlocks::Admit(Sequence* sequence, PrefixMatch match) {
   if (has_tails()) {
     holders_.push_back(sequence);
   }
+  return hit;
 }
 
 void SequenceBlocks::Restore(Sequence* sequence, int64_t* limit) {
@@ -160,18 +177,26 @@ void SequenceBlocks::BeforeWork(const Sequence& sequence, int64_t begin, int64_t
   manager_->BeforeTailWrite(part(sequence.tail.blocks, sequence.tail.begin));
 }
 
-void SequenceBlocks::CountHit(const Sequence& sequence, const PrefixMatch& match) {
-  const auto tokens = [&](const std::vector<BlockId>& blocks) {
-    return static_cast<uint64_t>(std::ssize(blocks) * block_size_);
-  };
+HitTokens SequenceBlocks::CountHit(const Sequence& sequence, const PrefixMatch& match) {
+  const HitTokens hit = {
+      .host = (std::ssize(match.host_blocks) - match.num_from_disk) * block_size_,
+      .disk = match.num_from_disk * block_size_};
   if (sequence.handed_over) {
-    return;  // Neither a hit nor lost: it was moved.
+    return hit;  // Neither a hit nor lost: it was moved.
   }
-  totals_.host_hit_tokens += tokens(match.host_blocks);
+  totals_.host_hit_tokens += static_cast<uint64_t>(hit.host);
+  totals_.disk_hit_tokens += static_cast<uint64_t>(hit.disk);
   const auto lost = static_cast<uint64_t>(sequence.lost_tokens);
-  const uint64_t resumed = std::min(lost, tokens(match.blocks));
+  const auto found = static_cast<uint64_t>(std::ssize(match.blocks) * block_size_);
+  const uint64_t resumed = std::min(lost, found);
   totals_.resumed_tokens += resumed;
   totals_.recomputed_tokens += lost - resumed;
+  return hit;
+}
+
+void SequenceBlocks::TakeDiskReport(const proto::StepResult& result) {
+  totals_.failed_disk_copies +=
+      manager_->TakeDiskReport(result.disk_done, result.disk_failed);
 }
 
 void SequenceBlocks::BeginStep() {
@@ -191,6 +216,14 @@ void SequenceBlocks::NameCopies(proto::StepPlan* plan) {
   append(copies.tails.offloads, true, &plan->offloads);
   append(copies.blocks.restores, false, &plan->restores);
   append(copies.tails.restores, true, &plan->restores);
+  for (const SlotCopy& copy : copies.disk) {
+    plan->disk_copies.push_back({.host = copy.host,
+                                 .slot = copy.slot,
+                                 .content = copy.serial,
+                                 .tail = copy.tail,
+                                 .fetch = copy.fetch});
+    ++(copy.fetch ? totals_.fetched_blocks : totals_.spilled_blocks);
+  }
   totals_.offloaded_blocks += plan->offloads.size();
   totals_.restored_blocks += plan->restores.size();
 }

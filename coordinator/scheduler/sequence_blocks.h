@@ -26,6 +26,12 @@
 
 namespace tessera::coordinator {
 
+// Tokens of a prefix hit that were not on the device.
+struct HitTokens {
+  int64_t host = 0;
+  int64_t disk = 0;
+};
+
 // External synchronisation. Sequences are borrowed for the call.
 class SequenceBlocks {
  public:
@@ -40,11 +46,13 @@ class SequenceBlocks {
 
   // The prefix hit that an admission would take; leaves at least one token to compute.
   PrefixMatch Match(const Sequence& sequence) const;
+  // The same with what the disk alone has, which would have to be fetched.
+  DiskPrefix MatchDisk(const Sequence& sequence) const;
 
   // Gives the sequence, which holds nothing, the match, blocks for all its tokens and the
   // tail block of the first token to compute; the caller has seen that they are there.
-  // `planned` and `computed` become the length of the match.
-  void Admit(Sequence* sequence, PrefixMatch match);
+  // `planned` and `computed` become the length of the match. Returns where it was.
+  HitTokens Admit(Sequence* sequence, PrefixMatch match);
 
   // Names restores of what the sequence was admitted with, in at most `limit` copies,
   // which is reduced. The plan may compute it if it is not `restoring` any more.
@@ -66,6 +74,9 @@ class SequenceBlocks {
   // Writes what the tiers copy in this step into its plan, after all else of it.
   void NameCopies(proto::StepPlan* plan);
   const TierTotals& totals() const { return totals_; }
+
+  // Takes what a result says of disk copies, which the manager's CheckDiskReport allows.
+  void TakeDiskReport(const proto::StepResult& result);
 
   // Of `count` drafts after position `planned`, how many have blocks after giving the
   // sequence more of the spare ones. `num_kept` blocks of each kind stay free.
@@ -117,7 +128,8 @@ class SequenceBlocks {
 
   SequenceBlocks(const SchedulerOptions& options, std::unique_ptr<BlockManager> manager);
 
-  void CountHit(const Sequence& sequence, const PrefixMatch& match);
+  HitTokens CountHit(const Sequence& sequence, const PrefixMatch& match);
+  PrefixQuery QueryOf(const Sequence& sequence) const;
   // What position `planned` needs beside what the sequence holds.
   Growth Wanted(const Sequence& sequence) const;
   void RegisterFilled(const PrefixHash& hash, Sequence* sequence);

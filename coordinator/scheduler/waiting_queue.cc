@@ -197,6 +197,7 @@ Sequence* WaitingQueue::Front(absl::Time now, std::span<Sequence* const> passed)
     const auto first = std::find_if(
         tenant->waiting.begin(), tenant->waiting.end(), [&](const Sequence* sequence) {
           return sequence->plannable() && sequence->spec.deadline > now &&
+                 !sequence->disk_wait.has_value() &&
                  std::find(passed.begin(), passed.end(), sequence) == passed.end();
         });
     if (first != tenant->waiting.end() && tenant->Allows(**first) &&

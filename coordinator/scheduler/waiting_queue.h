@@ -50,15 +50,16 @@ class WaitingQueue {
   void Add(Sequence* sequence);
   void Remove(Sequence* sequence);
 
-  // The sequence to admit next, of those that can still be planned and whose deadline is
-  // after `now` and that are not among `passed`; null if there is none.
+  // The sequence to admit next, of those that can still be planned, whose deadline is
+  // after `now`, that wait for no disk and that are not among `passed`; null if there is
+  // none.
   Sequence* Front(absl::Time now, std::span<Sequence* const> passed = {}) const;
 
   // Whether a waiting sequence may run at all: it can still be planned, its deadline is
-  // after `now`, and its tenant's quota has room.
+  // after `now`, it waits for no disk, and its tenant's quota has room.
   static bool Admissible(const Sequence& sequence, absl::Time now) {
     return sequence.plannable() && sequence.spec.deadline > now &&
-           sequence.tenant->Allows(sequence);
+           !sequence.disk_wait.has_value() && sequence.tenant->Allows(sequence);
   }
 
   int64_t size() const { return size_; }

@@ -144,6 +144,7 @@ void LiveRequests::TakeToken(const AcceptedToken& token, absl::Time now) {
     live.first_token = now;
     live.usage.cached_prompt_tokens = scheduler_->cached_tokens(token.sequence);
     live.usage.host_cached_prompt_tokens = scheduler_->host_cached_tokens(token.sequence);
+    live.usage.disk_cached_prompt_tokens = scheduler_->disk_cached_tokens(token.sequence);
   }
   if (choice.matcher != nullptr) {
     const absl::Status status = choice.matcher->Accept(token.sampled.token);

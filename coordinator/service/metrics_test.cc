@@ -50,6 +50,14 @@ StepObservation Step() {
   step.gauges.host_blocks_total = 9;
   step.gauges.host_blocks_cached = 5;
   step.gauges.host_hit_tokens = 6;
+  step.gauges.disk_blocks_total = 30;
+  step.gauges.disk_blocks_cached = 21;
+  step.gauges.disk_hit_tokens = 2;
+  step.gauges.spilled_blocks = 25;
+  step.gauges.fetched_blocks = 4;
+  step.gauges.failed_disk_copies = 3;
+  step.gauges.disk_waits = 5;
+  step.gauges.given_up_disk_waits = 1;
   step.gauges.offloaded_blocks = 7;
   step.gauges.restored_blocks = 3;
   step.gauges.handed_over_sequences = 11;
@@ -68,6 +76,9 @@ void Exercise(Metrics* metrics) {
   ranks[1].expert_imbalance = 1.5f;
   ranks[0].transfer_bytes = 4000;
   ranks[1].transfer_bytes = 96;
+  ranks[0].disk_written_bytes = 700;
+  ranks[1].disk_written_bytes = 70;
+  ranks[1].disk_read_bytes = 50;
   StepObservation step = Step();
   step.rank_counters = ranks;
   metrics->OnGroupReady(1);

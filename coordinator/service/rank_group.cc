@@ -1,10 +1,22 @@
 #include "coordinator/service/rank_group.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/status.h"
 
 namespace tessera::coordinator {
+namespace {
+
+// Of the disk copies of a DP rank, those are done that all of its TP ranks have done; who
+// failed at one of any rank's has no content by it.
+void MergeDiskReport(const proto::StepResult& from, proto::StepResult* to) {
+  to->disk_done = std::min(to->disk_done, from.disk_done);
+  to->disk_failed.insert(to->disk_failed.end(), from.disk_failed.begin(),
+                         from.disk_failed.end());
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Create(RankExecutors executors,
                                                              int64_t num_dp_ranks,
@@ -68,6 +80,8 @@ absl::StatusOr<RankGroup::StepOutcome> RankGroup::Wait(absl::Time deadline) {
           "rank {} answered step {} of epoch {}, expected step {} of epoch {}", rank,
           result->step, result->epoch, outcome.results.back().step,
           outcome.results.back().epoch);
+    } else {
+      MergeDiskReport(*result, &outcome.results.back());
     }
   }
   return outcome;

@@ -53,7 +53,9 @@ class GroupProvider {
 class RankGroup {
  public:
   struct StepOutcome {
-    std::vector<proto::StepResult> results;     // of TP rank 0, one per DP rank
+    // Of TP rank 0, one per DP rank; what they say of disk copies is that of all of its
+    // TP ranks.
+    std::vector<proto::StepResult> results;
     std::vector<proto::StepCounters> counters;  // one per rank
   };
 

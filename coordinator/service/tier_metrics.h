@@ -1,6 +1,6 @@
-// TierMetrics: the series of the prefix cache's tiers: hits by tier, host blocks, copies,
-// and what ranks hand to each other through it. Part of NativeMetrics. No series tells
-// tenants apart.
+// TierMetrics: the series of the prefix cache's tiers: hits by tier, blocks of host and
+// disk, copies, and what ranks hand to each other through it. Part of NativeMetrics. No
+// series tells tenants apart.
 #ifndef TESSERA_COORDINATOR_SERVICE_TIER_METRICS_H_
 #define TESSERA_COORDINATOR_SERVICE_TIER_METRICS_H_
 
@@ -25,6 +25,8 @@ class TierMetrics {
               std::span<const proto::StepCounters> rank_counters);
 
  private:
+  void AddDisk(prometheus::Registry* registry);
+
   // A total of the scheduler as a counter.
   struct Total {
     prometheus::Counter* counter = nullptr;
@@ -37,6 +39,16 @@ class TierMetrics {
   prometheus::Gauge* free_ = nullptr;
   Total device_hits_;
   Total host_hits_;
+  Total disk_hits_;
+  prometheus::Gauge* disk_cached_ = nullptr;
+  prometheus::Gauge* disk_free_ = nullptr;
+  Total spilled_;
+  Total fetched_;
+  Total failed_disk_copies_;
+  Total disk_waits_;
+  Total given_up_disk_waits_;
+  prometheus::Counter* disk_written_bytes_ = nullptr;
+  prometheus::Counter* disk_read_bytes_ = nullptr;
   Total offloaded_;
   Total restored_;
   Total handed_over_;

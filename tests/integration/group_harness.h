@@ -36,6 +36,7 @@ struct HarnessOptions {
   int64_t max_sequences = 32;
   bool prefix_caching = true;
   int64_t max_restores = 0;  // as SchedulerOptions
+  absl::Duration max_disk_wait = absl::Seconds(20);
   int64_t num_prefill_ranks = 0;
   int64_t prefill_min_tokens = 0;
   // Whether the bits of logits are recorded; not with speculation, whose rows no plan

@@ -1,6 +1,7 @@
 #include "tests/simulation/counting_worker.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/status.h"
@@ -37,7 +38,12 @@ CountingWorker::CountingWorker(const coordinator::SchedulerOptions& options,
     : options_(options),
       tenant_of_(std::move(tenant_of)),
       slots_(static_cast<size_t>(options.max_num_seqs)),
-      memory_(static_cast<size_t>(options.num_blocks), 0) {}
+      memory_(static_cast<size_t>(options.num_blocks), 0),
+      disk_({.num_slots = {options.num_disk_blocks, options.num_disk_tail_blocks},
+             .max_copies = options.max_disk_copies,
+             .max_delay = 4,
+             .failed_percent = 10,
+             .seed = options.prefix_hash_key[0]}) {}
 
 std::vector<uint64_t> CountingWorker::LiveSeeds() const {
   std::vector<uint64_t> seeds;
@@ -62,6 +68,10 @@ absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan&
     return BadPlan("step {} after step {}", plan.step, step_);
   }
   step_ = plan.step;
+  proto::StepResult result;
+  result.epoch = plan.epoch;
+  result.step = plan.step;
+  TESSERA_RETURN_IF_ERROR(CopyDisk(plan, &result));
   TESSERA_RETURN_IF_ERROR(Copy(plan, transfers));
   work->num_copies = std::ssize(plan.offloads) + std::ssize(plan.restores) +
                      std::ssize(plan.sends) + std::ssize(plan.receives);
@@ -86,8 +96,6 @@ absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan&
     std::vector<uint32_t>& blocks = slots_[append.slot].blocks;
     blocks.insert(blocks.end(), append.blocks.begin(), append.blocks.end());
   }
-  proto::StepResult result{
-      .epoch = plan.epoch, .step = plan.step, .sampled = {}, .counters = {}};
   for (const proto::SlotWork& slot_work : plan.work) {
     TESSERA_RETURN_IF_ERROR(Work(slot_work, &result, work));
   }
@@ -99,6 +107,23 @@ absl::StatusOr<proto::StepResult> CountingWorker::Execute(const proto::StepPlan&
                    options_.max_num_batched_tokens);
   }
   return result;
+}
+
+absl::Status CountingWorker::CopyDisk(const proto::StepPlan& plan,
+                                      proto::StepResult* result) {
+  return disk_.Execute(
+      plan,
+      [this](bool tail, uint32_t block) {
+        const auto found = host_memory_.find(block);
+        return tail || found == host_memory_.end() ? std::optional<uint64_t>(0)
+                                                   : found->second;
+      },
+      [this](bool tail, uint32_t block, uint64_t content) {
+        if (!tail) {
+          host_memory_[block] = content;
+        }
+      },
+      result);
 }
 
 absl::Status CountingWorker::Copy(const proto::StepPlan& plan,

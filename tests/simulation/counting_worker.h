@@ -19,6 +19,7 @@
 
 #include "coordinator/scheduler/scheduler.h"
 #include "proto/step_plan.h"
+#include "tests/testing/stub_disk.h"
 
 namespace tessera::testing {
 
@@ -69,6 +70,7 @@ class CountingWorker {
   };
 
   absl::Status Copy(const proto::StepPlan& plan, const Transfers& transfers);
+  absl::Status CopyDisk(const proto::StepPlan& plan, proto::StepResult* result);
   absl::Status Admit(const proto::SlotAdmission& admission);
   absl::Status Work(const proto::SlotWork& work, proto::StepResult* result,
                     RankWork* totals);
@@ -83,6 +85,7 @@ class CountingWorker {
   std::vector<Slot> slots_;
   std::vector<uint64_t> memory_;  // hash of each full block
   std::unordered_map<uint32_t, uint64_t> host_memory_;
+  StubDisk<uint64_t> disk_;
   uint64_t step_ = 0;
 };
 

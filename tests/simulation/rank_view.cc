@@ -143,6 +143,49 @@ absl::Status RankView::TakeSends(const proto::StepPlan& plan, int64_t dp_rank,
   return absl::OkStatus();
 }
 
+absl::Status RankView::TakeDiskCopies(const proto::StepPlan& plan) {
+  const auto check = [&](bool tail, uint32_t host) {
+    return fetching_.contains({tail, host})
+               ? InternalF("host block {} is used while it is read from the disk", host)
+               : absl::OkStatus();
+  };
+  for (const auto* copies : {&plan.offloads, &plan.restores}) {
+    for (const proto::BlockCopy& copy : *copies) {
+      TESSERA_RETURN_IF_ERROR(check(copy.tail, copy.host));
+    }
+  }
+  for (const proto::DiskCopy& copy : plan.disk_copies) {
+    TESSERA_RETURN_IF_ERROR(check(copy.tail, copy.host));
+    auto& host = copy.tail ? tenant_of_host_tail_ : tenant_of_host_block_;
+    auto& slots = copy.tail ? tenant_of_tail_slot_ : tenant_of_slot_;
+    if (!copy.fetch) {
+      slots[copy.slot] = host.at(copy.host);
+    }
+    disk_copies_.emplace_back(copy, slots.at(copy.slot));
+    untold_.push_back(copy);
+  }
+  for (const proto::DiskCopy& copy : plan.disk_copies) {
+    if (copy.fetch) {
+      fetching_.insert({copy.tail, copy.host});
+    }
+  }
+  if (std::ssize(untold_) > options_->max_disk_copies) {
+    return InternalF("{} disk copies under way, expected at most {}", untold_.size(),
+                     options_->max_disk_copies);
+  }
+  return absl::OkStatus();
+}
+
+void RankView::TakeDiskReport(const proto::StepResult& result) {
+  for (; num_disk_done_ < result.disk_done; ++num_disk_done_) {
+    const auto [copy, tenant] = disk_copies_.front();
+    disk_copies_.pop_front();
+    if (copy.fetch) {
+      (copy.tail ? tenant_of_host_tail_ : tenant_of_host_block_)[copy.host] = tenant;
+    }
+  }
+}
+
 absl::Status RankView::TakeCopies(const proto::StepPlan& plan,
                                   const Transfers& transfers) {
   for (const proto::BlockCopy& copy : plan.offloads) {
@@ -180,6 +223,7 @@ absl::Status RankView::TakePlan(const proto::StepPlan& plan, TenantOf tenant_of,
   for (const uint32_t slot : plan.releases) {
     slots_.erase(slot);
   }
+  TESSERA_RETURN_IF_ERROR(TakeDiskCopies(plan));
   TESSERA_RETURN_IF_ERROR(TakeCopies(plan, transfers));
   for (const proto::SlotAdmission& admission : plan.admissions) {
     TESSERA_RETURN_IF_ERROR(TakeAdmission(admission, tenant_of));
@@ -224,6 +268,14 @@ void RankView::TakeResult(const proto::StepResult& result) {
   const std::map<uint32_t, SlotView> planned =
       std::move(slots_of_plans_in_flight_.front());
   slots_of_plans_in_flight_.pop_front();
+  // The scheduler knows now.
+  for (; num_disk_told_ < result.disk_done; ++num_disk_told_) {
+    const proto::DiskCopy copy = untold_.front();
+    untold_.pop_front();
+    if (copy.fetch) {
+      fetching_.erase({copy.tail, copy.host});
+    }
+  }
   blocks_of_plans_in_flight_.pop_front();
   const auto extend = [&](std::map<uint32_t, SlotView>& later, uint32_t slot,
                           size_t count) {

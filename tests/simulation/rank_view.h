@@ -11,6 +11,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -55,6 +56,9 @@ class RankView {
   absl::Status TakePlan(const proto::StepPlan& plan, TenantOf tenant_of,
                         const Transfers& transfers);
 
+  // Takes what the result of the plan taken last says of disk copies.
+  void TakeDiskReport(const proto::StepResult& result);
+
   // Takes the answer to the oldest plan: the drafts that stood lengthen their slots.
   void TakeResult(const proto::StepResult& result);
 
@@ -68,6 +72,8 @@ class RankView {
  private:
   absl::Status TakeAdmission(const proto::SlotAdmission& admission, TenantOf tenant_of);
   absl::Status TakeCopies(const proto::StepPlan& plan, const Transfers& transfers);
+  // No copy of the plan uses a host block that the disk is to fill.
+  absl::Status TakeDiskCopies(const proto::StepPlan& plan);
   // What a restore writes is held by nobody, or by slots that wait for it.
   absl::Status CheckRestored(const proto::BlockCopy& copy) const;
   // What a slot was admitted with is its tenant's when it first works.
@@ -85,6 +91,15 @@ class RankView {
   std::map<uint32_t, std::string> tenant_of_tail_;
   std::map<uint32_t, std::string> tenant_of_host_block_;  // of the content
   std::map<uint32_t, std::string> tenant_of_host_tail_;
+  std::map<uint32_t, std::string> tenant_of_slot_;
+  std::map<uint32_t, std::string> tenant_of_tail_slot_;
+  // Disk copies under way, with the tenant whose content they move.
+  std::deque<std::pair<proto::DiskCopy, std::string>> disk_copies_;
+  uint64_t num_disk_done_ = 0;
+  std::deque<proto::DiskCopy> untold_;  // not done by an answer that was taken
+  uint64_t num_disk_told_ = 0;
+  // Host blocks that are being filled from the disk, by kind.
+  std::set<std::pair<bool, uint32_t>> fetching_;
   std::deque<std::set<uint32_t>> blocks_of_plans_in_flight_;
   // By slot, as each plan found them; lengths grow with drafts of the plan before.
   std::deque<std::map<uint32_t, SlotView>> slots_of_plans_in_flight_;

@@ -49,6 +49,7 @@ void SchedulerSimulation::ChooseOptions() {
   if (Chance(50) && options_.enable_prefix_caching) {
     ChooseHostTier();
     ChooseRoles();
+    ChooseDiskTier();
   }
   if (Chance(40)) {
     ChooseTenants();
@@ -65,6 +66,19 @@ void SchedulerSimulation::ChooseHostTier() {
   }
   options_.max_restores = Chance(60) ? static_cast<int64_t>(1 + Draw(6)) : 0;
   ++coverage_.host_runs;
+}
+
+void SchedulerSimulation::ChooseDiskTier() {
+  if (options_.num_prefill_ranks > 0) {
+    return;
+  }
+  options_.num_disk_blocks = static_cast<int64_t>(1 + Draw(Chance(50) ? 20 : 200));
+  if (options_.num_host_tail_blocks > 0) {
+    options_.num_disk_tail_blocks = static_cast<int64_t>(Draw(100));
+  }
+  options_.max_disk_copies = static_cast<int64_t>(1 + Draw(Chance(50) ? 4 : 40));
+  options_.max_disk_wait = absl::Seconds(static_cast<int64_t>(1 + Draw(20)));
+  ++coverage_.disk_runs;
 }
 
 void SchedulerSimulation::ChooseRoles() {
@@ -126,7 +140,7 @@ absl::Status SchedulerSimulation::Run(int num_ticks) {
   }
   // Every live sequence needs at most its length in steps by itself, and the best one
   // always advances.
-  const int64_t limit = 100 + 4 * options_.max_model_len * std::ssize(live_);
+  const int64_t limit = 100 + (4 * options_.max_model_len + 40) * std::ssize(live_);
   for (int64_t tick = 0; !live_.empty() || !results_.empty(); ++tick) {
     if (tick > limit) {
       return InternalF("{} sequences still live {} ticks after the last arrival",
@@ -185,19 +199,24 @@ void SchedulerSimulation::StartGroup() {
   results_.clear();
   workers_.clear();
   for (int64_t i = 0; i < options_.num_dp_ranks; ++i) {
-    workers_.emplace_back(
-        StubWorkerOptions{.num_blocks = options_.num_blocks,
-                          .block_size = options_.block_size,
-                          .max_num_seqs = options_.max_num_seqs,
-                          .max_num_batched_tokens = options_.max_num_batched_tokens,
-                          .max_model_len = options_.max_model_len,
-                          .vocab_size = kVocabSize,
-                          .num_tail_blocks = options_.num_tail_blocks,
-                          .tail_tokens = options_.tail_tokens,
-                          .num_host_blocks = options_.num_host_blocks,
-                          .num_host_tail_blocks = options_.num_host_tail_blocks,
-                          .num_speculative_tokens = options_.num_speculative_tokens,
-                          .right_drafts_percent = 30 + Draw(60)});
+    workers_.emplace_back(StubWorkerOptions{
+        .num_blocks = options_.num_blocks,
+        .block_size = options_.block_size,
+        .max_num_seqs = options_.max_num_seqs,
+        .max_num_batched_tokens = options_.max_num_batched_tokens,
+        .max_model_len = options_.max_model_len,
+        .vocab_size = kVocabSize,
+        .num_tail_blocks = options_.num_tail_blocks,
+        .tail_tokens = options_.tail_tokens,
+        .num_host_blocks = options_.num_host_blocks,
+        .num_host_tail_blocks = options_.num_host_tail_blocks,
+        .disk = {.num_slots = {options_.num_disk_blocks, options_.num_disk_tail_blocks},
+                 .max_copies = options_.max_disk_copies,
+                 .max_delay = 1 + Draw(6),
+                 .failed_percent = Draw(2) * Draw(40),
+                 .seed = random_()},
+        .num_speculative_tokens = options_.num_speculative_tokens,
+        .right_drafts_percent = 30 + Draw(60)});
   }
   CountViews();
   views_.assign(static_cast<size_t>(options_.num_dp_ranks), RankView(&options_));
@@ -404,6 +423,7 @@ absl::Status SchedulerSimulation::PlanStep() {
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
                              workers_[rank].Execute(step.plans[rank], nullptr, &transfers,
                                                     static_cast<uint32_t>(rank)));
+    views_[rank].TakeDiskReport(result);
     if (!probed && static_cast<int64_t>(rank) < options_.num_prefill_ranks &&
         !result.sampled.empty()) {
       return InternalF("prefill rank {} sampled", rank);

@@ -44,6 +44,7 @@ struct SimulationCoverage {
   // Of the host tier:
   int64_t host_runs = 0;
   coordinator::TierTotals tiers;
+  int64_t disk_runs = 0;
   // Of prefill ranks:
   int64_t role_runs = 0;
   coordinator::HandOverTotals hand_overs;
@@ -92,6 +93,7 @@ class SchedulerSimulation {
   void CountViews();
   void ChooseTail();
   void ChooseHostTier();
+  void ChooseDiskTier();
   void ChooseRoles();
   void ChooseTenants();
   // null: nobody configured it.

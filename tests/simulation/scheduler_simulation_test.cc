@@ -21,6 +21,18 @@ void ExpectTiersWork(const SimulationCoverage& total) {
   EXPECT_GT(total.tiers.resumed_tokens, Seeds().count);
 }
 
+void ExpectDisksWork(const SimulationCoverage& total) {
+  const auto runs = static_cast<uint64_t>(total.disk_runs);
+  EXPECT_GT(runs, 0u);
+  EXPECT_GT(total.tiers.spilled_blocks, 10 * runs);
+  EXPECT_GT(total.tiers.fetched_blocks, runs);
+  EXPECT_GT(4 * total.tiers.disk_hit_tokens, runs);
+  EXPECT_GT(total.tiers.failed_disk_copies, runs);
+  EXPECT_GT(total.tiers.disk_waits, runs);
+  EXPECT_GT(total.tiers.given_up_disk_waits, 0u);
+  EXPECT_GT(total.tiers.disk_waits, 2 * total.tiers.given_up_disk_waits);
+}
+
 void ExpectHandOvers(const SimulationCoverage& total) {
   const auto runs = static_cast<uint64_t>(total.role_runs);
   EXPECT_GT(runs, 0u);
@@ -46,6 +58,7 @@ void ExpectMuchHappens(const SimulationCoverage& total) {
   EXPECT_GT(total.tail_preemptions, static_cast<uint64_t>(total.tail_runs));
   EXPECT_GT(total.shortened_tokens, static_cast<uint64_t>(total.tail_runs));
   ExpectTiersWork(total);
+  ExpectDisksWork(total);
   ExpectHandOvers(total);
   EXPECT_GT(total.accepted_drafts, 10 * static_cast<int64_t>(Seeds().count));
   EXPECT_GT(total.planned_drafts, 2 * total.accepted_drafts);
@@ -77,6 +90,7 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
     total.shortened_tokens += coverage.shortened_tokens;
     total.host_runs += coverage.host_runs;
     total.tiers.Add(coverage.tiers);
+    total.disk_runs += coverage.disk_runs;
     total.role_runs += coverage.role_runs;
     total.hand_overs.Add(coverage.hand_overs);
     total.planned_drafts += coverage.planned_drafts;
@@ -100,7 +114,13 @@ TEST(SchedulerSimulation, KeepsEveryPromiseOfTheScheduler) {
             << " blocks offloaded, " << total.tiers.restored_blocks << " restored, "
             << total.tiers.host_hit_tokens << " tokens hit there, "
             << total.tiers.resumed_tokens << " resumed, " << total.tiers.recomputed_tokens
-            << " recomputed; " << total.role_runs
+            << " recomputed; " << total.disk_runs
+            << " runs with a disk tier: " << total.tiers.spilled_blocks
+            << " blocks spilled, " << total.tiers.fetched_blocks << " fetched, "
+            << total.tiers.failed_disk_copies << " copies failed, "
+            << total.tiers.disk_hit_tokens << " tokens hit there, "
+            << total.tiers.disk_waits << " waits, " << total.tiers.given_up_disk_waits
+            << " given up; " << total.role_runs
             << " runs with prefill ranks: " << total.hand_overs.sequences
             << " sequences handed over, " << total.hand_overs.given_up << " given up, "
             << total.hand_overs.blocks << " blocks; " << total.planned_drafts

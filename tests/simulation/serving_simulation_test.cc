@@ -71,6 +71,11 @@ class SeededOptions {
         scheduler.prefill_min_tokens =
             scheduler.block_size + 1 + static_cast<int64_t>(Draw(200));
         scheduler.max_transfers = 1 + static_cast<int64_t>(Draw(Chance(50) ? 4 : 60));
+      } else {
+        scheduler.num_disk_blocks = 1 + static_cast<int64_t>(Draw(500));
+        scheduler.num_disk_tail_blocks =
+            scheduler.tail_tokens > 0 ? 1 + static_cast<int64_t>(Draw(300)) : 0;
+        scheduler.max_disk_copies = 1 + static_cast<int64_t>(Draw(30));
       }
     }
     options.trace = MakeTraceOptions(seed, scheduler);

@@ -123,6 +123,8 @@ class StubGroupProvider final : public GroupProvider {
               .max_num_batched_tokens = options_.scheduler.max_num_batched_tokens,
               .vocab_size = kTestVocabSize,
               .num_host_blocks = options_.scheduler.num_host_blocks,
+              .disk = {.num_slots = {options_.scheduler.num_disk_blocks, 0},
+                       .max_copies = options_.scheduler.max_disk_copies},
               .num_speculative_tokens = options_.scheduler.num_speculative_tokens,
               .num_expert_counts = options_.num_expert_counts + wrong_expert_counts_},
           clock_, i == 0 ? step_time_ : absl::ZeroDuration()));

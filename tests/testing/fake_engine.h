@@ -110,6 +110,7 @@ class FakeEngine final : public coordinator::Engine {
     usage.prompt_tokens = static_cast<int64_t>(submission.request.prompt_ids().size());
     usage.cached_prompt_tokens = std::min<int64_t>(2, usage.prompt_tokens);
     usage.host_cached_prompt_tokens = 1;
+    usage.disk_cached_prompt_tokens = 1;
     usage.completion_tokens = completion_tokens;
     submission.sink->OnDone(usage);
   }

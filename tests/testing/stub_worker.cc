@@ -84,7 +84,8 @@ StubWorker::StubWorker(const StubWorkerOptions& options)
       slots_(static_cast<size_t>(options.max_num_seqs)),
       memory_(options.num_blocks, options.num_host_blocks, options.block_size),
       tail_memory_(options.num_tail_blocks, options.num_host_tail_blocks,
-                   options.block_size) {}
+                   options.block_size),
+      disk_(options.disk) {}
 
 absl::Status StubWorker::Send(const proto::StepPlan& plan,
                               StubTransfers* transfers) const {
@@ -141,6 +142,34 @@ absl::Status StubWorker::CopyBlocks(const proto::StepPlan& plan, StubTransfers* 
   return absl::OkStatus();
 }
 
+absl::Status StubWorker::CopyDisk(const proto::StepPlan& plan,
+                                  proto::StepResult* result) {
+  const auto rows = [](Memory& memory, uint32_t block) {
+    return std::span(memory.host).subspan(block * memory.width, memory.width);
+  };
+  const auto host = [&](bool tail, uint32_t block) {
+    Memory& memory = tail ? tail_memory_ : memory_;
+    std::optional<std::vector<uint64_t>> content;
+    if (block < memory.written.size() && memory.written[block]) {
+      const auto from = rows(memory, block);
+      content.emplace(from.begin(), from.end());
+    }
+    return content;
+  };
+  const auto fill = [&](bool tail, uint32_t block, const std::vector<uint64_t>& content) {
+    Memory& memory = tail ? tail_memory_ : memory_;
+    std::copy(content.begin(), content.end(), rows(memory, block).begin());
+    memory.written[block] = true;
+  };
+  TESSERA_RETURN_IF_ERROR(disk_.Execute(plan, host, fill, result));
+  for (const proto::DiskCopy& copy : plan.disk_copies) {
+    if (copy.fetch) {
+      (copy.tail ? tail_memory_ : memory_).written.at(copy.host) = false;
+    }
+  }
+  return absl::OkStatus();
+}
+
 int64_t StubWorker::num_live_slots() const {
   int64_t count = 0;
   for (const Slot& slot : slots_) {
@@ -184,6 +213,10 @@ absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& pla
                                                       StubTransfers* transfers,
                                                       uint32_t dp_rank) {
   TESSERA_RETURN_IF_ERROR(Begin(plan));
+  proto::StepResult result;
+  result.epoch = plan.epoch;
+  result.step = plan.step;
+  TESSERA_RETURN_IF_ERROR(CopyDisk(plan, &result));
   TESSERA_RETURN_IF_ERROR(CopyBlocks(plan, transfers, dp_rank));
   for (const uint32_t slot : plan.releases) {
     if (!IsLive(slot)) {
@@ -198,9 +231,6 @@ absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& pla
     TESSERA_RETURN_IF_ERROR(Append(append));
   }
   TESSERA_RETURN_IF_ERROR(TakeMasks(plan, late));
-  proto::StepResult result;
-  result.epoch = plan.epoch;
-  result.step = plan.step;
   std::set<uint32_t> seen;
   for (const proto::SlotWork& work : plan.work) {
     if (!seen.insert(work.slot).second) {
@@ -233,6 +263,7 @@ absl::Status StubWorker::Begin(const proto::StepPlan& plan) {
     slots_.assign(slots_.size(), Slot());
     memory_.Clear();
     tail_memory_.Clear();
+    disk_.Clear();
     epoch_ = plan.epoch;
     step_ = 0;
   }

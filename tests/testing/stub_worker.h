@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 
 #include "proto/step_plan.h"
+#include "tests/testing/stub_disk.h"
 
 namespace tessera::testing {
 
@@ -41,6 +42,7 @@ struct StubWorkerOptions {
   int64_t tail_tokens = 0;
   int64_t num_host_blocks = 0;
   int64_t num_host_tail_blocks = 0;
+  StubDiskOptions disk = {};
   int64_t num_speculative_tokens = 0;
   uint64_t right_drafts_percent = 60;
   // A plan that asks for expert counts gets so many: the first is the number of tokens of
@@ -108,6 +110,7 @@ class StubWorker {
   absl::Status Begin(const proto::StepPlan& plan);
   absl::Status CopyBlocks(const proto::StepPlan& plan, StubTransfers* transfers,
                           uint32_t dp_rank);
+  absl::Status CopyDisk(const proto::StepPlan& plan, proto::StepResult* result);
   absl::Status Receive(const proto::BlockTransfer& receive, StubTransfers* transfers,
                        uint32_t dp_rank);
   absl::Status Admit(const proto::SlotAdmission& admission);
@@ -137,6 +140,7 @@ class StubWorker {
   std::vector<Slot> slots_;
   Memory memory_;
   Memory tail_memory_;
+  StubDisk<std::vector<uint64_t>> disk_;
   uint64_t epoch_ = 0;
   uint64_t step_ = 0;
   uint32_t counted_tokens_ = 0;  // since the last report

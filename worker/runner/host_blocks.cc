@@ -58,10 +58,64 @@ absl::StatusOr<HostBlocks> HostBlocks::Create(const model::ModelConfig& config,
   return host;
 }
 
-void HostBlocks::Clear() {
+void HostBlocks::Clear(uint64_t epoch) {
   for (Kind& kind : kinds_) {
     kind.has_content.assign(kind.has_content.size(), false);
   }
+  disk_done_ = 0;
+  if (disk_ != nullptr) {
+    disk_->Begin(epoch);
+  }
+}
+
+void HostBlocks::TakeDisk(proto::StepResult* result) {
+  DiskSlots::Done done;
+  while (disk_->Take(&done)) {
+    Kind& kind = kinds_[done.operation.tail ? 1 : 0];
+    if (done.failed) {
+      result->disk_failed.push_back(disk_done_);
+    } else if (done.fetch) {
+      std::copy(done.bytes.begin(), done.bytes.end(),
+                kind.Bytes(done.operation.host).begin());
+      // The one from the device: what the copy here damages is found as well.
+      kind.crc[done.operation.host] = done.crc;
+      kind.has_content[done.operation.host] = true;
+      result->counters.disk_read_bytes += kind.block_bytes;
+    } else {
+      result->counters.disk_written_bytes += kind.block_bytes;
+    }
+    ++disk_done_;
+  }
+  result->disk_done = disk_done_;
+}
+
+absl::Status HostBlocks::CopyDisk(const proto::StepPlan& plan,
+                                  proto::StepResult* result) {
+  if (disk_ == nullptr) {
+    return plan.disk_copies.empty()
+               ? absl::OkStatus()
+               : InvalidArgumentF(
+                     "a plan with disk copies, and this rank was started without a disk");
+  }
+  TakeDisk(result);
+  for (const proto::DiskCopy& copy : plan.disk_copies) {
+    Kind& kind = kinds_[copy.tail ? 1 : 0];
+    if (copy.host >= kind.crc.size() || (!copy.fetch && !kind.has_content[copy.host])) {
+      return InvalidArgumentF(
+          "disk copy of host block {} of {}s, expected one of {}, with content to write",
+          copy.host, NameOf(copy.tail), kind.crc.size());
+    }
+    const DiskSlots::Operation operation = {
+        .host = copy.host, .slot = copy.slot, .content = copy.content, .tail = copy.tail};
+    if (copy.fetch) {
+      kind.has_content[copy.host] = false;
+      TESSERA_RETURN_IF_ERROR(disk_->Fetch(operation));
+    } else {
+      TESSERA_RETURN_IF_ERROR(
+          disk_->Spill(operation, kind.Bytes(copy.host), kind.crc[copy.host]));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status HostBlocks::Check(const proto::BlockCopy& copy) const {

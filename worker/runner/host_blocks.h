@@ -3,8 +3,9 @@
 // cache of its kind, in the order of the cache layout, and has a CRC32C, made when it was
 // written and checked before it is read back: a block comes back as it left or not at
 // all. What other ranks of the group computed comes into the same memory with its
-// checksum (`receives`), and leaves from the device (`sends`). It decides nothing and
-// knows no contents: those are the coordinator's.
+// checksum (`receives`), and leaves from the device (`sends`). With a disk (disk_slots.h)
+// copies of copies go to its slots and come back, with the checksum as well. It decides
+// nothing and knows no contents: those are the coordinator's.
 #ifndef TESSERA_WORKER_RUNNER_HOST_BLOCKS_H_
 #define TESSERA_WORKER_RUNNER_HOST_BLOCKS_H_
 
@@ -12,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,6 +25,7 @@
 #include "proto/step_plan.h"
 #include "worker/comm/kv_transfer.h"
 #include "worker/layers/cache_layout.h"
+#include "worker/runner/disk_slots.h"
 
 namespace tessera::worker {
 
@@ -65,8 +68,20 @@ class HostBlocks {
     return Copy(stream, plan, {});
   }
 
-  // Forgets all contents: a new epoch.
-  void Clear();
+  // Forgets all contents: a new epoch. Waits for a disk as DiskSlots::Begin.
+  void Clear(uint64_t epoch);
+
+  // Bytes of a block, and of a tail block.
+  size_t block_bytes(bool tail) const { return kinds_[tail ? 1 : 0].block_bytes; }
+
+  // Plans may have disk copies from now on.
+  void SetDisk(std::unique_ptr<DiskSlots> disk) { disk_ = std::move(disk); }
+
+  // Puts what has come from the disk into its host blocks, hands the disk copies of the
+  // plan over, and says in `result` which ones of the epoch are done. Waits for no disk.
+  // Before Copy. kInvalidArgument: a block or slot that does not exist, or a host block
+  // without content; kResourceExhausted: as DiskSlots.
+  absl::Status CopyDisk(const proto::StepPlan& plan, proto::StepResult* result);
 
   // The bytes of a host block, for tests of damage.
   std::span<std::byte> block(bool tail, uint32_t host) {
@@ -102,8 +117,13 @@ class HostBlocks {
                     const Peers& peers);
   absl::Status Receive(const proto::StepPlan& plan, const Peers& peers);
 
+  // What the disk says to be done, into its host block.
+  void TakeDisk(proto::StepResult* result);
+
   kernels::KernelBackend* backend_ = nullptr;
-  Kind kinds_[2];  // blocks, tail blocks
+  Kind kinds_[2];                    // blocks, tail blocks
+  std::unique_ptr<DiskSlots> disk_;  // null: no plan has disk copies
+  uint64_t disk_done_ = 0;           // in this epoch
 };
 
 }  // namespace tessera::worker

@@ -151,7 +151,7 @@ TEST_P(HostBlocksTest, RefusesBlocksThatDoNotExistOrHoldNothing) {
   EXPECT_THAT(Copy({}, {{0, 0, false}}), StatusIs(kInvalid)) << "never written";
   ASSERT_THAT(Copy({{0, 0, false}}, {}), IsOk());
   EXPECT_THAT(Copy({}, {{0, 0, true}}), StatusIs(kInvalid)) << "the other kind";
-  host_->Clear();
+  host_->Clear(1);
   EXPECT_THAT(Copy({}, {{0, 0, false}}), StatusIs(kInvalid)) << "of the epoch before";
 }
 

@@ -109,6 +109,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                           .dtype = options.kv_cache_dtype}));
   runner->host_blocks_ = std::make_unique<HostBlocks>(std::move(host_blocks));
   TESSERA_RETURN_IF_ERROR(runner->CreateTransfer());
+  TESSERA_RETURN_IF_ERROR(runner->CreateDisk());
   TESSERA_ASSIGN_OR_RETURN(
       runner->decoder_, Decoder::Create(config,
                                         {.tp_rank = parts.tp->rank(),
@@ -193,6 +194,23 @@ absl::Status ModelRunner::CreateTransfer() {
   return absl::OkStatus();
 }
 
+absl::Status ModelRunner::CreateDisk() {
+  if (options_.num_disk_blocks == 0) {
+    return absl::OkStatus();
+  }
+  TESSERA_ASSIGN_OR_RETURN(
+      std::unique_ptr<DiskSlots> disk,
+      DiskSlots::Create(
+          {.path = fmt::format("{}/kv-rank-{}.slots", options_.kv_disk_dir,
+                               parts_.ep->rank()),
+           .kinds = {{options_.num_disk_blocks, host_blocks_->block_bytes(false)},
+                     {options_.num_disk_tail_blocks, host_blocks_->block_bytes(true)}},
+           .clock = parts_.clock,
+           .num_buffers = options_.max_disk_copies}));
+  host_blocks_->SetDisk(std::move(disk));
+  return absl::OkStatus();
+}
+
 absl::Status ModelRunner::AllocateActivations() {
   kernels::KernelBackend* const backend = parts_.backend;
   const DType dtype = backend->activation_dtype();
@@ -235,7 +253,7 @@ absl::Status ModelRunner::CheckOrder(const proto::StepPlan& plan) {
   }
   if (!epoch_begun_ || plan.epoch > epoch_) {
     slots_.Clear();
-    host_blocks_->Clear();
+    host_blocks_->Clear(plan.epoch);
     epoch_ = plan.epoch;
     epoch_begun_ = true;
     epoch_failed_ = false;
@@ -436,6 +454,8 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   TESSERA_RETURN_IF_ERROR(CheckOrder(plan));
   // Until the step has succeeded; an error below leaves slots and caches half-way.
   epoch_failed_ = true;
+  proto::StepResult result;
+  TESSERA_RETURN_IF_ERROR(host_blocks_->CopyDisk(plan, &result));
   TESSERA_RETURN_IF_ERROR(
       host_blocks_->Copy(*stream_, plan,
                          {.transfer = transfer_.get(),
@@ -470,7 +490,6 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   if (trace_all_logits_) {
     TESSERA_RETURN_IF_ERROR(TraceAllLogits(context));
   }
-  proto::StepResult result;
   result.epoch = plan.epoch;
   result.step = plan.step;
   TESSERA_RETURN_IF_ERROR(ScorePrompts(context, result));

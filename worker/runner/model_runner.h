@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -52,6 +53,12 @@ struct RunnerOptions {
   int64_t num_tail_blocks = 0;  // of models that keep tail blocks
   int64_t num_host_blocks = 0;  // copies of either in host memory
   int64_t num_host_tail_blocks = 0;
+  // Copies of these in a file of `kv_disk_dir`, and how many are written and read at the
+  // same time, at most. 0: none.
+  int64_t num_disk_blocks = 0;
+  int64_t num_disk_tail_blocks = 0;
+  int64_t max_disk_copies = 0;
+  std::string kv_disk_dir;
   // Blocks and tail blocks that a step sends to other ranks, and takes from them, at
   // most. 0: plans have no transfers.
   int64_t max_transfers = 0;
@@ -91,7 +98,8 @@ class ModelRunner {
  public:
   // Maps the weights, allocates everything. kInvalidArgument: a shard or placement that
   // the model does not allow, or a model too large for the backend's ops;
-  // kResourceExhausted: memory; kNotFound, kDataLoss: the checkpoint.
+  // kResourceExhausted: memory, or the disk tier's disk; kUnavailable,
+  // kFailedPrecondition: its file (DiskSlots); kNotFound, kDataLoss: the checkpoint.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       const model::ModelConfig& config, const RunnerOptions& options,
       const routing::ExpertPlacement& placement, const RunnerParts& parts);
@@ -135,6 +143,7 @@ class ModelRunner {
   StepInputs::Options InputOptions() const;
   absl::Status CreateExchanges(const routing::ExpertPlacement& placement);
   absl::Status CreateTransfer();
+  absl::Status CreateDisk();
   absl::Status AllocateActivations();
   absl::Status CheckOrder(const proto::StepPlan& plan);
   // Every work by itself, and all together, before any is applied.

@@ -19,6 +19,7 @@ json UsageOf(const RequestUsage& usage, int64_t reasoning_tokens) {
   return {{"input_tokens", usage.prompt_tokens - usage.cached_prompt_tokens},
           {"cache_read_input_tokens", usage.cached_prompt_tokens},
           {kHostCachedTokens, usage.host_cached_prompt_tokens},
+          {kDiskCachedTokens, usage.disk_cached_prompt_tokens},
           {"cache_creation_input_tokens", 0},
           {"output_tokens", usage.completion_tokens},
           {"output_tokens_details", {{"thinking_tokens", reasoning_tokens}}}};

@@ -62,7 +62,8 @@ TEST_F(Messages, AWholeAnswerIsAMessage) {
       "content":[{"type":"text","text":"yes","citations":null}],
       "stop_reason":"end_turn","stop_sequence":null,
       "usage":{"input_tokens":6,"cache_read_input_tokens":2,
-               "host_cached_tokens":1,"cache_creation_input_tokens":0,"output_tokens":2,
+               "host_cached_tokens":1,"disk_cached_tokens":1,
+               "cache_creation_input_tokens":0,"output_tokens":2,
                "output_tokens_details":{"thinking_tokens":0}}})"));
 }
 

@@ -88,6 +88,7 @@ TEST_F(Grpc, GenerateStreamsTokensFinishAndUsage) {
   EXPECT_EQ(event.usage().prompt_tokens(), 2);
   EXPECT_EQ(event.usage().cached_prompt_tokens(), 2);
   EXPECT_EQ(event.usage().host_cached_prompt_tokens(), 1);
+  EXPECT_EQ(event.usage().disk_cached_prompt_tokens(), 1);
   EXPECT_EQ(event.usage().completion_tokens(), 1);
   EXPECT_FALSE(reader->Read(&event));
   EXPECT_TRUE(reader->Finish().ok());

@@ -181,6 +181,7 @@ void WriteUsage(const RequestUsage& usage, api::v1::Usage* out) {
   out->set_prompt_tokens(usage.prompt_tokens);
   out->set_cached_prompt_tokens(usage.cached_prompt_tokens);
   out->set_host_cached_prompt_tokens(usage.host_cached_prompt_tokens);
+  out->set_disk_cached_prompt_tokens(usage.disk_cached_prompt_tokens);
   out->set_completion_tokens(usage.completion_tokens);
 }
 

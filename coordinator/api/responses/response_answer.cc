@@ -23,6 +23,7 @@ json UsageOf(const TurnEnd& end) {
           {"input_tokens_details",
            {{"cached_tokens", usage.cached_prompt_tokens},
             {kHostCachedTokens, usage.host_cached_prompt_tokens},
+            {kDiskCachedTokens, usage.disk_cached_prompt_tokens},
             {"cache_write_tokens", 0}}},
           {"output_tokens", usage.completion_tokens},
           {"output_tokens_details", {{"reasoning_tokens", end.reasoning_tokens}}},

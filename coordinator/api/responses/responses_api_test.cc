@@ -70,6 +70,7 @@ TEST_F(Responses, AWholeAnswerIsAResponseObject) {
       "annotations":[],"logprobs":[]}])"));
   EXPECT_EQ(body["usage"], json::parse(R"({"input_tokens":18,
       "input_tokens_details":{"cached_tokens":2,"host_cached_tokens":1,
+                              "disk_cached_tokens":1,
                               "cache_write_tokens":0},
       "output_tokens":2,"output_tokens_details":{"reasoning_tokens":0},
       "total_tokens":20})"));
