@@ -353,6 +353,9 @@ void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
   to->set_engram_wait_ns(from.engram_wait_ns);
   to->set_engram_rows(from.engram_rows);
   to->set_engram_late_waits(from.engram_late_waits);
+  to->set_engram_cache_hits(from.engram_cache_hits);
+  to->set_engram_cache_misses(from.engram_cache_misses);
+  to->set_engram_disk_bytes(from.engram_disk_bytes);
   to->set_num_tokens(from.num_tokens);
   to->set_expert_imbalance(from.expert_imbalance);
   to->set_num_drafts(from.num_drafts);
@@ -374,6 +377,9 @@ absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
   to.engram_wait_ns = from.engram_wait_ns();
   to.engram_rows = from.engram_rows();
   to.engram_late_waits = from.engram_late_waits();
+  to.engram_cache_hits = from.engram_cache_hits();
+  to.engram_cache_misses = from.engram_cache_misses();
+  to.engram_disk_bytes = from.engram_disk_bytes();
   to.num_tokens = from.num_tokens();
   to.expert_imbalance = from.expert_imbalance();
   to.num_drafts = from.num_drafts();

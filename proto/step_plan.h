@@ -213,7 +213,10 @@ struct StepCounters {
   uint64_t engram_wait_ns = 0;
   uint64_t engram_rows = 0;
   uint64_t engram_late_waits = 0;
-  uint32_t num_tokens = 0;     // positions computed
+  uint64_t engram_cache_hits = 0;  // distinct rows that a cache of rows had, or had not
+  uint64_t engram_cache_misses = 0;
+  uint64_t engram_disk_bytes = 0;  // read
+  uint32_t num_tokens = 0;         // positions computed
   float expert_imbalance = 0;  // max / mean items per rank and layer, 0 without MoE work
   uint32_t num_drafts = 0;     // sequences of which drafts were verified
   uint32_t num_draft_tokens = 0;                          // drafts verified

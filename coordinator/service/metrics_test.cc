@@ -73,6 +73,9 @@ void Exercise(Metrics* metrics) {
   std::vector<proto::StepCounters> ranks(2);
   ranks[0].collective_ns = 1000;
   ranks[0].engram_rows = 24;
+  ranks[0].engram_cache_hits = 20;
+  ranks[0].engram_cache_misses = 4;
+  ranks[0].engram_disk_bytes = 16384;
   ranks[1].expert_imbalance = 1.5f;
   ranks[0].transfer_bytes = 4000;
   ranks[1].transfer_bytes = 96;
@@ -161,6 +164,9 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         std::string("tessera_prefix_hit_tokens_total 16"),
         std::string("tessera_step_seconds_count{phase=\"mixed\"} 1"),
         std::string("tessera_engram_rows_total 24"),
+        std::string("tessera_engram_cache_hits_total 20"),
+        std::string("tessera_engram_cache_misses_total 4"),
+        std::string("tessera_engram_disk_read_bytes_total 16384"),
         std::string("tessera_expert_load_imbalance_ratio 1.5"),
         std::string("tessera_generation_tokens_total 2"),
         std::string("tessera_drafts_total 3"),

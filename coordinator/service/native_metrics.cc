@@ -194,6 +194,15 @@ NativeMetrics::NativeMetrics(const MetricsOptions& options)
           Counters("tessera_engram_rows_total", "Engram rows gathered.").Add({})),
       engram_late_waits_(
           Counters("tessera_engram_late_waits_total", "Waits for Engram rows.").Add({})),
+      engram_cache_hits_(Counters("tessera_engram_cache_hits_total",
+                                  "Engram rows that the row cache had.")
+                             .Add({})),
+      engram_cache_misses_(Counters("tessera_engram_cache_misses_total",
+                                    "Engram rows that the row cache had not.")
+                               .Add({})),
+      engram_disk_bytes_(Counters("tessera_engram_disk_read_bytes_total",
+                                  "Read from Engram tables on disk.")
+                             .Add({})),
       engram_wait_(
           Histograms("tessera_engram_wait_seconds", "Time a step waited for rows.")
               .Add({}, TimeBuckets())) {
@@ -306,6 +315,9 @@ void NativeMetrics::OnRankCounters(const StepObservation& step) {
     engram_wait_.Observe(static_cast<double>(rank.engram_wait_ns) * 1e-9);
     engram_rows_.Increment(static_cast<double>(rank.engram_rows));
     engram_late_waits_.Increment(static_cast<double>(rank.engram_late_waits));
+    engram_cache_hits_.Increment(static_cast<double>(rank.engram_cache_hits));
+    engram_cache_misses_.Increment(static_cast<double>(rank.engram_cache_misses));
+    engram_disk_bytes_.Increment(static_cast<double>(rank.engram_disk_bytes));
     imbalance = std::max(imbalance, rank.expert_imbalance);
   }
   if (imbalance > 0) {

@@ -102,6 +102,9 @@ class NativeMetrics {
   prometheus::Gauge& imbalance_;
   prometheus::Counter& engram_rows_;
   prometheus::Counter& engram_late_waits_;
+  prometheus::Counter& engram_cache_hits_;
+  prometheus::Counter& engram_cache_misses_;
+  prometheus::Counter& engram_disk_bytes_;
   prometheus::Histogram& engram_wait_;
 };
 

@@ -434,9 +434,12 @@ void ModelRunner::FillCounters(const proto::StepPlan& plan, const StepContext& c
   if (engram_ != nullptr) {
     counters->engram_wait_ns = static_cast<uint64_t>(engram_->wait_ns());
     counters->engram_rows = static_cast<uint64_t>(engram_->num_rows());
-    const uint64_t late_waits = parts_.engram->stats().late_waits;
-    counters->engram_late_waits = late_waits - late_waits_seen_;
-    late_waits_seen_ = late_waits;
+    const engram_store::EngramSourceStats now = parts_.engram->stats();
+    counters->engram_late_waits = now.late_waits - engram_seen_.late_waits;
+    counters->engram_cache_hits = now.cache_hits - engram_seen_.cache_hits;
+    counters->engram_cache_misses = now.cache_misses - engram_seen_.cache_misses;
+    counters->engram_disk_bytes = now.disk_bytes - engram_seen_.disk_bytes;
+    engram_seen_ = now;
   }
   counters->step_ns =
       static_cast<uint64_t>(absl::ToInt64Nanoseconds(parts_.clock->Now() - begin));

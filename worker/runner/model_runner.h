@@ -202,7 +202,7 @@ class ModelRunner {
   float expert_imbalance_ = 0;
   ExpertCounts expert_counts_;
   bool counts_experts_ = false;   // in this step
-  uint64_t late_waits_seen_ = 0;  // of the source, up to the last step
+  engram_store::EngramSourceStats engram_seen_;  // up to the last step
 };
 
 }  // namespace tessera::worker
