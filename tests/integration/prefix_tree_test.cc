@@ -1,6 +1,7 @@
 // The prefix cache against the model: over random trees of prompts, with a device pool so
-// small that contents are evicted, swapped to host memory and read back, and with new
-// epochs in between, every logit and token has the bits of a run without a cache.
+// small that contents are evicted, swapped to host memory and read back, in every other
+// tree by way of a disk as well since host memory is small, and with new epochs in
+// between, every logit and token has the bits of a run without a cache.
 // TESSERA_LONG_TESTS=1 grows 1,000 trees instead of 30.
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include <unistd.h>
 
 #include "tests/integration/family_model.h"
 #include "tests/integration/group_harness.h"
@@ -48,11 +50,24 @@ class PrefixTrees : public ::testing::TestWithParam<Forest> {
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
     plain_ = Create(/*caching=*/false, 64, 0);
+    disk_dir_ = ::testing::TempDir() + "prefix_tree_XXXXXX";
+    ASSERT_NE(::mkdtemp(disk_dir_.data()), nullptr);
+  }
+
+  // Some forests alone are too small to find anything on the disk; all together are not.
+  static void TearDownTestSuite() {
+    if (num_forests_ == 10) {
+      EXPECT_GT(disk_hit_tokens_, 0u);
+    }
+  }
+
+  void TearDown() override {
+    EXPECT_EQ(::rmdir(disk_dir_.c_str()), 0) << "something was left there";
   }
 
   std::unique_ptr<GroupHarness> Create(bool caching, int64_t num_blocks,
-                                       int64_t num_host_blocks,
-                                       int64_t max_restores = 0) {
+                                       int64_t num_host_blocks, int64_t max_restores = 0,
+                                       int64_t num_disk_blocks = 0) {
     HarnessOptions options;
     options.max_restores = max_restores;
     worker::RunnerOptions& runner = options.rank.runner;
@@ -64,6 +79,12 @@ class PrefixTrees : public ::testing::TestWithParam<Forest> {
     if (model_.model->config.tail_tokens() > 0) {
       runner.num_tail_blocks = num_blocks + 4;
       runner.num_host_tail_blocks = num_host_blocks;
+      runner.num_disk_tail_blocks = num_disk_blocks;
+    }
+    if (num_disk_blocks > 0) {
+      runner.num_disk_blocks = num_disk_blocks;
+      runner.max_disk_copies = 8;
+      runner.kv_disk_dir = disk_dir_;
     }
     options.max_batched_tokens = 96;
     options.max_sequences = 8;
@@ -116,8 +137,11 @@ class PrefixTrees : public ::testing::TestWithParam<Forest> {
     const auto spread = [&](int64_t bound) {
       return static_cast<int64_t>(random() % static_cast<uint64_t>(bound));
     };
+    const int64_t num_blocks = least + spread(least);
+    const bool disk = seed % 2 == 1;
     const auto harness =
-        Create(true, least + spread(least), least + spread(4 * least), spread(3));
+        disk ? Create(true, num_blocks, 2 + spread(least), spread(3), 6 * least)
+             : Create(true, num_blocks, least + spread(4 * least), spread(3));
     ASSERT_NE(harness, nullptr);
     tree_.clear();
     for (int wave = 0; wave < 3; ++wave) {
@@ -140,11 +164,14 @@ class PrefixTrees : public ::testing::TestWithParam<Forest> {
     totals_.Add(harness->stats().tiers);
   }
 
+  std::string disk_dir_;
   FamilyModel model_;
   std::unique_ptr<GroupHarness> plain_;
   std::vector<std::vector<int32_t>> tree_;
   int64_t hit_tokens_ = 0;
   coordinator::TierTotals totals_;
+  static inline int num_forests_ = 0;
+  static inline uint64_t disk_hit_tokens_ = 0;  // in all forests
 };
 
 TEST_P(PrefixTrees, ComputeTheSameBitsWithEvictionsSwapsAndNewEpochs) {
@@ -160,8 +187,15 @@ TEST_P(PrefixTrees, ComputeTheSameBitsWithEvictionsSwapsAndNewEpochs) {
             << totals_.host_hit_tokens << " of them and of swaps on the host; "
             << totals_.offloaded_blocks << " blocks offloaded, "
             << totals_.restored_blocks << " restored; " << totals_.resumed_tokens
-            << " tokens resumed, " << totals_.recomputed_tokens << " recomputed\n";
+            << " tokens resumed, " << totals_.recomputed_tokens << " recomputed; "
+            << totals_.spilled_blocks << " blocks to the disk, " << totals_.fetched_blocks
+            << " back, " << totals_.disk_hit_tokens << " tokens hit there, "
+            << totals_.disk_waits << " waits\n";
   EXPECT_GT(hit_tokens_, 0);
+  num_forests_ += 1;
+  disk_hit_tokens_ += totals_.disk_hit_tokens;
+  EXPECT_EQ(totals_.failed_disk_copies, 0u);
+  EXPECT_EQ(totals_.given_up_disk_waits, 0u);
   EXPECT_GT(totals_.restored_blocks, 0u);
 }
 
