@@ -174,7 +174,7 @@ class ModelBenchTest(unittest.TestCase):
                 (("engram", "--sources", "resident,disk"), '"disk", expected resident, shm, remote, cached'),
                 (("engram", "--token-choice", "words"), "token-choice"),
                 (("engram", "--table-mib", "0"), "table-mib"),
-                (("nothing",), "expected one of serve, decode, prefill, kernels, engram, host")):
+                (("nothing",), "expected one of serve, decode, prefill, kernels, engram, sources, host")):
             run = bench(*arguments)
             self.assertEqual(run.returncode, 2, (arguments, run.stderr))
             self.assertIn(message, run.stderr)
