@@ -34,6 +34,9 @@ void AddTableOptions(OptionTable* table, TableOptions* options) {
 }
 
 std::vector<std::string> TableArguments(const TableOptions& options) {
+  if (!options.on_disk()) {
+    return {};  // An empty value behind = would take the next argument for it.
+  }
   return {fmt::format("--engram-table-folder={}", options.folder),
           fmt::format("--engram-row-cache-mib={}", options.row_cache_mib),
           fmt::format("--engram-io-threads={}", options.io_threads)};
