@@ -24,6 +24,7 @@
 #include "engram_store/client/shard_handshake.h"
 #include "engram_store/client/shared_memory_source.h"
 #include "engram_store/table/checkpoint_tables.h"
+#include "kernels/backend_traits.h"
 #include "model/formats/dtype.h"
 #include "worker/layers/cache_layout.h"
 
@@ -91,7 +92,7 @@ std::string MakeClusterToken() {
 
 std::string NumericsIdOf(const RankOptions& options) {
   return fmt::format(
-      "{}/{}{}", options.backend,
+      "{}/{}{}", kernels::NumericsFamily(options.backend),
       options.dtype == model::DType::kF64 ? "f64" : options.numerics,
       options.runner.kv_cache_dtype == worker::KvCacheDtype::kFp8 ? "+kv-fp8" : "");
 }

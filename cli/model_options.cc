@@ -42,6 +42,22 @@ void AddOtherServersOptions(OptionTable* table) {
   table->Refuse("quantization", "the checkpoint's formats are served as they are");
 }
 
+void AddKernelOptions(OptionTable* table, ModelOptions* options) {
+  table
+      ->Add("backend", &options->backend,
+            "kernels: cpu, reference, or cuda, whose GPU this build simulates: "
+            "correct, and thousands of times slower")
+      .OneOf({"cpu", "reference", "cuda"});
+  table->Add("cpu-isa", &options->cpu_isa, "instruction set of the cpu backend")
+      .OneOf({"auto", "scalar", "avx2", "avx512", "avx512vnni", "amx"});
+  table
+      ->Add("numerics", &options->numerics,
+            "rounding of the cpu backend: f32; int8-g32: inputs of 4-bit experts in 8 "
+            "bits; "
+            "w8a8-g32: dense weights too. Each faster, with answers of its own")
+      .OneOf({"f32", "int8-g32", "w8a8-g32"});
+}
+
 void AddCacheOptions(OptionTable* table, ModelOptions* options) {
   table
       ->Add("block-size", &options->block_size,
@@ -236,16 +252,7 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
       .Range(0, 64);
   table->Add("comm", &options->comm, "collectives between ranks: in-process or mpi")
       .OneOf({"in-process", "mpi"});
-  table->Add("backend", &options->backend, "kernels: cpu or reference")
-      .OneOf({"cpu", "reference"});
-  table->Add("cpu-isa", &options->cpu_isa, "instruction set of the cpu backend")
-      .OneOf({"auto", "scalar", "avx2", "avx512", "avx512vnni", "amx"});
-  table
-      ->Add("numerics", &options->numerics,
-            "rounding of the cpu backend: f32; int8-g32: inputs of 4-bit experts in 8 "
-            "bits; "
-            "w8a8-g32: dense weights too. Each faster, with answers of its own")
-      .OneOf({"f32", "int8-g32", "w8a8-g32"});
+  AddKernelOptions(table, options);
   table
       ->Add("threads-per-rank", &options->threads_per_rank,
             "0: the cores of the machine shared by its ranks")

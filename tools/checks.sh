@@ -60,8 +60,9 @@ check_all() {
   long_script tenant_timing_test tessera
   say "1,000 prefix trees"
   TESSERA_LONG_TESTS=1 build/cpu/tests/integration/prefix_tree_test
-  say "every op under 100 schedules of the simulated GPU"
+  say "every op under 100 schedules of the simulated GPU, and every recording on it"
   TESSERA_LONG_TESTS=1 build/cpu/tests/parity/cuda_parity_test
+  TESSERA_LONG_TESTS=1 build/cpu/tests/parity/model_golden_test --gtest_filter='*Cuda*'
   say "long simulations"
   simulate --seeds=10000
   # Suites that run in process and over gRPC: here the former alone.

@@ -1,9 +1,11 @@
 // Small models of every family against recorded outputs of their reference (tests/data):
 // every tensor of every prompt and greedy continuations, per backend and activation type;
-// and the same bits however a group and its steps are cut.
+// and the same bits however a group and its steps are cut. On the simulated GPU of the
+// cuda backend short prompts and continuations; all of them with TESSERA_LONG_TESTS=1.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -31,6 +33,8 @@ namespace {
 using Tensors = std::map<std::string, worker::RecordedTensor>;
 
 constexpr int64_t kMaxTokens = 192;
+// Tokens of the prompts that the simulated GPU runs each time.
+constexpr int kShortPrompt = 5;
 // Of a float64 run against a reference that ran in float64; max|a-b| / max|b|.
 constexpr double kFloat64Tolerance = 1e-5;
 
@@ -59,6 +63,9 @@ struct Arithmetic {
 constexpr Arithmetic kArithmetics[] = {{"reference", model::DType::kF64},
                                        {"reference", model::DType::kF32},
                                        {"cpu", model::DType::kF32}};
+constexpr Arithmetic kCuda = {"cuda", model::DType::kF32};
+
+bool IsLong() { return std::getenv("TESSERA_LONG_TESTS") != nullptr; }
 
 // The demo model's recording ran in float32 and fell on the other side of a router near
 // tie here: in float64 the 16th and 17th expert of the draft layer at this position
@@ -249,8 +256,28 @@ std::vector<GoldenCase> AllCases() {
     for (const Arithmetic& arithmetic : kArithmetics) {
       cases.push_back({recording, arithmetic});
     }
+    if (IsLong()) {
+      cases.push_back({recording, kCuda});
+    }
   }
   return cases;
+}
+
+// The demo alone in the short run: simulated threads take a minute for a family.
+std::vector<GoldenCase> CudaCases() {
+  std::vector<GoldenCase> cases;
+  for (const Recording& recording : kRecordings) {
+    const std::string_view name = recording.name;
+    if (IsLong() || name == "demo") {
+      cases.push_back({recording, kCuda});
+    }
+  }
+  return cases;
+}
+
+std::string NameOf(const testing::TestParamInfo<GoldenCase>& test) {
+  return fmt::format("{}_{}_{}", test.param.recording.name, test.param.arithmetic.backend,
+                     model::DTypeName(test.param.arithmetic.dtype));
 }
 
 class ModelGolden : public ::testing::TestWithParam<GoldenCase> {
@@ -310,13 +337,8 @@ class ModelGolden : public ::testing::TestWithParam<GoldenCase> {
     return difference;
   }
 
-  GoldenRun run_;
-};
-
-TEST_P(ModelGolden, EveryTensorOfEveryPromptAgrees) {
-  int compared = 0;
-  double worst = 0;
-  for (const std::string& size : run_.Sizes("prompt")) {
+  // Runs the prompt and compares all that was recorded of it.
+  void ComparePrompt(const std::string& size, int* compared, double* worst) {
     const std::string prefix = fmt::format("prompt{}.", size);
     Tensors traced;
     run_.Trace({.ids = run_.GoldenIds(prefix + "ids")}, &traced);
@@ -334,9 +356,19 @@ TEST_P(ModelGolden, EveryTensorOfEveryPromptAgrees) {
             << full_name;
         continue;
       }
-      worst = std::max(worst, Compare(size, full_name, name, traced));
-      ++compared;
+      *worst = std::max(*worst, Compare(size, full_name, name, traced));
+      ++*compared;
     }
+  }
+
+  GoldenRun run_;
+};
+
+TEST_P(ModelGolden, EveryTensorOfEveryPromptAgrees) {
+  int compared = 0;
+  double worst = 0;
+  for (const std::string& size : run_.Sizes("prompt")) {
+    ComparePrompt(size, &compared, &worst);
   }
   EXPECT_EQ(compared, GetParam().recording.compared);
   RecordProperty("largest_relative_difference", fmt::format("{:.3g}", worst));
@@ -359,12 +391,43 @@ TEST_P(ModelGolden, GreedyContinuationsAreEqual) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Recordings, ModelGolden, ::testing::ValuesIn(AllCases()),
-                         [](const auto& test) {
-                           return fmt::format(
-                               "{}_{}_{}", test.param.recording.name,
-                               test.param.arithmetic.backend,
-                               model::DTypeName(test.param.arithmetic.dtype));
-                         });
+                         NameOf);
+
+// What of it every run of the tests has time for.
+class CudaGolden : public ModelGolden {};
+
+TEST_P(CudaGolden, ShortPromptsAgree) {
+  int compared = 0;
+  double worst = 0;
+  for (const std::string& size : run_.Sizes("prompt")) {
+    if (std::stoi(size) <= kShortPrompt) {
+      ComparePrompt(size, &compared, &worst);
+    }
+  }
+  EXPECT_GT(compared, 0);
+}
+
+TEST_P(CudaGolden, ContinuationsDoNotDependOnTheGroup) {
+  const std::vector<std::string> sizes = run_.Sizes("prompt");
+  const bool has_five = std::find(sizes.begin(), sizes.end(), "5") != sizes.end();
+  const std::string size = has_five ? "5" : "7";
+  const worker::TraceRequest request = {.ids = run_.GoldenIds("prompt" + size + ".ids"),
+                                        .drafts = false,
+                                        .greedy_tokens = IsLong() ? 32 : 4};
+  Tensors expected;
+  const std::vector<int32_t> tokens = run_.Trace(request, &expected);
+  run_.StartGroup(kCuda, {.tp = 2});
+  Tensors seen;
+  EXPECT_EQ(run_.Trace(request, &seen), tokens);
+  for (const auto& [name, tensor] : expected) {
+    EXPECT_TRUE(seen.at(name).data == tensor.data) << name;
+  }
+  run_.StartGroup({"cpu", model::DType::kF32}, {});
+  EXPECT_EQ(run_.Trace(request, nullptr), tokens);
+}
+
+INSTANTIATE_TEST_SUITE_P(Recordings, CudaGolden, ::testing::ValuesIn(CudaCases()),
+                         NameOf);
 
 // Invariant 1 on each model: tests/integration/same_bits_test.cc has the demo model in
 // full depth.

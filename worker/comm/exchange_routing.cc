@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "common/status.h"
+#include "common/status_macros.h"
+#include "worker/comm/expert_items.h"
 
 namespace tessera::worker {
 
@@ -48,18 +50,26 @@ std::optional<kernels::DType> TravellingWeights(const ExpertExchangeOptions& opt
   return options.weights_travel ? std::optional(rows) : std::nullopt;
 }
 
-std::vector<std::byte> UnitWeights(const ExpertExchangeOptions& options,
-                                   kernels::DType dtype) {
+absl::StatusOr<ExchangeLists> AllocateLists(const ExpertExchangeOptions& options,
+                                            int64_t max_items,
+                                            kernels::KernelBackend* backend) {
+  const kernels::DType dtype = backend->activation_dtype();
+  const auto slots = static_cast<size_t>(options.max_tokens * options.experts_per_token);
+  ExchangeLists lists;
+  TESSERA_ASSIGN_OR_RETURN(lists.items, backend->Allocate(ExpertItems::MemoryBytes(
+                                            options.expert_owner, max_items,
+                                            TravellingWeights(options, dtype))));
+  TESSERA_ASSIGN_OR_RETURN(lists.row_of_slot, backend->Allocate(slots * sizeof(int32_t)));
   if (!options.weights_travel) {
-    return {};
+    return lists;
   }
-  const auto count = static_cast<size_t>(options.max_tokens * options.experts_per_token);
-  std::vector<std::byte> ones(model::DTypeBytes(dtype, count));
+  TESSERA_ASSIGN_OR_RETURN(lists.ones,
+                           backend->Allocate(model::DTypeBytes(dtype, slots)));
   const auto fill = [&]<typename T>(T one) {
-    std::fill_n(reinterpret_cast<T*>(ones.data()), count, one);
+    std::fill_n(static_cast<T*>(lists.ones.data()), slots, one);
   };
   dtype == kernels::DType::kF64 ? fill(1.0) : fill(1.0F);
-  return ones;
+  return lists;
 }
 
 }  // namespace tessera::worker

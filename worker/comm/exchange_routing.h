@@ -3,12 +3,14 @@
 #ifndef TESSERA_WORKER_COMM_EXCHANGE_ROUTING_H_
 #define TESSERA_WORKER_COMM_EXCHANGE_ROUTING_H_
 
-#include <cstddef>
+#include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
+#include "kernels/kernel_backend.h"
+#include "kernels/runtime/device_buffer.h"
 #include "kernels/tensor_view.h"
 #include "worker/comm/expert_exchange.h"
 
@@ -24,10 +26,16 @@ absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorV
 std::optional<kernels::DType> TravellingWeights(const ExpertExchangeOptions& options,
                                                 kernels::DType rows);
 
-// Weights of 1 for Combine of max_tokens tokens, [max_tokens, k]; empty unless weights
-// travel.
-std::vector<std::byte> UnitWeights(const ExpertExchangeOptions& options,
-                                   kernels::DType dtype);
+// Memory of the backend that ops of an exchange read and its host code writes.
+struct ExchangeLists {
+  kernels::DeviceBuffer items;        // of ExpertItems
+  kernels::DeviceBuffer row_of_slot;  // [max_tokens, k] i32
+  kernels::DeviceBuffer ones;         // [max_tokens, k] of 1 where weights travel
+};
+// `max_items`: of the rank. kResourceExhausted.
+absl::StatusOr<ExchangeLists> AllocateLists(const ExpertExchangeOptions& options,
+                                            int64_t max_items,
+                                            kernels::KernelBackend* backend);
 
 }  // namespace tessera::worker
 

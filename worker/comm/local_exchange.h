@@ -3,14 +3,13 @@
 #ifndef TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
 
-#include <cstddef>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "worker/comm/exchange_routing.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/expert_items.h"
 
@@ -32,16 +31,15 @@ class LocalExchange final : public ExpertExchange {
 
  private:
   LocalExchange(const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-                kernels::DeviceBuffer outputs);
+                ExchangeLists lists, kernels::DeviceBuffer outputs);
 
   const ExpertExchangeOptions options_;
   kernels::KernelBackend* const backend_;
+  ExchangeLists lists_;  // that of the items is theirs
   ExpertItems items_;
-  std::vector<int32_t> row_of_slot_;  // [max_tokens, k]
-  kernels::DeviceBuffer outputs_;     // [max_tokens k, d]
-  std::vector<std::byte> ones_;       // [max_tokens, k] where weights travel
-  kernels::TensorView weights_;       // [T, k] of the exchange in progress
-  int64_t num_tokens_ = 0;            // of the exchange in progress
+  kernels::DeviceBuffer outputs_;  // [max_tokens k, d]
+  kernels::TensorView weights_;    // [T, k] of the exchange in progress
+  int64_t num_tokens_ = 0;         // of the exchange in progress
 };
 
 }  // namespace tessera::worker

@@ -56,29 +56,30 @@ absl::StatusOr<std::unique_ptr<ExpertExchange>> RoutedExchange::Create(
   TESSERA_ASSIGN_OR_RETURN(memory.rows, allocate(capacity.rows));
   TESSERA_ASSIGN_OR_RETURN(memory.outputs, allocate(capacity.items));
   TESSERA_ASSIGN_OR_RETURN(memory.returned, allocate(capacity.own_items));
+  TESSERA_ASSIGN_OR_RETURN(ExchangeLists lists,
+                           AllocateLists(options, capacity.items, backend));
   return std::unique_ptr<ExpertExchange>(
-      new RoutedExchange(options, backend, ep, std::move(memory)));
+      new RoutedExchange(options, backend, ep, std::move(lists), std::move(memory)));
 }
 
 RoutedExchange::RoutedExchange(const ExpertExchangeOptions& options,
                                kernels::KernelBackend* backend, Communicator* ep,
-                               Memory memory)
+                               ExchangeLists lists, Memory memory)
     : options_(options),
       backend_(backend),
       ep_(ep),
       capacity_(options, ep->size()),
       dtype_(backend->activation_dtype()),
       shape_(ShapeOf(options_, dtype_)),
+      lists_(std::move(lists)),
       items_(options_.expert_owner, ep->rank(), capacity_.items,
-             TravellingWeights(options_, dtype_)),
+             TravellingWeights(options_, dtype_), std::move(lists_.items)),
       destinations_(static_cast<size_t>(ep->size())),
       sources_(static_cast<size_t>(ep->size())),
       send_counts_(static_cast<size_t>(ep->size())),
       recv_counts_(static_cast<size_t>(ep->size())),
-      row_of_slot_(static_cast<size_t>(capacity_.own_items)),
       place_of_arrival_(static_cast<size_t>(capacity_.items)),
-      memory_(std::move(memory)),
-      ones_(UnitWeights(options_, dtype_)) {
+      memory_(std::move(memory)) {
   const int64_t others = ep->size() - 1;
   const int64_t largest = MessageBytes(shape_, options.max_tokens, capacity_.own_items);
   // The messages of one rank share its items; each has a header and paddings of its own.
@@ -122,10 +123,10 @@ absl::StatusOr<ExpertBatch> RoutedExchange::DispatchRows(TensorView x,
                                                          TensorView weights) {
   TESSERA_CHECK(x.dtype == dtype_);
   num_tokens_ = x.dim(0);
-  weights_ =
-      options_.weights_travel
-          ? TensorView(ones_.data(), dtype_, {num_tokens_, options_.experts_per_token})
-          : weights;
+  weights_ = options_.weights_travel
+                 ? TensorView(lists_.ones.data(), dtype_,
+                              {num_tokens_, options_.experts_per_token})
+                 : weights;
   ++exchange_number_;
   CountDestinations(expert_ids);
   LayOutMessages();
@@ -187,6 +188,7 @@ void RoutedExchange::FillMessages(TensorView x, TensorView expert_ids,
   const auto* const weight_of_slot = static_cast<const std::byte*>(weights.data);
   const int64_t k = options_.experts_per_token;
   const auto row_bytes = static_cast<size_t>(shape_.row_bytes);
+  auto* const row_of_slot = static_cast<int32_t*>(lists_.row_of_slot.data());
   for (int64_t t = 0; t < num_tokens_; ++t) {
     for (int64_t j = 0; j < k; ++j) {
       const int32_t expert = expert_ids.row<int32_t>(t)[j];
@@ -198,8 +200,7 @@ void RoutedExchange::FillMessages(TensorView x, TensorView expert_ids,
         to.draft.items_of_row[static_cast<size_t>(to.next_row++)] = 0;
       }
       ++to.draft.items_of_row[static_cast<size_t>(to.next_row - 1)];
-      row_of_slot_[static_cast<size_t>(t * k + j)] =
-          static_cast<int32_t>(to.first_return_row + to.next_item);
+      row_of_slot[t * k + j] = static_cast<int32_t>(to.first_return_row + to.next_item);
       if (weight_bytes != 0) {
         std::memcpy(
             to.draft.weight_of_item + static_cast<size_t>(to.next_item) * weight_bytes,
@@ -326,7 +327,7 @@ absl::Status RoutedExchange::Combine(kernels::Stream& stream, TensorView out) {
   const int64_t k = options_.experts_per_token;
   const TensorView y(memory_.returned.data(), dtype_,
                      {num_tokens_ * k, options_.hidden_size});
-  const TensorView row_of_slot(row_of_slot_.data(), DType::kI32, {num_tokens_, k});
+  const TensorView row_of_slot(lists_.row_of_slot.data(), DType::kI32, {num_tokens_, k});
   backend_->CombineExperts(stream, y, row_of_slot, weights_, out);
   return absl::OkStatus();
 }

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 
 #include "worker/comm/exchange_message.h"
+#include "worker/comm/exchange_routing.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/expert_items.h"
 
@@ -72,7 +73,7 @@ class RoutedExchange final : public ExpertExchange {
   };
 
   RoutedExchange(const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-                 Communicator* ep, Memory memory);
+                 Communicator* ep, ExchangeLists lists, Memory memory);
 
   absl::StatusOr<ExpertBatch> DispatchRows(kernels::TensorView x,
                                            kernels::TensorView expert_ids,
@@ -98,12 +99,12 @@ class RoutedExchange final : public ExpertExchange {
   const kernels::DType dtype_;
   const ExchangeShape shape_;
 
+  ExchangeLists lists_;  // that of the items is theirs; slots name rows of returned
   ExpertItems items_;
   std::vector<Destination> destinations_;
   std::vector<Source> sources_;
   std::vector<int64_t> send_counts_;
   std::vector<int64_t> recv_counts_;
-  std::vector<int32_t> row_of_slot_;  // [max_tokens, k]: row of returned_
   std::vector<int32_t>
       place_of_arrival_;  // [items]: item list index of the i-th item that came
   // Dispatch sends and receives messages in these; Combine sends packed outputs from
@@ -114,7 +115,6 @@ class RoutedExchange final : public ExpertExchange {
   int64_t sent_bytes_ = 0;
   int64_t received_bytes_ = 0;
   Memory memory_;
-  std::vector<std::byte> ones_;  // [max_tokens, k] where weights travel
   int64_t num_tokens_ = 0;       // of the exchange in progress
   kernels::TensorView weights_;  // [T, k], likewise
   uint32_t exchange_number_ = 0;

@@ -166,8 +166,8 @@ absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView o
   Route(context, x, expert_ids, weights);
   context.Trace("router.ids", layer_, expert_ids);
   context.Trace("router.weights", layer_, weights);
-  NoteLoads(context, expert_ids);
   TESSERA_RETURN_IF_ERROR(RoutedExperts(context, x, expert_ids, weights, out));
+  NoteLoads(context, expert_ids);  // which the exchange has waited for
   if (!shared_.has_value()) {
     return absl::OkStatus();
   }

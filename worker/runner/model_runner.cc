@@ -235,7 +235,8 @@ absl::Status ModelRunner::AllocateActivations() {
 }
 
 void ModelRunner::SetTrace(TraceSink* sink, bool all_logits) {
-  trace_ = sink;
+  trace_ =
+      sink == nullptr ? nullptr : std::make_unique<SettledTrace>(stream_.get(), sink);
   trace_all_logits_ = all_logits;
 }
 
@@ -315,7 +316,7 @@ StepContext ModelRunner::MakeContext() {
   context.stream = stream_.get();
   context.scratch = &scratch_;
   context.tp = parts_.tp;
-  context.trace = trace_;
+  context.trace = trace_.get();
   context.clock = parts_.clock;
   inputs_.Describe(&context);
   context.collective_ns = &collective_ns_;

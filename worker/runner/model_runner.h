@@ -190,7 +190,22 @@ class ModelRunner {
   kernels::DeviceBuffer streams_;       // [max_tokens, M, d]
   kernels::DeviceBuffer head_streams_;  // [max_head_rows, M, d]
 
-  TraceSink* trace_ = nullptr;
+  // Waits for the ops that make a record's rows before the sink reads them.
+  class SettledTrace final : public TraceSink {
+   public:
+    SettledTrace(kernels::Stream* stream, TraceSink* sink)
+        : stream_(stream), sink_(sink) {}
+    void Record(std::string_view what, int64_t layer, kernels::TensorView rows) override {
+      // An error stays with the stream, whose next user returns it.
+      static_cast<void>(stream_->Synchronize());
+      sink_->Record(what, layer, rows);
+    }
+
+   private:
+    kernels::Stream* const stream_;
+    TraceSink* const sink_;
+  };
+  std::unique_ptr<SettledTrace> trace_;  // or null
   bool trace_all_logits_ = false;
   bool epoch_failed_ = false;
   uint64_t epoch_ = 0;

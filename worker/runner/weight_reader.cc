@@ -133,7 +133,7 @@ absl::StatusOr<WeightView> WeightReader::Held(const std::string& name,
       static_cast<int64_t>(model::DTypeBytes(view.dtype, static_cast<size_t>(view.cols))),
       view.row_bytes);
   if (!view.has_scales() || view.rows == 0 || view.cols == 0) {
-    return view;
+    return PlacedView(view);
   }
   const ScaleGrid grid = GridOf(view);
   Account(grid.data, grid.rows, grid.row_bytes, grid.stride);
@@ -141,7 +141,51 @@ absl::StatusOr<WeightView> WeightReader::Held(const std::string& name,
     return DataLossF("the scales of {}: one is not a number{}", name,
                      view.scale_dtype == DType::kF8E8M0 ? " (byte 255)" : "");
   }
+  return PlacedView(view);
+}
+
+absl::StatusOr<const std::byte*> WeightReader::Placed(const ByteRegion& region) {
+  if (!copies() || region.total() == 0) {
+    return region.data;
+  }
+  TESSERA_ASSIGN_OR_RETURN(kernels::DeviceBuffer memory,
+                           backend_->Allocate(static_cast<size_t>(region.total())));
+  auto* const to = static_cast<std::byte*>(memory.data());
+  for (int64_t row = 0; row < region.rows; ++row) {
+    std::memcpy(to + row * region.bytes, region.data + row * region.stride,
+                static_cast<size_t>(region.bytes));
+  }
+  prepared_.push_back(std::move(memory));
+  return to;
+}
+
+absl::StatusOr<WeightView> WeightReader::PlacedView(WeightView view) {
+  if (!copies() || view.rows == 0 || view.cols == 0) {
+    return view;
+  }
+  if (view.has_scales()) {
+    const ScaleGrid grid = GridOf(view);
+    TESSERA_ASSIGN_OR_RETURN(view.scales,
+                             Placed({grid.data, grid.rows, grid.row_bytes, grid.stride}));
+    view.scale_stride =
+        grid.row_bytes / static_cast<int64_t>(model::DTypeBytes(view.scale_dtype, 1));
+    view.row_offset %= view.block_rows;
+    view.col_offset %= view.block_cols;
+  }
+  const auto row_bytes =
+      static_cast<int64_t>(model::DTypeBytes(view.dtype, static_cast<size_t>(view.cols)));
+  TESSERA_ASSIGN_OR_RETURN(view.data,
+                           Placed({view.data, view.rows, row_bytes, view.row_bytes}));
+  view.row_bytes = row_bytes;
   return view;
+}
+
+absl::StatusOr<const float*> WeightReader::PlacedFloats(const WeightView& view) {
+  Account(view.data, 1, view.row_bytes, view.row_bytes);
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::byte* const data,
+      Placed({Aligned(view, alignof(float)), 1, view.row_bytes, view.row_bytes}));
+  return reinterpret_cast<const float*>(data);
 }
 
 absl::StatusOr<WeightView> WeightReader::Prepared(const std::string& name,
@@ -204,8 +248,7 @@ absl::StatusOr<WeightView> WeightReader::Head(const std::string& name, DType dty
 absl::StatusOr<const float*> WeightReader::Floats(const std::string& name, int64_t size) {
   TESSERA_ASSIGN_OR_RETURN(const WeightView view,
                            Plain(name, DType::kF32, 1, size, true));
-  Account(view.data, 1, view.row_bytes, view.row_bytes);
-  return reinterpret_cast<const float*>(Aligned(view, alignof(float)));
+  return PlacedFloats(view);
 }
 
 absl::StatusOr<const float*> WeightReader::FloatShard(const std::string& name,
@@ -214,8 +257,7 @@ absl::StatusOr<const float*> WeightReader::FloatShard(const std::string& name,
   const int64_t count = Count(size);
   view = view.ColSlice(Begin(size), count);
   view.row_bytes = count * static_cast<int64_t>(sizeof(float));
-  Account(view.data, 1, view.row_bytes, view.row_bytes);
-  return reinterpret_cast<const float*>(Aligned(view, alignof(float)));
+  return PlacedFloats(view);
 }
 
 absl::StatusOr<const float*> WeightReader::FloatsOrBf16(const std::string& name,
@@ -231,7 +273,10 @@ absl::StatusOr<const float*> WeightReader::FloatsOrBf16(const std::string& name,
   owned_.push_back(std::make_unique<std::byte[]>(count * sizeof(float)));
   auto* const values = reinterpret_cast<float*>(owned_.back().get());
   model::DecodeBf16({view.data, static_cast<size_t>(view.row_bytes)}, {values, count});
-  return values;
+  const auto bytes = static_cast<int64_t>(count * sizeof(float));
+  TESSERA_ASSIGN_OR_RETURN(const std::byte* const data,
+                           Placed({owned_.back().get(), 1, bytes, bytes}));
+  return reinterpret_cast<const float*>(data);
 }
 
 absl::StatusOr<const int64_t*> WeightReader::ExpertTable(const std::string& name,
@@ -245,7 +290,11 @@ absl::StatusOr<const int64_t*> WeightReader::ExpertTable(const std::string& name
     TESSERA_RETURN_IF_ERROR(CheckExpertRow(
         name, row, {table + row * cols, static_cast<size_t>(cols)}, num_experts));
   }
-  return table;
+  const int64_t bytes = rows * view.row_bytes;
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::byte* const data,
+      Placed({reinterpret_cast<const std::byte*>(table), 1, bytes, bytes}));
+  return reinterpret_cast<const int64_t*>(data);
 }
 
 absl::StatusOr<WeightView> WeightReader::WithScales(WeightView view,

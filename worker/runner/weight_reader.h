@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "kernels/backend_traits.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/runtime/device_buffer.h"
 #include "model/config/model_config.h"
@@ -97,10 +98,20 @@ class WeightReader {
   // Held, as the backend wants it.
   absl::StatusOr<WeightView> Prepared(const std::string& name, const WeightView& view,
                                       const kernels::KSplit& split);
+  // Where ops read these bytes: here, or in a copy of the backend's, row behind row.
+  absl::StatusOr<const std::byte*> Placed(const ByteRegion& region);
+  // A view whose values and scales are placed.
+  absl::StatusOr<WeightView> PlacedView(WeightView view);
+  // A float vector, accounted for, at an address that fits.
+  absl::StatusOr<const float*> PlacedFloats(const WeightView& view);
   // The bytes at an address that fits their type: the file need not have them so.
   const std::byte* Aligned(const WeightView& view, size_t alignment);
   void Account(const std::byte* data, int64_t rows, int64_t bytes, int64_t stride);
 
+  // Whether ops read weights elsewhere than in the checkpoint.
+  bool copies() const {
+    return backend_ != nullptr && !kernels::RunsInHostMemory(backend_->name());
+  }
   int64_t Begin(int64_t total) const { return total * shard_.tp_rank / shard_.tp_size; }
   int64_t Count(int64_t total) const {
     return total * (shard_.tp_rank + 1) / shard_.tp_size - Begin(total);

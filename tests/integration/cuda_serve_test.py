@@ -1,0 +1,45 @@
+"""`serve --backend cuda` answers over HTTP on the simulated GPU, with the tokens of the cpu backend."""
+
+import unittest
+
+import server
+
+# Small caches: each byte of simulated device memory has a shadow.
+SMALL = ("--max-model-len", 256, "--num-kv-blocks", 40, "--max-num-seqs", 2,
+         "--max-num-batched-tokens", 64)
+BODY = {"prompt": "def add(a, b):", "max_tokens": 4, "temperature": 0, "ignore_eos": True, "logprobs": 2}
+
+
+class CudaServes(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cuda = server.start(cls, "--backend", "cuda", *SMALL)
+        cls.cpu = server.start(cls, *SMALL)
+
+    def test_a_completion_has_the_tokens_of_the_cpu_backend(self):
+        seen = self.cuda.post("/v1/completions", BODY, patience=240)
+        self.assertEqual(seen.status, 200, seen)
+        expected = self.cpu.post("/v1/completions", BODY)
+        for part in ("text", "finish_reason"):
+            self.assertEqual(seen.json["choices"][0][part], expected.json["choices"][0][part])
+        self.assertEqual(seen.json["choices"][0]["logprobs"]["tokens"],
+                         expected.json["choices"][0]["logprobs"]["tokens"])
+        self.assertEqual(seen.json["usage"]["completion_tokens"], 4)
+
+    def test_a_chat_streams_to_its_end(self):
+        stream = self.cuda.stream(
+            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2, "temperature": 0},
+            path="/v1/chat/completions", patience=240)
+        self.addCleanup(stream.close)
+        events = list(stream.events())
+        self.assertTrue(stream.done)
+        self.assertIn(events[-1]["choices"][0]["finish_reason"], ("length", "stop"))
+
+    def test_metrics_name_the_simulator(self):
+        text = self.cuda.get("/metrics").body.decode()
+        self.assertIn('id="cuda_sim/f32"', text)
+        self.assertIn('isa="simulated GPU"', text)
+
+
+if __name__ == "__main__":
+    server.main()
