@@ -14,13 +14,11 @@ its first token. Prompts are the same for all servers of a round, and others in 
 import argparse
 import json
 import os
-import shlex
-import signal
 import statistics
 import subprocess
 import tempfile
 
-from http_compare import free_port, wait_ready
+from servers import running
 
 
 def bench(options, port, seed, sequences, prompt, output):
@@ -63,34 +61,21 @@ def main():
     parser.add_argument("--vocab", type=int, default=250, help="token ids of prompts lie below this")
     parser.add_argument("--patience", type=float, default=600, help="seconds for one run")
     options = parser.parse_args()
-    servers = []
-    try:
-        for command in options.commands:
-            port = free_port()
-            servers.append((subprocess.Popen(shlex.split(command.format(port=port)), stdout=subprocess.DEVNULL,
-                                             stderr=subprocess.DEVNULL), port, []))
-            wait_ready(f"http://127.0.0.1:{port}", servers[-1][0], options.patience)
+    results = [[] for _ in options.commands]
+    with running(options.commands, options.patience) as ports:
         for seed in range(options.rounds + 1):
-            for _, port, rounds in servers:
+            for port, rounds in zip(ports, results):
                 rates = measure(options, port, seed)
                 if seed > 0:  # the first one warms up
                     rounds.append(rates)
-        for command, (_, _, rounds) in zip(options.commands, servers):
-            print(command)
-            for phase, size in rounds[0]:
-                rates = [rates[phase, size] for rates in rounds]
-                ratios = [mine[phase, size] / first[phase, size] for mine, first in zip(rounds, servers[0][2])]
-                print(f"  {phase:<8}{size:>5}  {statistics.median(rates):>8.1f} tokens/s ({min(rates):.1f} to "
-                      f"{max(rates):.1f}), {statistics.median(ratios):.2f}x the first ({min(ratios):.2f} to "
-                      f"{max(ratios):.2f})")
-    finally:
-        for process, _, _ in servers:
-            process.send_signal(signal.SIGTERM)
-        for process, _, _ in servers:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    for command, rounds in zip(options.commands, results):
+        print(command)
+        for phase, size in rounds[0]:
+            rates = [rates[phase, size] for rates in rounds]
+            ratios = [mine[phase, size] / first[phase, size] for mine, first in zip(rounds, results[0])]
+            print(f"  {phase:<8}{size:>5}  {statistics.median(rates):>8.1f} tokens/s ({min(rates):.1f} to "
+                  f"{max(rates):.1f}), {statistics.median(ratios):.2f}x the first ({min(ratios):.2f} to "
+                  f"{max(ratios):.2f})")
 
 
 if __name__ == "__main__":
