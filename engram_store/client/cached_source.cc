@@ -6,7 +6,6 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "engram_store/table/row_gather.h"
 
 namespace tessera::engram_store {
 namespace {
@@ -65,19 +64,6 @@ CachedSource::CachedSource(const CachedSourceOptions& options,
       pending_(options.max_pending),
       source_(std::move(source)) {}
 
-absl::Status CachedSource::CheckRequest(size_t table, std::span<const uint32_t> row_ids,
-                                        std::span<std::byte> destination) const {
-  if (table >= tables().size()) {
-    return InvalidArgumentF("engram table {} of {}", table, tables().size());
-  }
-  const size_t bytes = row_ids.size() * row_bytes(table);
-  if (destination.size() != bytes) {
-    return InvalidArgumentF("a destination of {} bytes, expected {} for {} engram rows",
-                            destination.size(), bytes, row_ids.size());
-  }
-  return CheckRowIds(row_ids, tables()[table].num_rows);
-}
-
 PendingRows CachedSource::Issue(size_t table, std::span<const uint32_t> row_ids,
                                 std::span<std::byte> destination) {
   Request* request = nullptr;
@@ -87,7 +73,7 @@ PendingRows CachedSource::Issue(size_t table, std::span<const uint32_t> row_ids,
   }
   stats_.lookups += row_ids.size();
   request->destination = destination;
-  request->status = CheckRequest(table, row_ids, destination);
+  request->status = CheckRequest(tables(), table, row_ids, destination);
   if (!request->status.ok()) {
     return PendingRows{.ticket = ticket};
   }

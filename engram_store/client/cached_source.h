@@ -66,8 +66,6 @@ class CachedSource final : public EngramSource {
   CachedSource(const CachedSourceOptions& options, std::unique_ptr<HotRowCache> cache,
                std::vector<ShardMap> maps, std::unique_ptr<EngramSource> source);
 
-  absl::Status CheckRequest(size_t table, std::span<const uint32_t> row_ids,
-                            std::span<std::byte> destination) const;
   size_t row_bytes(size_t table) const {
     return static_cast<size_t>(tables()[table].row_bytes);
   }

@@ -49,6 +49,13 @@ struct EngramSourceStats {
   uint64_t disk_bytes = 0;  // read; of a disk that ranks share, each by one of them
 };
 
+// What every source refuses before it begins: kInvalidArgument for a table that is not in
+// `tables`, a destination of other than row_ids.size() rows of it, or a row id out of
+// range.
+absl::Status CheckRequest(std::span<const TableInfo> tables, size_t table,
+                          std::span<const uint32_t> row_ids,
+                          std::span<const std::byte> destination);
+
 // Step thread only, unless an implementation says more.
 class EngramSource {
  public:

@@ -82,25 +82,12 @@ PendingRows MemorySource::Issue(size_t table, std::span<const uint32_t> row_ids,
                      .destination = destination,
                      .done = 0,
                      .status = absl::OkStatus()};
-  request->status = CheckRequest(*request);
+  request->status = CheckRequest(infos_, table, row_ids, destination);
   stats_.lookups += row_ids.size();
   if (request->status.ok()) {
     Copy(request, options_.max_inline_rows);
   }
   return PendingRows{.ticket = ticket};
-}
-
-absl::Status MemorySource::CheckRequest(const Request& request) const {
-  if (request.table >= infos_.size()) {
-    return InvalidArgumentF("engram table {} of {}", request.table, infos_.size());
-  }
-  const TableInfo& info = infos_[request.table];
-  const size_t bytes = request.row_ids.size() * static_cast<size_t>(info.row_bytes);
-  if (request.destination.size() != bytes) {
-    return InvalidArgumentF("a destination of {} bytes, expected {} for {} engram rows",
-                            request.destination.size(), bytes, request.row_ids.size());
-  }
-  return CheckRowIds(request.row_ids, info.num_rows);
 }
 
 void MemorySource::Copy(Request* request, size_t max_rows) const {

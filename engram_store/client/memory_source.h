@@ -57,7 +57,6 @@ class MemorySource final : public EngramSource {
   MemorySource(const MemorySourceOptions& options, Clock* clock,
                std::vector<std::vector<std::shared_ptr<const EngramTable>>> tables);
 
-  absl::Status CheckRequest(const Request& request) const;
   // Copies up to `max_rows` more rows.
   void Copy(Request* request, size_t max_rows) const;
 

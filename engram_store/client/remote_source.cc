@@ -10,7 +10,6 @@
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "engram_store/client/shard_router.h"
-#include "engram_store/table/row_gather.h"
 
 namespace tessera::engram_store {
 
@@ -180,19 +179,6 @@ RemoteSource::~RemoteSource() {
   shards_->AwaitIdle();
 }
 
-absl::Status RemoteSource::CheckRequest(size_t table, std::span<const uint32_t> row_ids,
-                                        std::span<std::byte> destination) const {
-  if (table >= infos_.size()) {
-    return InvalidArgumentF("engram table {} of {}", table, infos_.size());
-  }
-  const size_t bytes = row_ids.size() * static_cast<size_t>(infos_[table].row_bytes);
-  if (destination.size() != bytes) {
-    return InvalidArgumentF("a destination of {} bytes, expected {} for {} engram rows",
-                            destination.size(), bytes, row_ids.size());
-  }
-  return CheckRowIds(row_ids, infos_[table].num_rows);
-}
-
 PendingRows RemoteSource::Issue(size_t table, std::span<const uint32_t> row_ids,
                                 std::span<std::byte> destination) {
   std::shared_ptr<Request>* slot = nullptr;
@@ -203,7 +189,7 @@ PendingRows RemoteSource::Issue(size_t table, std::span<const uint32_t> row_ids,
   auto request = std::make_shared<Request>();
   *slot = request;
   shards_->lookups += row_ids.size();
-  const absl::Status status = CheckRequest(table, row_ids, destination);
+  const absl::Status status = CheckRequest(infos_, table, row_ids, destination);
   if (!status.ok()) {
     MutexLock lock(&request->mutex);
     request->failure = status;

@@ -58,8 +58,6 @@ class RemoteSource final : public EngramSource {
 
   RemoteSource(const RemoteSourceOptions& options, std::unique_ptr<Shards> shards);
 
-  absl::Status CheckRequest(size_t table, std::span<const uint32_t> row_ids,
-                            std::span<std::byte> destination) const;
   static void StartAttempt(Shards* shards, Batch batch);
   static void FinishAttempt(Shards* shards, Batch batch, absl::Status status,
                             std::span<const std::byte> rows);

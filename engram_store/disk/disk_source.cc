@@ -38,19 +38,6 @@ DiskSource::~DiskSource() {
   });
 }
 
-absl::Status DiskSource::CheckRequest(size_t table, std::span<const uint32_t> row_ids,
-                                      std::span<std::byte> destination) const {
-  if (table >= infos_.size()) {
-    return InvalidArgumentF("engram table {} of {}", table, infos_.size());
-  }
-  const size_t bytes = row_ids.size() * static_cast<size_t>(infos_[table].row_bytes);
-  if (destination.size() != bytes) {
-    return InvalidArgumentF("a destination of {} bytes, expected {} for {} engram rows",
-                            destination.size(), bytes, row_ids.size());
-  }
-  return CheckRowIds(row_ids, infos_[table].num_rows);
-}
-
 PendingRows DiskSource::Issue(size_t table, std::span<const uint32_t> row_ids,
                               std::span<std::byte> destination) {
   Request* request = nullptr;
@@ -59,7 +46,7 @@ PendingRows DiskSource::Issue(size_t table, std::span<const uint32_t> row_ids,
     return PendingRows{.ticket = kRefusedTicket};
   }
   stats_.lookups += row_ids.size();
-  *request = Request{.refused = CheckRequest(table, row_ids, destination),
+  *request = Request{.refused = CheckRequest(infos_, table, row_ids, destination),
                      .fetch = nullptr,
                      .bytes = destination.size(),
                      .landed = false};

@@ -49,8 +49,6 @@ class DiskSource final : public EngramSource {
   };
   DiskSource(std::shared_ptr<DiskRows> rows, size_t max_pending);
 
-  absl::Status CheckRequest(size_t table, std::span<const uint32_t> row_ids,
-                            std::span<std::byte> destination) const;
   // Waits for a request that began.
   absl::Status Collect(Request* request, absl::Time deadline);
   void AwaitLanding(Request* request, absl::Time deadline);
