@@ -2,8 +2,7 @@
 
 # What the builds of `test --all` run, by label: the optimised build has run everything before, so
 # each of them runs what it can say something about. "script" is every test that starts programs of
-# its own, "rpc" every test that talks through gRPC, which the thread sanitizer cannot follow. Nothing in the folders
-# model and routing knows of threads, so their own tests are not built with that sanitizer.
+# its own, "rpc" every test that talks through gRPC, which the thread sanitizer cannot follow.
 asan_tests='unit|simulation|conformance|parity|integration'
 tsan_tests='unit|simulation|conformance|integration'
 tsan_cases='-*/Grpc:StepStream.*:*OverGrpc:*/SharedMemory:*/*Remote*:RemoteFaultTest.*'
@@ -16,16 +15,30 @@ sanitizer_environment() {
   export TSAN_OPTIONS="suppressions=$PWD/tools/tsan_suppressions.txt:second_deadlock_stack=1"
 }
 
-# check_preset NAME LABELS WITHOUT [everything]: builds its tests with one of LABELS and none of WITHOUT, or the whole
-# tree, and runs these tests. A test that is no script has the name of its program.
+# starts_threads NAME: whether this program can start a thread at all. Asked of the optimised build.
+starts_threads() {
+  local program
+  program=$(find build/cpu -type f -name "$1" -perm -u+x -print -quit)
+  [ -n "$program" ] || fail "build/cpu has no program $1"
+  # No --quiet: nm would end by SIGPIPE, and so the pipe.
+  nm --dynamic --undefined-only "$program" | grep -E '_M_start_thread|pthread_create' >/dev/null
+}
+
+# check_preset NAME LABELS WITHOUT everything|threaded: builds the whole tree, or only the tests to run: those with one
+# of LABELS and none of WITHOUT, and of programs that start threads; runs them. A test that is no script has the name
+# of its program.
 check_preset() {
   say "preset $1: build, then the tests labelled $2, without $3"
   # Not --preset: a label that a preset excludes replaces --label-exclude.
-  local tests=(ctest --test-dir "build/$1" --label-regex "^($2)$" --label-exclude "^(gpu|$3)$") programs=()
+  local tests=(ctest --test-dir "build/$1" --label-regex "^($2)$" --label-exclude "^(gpu|$3)$") programs=() name
   cmake --preset "$1" >/dev/null
-  if [ "${4:-}" != everything ]; then
-    mapfile -t programs < <("${tests[@]}" --show-only | sed --quiet 's/^ *Test *#[0-9]*: //p')
+  if [ "$4" = threaded ]; then
+    for name in $("${tests[@]}" --show-only | sed --quiet 's/^ *Test *#[0-9]*: //p'); do
+      starts_threads "$name" && programs+=("$name")
+    done
     [ "${#programs[@]}" -gt 0 ] || fail "preset $1 has no test labelled $2"
+    say "preset $1: ${#programs[@]} programs start threads"
+    tests+=(--tests-regex "^($(IFS='|'; echo "${programs[*]}"))$")
   fi
   ninja -C "build/$1" -j "$jobs" "${programs[@]}"
   "${tests[@]}" --parallel "$jobs" --output-on-failure --no-tests=error
@@ -44,6 +57,20 @@ long_script() {
   TESSERA_LONG_TESTS=1 build/venv/bin/python3 -B "tests/integration/$1.py" "build/cpu/$2"
 }
 
+# long_program PROGRAM [FILTER]: the long version of a test of the optimised build.
+long_program() {
+  TESSERA_LONG_TESTS=1 "build/cpu/$1" --gtest_brief=1 --gtest_filter="${2:-*}"
+}
+
+# side_by_side COMMANDS...: a command line each, as many at once as there are processors. Each one's output appears
+# whole, when it ends; fails if one of them did.
+side_by_side() {
+  export jobs
+  export -f say fail long_program
+  printf '%s\0' "$@" | xargs --null --max-args=1 --max-procs="$jobs" bash -fc '
+    if output=$($0 2>&1); then say "held: $0"; echo "$output"; else echo "$output"; say "FAILED: $0"; exit 1; fi'
+}
+
 # check_all: everything that ./dev test leaves out, cheap to dear.
 check_all() {
   install_packages "${clang_packages[@]}"
@@ -54,19 +81,22 @@ check_all() {
   long_script connections_test tessera
   long_script openapi_test tessera
   long_script grammar_validity_test tests/integration/grammar_sampler
-  say "a bit of every byte of the goldens' headers"
-  TESSERA_LONG_TESTS=1 build/cpu/model/tensors/tensor_inventory_test --gtest_filter='DamagedHeader.*'
   say "1,000 foreign hits against misses, by their first tokens"
   long_script tenant_timing_test tessera
-  say "1,000 prefix trees"
-  TESSERA_LONG_TESTS=1 build/cpu/tests/integration/prefix_tree_test
-  say "every op under 100 schedules of the simulated GPU, and every recording on it"
-  TESSERA_LONG_TESTS=1 build/cpu/tests/parity/cuda_parity_test
-  TESSERA_LONG_TESTS=1 build/cpu/tests/parity/model_golden_test --gtest_filter='*Cuda*'
-  say "long simulations"
-  simulate --seeds=10000
+  say "every recording on the simulated GPU and every op under 100 schedules of it, a bit of every byte of the goldens'"
+  say "headers, 1,000 prefix trees, long simulations"
+  local program simulations=()
+  for program in build/cpu/tests/simulation/*_test; do
+    simulations+=("$program --seeds=10000")
+  done
+  side_by_side \
+    "long_program tests/parity/model_golden_test *Cuda*" \
+    "long_program tests/integration/prefix_tree_test" \
+    "long_program tests/parity/cuda_parity_test" \
+    "long_program model/tensors/tensor_inventory_test DamagedHeader.*" \
+    "${simulations[@]}"
   # Suites that run in process and over gRPC: here the former alone.
-  GTEST_FILTER="$tsan_cases" check_preset tsan "$tsan_tests" 'mpi|script|rpc|model|routing'
+  GTEST_FILTER="$tsan_cases" check_preset tsan "$tsan_tests" 'mpi|script|rpc' threaded
 }
 
 # format_sources [--check]

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -42,11 +45,41 @@ void PutHeader(const DiskSlots::Operation& operation, uint64_t epoch, uint64_t b
   Put(at, engram_store::Crc32c({header, kHeaderCrcAt}));
 }
 
-absl::Status Refusal(int error, const std::string& path, std::string_view what) {
-  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-  return StatusF(
-      full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
-      "{} {}: {}", what, path, std::strerror(error));
+// Whether the same options would meet the same error again.
+bool StaysSo(int error) {
+  constexpr int kErrors[] = {EACCES, EDQUOT, EFBIG,   EISDIR, ELOOP,      ENAMETOOLONG,
+                             ENOENT, ENOSPC, ENOTDIR, EPERM,  EOPNOTSUPP, EROFS};
+  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
+}
+
+// `option`: what to change where it stays so.
+absl::Status Refusal(int error, std::string_view what, const std::string& path,
+                     std::string_view option) {
+  if (StaysSo(error)) {
+    return InvalidArgumentF("{}: cannot {} {}: {}", option, what, path,
+                            std::strerror(error));
+  }
+  return StatusF(absl::StatusCode::kUnavailable, "cannot {} {}: {}", what, path,
+                 std::strerror(error));
+}
+
+// Reserves `size` bytes of `fd`. Asks for the free space first: allocating what a file
+// system does not have can take it minutes to find out.
+absl::Status Reserve(int fd, int64_t size, const std::string& path) {
+  struct statvfs disk = {};
+  if (::fstatvfs(fd, &disk) != 0) {
+    return Refusal(errno, "measure", path, "--kv-disk-dir");
+  }
+  const double free =
+      static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
+  if (static_cast<double>(size) > free) {
+    return InvalidArgumentF(
+        "--kv-disk-gib: {} needs {:.1f} GiB, its file system has {:.1f} GiB free", path,
+        std::ldexp(static_cast<double>(size), -30), std::ldexp(free, -30));
+  }
+  const int error = size == 0 ? 0 : ::posix_fallocate(fd, 0, size);
+  return error == 0 ? absl::OkStatus()
+                    : Refusal(error, "allocate", path, "--kv-disk-gib");
 }
 
 }  // namespace
@@ -90,7 +123,7 @@ absl::Status DiskSlots::Open(const Options& options) {
   const int fd =
       ::open(options.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) {
-    return Refusal(errno, options.path, "open");
+    return Refusal(errno, "open", options.path, "--kv-disk-dir");
   }
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     ::close(fd);
@@ -101,10 +134,9 @@ absl::Status DiskSlots::Open(const Options& options) {
   fd_ = fd;
   path_ = options.path;
   if (::fchmod(fd, 0600) != 0 || ::ftruncate(fd, 0) != 0) {
-    return Refusal(errno, path_, "empty");
+    return Refusal(errno, "empty", path_, "--kv-disk-dir");
   }
-  const int error = size == 0 ? 0 : ::posix_fallocate(fd, 0, size);
-  return error == 0 ? absl::OkStatus() : Refusal(error, path_, "allocate");
+  return Reserve(fd, size, path_);
 }
 
 DiskSlots::~DiskSlots() {

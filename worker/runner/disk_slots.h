@@ -79,7 +79,7 @@ class DiskSlots {
   };
 
   // Makes the file, empty, and starts the thread. kInvalidArgument: no buffers, or sizes
-  // beyond a file's; kResourceExhausted: the disk or the memory has too little room;
+  // beyond a file's, or a folder or a size that the disk does not have (stays so);
   // kFailedPrecondition: another process uses the file; kUnavailable: it cannot be made.
   static absl::StatusOr<std::unique_ptr<DiskSlots>> Create(const Options& options);
   // Waits for the operation under way; removes the file.

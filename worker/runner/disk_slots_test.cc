@@ -1,11 +1,13 @@
 #include "worker/runner/disk_slots.h"
 
 #include <cerrno>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -18,6 +20,7 @@ namespace {
 
 using ::tessera::testing::IsOk;
 using ::tessera::testing::StatusIs;
+using ::testing::HasSubstr;
 
 constexpr size_t kBytes[2] = {5000, 300};
 constexpr size_t kHeaderBytes = 48;
@@ -200,10 +203,17 @@ TEST_F(DiskSlotsTest, RefusesWhatNoDiskHolds) {
   options.kinds[0].num_slots = int64_t{1} << 60;
   EXPECT_THAT(DiskSlots::Create(options), StatusIs(absl::StatusCode::kInvalidArgument));
   options.kinds[0].num_slots = int64_t{1} << 48;  // 2 EiB
-  EXPECT_THAT(DiskSlots::Create(options), StatusIs(absl::StatusCode::kResourceExhausted));
+  // Errors that stay: a group that retries them would never form.
+  EXPECT_THAT(DiskSlots::Create(options),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--kv-disk-gib")));
   options = options_;
-  options.path = folder_ + "/none/kv";
-  EXPECT_THAT(DiskSlots::Create(options), StatusIs(absl::StatusCode::kUnavailable));
+  for (const char* path : {"/none/kv", "/plain/kv", ""}) {
+    std::ofstream(folder_ + "/plain");
+    options.path = folder_ + path;
+    EXPECT_THAT(DiskSlots::Create(options),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--kv-disk-dir")))
+        << path;
+  }
 }
 
 }  // namespace
