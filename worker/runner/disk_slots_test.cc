@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engram_store/table/crc32c.h"
 #include "tests/testing/status_matchers.h"
@@ -207,13 +208,14 @@ TEST_F(DiskSlotsTest, RefusesWhatNoDiskHolds) {
   EXPECT_THAT(DiskSlots::Create(options),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--kv-disk-gib")));
   options = options_;
+  std::ofstream(folder_ + "/plain");
   for (const char* path : {"/none/kv", "/plain/kv", ""}) {
-    std::ofstream(folder_ + "/plain");
     options.path = folder_ + path;
     EXPECT_THAT(DiskSlots::Create(options),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--kv-disk-dir")))
         << path;
   }
+  ::unlink((folder_ + "/plain").c_str());
 }
 
 }  // namespace
