@@ -88,8 +88,9 @@ absl::Status Measure(worker::Communicator& ep) {
       kernels::CreateBackend({.name = "cpu", .dtype = DType::kF32, .num_threads = 1}));
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<kernels::Stream> stream,
                            backend->CreateStream());
-  TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<worker::ExpertExchange> exchange,
-                           worker::ExpertExchange::Create(options, backend.get(), &ep));
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::unique_ptr<worker::ExpertExchange> exchange,
+      worker::ExpertExchange::Create(options, backend.get(), {.ep = &ep}));
   TESSERA_RETURN_IF_ERROR(ep.Barrier());
   const worker::CommStats before = ep.stats();
   std::vector<double> micros;

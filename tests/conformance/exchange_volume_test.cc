@@ -6,10 +6,12 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "gtest/gtest.h"
 
+#include "tests/conformance/exchange_layouts.h"
 #include "tests/conformance/group_harness.h"
 #include "tests/testing/status_matchers.h"
 
@@ -57,14 +59,24 @@ std::vector<std::vector<int32_t>> Routing(int ranks) {
   return routing;
 }
 
-void ExpectCountersOfFormula(Communicator& ep, bool weights_travel) {
+void ExpectCounters(const Communicator& group, const ExchangeVolume& volume) {
+  EXPECT_EQ(group.stats().messages, static_cast<uint64_t>(kExchanges * volume.messages));
+  EXPECT_EQ(
+      group.stats().bytes,
+      static_cast<uint64_t>(kExchanges * (volume.dispatch_bytes + volume.combine_bytes)))
+      << "rank " << group.rank() << " of " << group.size();
+  EXPECT_EQ(volume.messages, 2 * (group.size() - 1));
+}
+
+void ExpectCountersOfFormula(const ExchangeGroups& groups, bool weights_travel) {
+  Communicator& ep = *groups.ep;
   const ExpertExchangeOptions options = Options(ep.size(), weights_travel);
   std::vector<std::vector<int32_t>> routing = Routing(ep.size());
   auto backend = kernels::CreateBackend({.name = "reference", .dtype = DType::kF32});
   ASSERT_THAT(backend, IsOk());
   const auto stream = (*backend)->CreateStream();
   ASSERT_THAT(stream, IsOk());
-  auto exchange = ExpertExchange::Create(options, backend->get(), &ep);
+  auto exchange = ExpertExchange::Create(options, backend->get(), groups);
   ASSERT_THAT(exchange, IsOk());
   std::vector<int32_t>& ids = routing[static_cast<size_t>(ep.rank())];
   const auto tokens = static_cast<int64_t>(ids.size()) / kSlots;
@@ -83,25 +95,57 @@ void ExpectCountersOfFormula(Communicator& ep, bool weights_travel) {
                     **stream, TensorView(out.data(), DType::kF32, {tokens, kHidden})),
                 IsOk());
   }
-  const ExchangeVolume volume = VolumeOf(options, sizeof(float), routing, ep.rank());
-  EXPECT_EQ(ep.stats().messages, static_cast<uint64_t>(kExchanges * volume.messages));
-  EXPECT_EQ(ep.stats().bytes, static_cast<uint64_t>(kExchanges * (volume.dispatch_bytes +
-                                                                  volume.combine_bytes)))
-      << "rank " << ep.rank() << " of " << ep.size();
-  EXPECT_EQ(volume.messages, 2 * (ep.size() - 1));
+  if (groups.node == nullptr) {
+    ExpectCounters(ep, VolumeOf(options, sizeof(float), routing, ep.rank()));
+    return;
+  }
+  const NodeExchangeVolume volume =
+      VolumeOverNodes(options, sizeof(float), routing, ep.rank(), groups.node->size());
+  ExpectCounters(*groups.rail, volume.rail);
+  ExpectCounters(*groups.node, volume.node);
+  EXPECT_EQ(ep.stats().messages, 0u);
 }
 
 TEST(ExchangeVolume, CountersAreThoseOfTheFormula) {
   RecordProperty("seed", static_cast<int>(kSeed));
   for (const bool weights_travel : {false, true}) {
-    for (const int size : testing::Harness().sizes()) {
-      if (kExperts % size == 0) {
-        testing::Harness().Run(
-            size, {.timeout = absl::Seconds(60)},
-            [&](Communicator& ep) { ExpectCountersOfFormula(ep, weights_travel); });
+    for (const testing::ExchangeLayout& layout : testing::ExchangeLayouts()) {
+      if (kExperts % layout.num_ranks == 0) {
+        testing::RunExchange(layout, {.timeout = absl::Seconds(60)},
+                             [&](const ExchangeGroups& groups) {
+                               ExpectCountersOfFormula(groups, weights_travel);
+                             });
       }
     }
   }
+}
+
+// Over nodes a row crosses to each node once, whatever the number of its ranks there.
+TEST(ExchangeVolume, ARowCrossesOnceToEachNode) {
+  constexpr int kRanks = 16;
+  constexpr int kPerNode = 4;
+  ExpertExchangeOptions options = Options(kRanks, false);
+  options.hidden_size = 4096;
+  const std::vector<std::vector<int32_t>> routing = Routing(kRanks);
+  int64_t flat = 0;   // from other nodes, one level
+  int64_t rails = 0;  // two levels
+  int64_t rows = 0;   // by hand: (token, other node that it reaches)
+  for (int rank = 0; rank < kRanks; ++rank) {
+    rails += VolumeOverNodes(options, 4, routing, rank, kPerNode).rail.dispatch_bytes;
+    flat += VolumeOf(options, 4, routing, rank).dispatch_bytes;
+    const std::vector<int32_t>& ids = routing[static_cast<size_t>(rank)];
+    for (size_t token = 0; token < ids.size(); token += kSlots) {
+      std::set<int> nodes;
+      for (size_t slot = token; slot < token + kSlots; ++slot) {
+        nodes.insert(options.expert_owner[static_cast<size_t>(ids[slot])] / kPerNode);
+      }
+      nodes.erase(rank / kPerNode);
+      rows += static_cast<int64_t>(nodes.size());
+    }
+  }
+  EXPECT_NEAR(static_cast<double>(rails), static_cast<double>(rows * 4096 * 4),
+              static_cast<double>(rails) / 100);
+  EXPECT_LT(rails, flat);
 }
 
 TEST(ExchangeVolume, WhatIsExpectedIsTheMeanOfRandomRouting) {

@@ -2,6 +2,7 @@
 // the tokens, each token gets the bits that one rank alone computes for it.
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -10,6 +11,7 @@
 
 #include "gtest/gtest.h"
 
+#include "tests/conformance/exchange_layouts.h"
 #include "tests/conformance/group_harness.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/expert_exchange.h"
@@ -20,6 +22,7 @@ namespace {
 
 using kernels::DType;
 using kernels::TensorView;
+using testing::ExchangeLayout;
 using testing::IsOk;
 using testing::StatusIs;
 
@@ -148,7 +151,7 @@ std::vector<T> RunAlone(const Problem& problem, bool weights_travel,
   EXPECT_THAT(group, IsOk());
   auto exchange =
       ExpertExchange::Create(Options(std::vector<int>(kExperts, 0), weights_travel),
-                             &backend, group->front().get());
+                             &backend, {.ep = group->front().get()});
   EXPECT_THAT(exchange, IsOk());
   std::vector<T> all;
   for (int64_t begin = 0; begin < problem.tokens; begin += kMaxTokens) {
@@ -199,18 +202,25 @@ std::vector<int64_t> Spread(int num_ranks, int round) {
   return counts;
 }
 
-class ExpertExchangeConformance : public ::testing::TestWithParam<int> {};
+void RunOn(const ExchangeLayout& layout,
+           const std::function<void(const ExchangeGroups&)>& body) {
+  testing::RunExchange(layout, kGenerous, body);
+}
+
+class ExpertExchangeConformance : public ::testing::TestWithParam<ExchangeLayout> {};
 
 template <typename T>
-void ExpectBitsOfOneRank(int num_ranks, bool weights_travel) {
+void ExpectBitsOfOneRank(const ExchangeLayout& layout, bool weights_travel) {
+  const int num_ranks = layout.num_ranks;
   const Problem problem(kernels::kDTypeOf<T>, kMaxTokens * num_ranks);
   const std::vector<T> expected =
       RunAlone<T>(problem, weights_travel, *MakeBackend(kernels::kDTypeOf<T>));
-  testing::Harness().Run(num_ranks, kGenerous, [&](Communicator& comm) {
+  RunOn(layout, [&](const ExchangeGroups& groups) {
+    const Communicator& comm = *groups.ep;
     const auto backend = MakeBackend(kernels::kDTypeOf<T>);
     for (const std::vector<int>& owner : Placements(num_ranks)) {
       auto exchange =
-          ExpertExchange::Create(Options(owner, weights_travel), backend.get(), &comm);
+          ExpertExchange::Create(Options(owner, weights_travel), backend.get(), groups);
       ASSERT_THAT(exchange, IsOk());
       for (int round = 0; round < 4; ++round) {
         const auto counts = Spread(num_ranks, round);
@@ -256,14 +266,15 @@ TEST(ExpertExchange, WeightsThatTravelScaleBeforeTheDownProjection) {
 }
 
 TEST_P(ExpertExchangeConformance, ItemsAreGroupedByExpertAndKeepTheSourceOrder) {
-  const int num_ranks = GetParam();
+  const int num_ranks = GetParam().num_ranks;
   const Problem problem(DType::kF32, kMaxTokens * num_ranks);
-  testing::Harness().Run(num_ranks, kGenerous, [&](Communicator& comm) {
+  RunOn(GetParam(), [&](const ExchangeGroups& groups) {
+    Communicator& comm = *groups.ep;
     const auto backend = MakeBackend(DType::kF32);
     const auto stream = backend->CreateStream();
     ASSERT_THAT(stream, IsOk());
     const std::vector<int> owner = Placements(num_ranks)[1];
-    auto exchange = ExpertExchange::Create(Options(owner), backend.get(), &comm);
+    auto exchange = ExpertExchange::Create(Options(owner), backend.get(), groups);
     ASSERT_THAT(exchange, IsOk());
     const auto local = (*exchange)->local_experts();
     ASSERT_TRUE(std::is_sorted(local.begin(), local.end()));
@@ -290,15 +301,24 @@ TEST_P(ExpertExchangeConformance, ItemsAreGroupedByExpertAndKeepTheSourceOrder) 
                   batch->row_of_item.as<int32_t>()[item]);
       }
     }
+    // Over nodes: by the rank in the node first.
+    const int per_node = GetParam().ranks_per_node;
+    const auto place = [per_node, num_ranks](float source) {
+      const int rank = static_cast<int>(source);
+      return per_node == 0 ? rank
+                           : rank % per_node * (num_ranks / per_node) + rank / per_node;
+    };
     for (int64_t row = 1; row < batch->rows.dim(0); ++row) {
-      EXPECT_LE(batch->rows.row<float>(row - 1)[0], batch->rows.row<float>(row)[0]);
+      EXPECT_LE(place(batch->rows.row<float>(row - 1)[0]),
+                place(batch->rows.row<float>(row)[0]));
     }
     ASSERT_THAT(comm.Barrier(), IsOk());
   });
 }
 
 TEST_P(ExpertExchangeConformance, AnExpertThatDoesNotExistEndsTheGroup) {
-  testing::Harness().Run(GetParam(), kGenerous, [](Communicator& comm) {
+  RunOn(GetParam(), [](const ExchangeGroups& groups) {
+    Communicator& comm = *groups.ep;
     if (comm.size() == 1) {
       return;
     }
@@ -306,7 +326,7 @@ TEST_P(ExpertExchangeConformance, AnExpertThatDoesNotExistEndsTheGroup) {
     const auto stream = backend->CreateStream();
     ASSERT_THAT(stream, IsOk());
     auto exchange = ExpertExchange::Create(Options(std::vector<int>(kExperts, 0)),
-                                           backend.get(), &comm);
+                                           backend.get(), groups);
     ASSERT_THAT(exchange, IsOk());
     std::vector<float> x(kHidden);
     std::vector<int32_t> ids = {0, 1, 2, comm.rank() == 1 ? kExperts : 3};
@@ -321,16 +341,17 @@ TEST_P(ExpertExchangeConformance, AnExpertThatDoesNotExistEndsTheGroup) {
 }
 
 TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {
-  if (GetParam() == 1) {
+  if (GetParam().num_ranks == 1) {
     return;
   }
-  testing::Harness().Run(GetParam(), kGenerous, [](Communicator& comm) {
+  RunOn(GetParam(), [](const ExchangeGroups& groups) {
+    Communicator& comm = *groups.ep;
     const auto backend = MakeBackend(DType::kF32);
     const auto stream = backend->CreateStream();
     ASSERT_THAT(stream, IsOk());
     std::vector<int> owner(kExperts, 0);
     owner[5] = comm.rank() == 0 ? 1 : 0;
-    auto exchange = ExpertExchange::Create(Options(owner), backend.get(), &comm);
+    auto exchange = ExpertExchange::Create(Options(owner), backend.get(), groups);
     ASSERT_THAT(exchange, IsOk());
     std::vector<float> x(kHidden);
     std::vector<int32_t> ids = {0, 1, 2, 3};
@@ -347,12 +368,34 @@ TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {
   });
 }
 
+TEST(ExpertExchange, RefusesGroupsThatAreNotNodesAndRails) {
+  auto ep = CreateInProcessGroup("ep", 4, kGenerous, Clock::Real());
+  auto pair = CreateInProcessGroup("pair", 2, kGenerous, Clock::Real());
+  auto other = CreateInProcessGroup("other", 2, kGenerous, Clock::Real());
+  auto three = CreateInProcessGroup("three", 3, kGenerous, Clock::Real());
+  ASSERT_TRUE(ep.ok() && pair.ok() && other.ok() && three.ok());
+  const auto backend = MakeBackend(DType::kF32);
+  const auto create = [&](Communicator* node, Communicator* rail) {
+    return ExpertExchange::Create(Options(std::vector<int>(kExperts, 0)), backend.get(),
+                                  {.ep = (*ep)[1].get(), .node = node, .rail = rail})
+        .status();
+  };
+  EXPECT_THAT(create((*pair)[1].get(), (*other)[0].get()), IsOk());
+  EXPECT_THAT(create((*pair)[1].get(), nullptr),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(create((*pair)[0].get(), (*other)[1].get()),  // rank 2
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(create((*three)[1].get(), (*other)[0].get()),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST(ExpertExchange, RefusesBadOptions) {
   auto group = CreateInProcessGroup("one", 1, kGenerous, Clock::Real());
   ASSERT_THAT(group, IsOk());
   const auto backend = MakeBackend(DType::kF32);
   const auto create = [&](const ExpertExchangeOptions& options) {
-    return ExpertExchange::Create(options, backend.get(), group->front().get()).status();
+    return ExpertExchange::Create(options, backend.get(), {.ep = group->front().get()})
+        .status();
   };
   EXPECT_THAT(create(Options({0, 0, 0, 0, 1})),
               StatusIs(absl::StatusCode::kInvalidArgument));
@@ -367,7 +410,7 @@ TEST(ExpertExchange, RefusesBadOptions) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, ExpertExchangeConformance,
-                         ::testing::ValuesIn(testing::Harness().sizes()));
+                         ::testing::ValuesIn(testing::ExchangeLayouts()));
 
 }  // namespace
 }  // namespace tessera::worker

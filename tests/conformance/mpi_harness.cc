@@ -2,7 +2,10 @@
 // case kills is replaced by the next one, which real workers never do: they leave the
 // job.
 #include <cstdlib>
+#include <functional>
 #include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -31,12 +34,21 @@ class MpiHarness final : public GroupHarness {
   std::vector<int> sizes() const override { return {runtime_->world_size()}; }
   worker::MpiRuntime& runtime() { return *runtime_; }
 
-  void Run(int size, const worker::CommOptions& options,
-           const std::function<void(worker::Communicator&)>& body) override {
+  void RunGroups(
+      int size, std::span<const std::vector<int>> colors,
+      const worker::CommOptions& options,
+      const std::function<void(std::span<worker::Communicator* const>)>& body) override {
     ASSERT_EQ(size, runtime_->world_size());
-    auto group = runtime_->CreateGroup("test", 0, options);
-    ASSERT_TRUE(group.ok()) << group.status();
-    body(**group);
+    std::vector<std::unique_ptr<worker::Communicator>> groups;
+    std::vector<worker::Communicator*> pointers;
+    for (const std::vector<int>& coloring : colors) {
+      auto group = runtime_->CreateGroup(
+          "test", coloring[static_cast<size_t>(runtime_->world_rank())], options);
+      ASSERT_TRUE(group.ok()) << group.status();
+      pointers.push_back(group->get());
+      groups.push_back(*std::move(group));
+    }
+    body(pointers);
   }
 
  private:

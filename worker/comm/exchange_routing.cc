@@ -16,13 +16,14 @@ absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorV
     return InternalF("dispatch of {} tokens, expected at most {}", num_tokens,
                      options.max_tokens);
   }
-  if (x.rank != 2 || x.dim(1) != options.hidden_size) {
-    return InternalF("dispatch of rows of {} values, expected {}", x.dim(1),
+  if (x.rank != 2 || x.dim(1) != options.hidden_size || !x.is_contiguous()) {
+    return InternalF("dispatch of rows of {} values, expected {}, contiguous", x.dim(1),
                      options.hidden_size);
   }
   if (expert_ids.rank != 2 || expert_ids.dtype != kernels::DType::kI32 ||
-      expert_ids.dim(0) != num_tokens || expert_ids.dim(1) != k) {
-    return InternalF("expert ids [{}, {}] of {}, expected [{}, {}] of I32",
+      expert_ids.dim(0) != num_tokens || expert_ids.dim(1) != k ||
+      !expert_ids.is_contiguous()) {
+    return InternalF("expert ids [{}, {}] of {}, expected [{}, {}] of I32, contiguous",
                      expert_ids.dim(0), expert_ids.dim(1),
                      model::DTypeName(expert_ids.dtype), num_tokens, k);
   }

@@ -20,15 +20,16 @@ struct Part {
   int64_t items = 0;
 };
 
-// What of one rank's tokens goes to `to`.
+// What of one rank's tokens goes to the ranks that `belongs` says.
+template <typename Belongs>
 Part PartFor(const ExpertExchangeOptions& options, std::span<const int32_t> expert_ids,
-             int to) {
+             Belongs belongs) {
   Part part;
   const auto k = static_cast<size_t>(options.experts_per_token);
   for (size_t token = 0; token + k <= expert_ids.size(); token += k) {
-    const auto items = std::ranges::count_if(
-        expert_ids.subspan(token, k), [&options, to](int32_t expert) {
-          return options.expert_owner[static_cast<size_t>(expert)] == to;
+    const auto items =
+        std::ranges::count_if(expert_ids.subspan(token, k), [&](int32_t expert) {
+          return belongs(options.expert_owner[static_cast<size_t>(expert)]);
         });
     part.items += items;
     part.rows += items > 0 ? 1 : 0;
@@ -36,26 +37,67 @@ Part PartFor(const ExpertExchangeOptions& options, std::span<const int32_t> expe
   return part;
 }
 
+int64_t MessageBytes(const ExpertExchangeOptions& options, int64_t element_bytes,
+                     const Part& part) {
+  return Padded(Padded(Padded(kHeaderBytes + kWordBytes * (part.rows + part.items)) +
+                       WeightBytes(options, element_bytes) * part.items) +
+                options.hidden_size * element_bytes * part.rows);
+}
+
 }  // namespace
 
 ExchangeVolume VolumeOf(const ExpertExchangeOptions& options, int64_t element_bytes,
                         std::span<const std::vector<int32_t>> expert_ids, int rank) {
+  // Nodes of one rank: the rails are the group.
+  return VolumeOverNodes(options, element_bytes, expert_ids, rank, 1).rail;
+}
+
+NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
+                                   int64_t element_bytes,
+                                   std::span<const std::vector<int32_t>> expert_ids,
+                                   int rank, int ranks_per_node) {
   const int64_t row_bytes = options.hidden_size * element_bytes;
-  const int64_t weight_bytes = WeightBytes(options, element_bytes);
-  ExchangeVolume volume;
-  for (size_t other = 0; other < expert_ids.size(); ++other) {
-    if (static_cast<int>(other) == rank) {
+  const int num_nodes = static_cast<int>(expert_ids.size()) / ranks_per_node;
+  const int own_node = rank / ranks_per_node;
+  const int own_place = rank % ranks_per_node;
+  const auto on_node = [&](int node) {
+    return [node, ranks_per_node](int owner) { return owner / ranks_per_node == node; };
+  };
+  // What the rank at `place` of the own node has for `to`, a rank of that node: from all
+  // of its rail.
+  const auto relayed = [&](int place, int to) {
+    Part sum;
+    for (int node = 0; node < num_nodes; ++node) {
+      const Part part =
+          PartFor(options, expert_ids[static_cast<size_t>(node * ranks_per_node + place)],
+                  [to](int owner) { return owner == to; });
+      sum.rows += part.rows;
+      sum.items += part.items;
+    }
+    return sum;
+  };
+  NodeExchangeVolume volume;
+  for (int node = 0; node < num_nodes; ++node) {
+    if (node == own_node) {
       continue;
     }
-    volume.messages += 2;
-    const Part in = PartFor(options, expert_ids[other], rank);
-    volume.dispatch_bytes +=
-        Padded(Padded(Padded(kHeaderBytes + kWordBytes * (in.rows + in.items)) +
-                      weight_bytes * in.items) +
-               row_bytes * in.rows);
-    const Part out =
-        PartFor(options, expert_ids[static_cast<size_t>(rank)], static_cast<int>(other));
-    volume.combine_bytes += row_bytes * out.items;
+    const auto peer = static_cast<size_t>(node * ranks_per_node + own_place);
+    volume.rail.messages += 2;
+    volume.rail.dispatch_bytes += MessageBytes(
+        options, element_bytes, PartFor(options, expert_ids[peer], on_node(own_node)));
+    volume.rail.combine_bytes +=
+        row_bytes *
+        PartFor(options, expert_ids[static_cast<size_t>(rank)], on_node(node)).items;
+  }
+  for (int place = 0; place < ranks_per_node; ++place) {
+    if (place == own_place) {
+      continue;
+    }
+    volume.node.messages += 2;
+    volume.node.dispatch_bytes +=
+        MessageBytes(options, element_bytes, relayed(place, rank));
+    volume.node.combine_bytes +=
+        row_bytes * relayed(own_place, own_node * ranks_per_node + place).items;
   }
   return volume;
 }

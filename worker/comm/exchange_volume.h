@@ -28,6 +28,20 @@ struct ExchangeVolume {
 ExchangeVolume VolumeOf(const ExpertExchangeOptions& options, int64_t element_bytes,
                         std::span<const std::vector<int32_t>> expert_ids, int rank);
 
+// The same over nodes and rails (ExchangeGroups): of one rank, on each of the two.
+struct NodeExchangeVolume {
+  ExchangeVolume rail;  // between nodes: a row once per node
+  ExchangeVolume node;  // inside the node
+
+  friend bool operator==(const NodeExchangeVolume&, const NodeExchangeVolume&) = default;
+};
+
+// As VolumeOf; `ranks_per_node` divides the number of lists.
+NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
+                                   int64_t element_bytes,
+                                   std::span<const std::vector<int32_t>> expert_ids,
+                                   int rank, int ranks_per_node);
+
 // Where every rank brings `num_tokens` tokens, each of which picks k of the experts at
 // random, and the experts are spread evenly over the ranks. Paddings are left out.
 struct ExpectedVolume {

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "common/status.h"
+#include "common/status_macros.h"
 #include "worker/comm/local_exchange.h"
 #include "worker/comm/routed_exchange.h"
 
@@ -43,19 +44,32 @@ absl::Status CheckOptions(const ExpertExchangeOptions& options, int num_ranks) {
   return absl::OkStatus();
 }
 
+absl::Status CheckGroups(const ExchangeGroups& groups) {
+  if (groups.node == nullptr && groups.rail == nullptr) {
+    return absl::OkStatus();
+  }
+  if (groups.node == nullptr || groups.rail == nullptr || groups.node->size() < 2 ||
+      groups.rail->size() < 2 ||
+      groups.node->size() * groups.rail->size() != groups.ep->size() ||
+      groups.rail->rank() * groups.node->size() + groups.node->rank() !=
+          groups.ep->rank()) {
+    return InvalidArgumentF("the node and rail of rank {} do not make up the {} ranks",
+                            groups.ep->rank(), groups.ep->size());
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ExpertExchange>> ExpertExchange::Create(
     const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-    Communicator* ep) {
-  const absl::Status status = CheckOptions(options, ep->size());
-  if (!status.ok()) {
-    return status;
-  }
-  if (ep->size() == 1) {
+    const ExchangeGroups& groups) {
+  TESSERA_RETURN_IF_ERROR(CheckOptions(options, groups.ep->size()));
+  TESSERA_RETURN_IF_ERROR(CheckGroups(groups));
+  if (groups.ep->size() == 1) {
     return LocalExchange::Create(options, backend);
   }
-  return RoutedExchange::Create(options, backend, ep);
+  return RoutedExchange::Create(options, backend, groups);
 }
 
 }  // namespace tessera::worker

@@ -1,12 +1,14 @@
 // ExpertExchange: dispatch of token rows to the ranks that hold their experts, and
-// combine at home. Works over any Communicator (the EP group of all R ranks). One per
-// rank; one exchange is between Dispatch and Combine at a time. All memory is allocated
-// at Create for `max_tokens`.
+// combine at home. Works over any Communicator (the EP group of all R ranks, or its nodes
+// and rails). One per rank; one exchange is between Dispatch and Combine at a time. All
+// memory is allocated at Create for `max_tokens`.
 //
 // Messages per layer and rank: one AllToAllV of rows (each row once per destination rank,
 // whatever the number of its experts there: d * sizeof + the slot list, and one weight
 // per slot where weights travel), one AllToAllV back (one row of d values per token and
-// slot). A row that stays on its rank is not
+// slot). With nodes and rails it is the same on each of the two groups: each row once per
+// destination node over the rail, then once per destination rank inside the node. A row
+// that stays on its rank is not
 // copied over the wire, yet rounded to the wire type alike. Combine adds in router-slot
 // order in float32, so neither placement nor group size changes a bit.
 #ifndef TESSERA_WORKER_COMM_EXPERT_EXCHANGE_H_
@@ -29,8 +31,10 @@ namespace tessera::worker {
 // What this rank's experts have to compute. Views into the exchange's memory, valid until
 // Combine.
 struct ExpertBatch {
-  kernels::TensorView rows;         // [num_rows, d]: received rows, sorted by source rank
-  kernels::TensorView row_of_item;  // [num_items] i32
+  // [num_rows, d]: received rows, sorted by source rank; over nodes and rails by the rank
+  // in the node, then by source node.
+  kernels::TensorView rows;
+  kernels::TensorView row_of_item;   // [num_items] i32
   kernels::TensorView item_offsets;  // [num_local_experts + 1] i32
   kernels::TensorView item_weights;  // [num_items]; rank 0 unless weights travel
   kernels::TensorView out;           // [num_items, d]: the experts write here
@@ -48,13 +52,24 @@ struct ExpertExchangeOptions {
   std::vector<int> expert_owner;
 };
 
+// The groups that an exchange goes over: ep alone, or the two by which it reaches all of
+// ep in two steps. Rank r of ep is rank r % node->size() of its node, the ranks of a node
+// being neighbours, and rank r / node->size() of its rail, the ranks of the same place in
+// every node. Set both or none; each has at least two ranks.
+struct ExchangeGroups {
+  Communicator* ep = nullptr;
+  Communicator* node = nullptr;
+  Communicator* rail = nullptr;
+};
+
 // Step thread only.
 class ExpertExchange {
  public:
-  // `ep` and `backend` must outlive it. kInvalidArgument for an owner out of range.
+  // The groups and `backend` must outlive it. kInvalidArgument for an owner out of range,
+  // or groups that are not as above.
   static absl::StatusOr<std::unique_ptr<ExpertExchange>> Create(
       const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-      Communicator* ep);
+      const ExchangeGroups& groups);
   virtual ~ExpertExchange() = default;
 
   // Collective. x [T, d], expert_ids [T, k] i32 (logical ids), weights [T, k]; T may be

@@ -1,11 +1,9 @@
-// RoutedExchange: ExpertExchange of a group of several ranks, over any Communicator, on
-// backends whose memory the host can address.
-//
-// Dispatch writes one DispatchMessage per other rank, exchanges them, and copies what
-// came behind this rank's own rows in source order. Combine sends each source its items
-// back, in the order in which it named them; what returns from the ranks lies in y in
-// destination order, this rank's own items last, so that every router slot knows its row
-// of y without being told.
+// RoutedExchange: ExpertExchange of a group of several ranks, on backends whose memory
+// the host can address. It has one level (RowExchange), to the ranks, or two: first to
+// the rank of the same place in each node that has an expert of the token, then from
+// there to the ranks of that node. With two levels a row crosses once to each node, and
+// the outputs come back the same way, one per router slot: nothing is added on the way,
+// so that Combine's order, and every bit, is that of one level.
 #ifndef TESSERA_WORKER_COMM_ROUTED_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_ROUTED_EXCHANGE_H_
 
@@ -22,17 +20,18 @@
 #include "worker/comm/exchange_routing.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/expert_items.h"
+#include "worker/comm/row_exchange.h"
 
 namespace tessera::worker {
 
-// Step thread only. Made by ExpertExchange::Create, which has checked the options. After
-// an error the group is aborted, since the other ranks wait for this one.
+// Step thread only. Made by ExpertExchange::Create, which has checked options and groups.
+// After an error all groups are aborted, since the other ranks wait for this one.
 class RoutedExchange final : public ExpertExchange {
  public:
   // kResourceExhausted if the backend has no memory for rows and outputs.
   static absl::StatusOr<std::unique_ptr<ExpertExchange>> Create(
       const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-      Communicator* ep);
+      const ExchangeGroups& groups);
 
   // The Communicator's errors; kInternal for a bad argument, kDataLoss or
   // kFailedPrecondition for a bad message of a peer.
@@ -43,81 +42,46 @@ class RoutedExchange final : public ExpertExchange {
   std::span<const int> local_experts() const override { return items_.local_experts(); }
 
  private:
-  // Bounds of one exchange, from the options and the size of the group.
-  struct Capacity {
-    Capacity(const ExpertExchangeOptions& options, int num_ranks);
-    int64_t own_items;  // items that one rank dispatches
-    int64_t sent_rows;  // rows that one rank sends to others
-    int64_t rows;       // rows that one rank can receive, its own included
-    int64_t items;      // items that one rank can receive
-  };
   struct Memory {
-    kernels::DeviceBuffer rows;      // [rows, d]
-    kernels::DeviceBuffer outputs;   // [items, d]
-    kernels::DeviceBuffer returned;  // [own_items, d]
+    kernels::DeviceBuffer rows;      // [rows that can come, d]
+    kernels::DeviceBuffer outputs;   // [items that can come, d]
+    kernels::DeviceBuffer returned;  // [max_tokens k, d]
   };
-  // What this rank sends to one rank (itself included) in this exchange.
-  struct Destination {
-    int64_t num_rows = 0;
-    int64_t num_items = 0;
-    int64_t last_token = -1;       // the last token that has a row here
-    int64_t first_return_row = 0;  // row of y of its first item
-    MessageDraft draft;
-    int64_t next_row = 0;
-    int64_t next_item = 0;
-  };
-  // What came from one rank in this exchange.
-  struct Source {
-    DispatchMessage message;
-    int64_t first_item = 0;  // index into place_of_arrival_
+  struct Level {
+    std::vector<int> expert_owner;  // of RowExchange
+    std::unique_ptr<RowExchange> rows;
+    // The first level's lie in the backend's memory, for CombineExperts.
+    std::span<int32_t> return_rows;  // [items of this level]
+    std::byte* returned = nullptr;   // [items of this level] rows
+    std::vector<int32_t> own_return_rows;
+    std::unique_ptr<std::byte[]> own_returned;
   };
 
   RoutedExchange(const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-                 Communicator* ep, ExchangeLists lists, Memory memory);
-
+                 const ExchangeGroups& groups, ExchangeLists lists, Memory memory);
+  void AddLevel(const ExchangeShape& shape, std::vector<int> expert_owner,
+                Communicator* comm);
   absl::StatusOr<ExpertBatch> DispatchRows(kernels::TensorView x,
                                            kernels::TensorView expert_ids,
                                            kernels::TensorView weights);
+  ExpertBatch PlaceItems(std::span<const DispatchMessage> messages);
   absl::Status ReturnOutputs();
-  void CountDestinations(kernels::TensorView expert_ids);
-  void LayOutMessages();
-  void FillMessages(kernels::TensorView x, kernels::TensorView expert_ids,
-                    kernels::TensorView weights);
-  absl::Status ParseSources();
-  ExpertBatch PlaceItems();
   absl::Status Fail(absl::Status status, std::string_view during);
-
-  Destination& destination(int32_t expert) {
-    return destinations_[static_cast<size_t>(
-        options_.expert_owner[static_cast<size_t>(expert)])];
-  }
 
   const ExpertExchangeOptions options_;
   kernels::KernelBackend* const backend_;
-  Communicator* const ep_;
-  const Capacity capacity_;
+  const ExchangeGroups groups_;
   const kernels::DType dtype_;
-  const ExchangeShape shape_;
-
+  const int64_t row_bytes_;
+  const int64_t weight_bytes_;
   ExchangeLists lists_;  // that of the items is theirs; slots name rows of returned
   ExpertItems items_;
-  std::vector<Destination> destinations_;
-  std::vector<Source> sources_;
-  std::vector<int64_t> send_counts_;
-  std::vector<int64_t> recv_counts_;
-  std::vector<int32_t>
-      place_of_arrival_;  // [items]: item list index of the i-th item that came
-  // Dispatch sends and receives messages in these; Combine sends packed outputs from
-  // sent_.
-  std::unique_ptr<std::byte[]> own_message_;
-  std::unique_ptr<std::byte[]> sent_;
-  std::unique_ptr<std::byte[]> received_;
-  int64_t sent_bytes_ = 0;
-  int64_t received_bytes_ = 0;
+  std::vector<int32_t> items_of_token_;    // [max_tokens] of k
+  std::vector<int32_t> place_of_arrival_;  // item list index of the i-th item that came
   Memory memory_;
+  std::vector<Level> levels_;
   int64_t num_tokens_ = 0;       // of the exchange in progress
   kernels::TensorView weights_;  // [T, k], likewise
-  uint32_t exchange_number_ = 0;
 };
 
 }  // namespace tessera::worker

@@ -155,12 +155,13 @@ StepInputs::Options ModelRunner::InputOptions() const {
 
 absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placement) {
   const auto create = [&](const model::MoeConfig& moe, const std::vector<int>& owner) {
-    return ExpertExchange::Create({.max_tokens = options_.max_tokens,
-                                   .hidden_size = config_.hidden_size,
-                                   .experts_per_token = moe.experts_per_token,
-                                   .weights_travel = moe.weights_before_down,
-                                   .expert_owner = owner},
-                                  parts_.backend, parts_.ep);
+    return ExpertExchange::Create(
+        {.max_tokens = options_.max_tokens,
+         .hidden_size = config_.hidden_size,
+         .experts_per_token = moe.experts_per_token,
+         .weights_travel = moe.weights_before_down,
+         .expert_owner = owner},
+        parts_.backend, {.ep = parts_.ep, .node = parts_.node, .rail = parts_.rail});
   };
   TESSERA_ASSIGN_OR_RETURN(exchange_, create(config_.moe, placement.rank_of_expert));
   const model::MoeConfig& draft = config_.draft_moe;

@@ -76,6 +76,8 @@ struct RunnerParts {
   kernels::KernelBackend* backend = nullptr;
   Communicator* tp = nullptr;
   Communicator* ep = nullptr;
+  Communicator* node = nullptr;  // these two or neither: ExchangeGroups
+  Communicator* rail = nullptr;
   engram_store::EngramSource* engram = nullptr;
   const engram_store::EngramHash* hash = nullptr;
   Clock* clock = nullptr;
@@ -97,9 +99,10 @@ struct DraftBlock {
 class ModelRunner {
  public:
   // Maps the weights, allocates everything. kInvalidArgument: a shard or placement that
-  // the model does not allow, or a model too large for the backend's ops;
-  // kResourceExhausted: memory, or the disk tier's disk; kUnavailable,
-  // kFailedPrecondition: its file (DiskSlots); kNotFound, kDataLoss: the checkpoint.
+  // the model does not allow, a model too large for the backend's ops, or a disk tier
+  // that its disk does not have; kResourceExhausted: memory; kUnavailable,
+  // kFailedPrecondition: the tier's file (DiskSlots); kNotFound, kDataLoss: the
+  // checkpoint.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       const model::ModelConfig& config, const RunnerOptions& options,
       const routing::ExpertPlacement& placement, const RunnerParts& parts);
@@ -216,7 +219,7 @@ class ModelRunner {
   int64_t collective_bytes_ = 0;
   float expert_imbalance_ = 0;
   ExpertCounts expert_counts_;
-  bool counts_experts_ = false;   // in this step
+  bool counts_experts_ = false;                  // in this step
   engram_store::EngramSourceStats engram_seen_;  // up to the last step
 };
 
