@@ -16,7 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "cli/process_group_registry.h"
+#include "cli/ranks/process_group_registry.h"
 #include "fmt/format.h"
 
 #include "common/clock.h"

@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "cli/server_options.h"
 #include "cli/signals.h"
 

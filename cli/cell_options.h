@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 #include "cli/engram/engram_tables.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include "common/clock.h"
 #include "common/option_table.h"

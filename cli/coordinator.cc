@@ -11,7 +11,7 @@
 #include "cli/loaded_model.h"
 #include "cli/model_options.h"
 #include "cli/process_cell.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "cli/server_options.h"
 #include "cli/signals.h"
 #include "cli/subcommand.h"

@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include "common/clock.h"
 

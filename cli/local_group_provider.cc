@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/engram/engram_tables.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
 
 #include "common/log.h"
@@ -74,8 +74,7 @@ absl::StatusOr<coordinator::RankExecutors> LocalGroupProvider::Form(uint64_t epo
               return rank.runner->Execute(plan, late);
             },
             [&rank](const absl::Status&) {
-              rank.tp->Abort("the group was torn down");
-              rank.ep->Abort("the group was torn down");
+              rank.groups.Abort("the group was torn down");
             }));
     executors.push_back(std::make_shared<LocalRank>(
         ranks,

@@ -7,7 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/cache_sizes.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "cli/speculative_options.h"
 
 #include "common/option_table.h"
@@ -250,6 +250,11 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
       ->Add("workers", &options->workers,
             "worker processes; 0: the ranks are threads of this process")
       .Range(0, 64);
+  table
+      ->Add("ranks-per-node", &options->ranks_per_node,
+            "neighbouring ranks that share a node: expert rows then cross once to each "
+            "node and spread inside it; 0: as the hosts of the workers say")
+      .Range(0, 64);
   table->Add("comm", &options->comm, "collectives between ranks: in-process or mpi")
       .OneOf({"in-process", "mpi"});
   AddKernelOptions(table, options);
@@ -278,7 +283,12 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
 }
 
 absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options) {
-  TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, CountRanks(options));
+  TESSERA_ASSIGN_OR_RETURN(GroupShape shape, CountRanks(options));
+  shape.ranks_per_node = options.ranks_per_node;
+  if (shape.ranks_per_node > 0 && shape.num_ranks() % shape.ranks_per_node != 0) {
+    return InvalidArgumentF("--ranks-per-node {}, expected a divisor of the {} ranks",
+                            shape.ranks_per_node, shape.num_ranks());
+  }
   if (options.prefill_ranks >= shape.dp && options.prefill_ranks > 0) {
     return InvalidArgumentF(
         "--prefill-ranks {} of {} data-parallel ranks, expected at least one that "

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "cli/speculative_options.h"
 
 #include "common/option_table.h"
@@ -22,7 +22,8 @@ struct ModelOptions {
   std::string model;
   int tensor_parallel_size = 1;
   std::optional<int> data_parallel_size;
-  int workers = 0;  // 0: rank threads in this process
+  int workers = 0;         // 0: rank threads in this process
+  int ranks_per_node = 0;  // GroupShape
   std::string comm = "in-process";
   std::string backend = "cpu";
   LoadOptions load;

@@ -47,6 +47,19 @@ TEST(RankOptions, CacheMemoryOfV4IsSplitBetweenBlocksAndTailBlocks) {
             ((int64_t{1} << 30) - tails * kFlashTail) / kFlashBlock);
 }
 
+TEST(ShapeOf, NodesHaveEqualNumbersOfRanks) {
+  ModelOptions options;
+  options.tensor_parallel_size = 2;
+  options.data_parallel_size = 3;
+  options.ranks_per_node = 3;
+  const auto shape = ShapeOf(options);
+  ASSERT_THAT(shape, IsOk());
+  EXPECT_EQ(shape->num_ranks(), 6);
+  EXPECT_EQ(shape->ranks_per_node, 3);
+  options.ranks_per_node = 4;
+  EXPECT_THAT(ShapeOf(options), StatusIs(kInvalid));
+}
+
 // 656 + 132 B in place of 4 (576 + 128) for each of 61 layers and the draft layer.
 TEST(RankOptions, PackedRowsFitThreeAndAHalfTimesAsManyTokensOfV32) {
   ModelOptions options = Options(int64_t{1} << 32);

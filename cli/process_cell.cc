@@ -13,8 +13,8 @@
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
 #include "cli/child_process.h"
-#include "cli/process_group_registry.h"
-#include "cli/rank_settings.h"
+#include "cli/ranks/process_group_registry.h"
+#include "cli/ranks/rank_settings.h"
 #include "fmt/format.h"
 #include <signal.h>
 

@@ -20,7 +20,7 @@
 #include "absl/time/time.h"
 #include "cli/child_process.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "cli/scratch_directory.h"
 #include "cli/server_options.h"
 

@@ -17,8 +17,8 @@
 #include "cli/local_group_provider.h"
 #include "cli/model_options.h"
 #include "cli/process_cell.h"
-#include "cli/process_group_registry.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/process_group_registry.h"
+#include "cli/ranks/rank_assembly.h"
 #include "cli/server_options.h"
 #include "cli/signals.h"
 #include "cli/subcommand.h"
@@ -84,6 +84,7 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
        {fmt::format("--workers={}", model.workers),
         fmt::format("--comm={}", model.comm),
         fmt::format("--tensor-parallel-size={}", model.tensor_parallel_size),
+        fmt::format("--ranks-per-node={}", model.ranks_per_node),
         fmt::format("--backend={}", model.backend),
         fmt::format("--dtype={}", model.dtype),
         fmt::format("--kv-cache-dtype={}", model.kv_cache_dtype),

@@ -16,8 +16,8 @@
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
 #include "cli/model_options.h"
-#include "cli/process_group_registry.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/process_group_registry.h"
+#include "cli/ranks/rank_assembly.h"
 #include "cli/subcommand.h"
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
@@ -137,8 +137,7 @@ absl::StatusOr<std::vector<int32_t>> TraceInProcess(const LoadedModel& model,
           worker::RunTrace(model.config, mine, options.runner.max_tokens,
                            *ranks[rank].runner, rank == 0 ? recorder : nullptr);
       if (!results[rank].ok()) {
-        ranks[rank].ep->Abort("a rank of the trace failed");
-        ranks[rank].tp->Abort("a rank of the trace failed");
+        ranks[rank].groups.Abort("a rank of the trace failed");
       }
     });
   }
@@ -158,22 +157,15 @@ absl::StatusOr<std::vector<int32_t>> TraceAsProcess(ProcessGroup& group,
                                                     const RankOptions& options,
                                                     const worker::TraceRequest& request,
                                                     worker::TraceRecorder* recorder) {
-  if (group.size() != shape.num_ranks()) {
-    return InvalidArgumentF("{} processes, expected tp {} x dp {}", group.size(),
-                            shape.tp, shape.dp);
-  }
-  const int dp_rank = group.rank() / shape.tp;
-  TESSERA_ASSIGN_OR_RETURN(auto ep, group.CreateGroup("ep", 0, options.comm));
-  TESSERA_ASSIGN_OR_RETURN(
-      auto tp, group.CreateGroup(fmt::format("tp{}", dp_rank), dp_rank, options.comm));
+  TESSERA_ASSIGN_OR_RETURN(RankGroups groups, JoinGroups(group, shape, options.comm));
   TESSERA_ASSIGN_OR_RETURN(const EngramSourceFactory engram,
                            ResidentEngram(model, Clock::Real()));
   TESSERA_ASSIGN_OR_RETURN(auto source, engram(group.rank()));
-  TESSERA_ASSIGN_OR_RETURN(const AssembledRank rank,
-                           AssembleRank(model, options, std::move(tp), std::move(ep),
-                                        std::move(source), Clock::Real()));
+  TESSERA_ASSIGN_OR_RETURN(
+      const AssembledRank rank,
+      AssembleRank(model, options, std::move(groups), std::move(source), Clock::Real()));
   worker::TraceRequest mine = request;
-  mine.idle = dp_rank != 0;
+  mine.idle = group.rank() >= shape.tp;
   return worker::RunTrace(model.config, mine, options.runner.max_tokens, *rank.runner,
                           group.rank() == 0 ? recorder : nullptr);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,9 +15,10 @@
 #include "cli/load_progress.h"
 #include "cli/loaded_model.h"
 #include "cli/model_options.h"
-#include "cli/process_group_registry.h"
-#include "cli/rank_assembly.h"
-#include "cli/rank_settings.h"
+#include "cli/ranks/process_group_registry.h"
+#include "cli/ranks/rank_assembly.h"
+#include "cli/ranks/rank_groups.h"
+#include "cli/ranks/rank_settings.h"
 #include "cli/server_options.h"
 #include "cli/signals.h"
 #include "cli/subcommand.h"
@@ -33,7 +35,6 @@
 #include "proto/cluster_client.h"
 #include "proto/cluster_member.h"
 #include "proto/step_plan.h"
-#include "worker/comm/in_process/in_process_group.h"
 #include "worker/service/rank_thread.h"
 #include "worker/service/step_service.h"
 
@@ -55,38 +56,19 @@ struct WorkerOptions {
   absl::Duration start_timeout = absl::Seconds(60);
 };
 
-struct RankComms {
-  int rank = 0;
-  std::unique_ptr<worker::Communicator> tp;
-  std::unique_ptr<worker::Communicator> ep;
-};
-
-absl::StatusOr<RankComms> ConnectRank(ProcessGroup* group, const GroupShape& shape,
-                                      const worker::CommOptions& options, Clock* clock) {
-  RankComms comms;
-  if (group == nullptr) {
-    if (shape.num_ranks() != 1) {
-      return InvalidArgumentF("{} ranks need a job of processes: start it under mpirun",
-                              shape.num_ranks());
-    }
-    TESSERA_ASSIGN_OR_RETURN(auto ep,
-                             worker::CreateInProcessGroup("ep", 1, options, clock));
-    TESSERA_ASSIGN_OR_RETURN(auto tp,
-                             worker::CreateInProcessGroup("tp0", 1, options, clock));
-    comms.ep = std::move(ep[0]);
-    comms.tp = std::move(tp[0]);
-    return comms;
+// Of this process's rank: in `job`, or alone where there is none.
+absl::StatusOr<RankGroups> ConnectRank(ProcessGroup* job, const GroupShape& shape,
+                                       const worker::CommOptions& options, Clock* clock) {
+  if (job != nullptr) {
+    return JoinGroups(*job, shape, options);
   }
-  if (group->size() != shape.num_ranks()) {
-    return InvalidArgumentF("{} processes, expected tp {} x dp {}", group->size(),
-                            shape.tp, shape.dp);
+  if (shape.num_ranks() != 1) {
+    return InvalidArgumentF("{} ranks need a job of processes: start it under mpirun",
+                            shape.num_ranks());
   }
-  comms.rank = group->rank();
-  const int dp_rank = comms.rank / shape.tp;
-  TESSERA_ASSIGN_OR_RETURN(comms.ep, group->CreateGroup("ep", 0, options));
-  TESSERA_ASSIGN_OR_RETURN(
-      comms.tp, group->CreateGroup(fmt::format("tp{}", dp_rank), dp_rank, options));
-  return comms;
+  TESSERA_ASSIGN_OR_RETURN(std::vector<RankGroups> alone,
+                           MakeLocalGroups(shape, options, clock));
+  return std::move(alone[0]);
 }
 
 // Serves as `self`, whose address it fills in, until the rank ends, the coordinator
@@ -105,8 +87,7 @@ absl::Status ServeRank(const WorkerOptions& options, const proto::ClusterMember&
           },
           [&rank, &ended](const absl::Status& reason) {
             log::Info("worker", "rank ended", {{"reason", reason.ToString()}});
-            rank.tp->Abort("the rank ended");
-            rank.ep->Abort("the rank ended");
+            rank.groups.Abort("the rank ended");
             ended.Notify();
           }));
   const std::unique_ptr<proto::StepExecutor> executor =
@@ -129,12 +110,14 @@ absl::Status ServeRank(const WorkerOptions& options, const proto::ClusterMember&
                                                 {{"error", status.ToString()}});
                                      refused.Notify();
                                    }));
-  log::Info("worker", "serving",
-            {{"rank", self.rank},
-             {"address", server->address()},
-             {"weight_bytes", rank.runner->weight_bytes()},
-             {"kv_bytes", rank.runner->kv_bytes()},
-             {"isa", rank.backend->isa()}});
+  log::Info(
+      "worker", "serving",
+      {{"rank", self.rank},
+       {"address", server->address()},
+       {"ranks_per_node", rank.groups.node == nullptr ? 0 : rank.groups.node->size()},
+       {"weight_bytes", rank.runner->weight_bytes()},
+       {"kv_bytes", rank.runner->kv_bytes()},
+       {"isa", rank.backend->isa()}});
   while (!signals.WaitForFirst(kPoll)) {
     if (refused.HasBeenNotified()) {
       return absl::FailedPreconditionError("the coordinator refused this worker");
@@ -159,18 +142,17 @@ absl::Status RunRank(const WorkerOptions& options, const GroupShape& shape,
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank_options,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
-  TESSERA_ASSIGN_OR_RETURN(RankComms comms,
+  TESSERA_ASSIGN_OR_RETURN(RankGroups groups,
                            ConnectRank(group.get(), shape, rank_options.comm, clock));
-  TESSERA_RETURN_IF_ERROR(
-      ReadWeights(*model, shape, comms.rank, /*quiet=*/comms.rank != 0, clock));
+  const int index = groups.ep->rank();
+  TESSERA_RETURN_IF_ERROR(ReadWeights(*model, shape, index, /*quiet=*/index != 0, clock));
   TESSERA_ASSIGN_OR_RETURN(
       std::unique_ptr<engram_store::EngramSource> engram,
       OpenEngramSource(*model, options.engram, options.cell.cluster_token,
                        clock->Now() + options.start_timeout, clock));
-  const int index = comms.rank;
-  TESSERA_ASSIGN_OR_RETURN(AssembledRank rank,
-                           AssembleRank(*model, rank_options, std::move(comms.tp),
-                                        std::move(comms.ep), std::move(engram), clock));
+  TESSERA_ASSIGN_OR_RETURN(
+      AssembledRank rank,
+      AssembleRank(*model, rank_options, std::move(groups), std::move(engram), clock));
   const proto::ClusterMember self = {
       .role = proto::ClusterRole::kWorker,
       .rank = static_cast<uint32_t>(index),

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include "common/status.h"
 #include "common/status_macros.h"

@@ -16,7 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include "common/clock.h"
 #include "proto/step_plan.h"

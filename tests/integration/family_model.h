@@ -12,7 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include "worker/layers/cache_layout.h"
 

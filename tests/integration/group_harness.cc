@@ -13,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
 
 #include "common/clock.h"
@@ -141,28 +141,26 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
   for (size_t rank = 0; rank < harness->ranks_.size(); ++rank) {
     cli::AssembledRank& parts = harness->ranks_[rank];
     LogitsSink* const sink =
-        parts.tp->rank() == 0 && options.record_logits
+        parts.groups.tp->rank() == 0 && options.record_logits
             ? harness->sinks_[rank / static_cast<size_t>(options.shape.tp)].get()
             : nullptr;
     // Every rank of a TP group gathers all logits: it is a collective.
     parts.runner->SetTrace(sink, options.record_logits);
     const uint64_t version = rank_options.placement_version;
-    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<worker::RankThread> thread,
-                             worker::RankThread::Create(
-                                 {.name = fmt::format("rank {}", rank)},
-                                 [&parts, sink, version](const proto::StepPlan& plan,
-                                                         proto::LateInputFunction late) {
-                                   proto::StepPlan versioned = plan;
-                                   versioned.placement_version = version;
-                                   if (sink != nullptr) {
-                                     sink->BeginStep(versioned);
-                                   }
-                                   return parts.runner->Execute(versioned, late);
-                                 },
-                                 [&parts](const absl::Status&) {
-                                   parts.tp->Abort("test group ended");
-                                   parts.ep->Abort("test group ended");
-                                 }));
+    TESSERA_ASSIGN_OR_RETURN(
+        std::unique_ptr<worker::RankThread> thread,
+        worker::RankThread::Create(
+            {.name = fmt::format("rank {}", rank)},
+            [&parts, sink, version](const proto::StepPlan& plan,
+                                    proto::LateInputFunction late) {
+              proto::StepPlan versioned = plan;
+              versioned.placement_version = version;
+              if (sink != nullptr) {
+                sink->BeginStep(versioned);
+              }
+              return parts.runner->Execute(versioned, late);
+            },
+            [&parts](const absl::Status&) { parts.groups.Abort("test group ended"); }));
     harness->threads_.push_back(std::move(thread));
   }
   return harness;

@@ -12,7 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include "common/mutex.h"
 #include "coordinator/scheduler/scheduler.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
 

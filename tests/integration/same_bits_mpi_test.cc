@@ -1,6 +1,7 @@
 // Invariant 2 of the design across processes: every traced tensor of 20 prompts has the
-// same bits as on one rank. Run under mpirun; argument: the tensor-parallel size. Rank 0
-// compares and says what it found; the other ranks only compute.
+// same bits as on one rank. Run under mpirun; arguments: the tensor-parallel size, and
+// how many ranks make up a node (0: one level). Rank 0 compares and says what it found;
+// the other ranks only compute.
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
@@ -13,8 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
-#include "cli/process_group_registry.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/process_group_registry.h"
+#include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
 #include <unistd.h>
 
@@ -74,22 +75,19 @@ absl::Status Compare(const std::vector<int32_t>& ids, const Tensors& expected,
   return absl::OkStatus();
 }
 
-absl::Status Run(cli::ProcessGroup& group, int tp) {
+absl::Status Run(cli::ProcessGroup& group, const cli::GroupShape& shape) {
   Clock* const clock = Clock::Real();
   TESSERA_ASSIGN_OR_RETURN(const auto model, cli::LoadModel("models/demo"));
   TESSERA_ASSIGN_OR_RETURN(const auto engram, cli::ResidentEngram(*model, clock));
   cli::RankOptions options;
   options.runner.max_tokens = kMaxTokens;
   options.runner.num_blocks = 64;
-  const int dp_rank = group.rank() / tp;
-  TESSERA_ASSIGN_OR_RETURN(auto ep_comm, group.CreateGroup("ep", 0, options.comm));
-  TESSERA_ASSIGN_OR_RETURN(auto tp_comm, group.CreateGroup(fmt::format("tp{}", dp_rank),
-                                                           dp_rank, options.comm));
+  TESSERA_ASSIGN_OR_RETURN(cli::RankGroups groups,
+                           cli::JoinGroups(group, shape, options.comm));
   TESSERA_ASSIGN_OR_RETURN(auto source, engram(group.rank()));
   TESSERA_ASSIGN_OR_RETURN(
       cli::AssembledRank rank,
-      cli::AssembleRank(*model, options, std::move(tp_comm), std::move(ep_comm),
-                        std::move(source), clock));
+      cli::AssembleRank(*model, options, std::move(groups), std::move(source), clock));
   TESSERA_ASSIGN_OR_RETURN(std::vector<cli::AssembledRank> alone,
                            cli::AssembleLocalGroup(*model, {}, options, engram, clock));
   TESSERA_ASSIGN_OR_RETURN(const auto prompts, Prompts());
@@ -99,7 +97,7 @@ absl::Status Run(cli::ProcessGroup& group, int tp) {
     // Every data-parallel group computes the prompt: their rows share the expert
     // exchange.
     TESSERA_ASSIGN_OR_RETURN(const Tensors actual, Trace(*model, rank, ids, epoch));
-    if (rank.tp->rank() == 0) {
+    if (rank.groups.tp->rank() == 0) {
       TESSERA_ASSIGN_OR_RETURN(const Tensors expected,
                                Trace(*model, alone[0], ids, epoch));
       TESSERA_RETURN_IF_ERROR(Compare(ids, expected, actual));
@@ -107,15 +105,20 @@ absl::Status Run(cli::ProcessGroup& group, int tp) {
   }
   if (group.rank() == 0) {
     std::cout << fmt::format("{} prompts: the same bits on {} processes, tp {}\n",
-                             prompts.size(), group.size(), tp);
+                             prompts.size(), group.size(), shape.tp);
   }
   return absl::OkStatus();
 }
 
 int Main(int argc, char** argv) {
-  const int tp = argc > 1 ? std::atoi(argv[1]) : 1;
+  cli::GroupShape shape;
+  shape.tp = argc > 1 ? std::atoi(argv[1]) : 1;
+  shape.ranks_per_node = argc > 2 ? std::atoi(argv[2]) : 0;
   auto group = cli::JoinProcessGroup(Clock::Real());
-  absl::Status status = group.ok() ? Run(**group, tp) : group.status();
+  if (group.ok()) {
+    shape.dp = (*group)->size() / shape.tp;
+  }
+  absl::Status status = group.ok() ? Run(**group, shape) : group.status();
   if (status.ok()) {
     // After Run: its communicators are gone.
     status = (*group)->Finalize();

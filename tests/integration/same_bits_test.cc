@@ -11,7 +11,7 @@
 #include "absl/time/time.h"
 #include "cli/cell_options.h"
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
 
@@ -142,6 +142,21 @@ TEST_F(SameBits, AtAnyTensorAndDataParallelism) {
       options.prefix_caching = false;
       RunAll(options, true);
     }
+  }
+}
+
+TEST_F(SameBits, OverNodesAndRails) {
+  for (const cli::GroupShape& shape :
+       {cli::GroupShape{.tp = 1, .dp = 4, .ranks_per_node = 2},
+        cli::GroupShape{.tp = 2, .dp = 2, .ranks_per_node = 2},
+        cli::GroupShape{.tp = 4, .dp = 2, .ranks_per_node = 2},
+        cli::GroupShape{.tp = 4, .dp = 2, .ranks_per_node = 4}}) {
+    SCOPED_TRACE(fmt::format("tp {} dp {}, {} per node", shape.tp, shape.dp,
+                             shape.ranks_per_node));
+    HarnessOptions options = Options(shape.tp, shape.dp, 512);
+    options.shape = shape;
+    options.prefix_caching = false;
+    RunAll(options, true);
   }
 }
 

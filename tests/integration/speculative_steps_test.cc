@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 #include "gtest/gtest.h"
 
 #include "common/clock.h"

@@ -1,4 +1,4 @@
-#include "cli/rank_settings.h"
+#include "cli/ranks/rank_settings.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include <cstddef>
 #include <memory>
@@ -8,7 +8,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
-#include "fmt/format.h"
 
 #include "common/status_macros.h"
 #include "engram_store/client/engram_source.h"
@@ -18,7 +17,6 @@
 #include "kernels/kernel_backend.h"
 #include "routing/expert_placement.h"
 #include "worker/comm/communicator.h"
-#include "worker/comm/in_process/in_process_group.h"
 #include "worker/runner/model_runner.h"
 #include "worker/runner/model_shapes.h"
 #include "worker/runner/weight_loader.h"
@@ -56,8 +54,7 @@ absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& 
 }
 
 absl::StatusOr<AssembledRank> AssembleRank(
-    const LoadedModel& model, const RankOptions& options,
-    std::unique_ptr<worker::Communicator> tp, std::unique_ptr<worker::Communicator> ep,
+    const LoadedModel& model, const RankOptions& options, RankGroups groups,
     std::unique_ptr<engram_store::EngramSource> engram, Clock* clock) {
   AssembledRank rank;
   TESSERA_ASSIGN_OR_RETURN(rank.backend,
@@ -66,19 +63,20 @@ absl::StatusOr<AssembledRank> AssembleRank(
                                                    .cpu_isa = options.cpu_isa,
                                                    .numerics = options.numerics,
                                                    .num_threads = options.num_threads}));
-  rank.tp = std::move(tp);
-  rank.ep = std::move(ep);
+  rank.groups = std::move(groups);
   rank.engram = std::move(engram);
   TESSERA_ASSIGN_OR_RETURN(
       const routing::ExpertPlacement placement,
       routing::MakeStaticPlacement(static_cast<int>(model.config.moe.num_experts),
-                                   rank.ep->size(), options.placement_version));
+                                   rank.groups.ep->size(), options.placement_version));
   TESSERA_ASSIGN_OR_RETURN(
       rank.runner, worker::ModelRunner::Create(model.config, options.runner, placement,
                                                {.checkpoint = model.checkpoint.get(),
                                                 .backend = rank.backend.get(),
-                                                .tp = rank.tp.get(),
-                                                .ep = rank.ep.get(),
+                                                .tp = rank.groups.tp.get(),
+                                                .ep = rank.groups.ep.get(),
+                                                .node = rank.groups.node.get(),
+                                                .rail = rank.groups.rail.get(),
                                                 .engram = rank.engram.get(),
                                                 .hash = model.hash_or_null(),
                                                 .clock = clock}));
@@ -89,25 +87,16 @@ absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
     const LoadedModel& model, const GroupShape& shape, const RankOptions& options,
     const EngramSourceFactory& engram, Clock* clock) {
   TESSERA_RETURN_IF_ERROR(worker::CheckTensorParallel(model.config, shape.tp));
-  TESSERA_ASSIGN_OR_RETURN(
-      std::vector<std::unique_ptr<worker::Communicator>> ep,
-      worker::CreateInProcessGroup("ep", shape.num_ranks(), options.comm, clock));
+  TESSERA_ASSIGN_OR_RETURN(std::vector<RankGroups> groups,
+                           MakeLocalGroups(shape, options.comm, clock));
   std::vector<AssembledRank> ranks;
-  for (int dp_rank = 0; dp_rank < shape.dp; ++dp_rank) {
-    TESSERA_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<worker::Communicator>> tp,
-                             worker::CreateInProcessGroup(fmt::format("tp{}", dp_rank),
-                                                          shape.tp, options.comm, clock));
-    for (int tp_rank = 0; tp_rank < shape.tp; ++tp_rank) {
-      const int rank = dp_rank * shape.tp + tp_rank;
-      TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<engram_store::EngramSource> source,
-                               engram(rank));
-      TESSERA_ASSIGN_OR_RETURN(
-          AssembledRank assembled,
-          AssembleRank(model, options, std::move(tp[static_cast<size_t>(tp_rank)]),
-                       std::move(ep[static_cast<size_t>(rank)]), std::move(source),
-                       clock));
-      ranks.push_back(std::move(assembled));
-    }
+  for (size_t rank = 0; rank < groups.size(); ++rank) {
+    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<engram_store::EngramSource> source,
+                             engram(static_cast<int>(rank)));
+    TESSERA_ASSIGN_OR_RETURN(
+        AssembledRank assembled,
+        AssembleRank(model, options, std::move(groups[rank]), std::move(source), clock));
+    ranks.push_back(std::move(assembled));
   }
   return ranks;
 }

@@ -1,13 +1,13 @@
 // RankSettings: what the processes of one group have to be started alike with, beside the
 // build, the model digest and the arithmetic: whatever changes bits, or where things lie
 // in memory. A worker registers with its own, the coordinator expects its own.
-#ifndef TESSERA_CLI_RANK_SETTINGS_H_
-#define TESSERA_CLI_RANK_SETTINGS_H_
+#ifndef TESSERA_CLI_RANKS_RANK_SETTINGS_H_
+#define TESSERA_CLI_RANKS_RANK_SETTINGS_H_
 
 #include <vector>
 
 #include "cli/loaded_model.h"
-#include "cli/rank_assembly.h"
+#include "cli/ranks/rank_assembly.h"
 
 #include "proto/cluster_member.h"
 
@@ -23,4 +23,4 @@ std::vector<proto::MemberSetting> RankSettingsOf(const LoadedModel& model,
 
 }  // namespace tessera::cli
 
-#endif  // TESSERA_CLI_RANK_SETTINGS_H_
+#endif  // TESSERA_CLI_RANKS_RANK_SETTINGS_H_

@@ -1,8 +1,8 @@
 // Puts one rank together: kernels, communicators, Engram rows, runner. The same code
 // serves ranks that are threads of this process (AssembleLocalGroup) and a rank that is a
 // process (AssembleRank).
-#ifndef TESSERA_CLI_RANK_ASSEMBLY_H_
-#define TESSERA_CLI_RANK_ASSEMBLY_H_
+#ifndef TESSERA_CLI_RANKS_RANK_ASSEMBLY_H_
+#define TESSERA_CLI_RANKS_RANK_ASSEMBLY_H_
 
 #include <cstdint>
 #include <functional>
@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
+#include "cli/ranks/rank_groups.h"
 
 #include "common/clock.h"
 #include "engram_store/client/engram_source.h"
@@ -20,14 +21,6 @@
 #include "worker/runner/model_runner.h"
 
 namespace tessera::cli {
-
-// A group: R = tp x dp ranks; rank = dp_rank * tp + tp_rank.
-struct GroupShape {
-  int tp = 1;
-  int dp = 1;
-
-  int num_ranks() const { return tp * dp; }
-};
 
 struct RankOptions {
   std::string backend = "cpu";
@@ -44,8 +37,7 @@ struct RankOptions {
 // Members are in order of construction; the runner, last, is destroyed first.
 struct AssembledRank {
   std::unique_ptr<kernels::KernelBackend> backend;
-  std::unique_ptr<worker::Communicator> tp;
-  std::unique_ptr<worker::Communicator> ep;
+  RankGroups groups;
   std::unique_ptr<engram_store::EngramSource> engram;  // null without Engram
   std::unique_ptr<worker::ModelRunner> runner;
 };
@@ -65,8 +57,7 @@ absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& 
 
 // `model` and `clock` must outlive the rank. Errors of the parts.
 absl::StatusOr<AssembledRank> AssembleRank(
-    const LoadedModel& model, const RankOptions& options,
-    std::unique_ptr<worker::Communicator> tp, std::unique_ptr<worker::Communicator> ep,
+    const LoadedModel& model, const RankOptions& options, RankGroups groups,
     std::unique_ptr<engram_store::EngramSource> engram, Clock* clock);
 
 // All ranks of a group as parts for threads of this process, in rank order.
@@ -76,4 +67,4 @@ absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
 
 }  // namespace tessera::cli
 
-#endif  // TESSERA_CLI_RANK_ASSEMBLY_H_
+#endif  // TESSERA_CLI_RANKS_RANK_ASSEMBLY_H_

@@ -1,4 +1,4 @@
-#include "cli/process_group_registry.h"
+#include "cli/ranks/process_group_registry.h"
 
 #include <cerrno>
 #include <cstdlib>

@@ -1,7 +1,7 @@
 // ProcessGroupRegistry: how ranks that are processes find each other: the job that mpirun
 // started. The one place that knows whether this build has MPI.
-#ifndef TESSERA_CLI_PROCESS_GROUP_REGISTRY_H_
-#define TESSERA_CLI_PROCESS_GROUP_REGISTRY_H_
+#ifndef TESSERA_CLI_RANKS_PROCESS_GROUP_REGISTRY_H_
+#define TESSERA_CLI_RANKS_PROCESS_GROUP_REGISTRY_H_
 
 #include <memory>
 #include <span>
@@ -60,4 +60,4 @@ std::string SelfPath();
 
 }  // namespace tessera::cli
 
-#endif  // TESSERA_CLI_PROCESS_GROUP_REGISTRY_H_
+#endif  // TESSERA_CLI_RANKS_PROCESS_GROUP_REGISTRY_H_
