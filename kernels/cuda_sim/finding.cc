@@ -28,6 +28,12 @@ std::string_view FindingKindName(FindingKind kind) {
       return "missing stream dependency";
     case FindingKind::kStaleGraphArgument:
       return "stale graph argument";
+    case FindingKind::kPartialCollective:
+      return "partial collective";
+    case FindingKind::kMismatchedCollective:
+      return "mismatched collective";
+    case FindingKind::kDeadCommunicator:
+      return "use of a dead communicator";
   }
   return "";
 }

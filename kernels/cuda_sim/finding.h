@@ -26,6 +26,9 @@ enum class FindingKind {
   kUseAfterFree,        // memory after its free, or before its allocation
   kStreamDependency,    // memory of another stream's work without an event between
   kStaleGraphArgument,  // a replayed graph uses what was freed or changed since capture
+  kPartialCollective,   // some ranks entered it, and nothing can make the others come
+  kMismatchedCollective,  // ranks that meet want different things
+  kDeadCommunicator,      // a call of one that was aborted, revoked or finalised
 };
 std::string_view FindingKindName(FindingKind kind);
 
@@ -42,7 +45,7 @@ struct Place {
 
 struct Finding {
   FindingKind kind = FindingKind::kBadLaunch;
-  std::string kernel;  // or the name of the copy or free
+  std::string kernel;  // or the name of the copy, free or collective
   cuda::Dim3 block = {0, 0, 0};
   cuda::Dim3 thread = {0, 0, 0};
   Place place;         // line 0: not in a kernel

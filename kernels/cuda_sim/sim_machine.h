@@ -67,6 +67,7 @@ class SimMachine {
  private:
   friend class SimStream;
   friend class SimEvent;
+  friend class SimNcclComm;
 
   absl::Status CheckDevice(int device) const;
   absl::Status StatusLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -82,6 +83,7 @@ class SimMachine {
   GridRunner runner_ ABSL_GUARDED_BY(mutex_);
   StreamScheduler scheduler_ ABSL_GUARDED_BY(mutex_);
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  uint64_t num_nccl_teams_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace tessera::kernels::cuda_sim

@@ -58,6 +58,19 @@ absl::Status SimEvent::Synchronize() {
   return machine_->Note(machine_->scheduler_.RunUntilDone(*record_));
 }
 
+absl::StatusOr<bool> SimEvent::Query() {
+  MutexLock lock(&machine_->mutex_);
+  if (record_ == nullptr) {
+    return true;
+  }
+  if (record_->captured) {
+    return absl::FailedPreconditionError("an event of a capture has no time");
+  }
+  const absl::StatusOr<bool> done = machine_->scheduler_.RunTowards(*record_);
+  TESSERA_RETURN_IF_ERROR(machine_->Note(done.status()));
+  return done;
+}
+
 absl::StatusOr<std::unique_ptr<SimStream>> SimStream::Create(
     std::shared_ptr<SimMachine> machine, int device) {
   TESSERA_RETURN_IF_ERROR(machine->CheckDevice(device));
@@ -281,12 +294,11 @@ absl::StatusOr<SimGraph> SimStream::EndCapture() {
 absl::Status SimStream::Launch(const SimGraph& graph) {
   MutexLock lock(&machine_->mutex_);
   TESSERA_RETURN_IF_ERROR(NotWhileCapturing("a launch of a graph"));
-  SimMachine& machine = *machine_;
-  return Enqueue("graph", {},
-                 [&machine, queue = queue_.get(), capture = graph.capture_](
-                     const Operation&) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                   return machine.scheduler_.RunCapture(*capture, *queue);
-                 });
+  StreamOp op;
+  op.kind = StreamOp::Kind::kGraph;
+  op.name = "graph";
+  op.graph = graph.capture_;
+  return machine_->scheduler_.Enqueue(*queue_, std::move(op));
 }
 
 }  // namespace tessera::kernels::cuda_sim

@@ -36,6 +36,9 @@ class SimEvent {
 
   // Until the last record is reached; at once if there is none.
   absl::Status Synchronize();
+  // Whether it is reached, after what can run has run: work that waits for another rank,
+  // whose thread may still bring it, is no error here.
+  absl::StatusOr<bool> Query();
 
  private:
   friend class SimStream;
@@ -74,7 +77,8 @@ class SimStream {
   absl::Status FreeAsync(void* memory);
   absl::Status Record(SimEvent& event);
   absl::Status Wait(const SimEvent& event);
-  // Runs all that is enqueued. The machine's first error or finding.
+  // Runs all that is enqueued. The machine's first error or finding; a collective that
+  // some rank has not entered is one, since nobody else could make it come.
   absl::Status Synchronize();
 
   absl::Status BeginCapture();
@@ -83,6 +87,8 @@ class SimStream {
   absl::Status Launch(const SimGraph& graph);
 
  private:
+  friend class SimNcclComm;
+
   SimStream(std::shared_ptr<SimMachine> machine, std::shared_ptr<StreamQueue> queue);
 
   absl::Status NotWhileCapturing(std::string_view call) const;

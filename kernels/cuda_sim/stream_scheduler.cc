@@ -16,12 +16,21 @@ namespace {
 constexpr size_t kMaxStepsPerEnqueue = 3;
 
 bool CanRun(const StreamQueue& queue) {
-  return !queue.ops.empty() && (queue.ops.front().kind != StreamOp::Kind::kWait ||
-                                queue.ops.front().record->done);
-}
-
-absl::Status Deadlock() {
-  return absl::InternalError("streams wait for events that are never reached");
+  if (queue.ops.empty()) {
+    return false;
+  }
+  const StreamOp& op = queue.ops.front();
+  switch (op.kind) {
+    case StreamOp::Kind::kWait:
+      return op.record->done;
+    case StreamOp::Kind::kOpen:
+    case StreamOp::Kind::kGraph:
+      return op.opened != nullptr && op.opened->CanEnd();
+    case StreamOp::Kind::kRun:
+    case StreamOp::Kind::kRecord:
+      break;
+  }
+  return true;
 }
 
 // The part's operations with event records of this replay.
@@ -42,6 +51,49 @@ std::deque<StreamOp> Replayed(
 }
 
 }  // namespace
+
+// One launch of a graph: a queue for each of its parts, beside those of the streams.
+class StreamScheduler::Replay final : public OpenOp {
+ public:
+  Replay(StreamScheduler* scheduler, std::shared_ptr<Capture> capture,
+         const StreamQueue& queue)
+      : scheduler_(*scheduler), capture_(std::move(capture)) {
+    capture_->replaying = true;
+    std::unordered_map<const EventRecord*, std::shared_ptr<EventRecord>> records;
+    for (const Capture::Part& part : capture_->parts) {
+      auto replay = std::make_shared<StreamQueue>();
+      replay->id = part.virtual_id;
+      replay->device = queue.device;
+      replay->clock = queue.clock;
+      // Launches of one graph follow each other, so this one is after the last.
+      replay->clock.Set(part.virtual_id, part.last_number);
+      replay->ops = Replayed(part, records);
+      replay->in_graph = true;
+      parts_.push_back(replay);
+      scheduler_.queues_.push_back(std::move(replay));
+    }
+  }
+
+  bool CanEnd() const override {
+    return std::all_of(parts_.begin(), parts_.end(),
+                       [](const auto& part) { return part->ops.empty(); });
+  }
+  absl::Status End(Clock& clock) override {
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      capture_->parts[i].last_number = parts_[i]->clock.Of(parts_[i]->id);
+      clock.Join(parts_[i]->clock);
+      std::erase(scheduler_.queues_, parts_[i]);
+    }
+    capture_->replaying = false;
+    return absl::OkStatus();
+  }
+  std::string Stuck() override { return ""; }  // its parts say more
+
+ private:
+  StreamScheduler& scheduler_;
+  const std::shared_ptr<Capture> capture_;
+  Queues parts_;
+};
 
 Capture::Part* Capture::PartOf(const StreamQueue* queue) {
   const auto found = std::find_if(parts.begin(), parts.end(),
@@ -91,7 +143,7 @@ absl::Status StreamScheduler::Enqueue(StreamQueue& queue, StreamOp op) {
   queue.ops.push_back(std::move(op));
   size_t steps = random_.Below(kMaxStepsPerEnqueue + 1);
   while (steps > 0 || queue.ops.size() > kMaxQueuedOps) {
-    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step(queues_));
+    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step());
     if (!ran) {
       break;
     }
@@ -100,9 +152,39 @@ absl::Status StreamScheduler::Enqueue(StreamQueue& queue, StreamOp op) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> StreamScheduler::Step(const Queues& queues) {
+Operation StreamScheduler::Begin(StreamQueue& queue, StreamOp& op) {
+  queue.clock.Join(op.host_clock);
+  const uint64_t number = queue.clock.Of(queue.id) + 1;
+  queue.clock.Set(queue.id, number);
+  return {.name = op.name,
+          .config = op.config,
+          .id = {queue.id, number},
+          .clock = &queue.clock,
+          .device = queue.device,
+          .in_graph = queue.in_graph};
+}
+
+void StreamScheduler::OpenHeads() {
+  // A graph adds queues, whose first operations are opened then.
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    StreamQueue& queue = *queues_[i];
+    if (queue.ops.empty() || queue.ops.front().opened != nullptr) {
+      continue;
+    }
+    StreamOp& op = queue.ops.front();
+    if (op.kind == StreamOp::Kind::kOpen) {
+      op.opened = op.open(Begin(queue, op));
+    } else if (op.kind == StreamOp::Kind::kGraph && !op.graph->replaying) {
+      static_cast<void>(Begin(queue, op));
+      op.opened = std::make_shared<Replay>(this, op.graph, queue);
+    }
+  }
+}
+
+absl::StatusOr<bool> StreamScheduler::Step() {
+  OpenHeads();
   Queues ready;
-  std::copy_if(queues.begin(), queues.end(), std::back_inserter(ready),
+  std::copy_if(queues_.begin(), queues_.end(), std::back_inserter(ready),
                [](const auto& queue) { return CanRun(*queue); });
   if (ready.empty()) {
     return false;
@@ -114,31 +196,43 @@ absl::StatusOr<bool> StreamScheduler::Step(const Queues& queues) {
 absl::Status StreamScheduler::RunHead(StreamQueue& queue) {
   StreamOp op = std::move(queue.ops.front());
   queue.ops.pop_front();
-  queue.clock.Join(op.host_clock);
-  const uint64_t number = queue.clock.Of(queue.id) + 1;
-  queue.clock.Set(queue.id, number);
+  if (op.opened != nullptr) {
+    return op.opened->End(queue.clock);
+  }
+  const Operation operation = Begin(queue, op);
   switch (op.kind) {
     case StreamOp::Kind::kRecord:
       op.record->clock = queue.clock;
       op.record->done = true;
-      return absl::OkStatus();
+      break;
     case StreamOp::Kind::kWait:
       queue.clock.Join(op.record->clock);
-      return absl::OkStatus();
+      break;
     case StreamOp::Kind::kRun:
-      return op.run({.name = std::move(op.name),
-                     .config = op.config,
-                     .id = {queue.id, number},
-                     .clock = &queue.clock,
-                     .device = queue.device,
-                     .in_graph = queue.in_graph});
+      return op.run(operation);
+    case StreamOp::Kind::kOpen:
+    case StreamOp::Kind::kGraph:
+      break;  // were opened
   }
   return absl::OkStatus();
 }
 
+absl::Status StreamScheduler::Deadlock() const {
+  std::string missing;
+  for (const auto& queue : queues_) {
+    if (queue->ops.empty() || queue->ops.front().opened == nullptr) {
+      continue;
+    }
+    const std::string stuck = queue->ops.front().opened->Stuck();
+    missing = missing.empty() ? stuck : missing;
+  }
+  return absl::InternalError(
+      missing.empty() ? "streams wait for events that are never reached" : missing);
+}
+
 absl::Status StreamScheduler::Drain(StreamQueue& queue) {
   while (!queue.ops.empty()) {
-    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step(queues_));
+    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step());
     if (!ran) {
       return Deadlock();
     }
@@ -156,43 +250,20 @@ absl::Status StreamScheduler::DrainDevice(int device) {
   return absl::OkStatus();
 }
 
-absl::Status StreamScheduler::RunUntilDone(const EventRecord& record) {
+absl::StatusOr<bool> StreamScheduler::RunTowards(const EventRecord& record) {
   while (!record.done) {
-    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step(queues_));
+    TESSERA_ASSIGN_OR_RETURN(const bool ran, Step());
     if (!ran) {
-      return Deadlock();
+      return false;
     }
   }
   HostWaitedFor(record.clock);
-  return absl::OkStatus();
+  return true;
 }
 
-absl::Status StreamScheduler::RunCapture(Capture& capture, StreamQueue& queue) {
-  std::unordered_map<const EventRecord*, std::shared_ptr<EventRecord>> records;
-  Queues parts;
-  for (const Capture::Part& part : capture.parts) {
-    auto replay = std::make_shared<StreamQueue>();
-    replay->id = part.virtual_id;
-    replay->device = queue.device;
-    replay->clock = queue.clock;
-    // Launches of one graph follow each other, so this one is after the last.
-    replay->clock.Set(part.virtual_id, part.last_number);
-    replay->ops = Replayed(part, records);
-    replay->in_graph = true;
-    parts.push_back(std::move(replay));
-  }
-  bool ran = true;
-  while (ran) {
-    TESSERA_ASSIGN_OR_RETURN(ran, Step(parts));
-  }
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (!parts[i]->ops.empty()) {
-      return Deadlock();
-    }
-    capture.parts[i].last_number = parts[i]->clock.Of(parts[i]->id);
-    queue.clock.Join(parts[i]->clock);
-  }
-  return absl::OkStatus();
+absl::Status StreamScheduler::RunUntilDone(const EventRecord& record) {
+  TESSERA_ASSIGN_OR_RETURN(const bool done, RunTowards(record));
+  return done ? absl::OkStatus() : Deadlock();
 }
 
 }  // namespace tessera::kernels::cuda_sim

@@ -1,7 +1,8 @@
 // StreamScheduler: the queues of operations of a simulated machine, and who runs next.
 // Operations of one stream run in order; of several, a random one whose turn has come
-// runs, so that what no event orders happens in any order. Nothing runs by itself: calls
-// of the host make progress, a random amount at each enqueue, all that is needed at a
+// runs, so that what no event orders happens in any order. The branches of a graph are
+// such queues while it runs, beside all others. Nothing runs by itself: calls of the host
+// make progress, a random amount at each enqueue, all that is needed at a
 // synchronisation.
 #ifndef TESSERA_KERNELS_CUDA_SIM_STREAM_SCHEDULER_H_
 #define TESSERA_KERNELS_CUDA_SIM_STREAM_SCHEDULER_H_
@@ -32,14 +33,30 @@ struct EventRecord {
   std::weak_ptr<Capture> capture;  // then; the capture itself owns its records
 };
 
+// An operation that has begun and ends once others have come so far: a collective that
+// waits for its other ranks, a graph for its branches.
+class OpenOp {
+ public:
+  virtual ~OpenOp() = default;
+  virtual bool CanEnd() const = 0;
+  // Once it can; what it waited for goes into `clock`, that of its stream.
+  virtual absl::Status End(Clock& clock) = 0;
+  // Nothing in the machine can go on: what this operation misses, or nothing.
+  virtual std::string Stuck() = 0;
+};
+
 struct StreamOp {
-  enum class Kind { kRun, kRecord, kWait };
+  enum class Kind { kRun, kRecord, kWait, kOpen, kGraph };
   Kind kind = Kind::kRun;
   std::string name;
   cuda::LaunchConfig config;
   std::function<absl::Status(const Operation&)> run;  // kRun
-  std::shared_ptr<EventRecord> record;                // kRecord, kWait
-  Clock host_clock;  // what the host had waited for when it enqueued
+  // kOpen: when its turn comes. The operation's clock is the callee's to copy.
+  std::function<std::shared_ptr<OpenOp>(const Operation&)> open;
+  std::shared_ptr<EventRecord> record;  // kRecord, kWait
+  std::shared_ptr<Capture> graph;       // kGraph
+  std::shared_ptr<OpenOp> opened;       // kOpen, kGraph: from its turn on
+  Clock host_clock;                     // what the host had waited for when it enqueued
 };
 
 struct StreamQueue {
@@ -52,7 +69,7 @@ struct StreamQueue {
 };
 
 // What capture recorded: one part per stream, the first that of the origin. Immutable
-// once captured, but for the numbers.
+// once captured, but for the numbers and who replays it.
 struct Capture {
   struct Part {
     StreamQueue* stream = nullptr;  // while capturing
@@ -62,7 +79,8 @@ struct Capture {
     std::vector<StreamOp> ops;
   };
   std::vector<Part> parts;
-  bool closed = false;  // captured to its end
+  bool closed = false;     // captured to its end
+  bool replaying = false;  // by one launch at a time
 
   Part* PartOf(const StreamQueue* queue);
 };
@@ -87,18 +105,25 @@ class StreamScheduler {
   absl::Status DrainDevice(int device);
   // kInternal if nothing can make it done.
   absl::Status RunUntilDone(const EventRecord& record);
-  // Runs a captured graph as part of `launch`, whose queue is `queue`.
-  absl::Status RunCapture(Capture& capture, StreamQueue& queue);
+  // Runs what can run until the record is done; whether it is.
+  absl::StatusOr<bool> RunTowards(const EventRecord& record);
 
   void HostWaitedFor(const Clock& clock) { host_clock_.Join(clock); }
   ScheduleRandom& random() { return random_; }
 
  private:
   using Queues = std::vector<std::shared_ptr<StreamQueue>>;
+  class Replay;
 
   // Runs the next operation of a random stream that can go on. False if none can.
-  absl::StatusOr<bool> Step(const Queues& queues);
+  absl::StatusOr<bool> Step();
   absl::Status RunHead(StreamQueue& queue);
+  // Begins those whose turn has come.
+  void OpenHeads();
+  // Begins the next operation: it gets its number and its clock.
+  static Operation Begin(StreamQueue& queue, StreamOp& op);
+  // kInternal: what the operations that have begun are waiting for.
+  absl::Status Deadlock() const;
 
   ScheduleRandom random_;
   Queues queues_;
