@@ -105,13 +105,15 @@ class SimNcclComm {
 
   SimNcclComm(const SimNcclId& id, int rank, int device, int polls);
   static NcclTraffic Traffic(const SimNcclId& id, int from, int to);
-  absl::Status CheckUsable(std::string_view call);
+  absl::Status CheckUsable(std::string_view call)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
   absl::StatusOr<NcclState> Add(const NcclTransfer& transfer, SimStream& stream);
   absl::StatusOr<NcclState> Add(const NcclCollective& collective, SimStream& stream);
-  absl::Status CheckStream(SimStream& stream);
-  absl::StatusOr<NcclState> EndGroup();
-  absl::Status IssueNow();
-  bool CountDown();
+  absl::Status CheckStream(SimStream& stream)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
+  absl::StatusOr<NcclState> EndGroup() ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
+  absl::Status IssueNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
+  bool CountDown() ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
 
   const std::shared_ptr<SimMachine> machine_;
   const std::shared_ptr<NcclTeam> team_;

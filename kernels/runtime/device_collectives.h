@@ -1,0 +1,65 @@
+// DeviceCollectives: one rank of a group of devices: its communicator, the stream that
+// its operations go to, and memory of its device. What NCCL offers, and no more, so that
+// a class over NCCL itself and one over its simulated twin stand behind the same calls.
+// It knows no deadline and blocks nowhere: whoever calls it polls, and gives up.
+//
+// The host enqueues copies and operations; they run in the order of the calls, after
+// those of this rank and together with those of its peers. An operation meets those of
+// the other ranks as NCCL's do: sends and receives pair by pair, collectives one by one.
+#ifndef TESSERA_KERNELS_RUNTIME_DEVICE_COLLECTIVES_H_
+#define TESSERA_KERNELS_RUNTIME_DEVICE_COLLECTIVES_H_
+
+#include <cstddef>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "kernels/runtime/device_buffer.h"
+
+namespace tessera::kernels {
+
+// Bytes of the device's memory that go to a peer or come from it.
+struct DeviceTransfer {
+  bool is_send = false;
+  void* data = nullptr;  // a send's is only read
+  size_t bytes = 0;      // the same on both sides, at least 1
+  int peer = 0;          // another rank
+};
+
+// One thread uses it, the step thread of its rank. After an error only Abort may follow,
+// and after Abort only the destructor, which waits for nothing but this rank's copies.
+class DeviceCollectives {
+ public:
+  virtual ~DeviceCollectives() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // Whether the group is formed and all that was enqueued has run. To be asked until it
+  // is true before the next call of this class, but for CopyIn; it makes progress.
+  // kAborted: a peer has left; kUnavailable, kInternal: the transport or the device
+  // failed.
+  virtual absl::StatusOr<bool> Poll() = 0;
+
+  // kResourceExhausted. The memory may outlive this object.
+  virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
+  // Host memory is read before the call returns.
+  virtual absl::Status CopyIn(std::span<const std::byte> host, void* device) = 0;
+  // After Poll has said true: host memory is written when it returns.
+  virtual absl::Status CopyOut(const void* device, std::span<std::byte> host) = 0;
+
+  // All of them at once. Two transfers of one call do not overlap, unless both send.
+  virtual absl::Status Exchange(std::span<const DeviceTransfer> transfers) = 0;
+  // recv: [size, bytes]; `send` may be its own place in it.
+  virtual absl::Status AllGather(const void* send, void* recv, size_t bytes) = 0;
+  virtual absl::Status Broadcast(void* data, size_t bytes, int root) = 0;
+
+  // What is under way ends without a result. Other ranks may hear of it, or not.
+  // Idempotent.
+  virtual void Abort() = 0;
+};
+
+}  // namespace tessera::kernels
+
+#endif  // TESSERA_KERNELS_RUNTIME_DEVICE_COLLECTIVES_H_
