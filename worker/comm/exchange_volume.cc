@@ -44,6 +44,11 @@ int64_t MessageBytes(const ExpertExchangeOptions& options, int64_t element_bytes
                 options.hidden_size * element_bytes * part.rows);
 }
 
+void AddCombined(int64_t items, int64_t row_bytes, ExchangeVolume& volume) {
+  volume.combine_bytes += row_bytes * items;
+  volume.combine_parts += items > 0 ? 1 : 0;
+}
+
 }  // namespace
 
 ExchangeVolume VolumeOf(const ExpertExchangeOptions& options, int64_t element_bytes,
@@ -85,9 +90,9 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
     volume.rail.messages += 2;
     volume.rail.dispatch_bytes += MessageBytes(
         options, element_bytes, PartFor(options, expert_ids[peer], on_node(own_node)));
-    volume.rail.combine_bytes +=
-        row_bytes *
-        PartFor(options, expert_ids[static_cast<size_t>(rank)], on_node(node)).items;
+    AddCombined(
+        PartFor(options, expert_ids[static_cast<size_t>(rank)], on_node(node)).items,
+        row_bytes, volume.rail);
   }
   for (int place = 0; place < ranks_per_node; ++place) {
     if (place == own_place) {
@@ -96,10 +101,17 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
     volume.node.messages += 2;
     volume.node.dispatch_bytes +=
         MessageBytes(options, element_bytes, relayed(place, rank));
-    volume.node.combine_bytes +=
-        row_bytes * relayed(own_place, own_node * ranks_per_node + place).items;
+    AddCombined(relayed(own_place, own_node * ranks_per_node + place).items, row_bytes,
+                volume.node);
   }
   return volume;
+}
+
+WireVolume WithLengthsAhead(const ExchangeVolume& volume) {
+  const int64_t peers = volume.messages / 2;
+  return {.messages = volume.messages + peers + volume.combine_parts,
+          .bytes = volume.dispatch_bytes + volume.combine_bytes +
+                   volume.messages * int64_t{sizeof(int64_t)}};
 }
 
 ExpectedVolume ExpectVolume(const ExpertExchangeOptions& options, int64_t element_bytes,

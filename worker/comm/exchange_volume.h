@@ -19,6 +19,7 @@ struct ExchangeVolume {
   int64_t messages = 0;        // sent: to every other rank one each way, empty ones too
   int64_t dispatch_bytes = 0;  // received
   int64_t combine_bytes = 0;   // received
+  int64_t combine_parts = 0;   // received and not empty; those of dispatch never are
 
   friend bool operator==(const ExchangeVolume&, const ExchangeVolume&) = default;
 };
@@ -41,6 +42,16 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
                                    int64_t element_bytes,
                                    std::span<const std::vector<int32_t>> expert_ids,
                                    int rank, int ranks_per_node);
+
+// What comes to one rank over the wire where a transport sends lengths ahead, 8 bytes for
+// each message, and no empty part (NCCL).
+struct WireVolume {
+  int64_t messages = 0;
+  int64_t bytes = 0;
+
+  friend bool operator==(const WireVolume&, const WireVolume&) = default;
+};
+WireVolume WithLengthsAhead(const ExchangeVolume& volume);
 
 // Where every rank brings `num_tokens` tokens, each of which picks k of the experts at
 // random, and the experts are spread evenly over the ranks. Paddings are left out.
