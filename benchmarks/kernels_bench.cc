@@ -1,8 +1,11 @@
-// Times of the cpu backend's ops at the shapes of the bundled model and of a large one.
-// Bytes are those of the weights (or cached rows) that an op must read; `read_share`
-// relates them to the read bandwidth of one thread over an array that no cache holds,
-// measured at the start.
+// Times of a backend's ops at the shapes of the bundled model and of a large one. Bytes
+// are those of the weights (or cached rows) that an op must read; `read_share` relates
+// them to the read bandwidth, measured at the start: of one thread over an array that no
+// cache holds, or with --backend=cuda of the GPU. There `peak_share` is that of its
+// float32 multiply-adds, `share` the larger of the two, and a launch's own time is hidden
+// behind kOpsPerWait ops.
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -13,6 +16,7 @@
 #include "benchmark/benchmark.h"
 #include <time.h>
 
+#include "benchmarks/bench_target.h"
 #include "common/check.h"
 #include "kernels/kernel_backend.h"
 
@@ -50,15 +54,18 @@ double ReadBandwidth() {
   return bandwidth;
 }
 
+constexpr int kOpsPerWait = 16;  // on a GPU
+
 // kF8 has scales of 128 x 128 values, kF8Small of 32 x 32.
 enum WeightKind { kBf16, kF32, kF8, kFp4, kF8Small };
 
-// A backend with one thread, and memory that lives as long as the benchmark.
+// The target's backend, with one thread, and memory that lives as long as the benchmark.
 class Bench {
  public:
   explicit Bench(benchmark::State& state, std::string_view numerics = "f32")
       : state_(state) {
-    auto backend = CreateBackend({.name = "cpu", .numerics = numerics});
+    auto backend =
+        CreateBackend({.name = TheBenchTarget().backend, .numerics = numerics});
     TESSERA_CHECK(backend.ok());
     backend_ = std::move(*backend);
     auto stream = backend_->CreateStream();
@@ -136,6 +143,10 @@ class Bench {
   // Runs `op` in the timing loop and reports.
   template <typename Op>
   void Run(const Op& op, double multiply_adds) {
+    if (TheBenchTarget().is_gpu()) {
+      RunOnGpu(op, multiply_adds);
+      return;
+    }
     for (auto _ : state_) {
       op();
       benchmark::ClobberMemory();
@@ -153,6 +164,34 @@ class Bench {
   }
 
  private:
+  template <typename Op>
+  void RunOnGpu(const Op& op, double multiply_adds) {
+    op();  // its memory moves to the device
+    TESSERA_CHECK(stream_->Synchronize().ok());
+    const auto start = std::chrono::steady_clock::now();
+    for (auto _ : state_) {
+      for (int i = 0; i < kOpsPerWait; ++i) {
+        op();
+      }
+      TESSERA_CHECK(stream_->Synchronize().ok());
+    }
+    const std::chrono::duration<double> seconds =
+        std::chrono::steady_clock::now() - start;
+    const double of_one =
+        seconds.count() / static_cast<double>(state_.iterations()) / kOpsPerWait;
+    const DeviceLimits& limits = TheBenchTarget().limits;
+    const double read_share =
+        static_cast<double>(bytes_) / of_one / limits.read_bytes_per_s;
+    const double peak_share = multiply_adds / of_one / limits.multiply_adds_per_s;
+    state_.counters["us_per_op"] = of_one * 1e6;
+    state_.counters["bytes"] = static_cast<double>(bytes_);
+    state_.counters["bytes_per_s"] = static_cast<double>(bytes_) / of_one;
+    state_.counters["fma_per_s"] = multiply_adds / of_one;
+    state_.counters["read_share"] = read_share;
+    state_.counters["peak_share"] = peak_share;
+    state_.counters["share"] = std::max(read_share, peak_share);
+  }
+
   benchmark::State& state_;
   std::unique_ptr<KernelBackend> backend_;
   std::unique_ptr<Stream> stream_;
@@ -209,6 +248,10 @@ BENCHMARK(BM_HeadLinear)
 
 // Arguments: tokens, experts per token, experts, d, m, 1: inputs in 8 bits. MXFP4.
 void BM_GroupedExperts(benchmark::State& state) {
+  if (TheBenchTarget().is_gpu() && state.range(5) != 0) {
+    state.SkipWithError("rounded inputs are the cpu backend's");
+    return;
+  }
   Bench bench(state, state.range(5) != 0 ? "int8-g32" : "f32");
   const int64_t tokens = state.range(0);
   const int64_t items = tokens * state.range(1);
@@ -513,4 +556,13 @@ BENCHMARK(BM_Route)
 }  // namespace
 }  // namespace tessera::kernels
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (!tessera::kernels::ChooseBenchTarget(&argc, argv) ||
+      benchmark::ReportUnrecognizedArguments(argc, argv)) {
+    return 1;
+  }
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

@@ -45,8 +45,9 @@ void AddOtherServersOptions(OptionTable* table) {
 void AddKernelOptions(OptionTable* table, ModelOptions* options) {
   table
       ->Add("backend", &options->backend,
-            "kernels: cpu, reference, or cuda, whose GPU this build simulates: "
-            "correct, and thousands of times slower")
+            "kernels: cpu, reference, or cuda: a GPU where the build has its code "
+            "(TESSERA_CUDA=ON), otherwise a simulated one, correct and thousands of "
+            "times slower")
       .OneOf({"cpu", "reference", "cuda"});
   table->Add("cpu-isa", &options->cpu_isa, "instruction set of the cpu backend")
       .OneOf({"auto", "scalar", "avx2", "avx512", "avx512vnni", "amx"});

@@ -137,37 +137,74 @@ function(tessera_cc_benchmark)
   target_link_libraries(${arg_NAME} PRIVATE ${arg_DEPS} benchmark::benchmark)
 endfunction()
 
-# tessera_nvcc_check(NAME n SRCS files.cu...): compiles the files with nvcc for sm_90a, to see that it takes them. TESSERA_CUDA=AUTO: the
-# target n exists where nvcc does, and nothing depends on it; ON: part of every build, and nvcc must be there; OFF: no target.
-function(tessera_nvcc_check)
-  cmake_parse_arguments(arg "" "NAME" "SRCS" ${ARGN})
-  if(TESSERA_CUDA STREQUAL "OFF")
-    return()
-  endif()
-  find_program(TESSERA_NVCC nvcc HINTS /usr/local/cuda/bin)
-  if(NOT TESSERA_NVCC)
-    if(TESSERA_CUDA STREQUAL "ON")
-      message(FATAL_ERROR "TESSERA_CUDA=ON: nvcc was not found")
-    endif()
-    return()
-  endif()
+# Sets ${out} to the objects that nvcc makes of the files for sm_90a, each with what ptxas says of its kernels beside it (*.ptxas.txt).
+function(_tessera_nvcc_objects out name)
   set(objects "")
-  foreach(file IN LISTS arg_SRCS)
-    set(object "${CMAKE_CURRENT_BINARY_DIR}/${file}.sm_90a.o")
-    # No fused multiply-add but those that are written; fmt wants to be told that nvcc knows constexpr.
+  # No fused multiply-add but those that are written; fmt wants to be told that nvcc knows constexpr. 554, 177: conversions of spans and
+  # functions that one side of a header does not use.
+  set(flags -std=c++20 -arch=sm_90a --expt-relaxed-constexpr -fmad=false -diag-suppress 554,177 -DFMT_USE_CONSTEXPR=1 -O2 -DNDEBUG
+      -Xcompiler=-fPIC,-ffp-contract=off --resource-usage "-I${PROJECT_SOURCE_DIR}")
+  if(TESSERA_WERROR)
+    list(APPEND flags -Werror=all-warnings)
+  endif()
+  foreach(file IN LISTS ARGN)
+    get_filename_component(stem "${file}" NAME)
+    set(object "${CMAKE_CURRENT_BINARY_DIR}/${name}/${stem}.o")
+    set(report "${CMAKE_CURRENT_BINARY_DIR}/${name}/${stem}.ptxas.txt")
+    file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${name}")
+    # The report is all that nvcc prints where it succeeds.
     add_custom_command(
-      OUTPUT "${object}"
-      COMMAND "${TESSERA_NVCC}" -std=c++20 -arch=sm_90a --expt-relaxed-constexpr -fmad=false -diag-suppress 554,177
-              -DFMT_USE_CONSTEXPR=1 "-I${PROJECT_SOURCE_DIR}" -MD -MF "${object}.d" -MT "${object}" -o "${object}"
+      OUTPUT "${object}" BYPRODUCTS "${report}"
+      COMMAND sh -c "\"$@\" 2>\"$0\" || { cat \"$0\" >&2; exit 1; }" "${report}"
+              "${TESSERA_NVCC}" ${flags} -MD -MF "${object}.d" -MT "${object}" -o "${object}" -x cu
               -c "${CMAKE_CURRENT_SOURCE_DIR}/${file}"
       DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${file}" DEPFILE "${object}.d" VERBATIM)
     list(APPEND objects "${object}")
   endforeach()
-  if(TESSERA_CUDA STREQUAL "ON")
-    add_custom_target(${arg_NAME} ALL DEPENDS ${objects})
-  else()
-    add_custom_target(${arg_NAME} DEPENDS ${objects})
+  set(${out} ${objects} PARENT_SCOPE)
+endfunction()
+
+# tessera_cuda_library(NAME n SRCS files... DEPS d...): a library that nvcc compiles for sm_90a. TESSERA_CUDA=ON: the library tessera::n.
+# AUTO: where nvcc is found, the target n makes its objects, to see that nvcc takes them, and no program depends on it. OFF: nothing.
+function(tessera_cuda_library)
+  cmake_parse_arguments(arg "" "NAME" "SRCS;DEPS" ${ARGN})
+  _tessera_check_layers(${arg_NAME} FALSE ${arg_DEPS})
+  if(NOT TESSERA_NVCC)
+    return()
   endif()
+  _tessera_nvcc_objects(objects ${arg_NAME} ${arg_SRCS})
+  add_custom_target(${arg_NAME} DEPENDS ${objects})
+  if(NOT TESSERA_CUDA STREQUAL "ON")
+    return()
+  endif()
+  set(target tessera_${arg_NAME})
+  add_library(${target} STATIC ${objects})
+  add_dependencies(${target} ${arg_NAME})
+  set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(${target} PUBLIC ${arg_DEPS} "${TESSERA_CUDART}" Threads::Threads dl rt)
+  add_library(tessera::${arg_NAME} ALIAS ${target})
+  _tessera_folder(folder)
+  set_property(GLOBAL PROPERTY TESSERA_FOLDER_${arg_NAME} "${folder}")
+endfunction()
+
+# tessera_gpu_test(NAME n SRCS s... DEPS d... [CUDA]), or (NAME n COMMAND c...): where TESSERA_CUDA=ON, a test that needs a GPU; CUDA: nvcc
+# compiles it. Its label is gpu. Without a device it says "skipped: no device", and counts as skipped.
+function(tessera_gpu_test)
+  cmake_parse_arguments(arg "CUDA" "NAME" "SRCS;DEPS;COMMAND" ${ARGN})
+  if(NOT TESSERA_CUDA STREQUAL "ON")
+    return()
+  endif()
+  if(arg_COMMAND)
+    tessera_script_test(NAME ${arg_NAME} COMMAND ${arg_COMMAND} LABELS gpu TIMEOUT 1800)
+  else()
+    set(sources ${arg_SRCS})
+    if(arg_CUDA)
+      _tessera_nvcc_objects(sources ${arg_NAME} ${arg_SRCS})
+    endif()
+    tessera_cc_test(NAME ${arg_NAME} SRCS ${sources} DEPS ${arg_DEPS} LABELS gpu TIMEOUT 1800)
+    set_target_properties(${arg_NAME} PROPERTIES LINKER_LANGUAGE CXX)
+  endif()
+  set_tests_properties(${arg_NAME} PROPERTIES SKIP_REGULAR_EXPRESSION "skipped: no device")
 endfunction()
 
 # tessera_proto_library(NAME n PROTOS p... DEPS d...): messages and gRPC stubs, generated into build/.

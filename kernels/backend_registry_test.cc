@@ -8,10 +8,17 @@
 #include "gtest/gtest.h"
 
 #include "kernels/backend_traits.h"
+#include "kernels/device_limits.h"
 #include "kernels/kernel_backend.h"
 
 namespace tessera::kernels {
 namespace {
+
+// The build's `cuda` is a GPU, and this machine has none.
+bool LacksDevice(std::string_view name) {
+  return name == "cuda" && NumericsFamily("cuda") == "cuda" &&
+         CreateBackend({.name = name}).status().code() == absl::StatusCode::kNotFound;
+}
 
 TEST(CreateBackend, NamesTheArithmeticOfEachBackend) {
   EXPECT_EQ((*CreateBackend({.name = "reference"}))->numerics_id(), "reference/f32");
@@ -20,11 +27,39 @@ TEST(CreateBackend, NamesTheArithmeticOfEachBackend) {
   EXPECT_EQ((*CreateBackend({.name = "cpu", .cpu_isa = "scalar"}))->numerics_id(),
             "cpu/f32");
   EXPECT_EQ((*CreateBackend({.name = "cpu", .cpu_isa = "scalar"}))->isa(), "scalar");
-  EXPECT_EQ((*CreateBackend({.name = "cuda"}))->numerics_id(), "cuda_sim/f32");
-  EXPECT_EQ((*CreateBackend({.name = "cuda"}))->isa(), "simulated GPU");
   for (const std::string_view name : {"reference", "cpu", "cuda"}) {
+    if (LacksDevice(name)) {
+      continue;
+    }
     EXPECT_EQ((*CreateBackend({.name = name}))->numerics_id(),
               std::string(NumericsFamily(name)) + "/f32");
+  }
+}
+
+TEST(CreateBackend, CudaIsAGpuOrSaysThatItIsSimulated) {
+  const auto backend = CreateBackend({.name = "cuda"});
+  if (NumericsFamily("cuda") == "cuda_sim") {
+    EXPECT_EQ((*backend)->numerics_id(), "cuda_sim/f32");
+    EXPECT_EQ((*backend)->isa(), "simulated GPU");
+  } else if (LacksDevice("cuda")) {
+    EXPECT_EQ(backend.status().message().substr(0, 10), "no device:");
+  } else {
+    EXPECT_EQ((*backend)->numerics_id(), "cuda/f32");
+    EXPECT_NE((*backend)->isa().find("sm_90"), std::string_view::npos);
+  }
+}
+
+TEST(MeasureDeviceLimits, AreThoseOfAGpuAlone) {
+  EXPECT_EQ(MeasureDeviceLimits("cpu", Clock::Real()).status().code(),
+            absl::StatusCode::kUnimplemented);
+  const auto limits = MeasureDeviceLimits("cuda", Clock::Real());
+  if (NumericsFamily("cuda") == "cuda_sim") {
+    EXPECT_EQ(limits.status().code(), absl::StatusCode::kUnimplemented);
+  } else if (LacksDevice("cuda")) {
+    EXPECT_EQ(limits.status().code(), absl::StatusCode::kNotFound);
+  } else {
+    EXPECT_GT(limits->read_bytes_per_s, 0);
+    EXPECT_GT(limits->multiply_adds_per_s, 0);
   }
 }
 
@@ -42,6 +77,9 @@ TEST(CreateBackend, RefusesWhatDoesNotExist) {
 
 TEST(CreateBackend, SaysWhichWeightFormatsABackendRuns) {
   for (const std::string name : {"reference", "cpu", "cuda"}) {
+    if (LacksDevice(name)) {
+      continue;
+    }
     const auto backend = CreateBackend({.name = name});
     ASSERT_TRUE(backend.ok());
     EXPECT_TRUE((*backend)->Supports(DType::kFp4, DType::kF8E8M0).ok());
@@ -55,6 +93,9 @@ TEST(CreateBackend, SaysWhichWeightFormatsABackendRuns) {
 
 TEST(CreateBackend, MemoryIsZeroedAlignedAndCopiedThroughStrides) {
   for (const std::string name : {"reference", "cpu", "cuda"}) {
+    if (LacksDevice(name)) {
+      continue;
+    }
     const auto backend = CreateBackend({.name = name});
     ASSERT_TRUE(backend.ok());
     auto stream = (*backend)->CreateStream();

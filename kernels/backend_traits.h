@@ -13,7 +13,7 @@ namespace tessera::kernels {
 bool RunsInHostMemory(std::string_view backend);
 
 // The first part of the backend's numerics ids: its name, or what stands in for its
-// device in this build ("cuda_sim").
+// device in a build without GPU code ("cuda_sim").
 std::string_view NumericsFamily(std::string_view backend);
 
 }  // namespace tessera::kernels

@@ -1,7 +1,7 @@
 // KernelBackend: the closed list of ops of the forward pass. `reference` defines each op
 // with plain loops (float32, or float64 to check a model against its oracle); `cpu` is
-// vectorised and threaded; `cuda` is simulated. tests/parity runs every op on every one
-// against `reference`.
+// vectorised and threaded; `cuda` is a GPU, or simulates one. tests/parity runs every op
+// on every one against `reference`.
 //
 // Contract of every op
 // - Row independence: output row t depends on input row t (and, for attention, on the
@@ -210,8 +210,8 @@ struct BackendOptions {
   int64_t work_per_thread = int64_t{1} << 20;
 };
 
-// kInvalidArgument: an unknown name, or an instruction set or numerics that this
-// machine or backend lacks.
+// kInvalidArgument: an unknown name, or an instruction set or numerics that is not here;
+// kNotFound, "no device": this build's `cuda` is a GPU, and this machine has none.
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
     const BackendOptions& options);
 

@@ -1,7 +1,5 @@
-// The cuda backend: the portable ops of cuda_ops.h on one device. This build has no GPU
-// runtime: the device is simulated (kernels/cuda_sim), correct and slow, and what a
-// kernel does wrong is an error of the stream. Numerics id "cuda_sim/f32": sums have the
-// bits of the reference; exp and its like are those of the host's library.
+// The backends that run the portable ops of cuda_ops.h. `--backend cuda` is the GPU's
+// where TESSERA_CUDA=ON, and otherwise the simulated one (backend_registry.cc).
 #ifndef TESSERA_KERNELS_CUDA_CUDA_BACKEND_H_
 #define TESSERA_KERNELS_CUDA_CUDA_BACKEND_H_
 
@@ -10,11 +8,13 @@
 
 #include "absl/status/statusor.h"
 
+#include "common/clock.h"
+#include "kernels/device_limits.h"
 #include "kernels/kernel_backend.h"
 
 namespace tessera::kernels {
 
-struct CudaOptions {
+struct SimulatedCudaOptions {
   uint64_t seed = 1;  // of the simulator's schedule
   // Races, stream dependencies and uninitialised reads as well as bounds and lifetimes;
   // half the speed.
@@ -24,9 +24,21 @@ struct CudaOptions {
   bool zeroes_memory = true;
 };
 
-// One thread uses the backend and its streams. The backend's memory may outlive it.
-absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCudaBackend(
-    const CudaOptions& options);
+// Both: one thread uses the backend and its streams; the backend's memory may outlive it.
+
+// On a simulated device (kernels/cuda_sim), correct and slow; what a kernel does wrong is
+// an error of the stream. Numerics id "cuda_sim/f32": sums have the bits of the
+// reference; exp and its like are those of the host's library. Part of every build.
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateSimulatedCudaBackend(
+    const SimulatedCudaOptions& options);
+
+// On the first GPU that CUDA_VISIBLE_DEVICES leaves. Numerics id "cuda/f32", isa the
+// device's properties. kNotFound, "no device: …", where there is no GPU;
+// kFailedPrecondition where it cannot run this build's kernels. Defined where
+// TESSERA_CUDA=ON alone (library kernels_gpu).
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateGpuBackend();
+// Of the same GPU, with the same errors. Takes 4 GiB of its memory for the time.
+absl::StatusOr<DeviceLimits> MeasureGpuLimits(Clock* clock);
 
 }  // namespace tessera::kernels
 

@@ -63,6 +63,13 @@ void HeadLinear(GpuStream& stream, TensorView x, const WeightView& w, int64_t he
 void HeadLinearTransposed(GpuStream& stream, TensorView x, const WeightView& w,
                           int64_t head_rows, int64_t row_begin, TensorView out);
 
+// ---- probe.cu ----
+// No ops: what they time is a limit of the device.
+// sum[0] += every word, modulo 2^32. words [n] i32, n % 4 == 0; sum [1] i32.
+void ReadAll(GpuStream& stream, TensorView words, int64_t max_blocks, TensorView sum);
+// Returns how many multiply-adds that is. out [n] f32, a value a thread.
+double MultiplyAdds(GpuStream& stream, int64_t rounds, TensorView out);
+
 // ---- quantize.cu ----
 void FakeQuantizeE4M3(GpuStream& stream, TensorView x);
 void FakeQuantizeFp4(GpuStream& stream, TensorView x, Fp4Scale scale);

@@ -39,6 +39,11 @@ struct SimOptions {
 class SimMachine {
  public:
   explicit SimMachine(const SimOptions& options);
+  // As the real machine is made; never fails here.
+  static absl::StatusOr<std::shared_ptr<SimMachine>> Create(
+      const SimOptions& options = {}) {
+    return std::make_shared<SimMachine>(options);
+  }
   ~SimMachine();
   SimMachine(const SimMachine&) = delete;
   SimMachine& operator=(const SimMachine&) = delete;

@@ -46,13 +46,7 @@ class SimEvent {
   std::shared_ptr<EventRecord> record_;
 };
 
-// `rows` stretches of `row_bytes`.
-struct CopyShape {
-  size_t row_bytes = 0;
-  size_t rows = 1;
-  size_t to_pitch = 0;  // between rows
-  size_t from_pitch = 0;
-};
+using cuda::CopyShape;
 
 // One thread uses a stream at a time.
 class SimStream {

@@ -1,4 +1,4 @@
-"""`serve --backend cuda` answers over HTTP on the simulated GPU, with the tokens of the cpu backend."""
+"""`serve --backend cuda` answers over HTTP with the tokens of the cpu backend: on a GPU where the build has its code, else simulated."""
 
 import unittest
 
@@ -13,7 +13,12 @@ BODY = {"prompt": "def add(a, b):", "max_tokens": 4, "temperature": 0, "ignore_e
 class CudaServes(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cuda = server.start(cls, "--backend", "cuda", *SMALL)
+        try:
+            cls.cuda = server.start(cls, "--backend", "cuda", *SMALL)
+        except AssertionError as error:
+            if "no device" in str(error):
+                raise unittest.SkipTest("skipped: no device") from None
+            raise
         cls.cpu = server.start(cls, *SMALL)
 
     def test_a_completion_has_the_tokens_of_the_cpu_backend(self):
@@ -35,10 +40,12 @@ class CudaServes(unittest.TestCase):
         self.assertTrue(stream.done)
         self.assertIn(events[-1]["choices"][0]["finish_reason"], ("length", "stop"))
 
-    def test_metrics_name_the_simulator(self):
+    def test_metrics_name_the_device(self):
         text = self.cuda.get("/metrics").body.decode()
-        self.assertIn('id="cuda_sim/f32"', text)
-        self.assertIn('isa="simulated GPU"', text)
+        simulated = 'id="cuda_sim/f32"' in text
+        if not simulated:
+            self.assertIn('id="cuda/f32"', text)
+        self.assertRegex(text, 'isa="simulated GPU"' if simulated else 'isa="[^"]*sm_90')
 
 
 if __name__ == "__main__":

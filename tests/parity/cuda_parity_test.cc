@@ -44,7 +44,7 @@ Expectation ByReference(const ParityCase& parity_case) {
 void Compare(const ParityCase& parity_case, const Expectation& expected,
              uint64_t schedule) {
   SCOPED_TRACE(fmt::format("{}, schedule {}", parity_case.name, schedule));
-  auto backend = kernels::CreateCudaBackend(
+  auto backend = kernels::CreateSimulatedCudaBackend(
       {.seed = schedule, .check_order = true, .zeroes_memory = false});
   ASSERT_TRUE(backend.ok()) << backend.status();
   OpRun run(**backend, kSeed,

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "cli/loaded_model.h"
 #include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
@@ -23,6 +24,7 @@
 #include "nlohmann/json.hpp"
 
 #include "common/clock.h"
+#include "kernels/kernel_backend.h"
 #include "model/tensors/checkpoint.h"
 #include "worker/runner/trace_program.h"
 #include "worker/runner/trace_recorder.h"
@@ -285,6 +287,11 @@ class ModelGolden : public ::testing::TestWithParam<GoldenCase> {
   ModelGolden() : run_(GetParam().recording) {}
   void SetUp() override {
     ASSERT_TRUE(run_.ok());
+    const std::string_view backend = GetParam().arithmetic.backend;
+    const absl::Status status = kernels::CreateBackend({.name = backend}).status();
+    if (backend == "cuda" && absl::IsNotFound(status)) {
+      GTEST_SKIP() << "skipped: " << status.message();
+    }
     run_.StartGroup(GetParam().arithmetic, {});
   }
 

@@ -1,7 +1,7 @@
 // What device code and its launches are written against, under either compiler: Thread,
-// GpuStream, Launch and TESSERA_DEVICE. nvcc takes the GPU's, the host compiler those of
-// kernels/cuda_sim. This is the one place that asks which compiler it is
-// (docs/design/0008-cuda-and-its-simulator.md).
+// Launch, TESSERA_DEVICE, and the runtime GpuMachine, GpuStream, GpuEvent, GpuGraph. nvcc
+// takes the GPU's, the host compiler those of kernels/cuda_sim. This is the one place
+// that asks which compiler it is (docs/design/0008-cuda-and-its-simulator.md).
 //
 // A kernel is a trivially copyable struct with `kName` and
 //   TESSERA_DEVICE void operator()(Thread& thread) const;
@@ -24,10 +24,16 @@ namespace tessera::kernels::cuda {
 
 #ifdef __CUDACC__
 using Thread = NvccThread;
-using GpuStream = NvccStream;
+using GpuMachine = CudaMachine;
+using GpuStream = CudaStream;
+using GpuEvent = CudaEvent;
+using GpuGraph = CudaGraph;
 #else
 using Thread = cuda_sim::SimThread;
+using GpuMachine = cuda_sim::SimMachine;
 using GpuStream = cuda_sim::SimStream;
+using GpuEvent = cuda_sim::SimEvent;
+using GpuGraph = cuda_sim::SimGraph;
 using cuda_sim::Launch;
 #endif
 

@@ -5,6 +5,7 @@
 #ifndef TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_TYPES_H_
 #define TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_TYPES_H_
 
+#include <cstddef>
 #include <cstdint>
 
 namespace tessera::kernels::cuda {
@@ -28,6 +29,14 @@ struct LaunchConfig {
   Dim3 grid = {};
   Dim3 block = {};
   uint32_t shared_bytes = 0;  // dynamic shared memory
+};
+
+// A copy of `rows` stretches of `row_bytes`.
+struct CopyShape {
+  size_t row_bytes = 0;
+  size_t rows = 1;
+  size_t to_pitch = 0;  // between rows
+  size_t from_pitch = 0;
 };
 
 // `size` elements of device memory. What lies outside is not the span's, even where it

@@ -1,4 +1,4 @@
-// Launch on a GPU, and the stream that it goes to.
+// Launch on a GPU.
 #ifndef TESSERA_KERNELS_CUDA_PRIMITIVES_NVCC_LAUNCH_CUH_
 #define TESSERA_KERNELS_CUDA_PRIMITIVES_NVCC_LAUNCH_CUH_
 
@@ -8,14 +8,10 @@
 
 #include "kernels/cuda/primitives/device_types.h"
 #include "kernels/cuda/primitives/nvcc_thread.cuh"
+#include "kernels/cuda/runtime/cuda_error.h"
+#include "kernels/cuda/runtime/cuda_stream.h"
 
 namespace tessera::kernels::cuda {
-
-// A CUDA stream with the first error of its launches. Owned by whoever made the stream.
-struct NvccStream {
-  cudaStream_t stream = nullptr;
-  cudaError_t error = cudaSuccess;
-};
 
 template <typename Kernel>
 __global__ void RunKernel(const __grid_constant__ Kernel kernel) {
@@ -23,12 +19,12 @@ __global__ void RunKernel(const __grid_constant__ Kernel kernel) {
   kernel(thread);
 }
 
-// Does not wait. An error stays with the stream, whose owner looks at it when it
-// synchronises.
+// Does not wait. An error stays with the stream: its next Synchronize returns it.
 template <typename Kernel>
-void Launch(NvccStream& stream, const LaunchConfig& config, const Kernel& kernel) {
+void Launch(CudaStream& stream, const LaunchConfig& config, const Kernel& kernel) {
   static_assert(std::is_trivially_copyable_v<Kernel>);
   static_assert(sizeof(Kernel) <= 4096, "what a launch can pass");
+  stream.Note(stream.Use());
   const dim3 grid(config.grid.x, config.grid.y, config.grid.z);
   const dim3 block(config.block.x, config.block.y, config.block.z);
   cudaError_t error = cudaSuccess;
@@ -38,10 +34,12 @@ void Launch(NvccStream& stream, const LaunchConfig& config, const Kernel& kernel
                                  static_cast<int>(config.shared_bytes));
   }
   if (error == cudaSuccess) {
-    RunKernel<<<grid, block, config.shared_bytes, stream.stream>>>(kernel);
+    RunKernel<<<grid, block, config.shared_bytes, stream.native()>>>(kernel);
     error = cudaGetLastError();
   }
-  stream.error = stream.error == cudaSuccess ? error : stream.error;
+  if (error != cudaSuccess) {
+    stream.Note(CudaStatus(error, Kernel::kName));
+  }
 }
 
 }  // namespace tessera::kernels::cuda

@@ -1,4 +1,4 @@
-#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/device_backend.h"
 
 #include <algorithm>
 #include <utility>
@@ -7,41 +7,30 @@
 
 #include "common/status_macros.h"
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda_sim/sim_machine.h"
-#include "kernels/cuda_sim/sim_stream.h"
 
-namespace tessera::kernels {
+namespace tessera::kernels::cuda {
 namespace {
 
-using cuda_sim::CopyShape;
-using cuda_sim::SimMachine;
-using cuda_sim::SimStream;
-
-constexpr int kDevice = 0;
-
-class CudaStream final : public Stream {
+class BackendStream final : public Stream {
  public:
-  explicit CudaStream(std::unique_ptr<SimStream> stream) : stream_(std::move(stream)) {}
+  explicit BackendStream(std::unique_ptr<GpuStream> stream)
+      : stream_(std::move(stream)) {}
 
   absl::Status Synchronize() override {
     const absl::Status status = stream_->Synchronize();
     return error_.ok() ? status : error_;
   }
-  cuda::GpuStream& gpu() { return *stream_; }
+  GpuStream& gpu() { return *stream_; }
   // Keeps the first error of a call for Synchronize.
-  void Note(absl::Status status) {
-    if (error_.ok()) {
-      error_ = std::move(status);
-    }
-  }
+  void Note(const absl::Status& status) { error_.Update(status); }
 
  private:
-  const std::unique_ptr<SimStream> stream_;
+  const std::unique_ptr<GpuStream> stream_;
   absl::Status error_;
 };
 
-CudaStream& AsCuda(Stream& stream) { return static_cast<CudaStream&>(stream); }
-cuda::GpuStream& On(Stream& stream) { return AsCuda(stream).gpu(); }
+BackendStream& AsCuda(Stream& stream) { return static_cast<BackendStream&>(stream); }
+GpuStream& On(Stream& stream) { return AsCuda(stream).gpu(); }
 
 // Calls copy(byte offset in the view, byte offset in the dense array, shape) for each
 // matrix of the last two dimensions; the pitch of the view is `to_pitch`.
@@ -72,19 +61,21 @@ void ForEachMatrix(const TensorView& view, Copy copy) {
   }
 }
 
-class CudaBackend final : public KernelBackend {
+class DeviceBackend final : public KernelBackend {
  public:
-  CudaBackend(const CudaOptions& options, std::shared_ptr<SimMachine> machine,
-              std::unique_ptr<SimStream> zeroing)
-      : options_(options), machine_(std::move(machine)), zeroing_(std::move(zeroing)) {}
+  DeviceBackend(DeviceBackendOptions options, std::shared_ptr<GpuMachine> machine,
+                std::unique_ptr<GpuStream> zeroing)
+      : options_(std::move(options)),
+        machine_(std::move(machine)),
+        zeroing_(std::move(zeroing)) {}
 
   std::string_view name() const override { return "cuda"; }
-  std::string_view numerics_id() const override { return "cuda_sim/f32"; }
+  std::string_view numerics_id() const override { return options_.numerics_id; }
   DType activation_dtype() const override { return DType::kF32; }
-  std::string_view isa() const override { return "simulated GPU"; }
+  std::string_view isa() const override { return options_.isa; }
 
   absl::Status Supports(DType weight, DType scale) const override {
-    if (cuda::CanRun(weight, scale)) {
+    if (CanRun(weight, scale)) {
       return absl::OkStatus();
     }
     return absl::UnimplementedError(
@@ -97,7 +88,8 @@ class CudaBackend final : public KernelBackend {
 
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
     TESSERA_ASSIGN_OR_RETURN(
-        void* const memory, machine_->MallocManaged(kDevice, std::max<size_t>(bytes, 1)));
+        void* const memory,
+        machine_->MallocManaged(options_.device, std::max<size_t>(bytes, 1)));
     DeviceBuffer buffer(memory, bytes, [machine = machine_](void* data) {
       static_cast<void>(machine->Free(data));  // its own: a failure is one of an op
     });
@@ -108,8 +100,8 @@ class CudaBackend final : public KernelBackend {
     return buffer;
   }
   absl::StatusOr<std::unique_ptr<Stream>> CreateStream() override {
-    TESSERA_ASSIGN_OR_RETURN(auto stream, SimStream::Create(machine_, kDevice));
-    return std::make_unique<CudaStream>(std::move(stream));
+    TESSERA_ASSIGN_OR_RETURN(auto stream, GpuStream::Create(machine_, options_.device));
+    return std::make_unique<BackendStream>(std::move(stream));
   }
   void Upload(Stream& stream, const void* host, TensorView device) override {
     ForEachMatrix(device, [&](size_t in_view, size_t in_dense, const CopyShape& shape) {
@@ -248,19 +240,18 @@ class CudaBackend final : public KernelBackend {
   }
 
  private:
-  const CudaOptions options_;
-  const std::shared_ptr<SimMachine> machine_;
-  const std::unique_ptr<SimStream> zeroing_;
+  const DeviceBackendOptions options_;
+  const std::shared_ptr<GpuMachine> machine_;
+  const std::unique_ptr<GpuStream> zeroing_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCudaBackend(
-    const CudaOptions& options) {
-  auto machine = std::make_shared<SimMachine>(
-      cuda_sim::SimOptions{.seed = options.seed, .check_order = options.check_order});
-  TESSERA_ASSIGN_OR_RETURN(auto zeroing, SimStream::Create(machine, kDevice));
-  return std::make_unique<CudaBackend>(options, std::move(machine), std::move(zeroing));
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateDeviceBackend(
+    std::shared_ptr<GpuMachine> machine, DeviceBackendOptions options) {
+  TESSERA_ASSIGN_OR_RETURN(auto zeroing, GpuStream::Create(machine, options.device));
+  return std::make_unique<DeviceBackend>(std::move(options), std::move(machine),
+                                         std::move(zeroing));
 }
 
-}  // namespace tessera::kernels
+}  // namespace tessera::kernels::cuda

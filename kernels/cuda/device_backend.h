@@ -1,0 +1,32 @@
+// The ops of cuda_ops.h as a KernelBackend on one device of a machine. Compiled twice, as
+// the ops are: for simulated machines and, with TESSERA_CUDA=ON, for GPUs.
+// cuda_backend.h says which backends there are.
+#ifndef TESSERA_KERNELS_CUDA_DEVICE_BACKEND_H_
+#define TESSERA_KERNELS_CUDA_DEVICE_BACKEND_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "kernels/cuda/primitives/device.cuh"
+#include "kernels/kernel_backend.h"
+
+namespace tessera::kernels::cuda {
+
+struct DeviceBackendOptions {
+  int device = 0;
+  std::string numerics_id;
+  std::string isa;
+  // False: Allocate leaves memory as the device gives it.
+  bool zeroes_memory = true;
+};
+
+// One thread uses the backend and its streams. The backend's memory may outlive it.
+// Errors are those of a stream's creation.
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateDeviceBackend(
+    std::shared_ptr<GpuMachine> machine, DeviceBackendOptions options);
+
+}  // namespace tessera::kernels::cuda
+
+#endif  // TESSERA_KERNELS_CUDA_DEVICE_BACKEND_H_
