@@ -149,9 +149,9 @@ function(_tessera_nvcc_objects out name)
   endif()
   foreach(file IN LISTS ARGN)
     get_filename_component(stem "${file}" NAME)
-    set(object "${CMAKE_CURRENT_BINARY_DIR}/${name}/${stem}.o")
-    set(report "${CMAKE_CURRENT_BINARY_DIR}/${name}/${stem}.ptxas.txt")
-    file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${name}")
+    set(object "${CMAKE_CURRENT_BINARY_DIR}/${name}_objects/${stem}.o")
+    set(report "${CMAKE_CURRENT_BINARY_DIR}/${name}_objects/${stem}.ptxas.txt")
+    file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${name}_objects")
     # The report is all that nvcc prints where it succeeds.
     add_custom_command(
       OUTPUT "${object}" BYPRODUCTS "${report}"
