@@ -3,7 +3,7 @@
 
 Usage: cuda_kernels.py [--check] [--cuobjdump PROGRAM] FOLDER
 
-FOLDER has the objects that nvcc made and, beside each, what ptxas said (*.ptxas.txt): build/cuda/kernels/cuda/kernels_gpu, or
+FOLDER has the objects that nvcc made and, beside each, what ptxas said (*.ptxas.txt): build/cuda/kernels/cuda/kernels_gpu_objects, or
 build/cpu/… after `./dev build kernels_gpu`. Without --check the document is written. With it nothing is written; it fails where a
 kernel uses local memory or spills, or where the document has another set of kernels. Where cuobjdump is found, its resource usage
 must agree with ptxas, and local memory, tensor-core and bulk-copy instructions are counted in its SASS.
