@@ -268,7 +268,7 @@ def roofline_lines(root, resources):
              "The predicted time is the largest of four bounds: those bytes through HBM; what the kernel asks for, since it reads weights and rows "
              f"anew for every row or head, through L2 at {L2 / 1e12} TB/s; instructions, at {INSTRUCTIONS['f32']} (float32) to "
              f"{INSTRUCTIONS['fp4']} (FP4, whose scale is found by 64-bit division) for each multiply-add and 128 lanes an SM at 1.755 GHz; and latency, one load a "
-             f"thread in flight at {LATENCY * 1e6} us. It is a model with round assumptions, good for telling which kernel is furthest from the roofline and why.", ""]
+             f"thread in flight at {LATENCY * 1e6} us. It is a model with round assumptions, pessimistic where loads hit a cache (each is charged a miss), good for telling which kernel is furthest from the roofline and why.", ""]
     for name in MODELS:
         config = config_of(root, name)
         lines += [f"### {name}", "", "| op | kernel | step | MB | GFLOP | roofline, us | predicted, us | share | bound by |",
