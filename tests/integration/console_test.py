@@ -70,20 +70,12 @@ class Console(unittest.TestCase):
         return reply
 
     def ask_endlessly(self, page):
-        """A reply that was seen streaming. A browser on a busy machine may look only when all tokens have come; then
-        it is asked anew."""
-        for _ in range(5):
-            box = page.get_by_role("textbox", name="Message", exact=True)
-            box.fill(QUESTION)
-            box.press("Enter")
-            reply = page.locator(".message.assistant").last
-            try:
-                expect(reply).to_have_attribute("aria-busy", "true", timeout=5000)
-                return reply
-            except AssertionError:
-                expect(reply.locator(".stats")).to_be_visible()
-                page.get_by_role("button", name="New chat").click()
-        self.fail("no reply was seen while it streamed")
+        box = page.get_by_role("textbox", name="Message", exact=True)
+        box.fill(QUESTION)
+        box.press("Enter")
+        reply = page.locator(".message.assistant").last
+        expect(reply).to_have_attribute("aria-busy", "true")
+        return reply
 
     def expected_reply(self):
         body = {"model": "demo", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0,
@@ -94,6 +86,29 @@ class Console(unittest.TestCase):
         folder = os.environ.get("TESSERA_SCREENSHOTS")
         if folder:
             page.screenshot(path=os.path.join(folder, f"{name}.png"))
+
+
+class Stopping(Console):
+    """On kernels so slow that a reply of 3,000 tokens takes minutes: a browser on a busy machine sees it streaming."""
+    ARGUMENTS = ("--backend", "reference")
+
+    def test_stop_ends_the_stream_on_the_server_too(self):
+        for way in ("button", "escape"):
+            with self.subTest(way):
+                page = self.open(settings={"max_tokens": "3000", "min_tokens": "3000"})
+                reply = self.ask_endlessly(page)
+                body = reply.locator(".message-body")
+                expect(body).to_have_text(re.compile(r"\w{3}"))
+                length = len(body.inner_text())
+                server.wait_until(lambda: len(body.inner_text()) > length, "the reply grows")
+                self.assertGreater(self.server.load()["running"], 0)
+                if way == "button":
+                    page.get_by_role("button", name="Stop").click()
+                else:
+                    page.keyboard.press("Escape")
+                expect(reply).to_contain_text("Stopped.")
+                expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+                server.wait_until(lambda: self.server.load()["running"] == 0, "the request is gone")
 
 
 class Playground(Console):
@@ -137,24 +152,6 @@ class Playground(Console):
             page.get_by_role("button", name="Import").click()
         chooser.value.set_files(download.value.path())
         expect(page.locator(".message.assistant .message-body")).to_have_text(text, use_inner_text=True)
-
-    def test_stop_ends_the_stream_on_the_server_too(self):
-        for way in ("button", "escape"):
-            with self.subTest(way):
-                page = self.open(settings={"max_tokens": "3000", "min_tokens": "3000"})
-                reply = self.ask_endlessly(page)
-                body = reply.locator(".message-body")
-                expect(body).to_have_text(re.compile(r"\w{3}"))
-                length = len(body.inner_text())
-                server.wait_until(lambda: len(body.inner_text()) > length, "the reply grows")
-                self.assertGreater(self.server.load()["running"], 0)
-                if way == "button":
-                    page.get_by_role("button", name="Stop").click()
-                else:
-                    page.keyboard.press("Escape")
-                expect(reply).to_contain_text("Stopped.")
-                expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
-                server.wait_until(lambda: self.server.load()["running"] == 0, "the request is gone")
 
     def test_the_inspector_shows_every_token_with_alternatives(self):
         page = self.open(settings={"logprobs": True, "top_logprobs": "3"})
