@@ -14,36 +14,31 @@
 
 #include "engram_store/hashing/engram_hash.h"
 #include "engram_store/table/shard_map.h"
+#include "model/config/model_config.h"
+#include "tests/testing/config_documents.h"
 
 namespace tessera::engram_store {
 namespace {
 
-constexpr int32_t kVocabulary = 99092;
-
+// Raw ids taken as compressed ones: as many, and the map does not change what follows.
 const EngramHash& V41Hash() {
   static const auto* const hash = [] {
-    model::EngramConfig config;
-    config.layer_ids = {1, 14};
-    config.max_ngram = 4;
-    config.num_heads = 8;
-    config.head_dim = 256;
-    config.bucket_bases = {16000000, 16000000, 16000000};
-    config.compressed_vocab_size = kVocabulary;
-    config.pad_token_id = 2;
-    config.num_embeddings = {384006168, 384016682};
-    std::vector<int32_t> ids(kVocabulary);
+    const auto config = model::ParseModelConfig(
+        testing::ReadText("tests/data/configs/deepseek_v4.1_flash.json"));
+    std::vector<int32_t> ids(static_cast<size_t>(config->engram->compressed_vocab_size));
     std::iota(ids.begin(), ids.end(), 0);
-    return new EngramHash(EngramHash::Create(config, ids).value());
+    return new EngramHash(EngramHash::Create(*config->engram, ids).value());
   }();
   return *hash;
 }
 
 std::vector<int32_t> Words(int64_t count, uint64_t seed) {
   std::mt19937_64 random(seed);
-  std::uniform_real_distribution<double> exponent(0, std::log(double{kVocabulary}));
+  const auto vocabulary = static_cast<int32_t>(V41Hash().num_token_ids());
+  std::uniform_real_distribution<double> exponent(0, std::log(vocabulary));
   std::vector<int32_t> words(static_cast<size_t>(count));
   for (int32_t& word : words) {
-    word = std::min(static_cast<int32_t>(std::exp(exponent(random))), kVocabulary - 1);
+    word = std::min(static_cast<int32_t>(std::exp(exponent(random))), vocabulary - 1);
   }
   return words;
 }

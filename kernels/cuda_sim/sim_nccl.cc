@@ -172,12 +172,9 @@ absl::Status SimNcclComm::CheckStream(SimStream& stream) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<NcclState> SimNcclComm::Add(const NcclTransfer& transfer,
-                                           SimStream& stream) {
-  MutexLock lock(&machine_->mutex_);
-  TESSERA_RETURN_IF_ERROR(CheckUsable(transfer.is_send ? "ncclSend" : "ncclRecv"));
-  if (transfer.peer < 0 || transfer.peer >= size_) {
-    return InvalidArgumentF("peer {}, expected 0 to {}", transfer.peer, size_ - 1);
+absl::Status SimNcclComm::OpenCall(std::string_view role, int rank, SimStream& stream) {
+  if (rank < 0 || rank >= size_) {
+    return InvalidArgumentF("{} {}, expected 0 to {}", role, rank, size_ - 1);
   }
   if (!in_group_) {
     call_ = nullptr;
@@ -187,6 +184,14 @@ absl::StatusOr<NcclState> SimNcclComm::Add(const NcclTransfer& transfer,
   if (call_ == nullptr) {
     call_ = std::make_shared<NcclCall>();
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<NcclState> SimNcclComm::Add(const NcclTransfer& transfer,
+                                           SimStream& stream) {
+  MutexLock lock(&machine_->mutex_);
+  TESSERA_RETURN_IF_ERROR(CheckUsable(transfer.is_send ? "ncclSend" : "ncclRecv"));
+  TESSERA_RETURN_IF_ERROR(OpenCall("peer", transfer.peer, stream));
   call_->transfers.push_back(transfer);
   return in_group_ ? NcclState::kSuccess : EndGroup();
 }
@@ -197,17 +202,7 @@ absl::StatusOr<NcclState> SimNcclComm::Add(const NcclCollective& collective,
   TESSERA_RETURN_IF_ERROR(CheckUsable(collective.kind == NcclCollective::Kind::kAllGather
                                           ? "ncclAllGather"
                                           : "ncclBroadcast"));
-  if (collective.root < 0 || collective.root >= size_) {
-    return InvalidArgumentF("root {}, expected 0 to {}", collective.root, size_ - 1);
-  }
-  if (!in_group_) {
-    call_ = nullptr;
-    stream_ = nullptr;
-  }
-  TESSERA_RETURN_IF_ERROR(CheckStream(stream));
-  if (call_ == nullptr) {
-    call_ = std::make_shared<NcclCall>();
-  }
+  TESSERA_RETURN_IF_ERROR(OpenCall("root", collective.root, stream));
   call_->collectives.push_back(collective);
   return in_group_ ? NcclState::kSuccess : EndGroup();
 }

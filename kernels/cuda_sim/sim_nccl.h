@@ -109,6 +109,9 @@ class SimNcclComm {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
   absl::StatusOr<NcclState> Add(const NcclTransfer& transfer, SimStream& stream);
   absl::StatusOr<NcclState> Add(const NcclCollective& collective, SimStream& stream);
+  // Before a call is added, alone or to a group: its other rank, its stream.
+  absl::Status OpenCall(std::string_view role, int rank, SimStream& stream)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
   absl::Status CheckStream(SimStream& stream)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
   absl::StatusOr<NcclState> EndGroup() ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);

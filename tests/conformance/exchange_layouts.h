@@ -3,8 +3,12 @@
 #ifndef TESSERA_TESTS_CONFORMANCE_EXCHANGE_LAYOUTS_H_
 #define TESSERA_TESTS_CONFORMANCE_EXCHANGE_LAYOUTS_H_
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
+#include <numeric>
 #include <ostream>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -34,6 +38,32 @@ inline std::vector<ExchangeLayout> ExchangeLayouts() {
     }
   }
   return layouts;
+}
+
+// Experts in even runs over the ranks.
+inline std::vector<int> EvenOwners(int num_experts, int num_ranks) {
+  std::vector<int> owners;
+  for (int expert = 0; expert < num_experts; ++expert) {
+    owners.push_back(expert * num_ranks / num_experts);
+  }
+  return owners;
+}
+
+// For each rank its tokens' k experts, drawn at random: [tokens_of_rank[rank], k].
+inline std::vector<std::vector<int32_t>> RandomRouting(
+    const std::vector<int64_t>& tokens_of_rank, int64_t k, int num_experts,
+    uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<std::vector<int32_t>> routing(tokens_of_rank.size());
+  std::vector<int32_t> experts(static_cast<size_t>(num_experts));
+  std::iota(experts.begin(), experts.end(), 0);
+  for (size_t rank = 0; rank < routing.size(); ++rank) {
+    for (int64_t t = 0; t < tokens_of_rank[rank]; ++t) {
+      std::ranges::shuffle(experts, random);
+      routing[rank].insert(routing[rank].end(), experts.begin(), experts.begin() + k);
+    }
+  }
+  return routing;
 }
 
 inline void RunExchange(const ExchangeLayout& layout, const worker::CommOptions& options,

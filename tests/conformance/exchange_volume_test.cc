@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <numeric>
-#include <random>
 #include <set>
 #include <vector>
 
@@ -35,28 +33,17 @@ ExpertExchangeOptions Options(int ranks, bool weights_travel) {
   options.hidden_size = kHidden;
   options.experts_per_token = kSlots;
   options.weights_travel = weights_travel;
-  for (int expert = 0; expert < kExperts; ++expert) {
-    options.expert_owner.push_back(expert * ranks / kExperts);
-  }
+  options.expert_owner = testing::EvenOwners(kExperts, ranks);
   return options;
 }
 
 // The same on every rank. Rank r brings kTokens - r tokens, and the last one none.
 std::vector<std::vector<int32_t>> Routing(int ranks) {
-  std::mt19937 random(kSeed);
-  std::vector<std::vector<int32_t>> routing(static_cast<size_t>(ranks));
-  std::vector<int32_t> experts(kExperts);
-  std::iota(experts.begin(), experts.end(), 0);
+  std::vector<int64_t> tokens;
   for (int rank = 0; rank < ranks; ++rank) {
-    const int64_t tokens = ranks > 1 && rank == ranks - 1 ? 0 : kTokens - rank;
-    for (int64_t t = 0; t < tokens; ++t) {
-      std::ranges::shuffle(experts, random);
-      routing[static_cast<size_t>(rank)].insert(routing[static_cast<size_t>(rank)].end(),
-                                                experts.begin(),
-                                                experts.begin() + kSlots);
-    }
+    tokens.push_back(ranks > 1 && rank == ranks - 1 ? 0 : kTokens - rank);
   }
-  return routing;
+  return testing::RandomRouting(tokens, kSlots, kExperts, kSeed);
 }
 
 void ExpectCounters(const Communicator& group, const ExchangeVolume& volume) {
@@ -149,20 +136,12 @@ TEST(ExchangeVolume, ARowCrossesOnceToEachNode) {
 }
 
 TEST(ExchangeVolume, WhatIsExpectedIsTheMeanOfRandomRouting) {
-  std::mt19937 random(kSeed);
   for (const int ranks : {2, 4, 8, 16}) {
     ExpertExchangeOptions options = Options(ranks, true);
     options.hidden_size = 500;
-    std::vector<std::vector<int32_t>> routing(static_cast<size_t>(ranks));
-    std::vector<int32_t> experts(kExperts);
-    std::iota(experts.begin(), experts.end(), 0);
     constexpr int64_t kMany = 4000;
-    for (std::vector<int32_t>& ids : routing) {
-      for (int64_t t = 0; t < kMany; ++t) {
-        std::ranges::shuffle(experts, random);
-        ids.insert(ids.end(), experts.begin(), experts.begin() + kSlots);
-      }
-    }
+    const auto routing = testing::RandomRouting(
+        std::vector<int64_t>(static_cast<size_t>(ranks), kMany), kSlots, kExperts, kSeed);
     double dispatch = 0;
     double combine = 0;
     for (int rank = 0; rank < ranks; ++rank) {

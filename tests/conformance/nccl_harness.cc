@@ -3,10 +3,8 @@
 // all, is a finding of the machine, and fails the case.
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <span>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -17,6 +15,7 @@
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_nccl.h"
 #include "tests/conformance/group_harness.h"
+#include "tests/conformance/thread_groups.h"
 #include "worker/comm/nccl/nccl_group.h"
 
 namespace tessera::testing {
@@ -36,39 +35,20 @@ class NcclHarness final : public GroupHarness {
       const std::function<void(std::span<worker::Communicator* const>)>& body) override {
     const auto machine = std::make_shared<SimMachine>(
         kernels::cuda_sim::SimOptions{.seed = ++seed_, .num_devices = size});
-    Groups groups(static_cast<size_t>(size));
+    ThreadGroups groups(static_cast<size_t>(size));
     for (const std::vector<int>& coloring : colors) {
       Add(machine, coloring, options, groups);
     }
-    std::vector<std::thread> ranks;
-    for (const auto& own : groups) {
-      ranks.emplace_back([&body, &own] {
-        std::vector<worker::Communicator*> pointers;
-        for (const auto& group : own) {
-          pointers.push_back(group.get());
-        }
-        body(pointers);
-      });
-    }
-    for (std::thread& rank : ranks) {
-      rank.join();
-    }
+    RunThreads(groups, body);
     groups.clear();
     EXPECT_TRUE(machine->status().ok()) << "seed " << seed_ << ": " << machine->status();
   }
 
  private:
-  // [rank][coloring]
-  using Groups = std::vector<std::vector<std::unique_ptr<worker::Communicator>>>;
-
   static void Add(const std::shared_ptr<SimMachine>& machine,
                   const std::vector<int>& coloring, const worker::CommOptions& options,
-                  Groups& groups) {
-    std::map<int, std::vector<int>> members;
-    for (size_t rank = 0; rank < coloring.size(); ++rank) {
-      members[coloring[rank]].push_back(static_cast<int>(rank));
-    }
-    for (const auto& [color, devices] : members) {
+                  ThreadGroups& groups) {
+    for (const auto& [color, devices] : MembersByColor(coloring)) {
       const SimNcclId id = SimNcclComm::GetUniqueId(machine);
       const int size = static_cast<int>(devices.size());
       std::vector<std::unique_ptr<kernels::DeviceCollectives>> ranks;

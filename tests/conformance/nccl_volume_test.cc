@@ -4,14 +4,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
-#include <random>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "kernels/reference/reference_backend.h"
+#include "tests/conformance/exchange_layouts.h"
 #include "tests/conformance/fiber_groups.h"
 #include "tests/conformance/fiber_ranks.h"
 #include "tests/testing/status_matchers.h"
@@ -39,24 +38,8 @@ ExpertExchangeOptions Options(int ranks) {
   options.max_tokens = kTokens;
   options.hidden_size = kHidden;
   options.experts_per_token = kSlots;
-  for (int expert = 0; expert < kExperts; ++expert) {
-    options.expert_owner.push_back(expert * ranks / kExperts);
-  }
+  options.expert_owner = testing::EvenOwners(kExperts, ranks);
   return options;
-}
-
-std::vector<std::vector<int32_t>> Routing(int ranks) {
-  std::mt19937 random(kSeed);
-  std::vector<std::vector<int32_t>> routing(static_cast<size_t>(ranks));
-  std::vector<int32_t> experts(kExperts);
-  std::iota(experts.begin(), experts.end(), 0);
-  for (std::vector<int32_t>& ids : routing) {
-    for (int64_t t = 0; t < kTokens; ++t) {
-      std::ranges::shuffle(experts, random);
-      ids.insert(ids.end(), experts.begin(), experts.begin() + kSlots);
-    }
-  }
-  return routing;
 }
 
 // kLayers exchanges of one rank.
@@ -96,7 +79,9 @@ class NcclVolume : public ::testing::TestWithParam<ExchangeLayout> {};
 TEST_P(NcclVolume, OnTheWireAreMessagesAndBytesOfTheFormula) {
   const ExchangeLayout layout = GetParam();
   const ExpertExchangeOptions options = Options(layout.num_ranks);
-  const auto routing = Routing(layout.num_ranks);
+  const auto routing = testing::RandomRouting(
+      std::vector<int64_t>(static_cast<size_t>(layout.num_ranks), kTokens), kSlots,
+      kExperts, kSeed);
   testing::FiberRanks ranks(kSeed);
   testing::FiberGroups groups(
       {.layout = layout, .comm = {.timeout = absl::Seconds(1)}, .seed = kSeed}, &ranks);
