@@ -113,5 +113,38 @@ TEST_F(DiskTierTest, TailBlocksHaveSlotsOfTheirOwn) {
   EXPECT_TRUE(tier_.CheckInvariants().ok());
 }
 
+TEST(DiskTier, AFloorIsKeptFromOtherGroups) {
+  DiskTier tier({.num_blocks = 2,
+                 .num_tail_blocks = 2,
+                 .block_size = 2,
+                 .max_copies = 32,
+                 .floors = {1},
+                 .tail_floors = {1}});
+  const auto spill = [&](uint64_t serial, uint32_t group) {
+    const std::vector<int32_t> tokens(2, static_cast<int32_t>(serial));
+    tier.Spill(ContentOf(serial), tokens, group, 7);
+    tier.SpillTail(serial, group, 8);
+    EXPECT_TRUE(tier.CheckInvariants().ok()) << tier.CheckInvariants();
+  };
+  const auto holds = [&](uint64_t serial) {
+    const bool block = tier.contents().Find(ContentOf(serial).key) != kNoBlock;
+    EXPECT_EQ(tier.contents().FindTail(serial) != kNoBlock, block);
+    return block;
+  };
+  constexpr uint32_t kNobody = 0;
+  constexpr uint32_t kTenant = 1;
+  spill(1, kTenant);
+  spill(2, kTenant);
+  spill(3, kNobody);
+  spill(4, kNobody);
+  EXPECT_FALSE(holds(1)) << "above the floor";
+  EXPECT_TRUE(holds(2)) << "older than what others spilled, and the floor";
+  EXPECT_FALSE(holds(3)) << "the others share what is left";
+  EXPECT_TRUE(holds(4));
+  spill(5, kTenant);
+  EXPECT_FALSE(holds(2)) << "its own may go";
+  EXPECT_TRUE(holds(4));
+}
+
 }  // namespace
 }  // namespace tessera::coordinator
