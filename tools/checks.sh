@@ -71,10 +71,22 @@ side_by_side() {
     if output=$($0 2>&1); then say "held: $0"; echo "$output"; else echo "$output"; say "FAILED: $0"; exit 1; fi'
 }
 
+# check_gpu_code: compiles the GPU build's code for sm_90a, some two minutes, and refuses kernels with local memory or
+# that docs/cuda_kernels.md does not have. Without nvcc it says so.
+check_gpu_code() {
+  if ! PATH="$PATH:/usr/local/cuda/bin" command -v nvcc >/dev/null; then
+    say "no nvcc: the code for GPUs is not compiled, docs/cuda_kernels.md not compared"
+    return
+  fi
+  ninja -C build/cpu -j "$jobs" kernels_gpu
+  ctest --preset cpu --tests-regex '^cuda_kernels_check$'
+}
+
 # check_all: everything that ./dev test leaves out, cheap to dear.
 check_all() {
   install_packages "${clang_packages[@]}"
   sanitizer_environment
+  check_gpu_code
   # One build for clang's analysis of locks and for its sanitizers: the sources compile with both compilers.
   check_preset asan "$asan_tests" 'mpi|script' everything
   say "10,000 connections, thousands of generated requests per route, every JSON schema"

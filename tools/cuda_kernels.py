@@ -8,6 +8,8 @@ build/cpu/… after `./dev build kernels_gpu`. Without --check the document is w
 kernel uses local memory or spills, or where the document has another set of kernels. Where cuobjdump is found, its resource usage
 must agree with ptxas, and local memory, tensor-core and bulk-copy instructions are counted in its SASS.
 
+With --check, objects older than a source of kernels/cuda count as not there: what they say is not of this tree.
+
 Exit codes: 0, 1 for findings, 77 for nothing to look at. Standard library, c++filt and, if there is one, cuobjdump.
 """
 
@@ -97,6 +99,13 @@ def read_reports(folder):
     return reports
 
 
+def newer_source(folder, sources):
+    """A file of `sources` that changed after the oldest report of the folder, or None."""
+    oldest = min(path.stat().st_mtime for path in folder.glob("*.ptxas.txt"))
+    changed = (path for path in sorted(sources.rglob("*.cu*")) if path.stat().st_mtime > oldest)
+    return next(changed, None)
+
+
 def read_objects(folder, reports, program):
     """({mangled: {kind: count}}, findings) of the objects, by cuobjdump."""
     opcodes, findings = {}, []
@@ -178,6 +187,10 @@ def main(arguments):
     reports = read_reports(options.folder)
     if not reports:
         print(f"skipped: no reports of ptxas in {options.folder}: no nvcc, or kernels_gpu was not built")
+        return SKIPPED
+    stale = newer_source(options.folder, ROOT / "kernels/cuda") if options.check else None
+    if stale is not None:
+        print(f"skipped: {stale.relative_to(ROOT)} is newer than the objects in {options.folder}: ./dev build kernels_gpu")
         return SKIPPED
     findings, opcodes = spill_findings(reports), {}
     if options.cuobjdump:

@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import tempfile
 import unittest
@@ -67,10 +68,24 @@ class Reports(unittest.TestCase):
             self.assertEqual(cuda_kernels.main(["--check", folder]), cuda_kernels.SKIPPED)
         self.assertIn("skipped: no reports", output.getvalue())
 
+    def test_objects_older_than_a_source_are_told_from_new_ones(self):
+        with tempfile.TemporaryDirectory() as folder:
+            report, source = pathlib.Path(folder, "a.cu.ptxas.txt"), pathlib.Path(folder, "kernels/a.cuh")
+            source.parent.mkdir()
+            for path in (report, source):
+                path.write_text("", encoding="utf-8")
+            os.utime(report, (1000, 1000))
+            os.utime(source, (999, 999))
+            self.assertIsNone(cuda_kernels.newer_source(report.parent, source.parent))
+            os.utime(source, (1001, 1001))
+            self.assertEqual(cuda_kernels.newer_source(report.parent, source.parent), source)
+
     def test_a_kernel_that_spills_or_that_the_document_lacks_fails_the_check(self):
         output = io.StringIO()
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(output):
-            pathlib.Path(folder, "a.cu.ptxas.txt").write_text(PTXAS, encoding="utf-8")
+            report = pathlib.Path(folder, "a.cu.ptxas.txt")
+            report.write_text(PTXAS, encoding="utf-8")
+            os.utime(report, (2**33, 2**33))  # newer than any source
             self.assertEqual(cuda_kernels.main(["--check", "--cuobjdump", "", folder]), 1)
         self.assertIn("_Z3foov uses local memory", output.getvalue())
         self.assertIn("docs/cuda_kernels.md lacks foo()", output.getvalue())

@@ -44,6 +44,37 @@ struct LinearKernel {
     return ReduceLanes(thread, sum);
   }
 
+  // The tree over the leaves, each node made as soon as its right half is there: what
+  // waits is three left halves, in registers. 1, 2, 4 or 8 leaves, so the last node made
+  // is the root.
+  TESSERA_DEVICE float SumOfLeaves(Thread& thread, int64_t x_begin,
+                                   int64_t weight_row) const {
+    static_assert(KSplit::kLeaves == 8);
+    float left_leaf = 0;
+    float left_pair = 0;
+    float left_half = 0;
+    float node = 0;
+    for (int leaf = 0; leaf < num_leaves; ++leaf) {
+      node = LeafSum(thread, x_begin, weight_row, leaf);
+      if ((leaf & 1) == 0) {
+        left_leaf = node;
+        continue;
+      }
+      node = left_leaf + node;
+      if ((leaf & 2) == 0) {
+        left_pair = node;
+        continue;
+      }
+      node = left_pair + node;
+      if ((leaf & 4) == 0) {
+        left_half = node;
+        continue;
+      }
+      node = left_half + node;
+    }
+    return node;
+  }
+
   TESSERA_DEVICE void operator()(Thread& thread) const {
     const int64_t output =
         thread.block_idx().x * kOutputsPerBlock + thread.linear_thread() / kLanes;
@@ -51,17 +82,9 @@ struct LinearKernel {
     const int64_t column = inside ? output : out.cols - 1;  // shuffles need both halves
     for (int64_t row = thread.block_idx().y; row < x.rows; row += thread.grid_dim().y) {
       const int64_t weight_row = row % x.inner * head_rows + row_begin + column;
-      float sums[KSplit::kLeaves] = {};
-      for (int leaf = 0; leaf < num_leaves; ++leaf) {
-        sums[leaf] = LeafSum(thread, x.Begin(row), weight_row, leaf);
-      }
-      for (int distance = 1; distance < num_leaves; distance *= 2) {
-        for (int leaf = 0; leaf < num_leaves; leaf += 2 * distance) {
-          sums[leaf] += sums[leaf + distance];
-        }
-      }
+      const float sum = SumOfLeaves(thread, x.Begin(row), weight_row);
       if (inside && thread.lane() % kLanes == 0) {
-        thread.Store(out.span, out.Begin(row) + output, sums[0]);
+        thread.Store(out.span, out.Begin(row) + output, sum);
       }
     }
   }

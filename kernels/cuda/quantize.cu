@@ -90,7 +90,7 @@ struct StorePackedKernel {
     if (code != GroupCode::kFp4E4M3 || HoldsExactly(thread, usual, from, count)) {
       return usual;
     }
-    for (const uint32_t e2m1 : {6U, 5U, 4U, 3U, 2U, 1U}) {  // 4, 3, 2, 1.5, 1, 0.5
+    for (uint32_t e2m1 = 6; e2m1 >= 1; --e2m1) {  // 4, 3, 2, 1.5, 1, 0.5
       const float value = DecodeE2M1(e2m1);
       const float scale = DecodeE4M3(EncodeE4M3(largest / value));
       if (scale * value == largest && HoldsExactly(thread, scale, from, count)) {

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/primitives/device_tensor.cuh"
+#include "kernels/cuda/primitives/sine_cosine.cuh"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -31,8 +32,7 @@ struct RopeKernel {
       const auto position =
           static_cast<float>(thread.Load(positions.span, positions.Begin(row / x.inner)));
       const auto angle = static_cast<double>(position * inv_freq[pair]);
-      const auto cosine = static_cast<float>(cos(angle));
-      const auto sine = static_cast<float>(sin(angle));
+      const auto [sine, cosine] = SineCosineOf(thread, angle);
       const int64_t first = x.Begin(row) + (interleaved ? 2 * pair : pair);
       const int64_t second = first + (interleaved ? 1 : num_pairs);
       const float a = thread.Load(x.span, first);

@@ -67,14 +67,18 @@ struct HyperExpandKernel {
       const int64_t row = i / y.cols;
       const int64_t col = i % y.cols;
       float old[kMaxStreams];
-      for (int64_t j = 0; j < m; ++j) {
-        old[j] = thread.Load(streams.span, streams.Begin(row * m + j) + col);
+      // Loops over j have a constant end, so that `old` stays in registers.
+      for (int64_t j = 0; j < kMaxStreams; ++j) {
+        old[j] =
+            j < m ? thread.Load(streams.span, streams.Begin(row * m + j) + col) : 0.0F;
       }
       const float value = thread.Load(y.span, y.Begin(row) + col);
       for (int64_t k = 0; k < m; ++k) {
         float sum = thread.Load(post.span, post.Begin(row) + k) * value;
-        for (int64_t j = 0; j < m; ++j) {
-          sum = fmaf(thread.Load(mix.span, mix.Begin(row * m + j) + k), old[j], sum);
+        for (int64_t j = 0; j < kMaxStreams; ++j) {
+          if (j < m) {
+            sum = fmaf(thread.Load(mix.span, mix.Begin(row * m + j) + k), old[j], sum);
+          }
         }
         thread.Store(streams.span, streams.Begin(row * m + k) + col, sum);
       }

@@ -7,6 +7,7 @@
 #ifndef TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 #define TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -89,6 +90,12 @@ class SimThread {
                                "the host changed a captured value since the capture");
     }
     return captured.value;
+  }
+
+  // Of an angle of at most about pi/4.
+  void SineCosineOfEighth(double angle, double* sine, double* cosine) {
+    *sine = std::sin(angle);
+    *cosine = std::cos(angle);
   }
 
   // N elements that the whole block shares; `kId` tells the arrays of a kernel apart.

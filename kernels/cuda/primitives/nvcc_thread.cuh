@@ -54,6 +54,12 @@ class NvccThread {
     return captured.value;
   }
 
+  // By sincospi, which needs no reduction for large angles.
+  __device__ void SineCosineOfEighth(double angle, double* sine, double* cosine) const {
+    constexpr double kOneOverPi = 0x1.45f306dc9c883p-2;
+    sincospi(angle * kOneOverPi, sine, cosine);
+  }
+
   template <typename T, int N, int kId>
   __device__ SharedSpan<T> StaticShared() const {
     __shared__ T storage[N];
