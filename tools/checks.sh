@@ -78,6 +78,7 @@ check_gpu_code() {
     say "no nvcc: the code for GPUs is not compiled, docs/cuda_kernels.md not compared"
     return
   fi
+  make_venv build/cuda_tools tools/cuda_requirements.txt
   ninja -C build/cpu -j "$jobs" kernels_gpu
   ctest --preset cpu --tests-regex '^cuda_kernels_check$'
 }

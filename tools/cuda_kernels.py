@@ -6,7 +6,8 @@ Usage: cuda_kernels.py [--check] [--cuobjdump PROGRAM] FOLDER
 FOLDER has the objects that nvcc made and, beside each, what ptxas said (*.ptxas.txt): build/cuda/kernels/cuda/kernels_gpu_objects, or
 build/cpu/… after `./dev build kernels_gpu`. Without --check the document is written. With it nothing is written; it fails where a
 kernel uses local memory or spills, or where the document has another set of kernels. Where cuobjdump is found, its resource usage
-must agree with ptxas, and local memory, tensor-core and bulk-copy instructions are counted in its SASS.
+must agree with ptxas, and local memory, tensor-core and bulk-copy instructions are counted in its SASS. It is looked for in
+build/cuda_tools, which `./dev test --all` makes, then on PATH.
 
 With --check, objects older than a source of kernels/cuda count as not there: what they say is not of this tree.
 
@@ -15,6 +16,7 @@ Exit codes: 0, 1 for findings, 77 for nothing to look at. Standard library, c++f
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import re
 import shutil
@@ -106,12 +108,20 @@ def newer_source(folder, sources):
     return next(changed, None)
 
 
+def find_cuobjdump():
+    """The program of tools/cuda_requirements.txt, or one of PATH or of the CUDA toolkit, or None."""
+    installed = sorted(ROOT.glob("build/cuda_tools/lib/python3*/site-packages/nvidia/*/bin/cuobjdump"))
+    return str(installed[-1]) if installed else shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump")
+
+
 def read_objects(folder, reports, program):
     """({mangled: {kind: count}}, findings) of the objects, by cuobjdump."""
     opcodes, findings = {}, []
+    # It looks for nvdisasm on PATH.
+    environment = dict(os.environ, PATH=os.pathsep.join([os.path.dirname(program), os.environ.get("PATH", "")]))
     for source, kernels in reports:
         def dump(what, path=folder / f"{source}.o"):
-            return subprocess.run([program, what, str(path)], capture_output=True, text=True, check=True).stdout
+            return subprocess.run([program, what, str(path)], capture_output=True, text=True, check=True, env=environment).stdout
         for name, seen in parse_cuobjdump(dump("--dump-resource-usage")).items():
             if name not in kernels or seen.registers != kernels[name].registers:
                 findings.append(f"{source}: cuobjdump has {seen} of {name}, ptxas {kernels.get(name)}")
@@ -181,7 +191,7 @@ def check(reports, findings):
 def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--cuobjdump", default=shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump"))
+    parser.add_argument("--cuobjdump", default=find_cuobjdump())
     parser.add_argument("folder", type=pathlib.Path)
     options = parser.parse_args(arguments)
     reports = read_reports(options.folder)

@@ -91,16 +91,18 @@ fetch_promtool() {
   )
 }
 
-# build/venv holds exactly tools/requirements.txt; it is made anew when that file changes.
+# make_venv [FOLDER REQUIREMENTS]: FOLDER holds exactly these packages; it is made anew when that file changes. Without
+# arguments it is build/venv, for tools/requirements.txt.
 make_venv() {
-  local stamp=build/venv/requirements.txt
-  if [ -f "$stamp" ] && cmp --silent tools/requirements.txt "$stamp"; then
+  local folder=${1:-build/venv} requirements=${2:-tools/requirements.txt}
+  local stamp=$folder/requirements.txt
+  if [ -f "$stamp" ] && cmp --silent "$requirements" "$stamp"; then
     return 0
   fi
-  say "installing the Python packages of tools/requirements.txt into build/venv"
+  say "installing the Python packages of $requirements into $folder"
   mkdir --parents build
-  rm --recursive --force build/venv
-  "$(system_python)" -m venv build/venv
-  build/venv/bin/pip install --quiet --disable-pip-version-check --requirement tools/requirements.txt
-  cp tools/requirements.txt "$stamp"
+  rm --recursive --force "$folder"
+  "$(system_python)" -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+  cp "$requirements" "$stamp"
 }
