@@ -140,10 +140,10 @@ endfunction()
 # Sets ${out} to the objects that nvcc makes of the files for sm_90a, each with what ptxas says of its kernels beside it (*.ptxas.txt).
 function(_tessera_nvcc_objects out name)
   set(objects "")
-  # No fused multiply-add but those that are written; fmt wants to be told that nvcc knows constexpr. 554, 177: conversions of spans and
-  # functions that one side of a header does not use.
-  set(flags -std=c++20 -arch=sm_90a --expt-relaxed-constexpr -fmad=false -diag-suppress 554,177 -DFMT_USE_CONSTEXPR=1 -O2 -DNDEBUG
-      -Xcompiler=-fPIC,-ffp-contract=off --resource-usage "-I${PROJECT_SOURCE_DIR}")
+  # Not -arch=sm_90a, which also makes PTX for compute_90, and that has no wgmma. No fused multiply-add but those that are written; fmt
+  # wants to be told that nvcc knows constexpr. 554, 177: conversions of spans and functions that one side of a header does not use.
+  set(flags -std=c++20 -gencode arch=compute_90a,code=sm_90a --expt-relaxed-constexpr -fmad=false -diag-suppress 554,177
+      -DFMT_USE_CONSTEXPR=1 -O2 -DNDEBUG -Xcompiler=-fPIC,-ffp-contract=off --resource-usage "-I${PROJECT_SOURCE_DIR}")
   if(TESSERA_WERROR)
     list(APPEND flags -Werror=all-warnings)
   endif()

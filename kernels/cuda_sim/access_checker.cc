@@ -45,6 +45,7 @@ void AccessChecker::Begin(Operation operation) {
 void AccessChecker::BeginBlock(const std::byte* shared) {
   shared_ = shared;
   ++block_serial_;
+  async_.BeginBlock();
 }
 
 std::string AccessChecker::ThreadName(uint32_t thread) const {
@@ -206,20 +207,123 @@ bool AccessChecker::Shared(const ThreadPosition& by, const AccessRange& range,
   }
   const auto first = static_cast<size_t>(static_cast<const std::byte*>(range.data) +
                                          range.offset - shared_);
-  const size_t words =
-      (first + static_cast<size_t>(range.width) + kWordBytes - 1) / kWordBytes;
-  if (shared_words_.size() < words) {
-    shared_words_.resize(words);
+  if (async_.active()) {
+    CheckAsync(by, range.kind, first, first + static_cast<size_t>(range.width), place);
   }
-  CheckOrder(by, range, first, false, place, [&](size_t i) -> ShadowWord& {
-    ShadowWord& word = shared_words_[i];
-    // A word of another block, which is told by its serial number, is a new word.
-    if (word.serial != block_serial_) {
-      word = ShadowWord{};
-      word.serial = block_serial_;
+  CheckOrder(by, range, first, false, place,
+             [&](size_t i) -> ShadowWord& { return SharedWord(i); });
+  return true;
+}
+
+ShadowWord& AccessChecker::SharedWord(size_t index) {
+  if (index >= shared_words_.size()) {
+    shared_words_.resize(index + 1);
+  }
+  ShadowWord& word = shared_words_[index];
+  // A word of another block, which is told by its serial number, is a new word.
+  if (word.serial != block_serial_) {
+    word = ShadowWord{};
+    word.serial = block_serial_;
+  }
+  return word;
+}
+
+void AccessChecker::ForgetOrder(size_t index) {
+  ShadowWord& word = SharedWord(index);
+  word = ShadowWord{};
+  word.serial = block_serial_;
+  word.written = 15;
+}
+
+bool AccessChecker::ReportAsync(AsyncConflict conflict, std::string_view what,
+                                const ThreadPosition& by, const Place& place) {
+  switch (conflict) {
+    case AsyncConflict::kNone:
+      return true;
+    case AsyncConflict::kCopyNotWaitedFor:
+      Report(
+          FindingKind::kRace, by, place,
+          fmt::format("{} of what a bulk copy writes, whose barrier was not waited for",
+                      what));
+      return false;
+    case AsyncConflict::kStillRead:
+      Report(FindingKind::kRace, by, place,
+             fmt::format("{} of a tile whose readers have not said that they are done",
+                         what));
+      return false;
+    case AsyncConflict::kMissingFence:
+      Report(FindingKind::kMissingFence, by, place,
+             fmt::format("{} of what a thread wrote without fence.proxy.async", what));
+      return false;
+  }
+  return true;
+}
+
+// Words under a copy: the clocks decide, not the barriers of the block.
+void AccessChecker::CheckAsync(const ThreadPosition& by, AccessKind kind, size_t first,
+                               size_t end, const Place& place) {
+  bool quiet = false;  // one finding an access
+  for (size_t i = first / kWordBytes; i * kWordBytes < end; ++i) {
+    const bool copied = async_.IsCopied(i);
+    AsyncConflict conflict = AsyncConflict::kNone;
+    if (kind != AccessKind::kRead) {
+      conflict = async_.Write(i, by.now(), *by.clock);
+      if (copied) {
+        ForgetOrder(i);
+      }
+    } else if (copied) {
+      conflict = async_.Read(i, by.now(), *by.clock);
     }
-    return word;
-  });
+    quiet = quiet || !ReportAsync(conflict, KindName(kind), by, place);
+  }
+}
+
+bool AccessChecker::ProductRead(const ThreadPosition& by, uint32_t address,
+                                std::span<const Moment> readers, const SyncClock& knows,
+                                const Place& place) {
+  constexpr uint32_t kBytes = 16;
+  if (!check_order_) {
+    return true;
+  }
+  for (size_t i = address / kWordBytes; i * kWordBytes < address + kBytes; ++i) {
+    const bool copied = async_.IsCopied(i);
+    if (!ReportAsync(async_.Product(i, readers, knows), "product", by, place)) {
+      return false;
+    }
+    if (copied) {
+      continue;
+    }
+    const AccessRange range = {shared_, 0, 0, static_cast<int64_t>(kWordBytes),
+                               AccessKind::kRead};
+    const uint64_t before = findings_.total();
+    CheckOrder(by, range, i * kWordBytes, false, place,
+               [&](size_t word) -> ShadowWord& { return SharedWord(word); });
+    if (findings_.total() != before) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool AccessChecker::CopyWrite(const ThreadPosition& by, uint32_t address, uint32_t bytes,
+                              const Moment& copy, const Place& place) {
+  if (!check_order_) {
+    return true;
+  }
+  for (size_t i = address / kWordBytes; i * kWordBytes < address + bytes; ++i) {
+    const uint64_t before = findings_.total();
+    if (!async_.IsCopied(i)) {
+      const AccessRange range = {shared_, 0, 0, static_cast<int64_t>(kWordBytes),
+                                 AccessKind::kWrite};
+      CheckOrder(by, range, i * kWordBytes, false, place,
+                 [&](size_t word) -> ShadowWord& { return SharedWord(word); });
+    }
+    ForgetOrder(i);
+    if (!ReportAsync(async_.Copy(i, copy, *by.clock), "copy", by, place) ||
+        findings_.total() != before) {
+      return false;
+    }
+  }
   return true;
 }
 

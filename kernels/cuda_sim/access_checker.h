@@ -7,13 +7,17 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/cuda/primitives/device_types.h"
+#include "kernels/cuda_sim/async_shadow.h"
 #include "kernels/cuda_sim/device_memory.h"
 #include "kernels/cuda_sim/finding.h"
 #include "kernels/cuda_sim/shadow.h"
+#include "kernels/cuda_sim/sync_clock.h"
 
 namespace tessera::kernels::cuda_sim {
 
@@ -23,6 +27,10 @@ struct ThreadPosition {
   uint32_t thread = 0;  // linear in its block
   uint32_t epoch = 0;
   uint32_t warp_epoch = 0;
+  // What it knows of copies and products; null until its block uses any.
+  const SyncClock* clock = nullptr;
+
+  Moment now() const { return {thread, clock == nullptr ? 0 : clock->Of(thread)}; }
 };
 
 // The operation whose accesses are checked.
@@ -61,6 +69,22 @@ class AccessChecker {
   // findings that do not stop it. `by` is where its thread stands.
   bool Global(const ThreadPosition& by, const AccessRange& range, const Place& place);
   bool Shared(const ThreadPosition& by, const AccessRange& range, const Place& place);
+  // ---- bulk copies and products, which read and write shared memory by themselves ----
+  // From here on this block uses them.
+  void ActivateAsync() {
+    async_.Activate(static_cast<uint32_t>(operation_.config.block.count()));
+  }
+  bool async_active() const { return async_.active(); }
+  void FenceProxy(uint32_t thread) { async_.Fence(thread); }
+  // 16 bytes at `address` of shared memory, read for `readers` by a warpgroup that knows
+  // `knows`; false after a finding.
+  bool ProductRead(const ThreadPosition& by, uint32_t address,
+                   std::span<const Moment> readers, const SyncClock& knows,
+                   const Place& place);
+  // A copy's bytes there; false after a finding.
+  bool CopyWrite(const ThreadPosition& by, uint32_t address, uint32_t bytes,
+                 const Moment& copy, const Place& place);
+
   // A copy's range of global memory: as Global, for the operation as a whole.
   bool CopyRange(const void* data, size_t bytes, AccessKind kind);
   // Frees the allocation that begins there, which all that used it must be ordered
@@ -81,6 +105,13 @@ class AccessChecker {
                   bool values_known, const Place& place, const WordAt& word_at);
   void ReportConflict(Conflict conflict, const Access& now, const Access& other,
                       const ThreadPosition& by, const Place& place);
+  void CheckAsync(const ThreadPosition& by, AccessKind kind, size_t first, size_t end,
+                  const Place& place);
+  bool ReportAsync(AsyncConflict conflict, std::string_view what,
+                   const ThreadPosition& by, const Place& place);
+  ShadowWord& SharedWord(size_t index);
+  // Of a word that a copy writes: barriers of the block say nothing of it any more.
+  void ForgetOrder(size_t index);
 
   DeviceMemory& memory_;
   FindingLog& findings_;
@@ -92,6 +123,7 @@ class AccessChecker {
   const std::byte* shared_ = nullptr;
   uint64_t block_serial_ = 0;
   std::vector<ShadowWord> shared_words_;
+  AsyncShadow async_;
 };
 
 }  // namespace tessera::kernels::cuda_sim

@@ -34,6 +34,14 @@ std::string_view FindingKindName(FindingKind kind) {
       return "mismatched collective";
     case FindingKind::kDeadCommunicator:
       return "use of a dead communicator";
+    case FindingKind::kMissingFence:
+      return "missing fence";
+    case FindingKind::kBadDescriptor:
+      return "bad descriptor";
+    case FindingKind::kTransactionBytes:
+      return "wrong number of bytes";
+    case FindingKind::kUnfinished:
+      return "unfinished asynchronous work";
   }
   return "";
 }

@@ -29,6 +29,10 @@ enum class FindingKind {
   kPartialCollective,   // some ranks entered it, and nothing can make the others come
   kMismatchedCollective,  // ranks that meet want different things
   kDeadCommunicator,      // a call of one that was aborted, revoked or finalised
+  kMissingFence,          // what one kind of access wrote is not visible to another
+  kBadDescriptor,         // a matrix, tile or barrier that the hardware does not take
+  kTransactionBytes,      // a barrier expects other bytes than its copies bring
+  kUnfinished,            // a copy or product in flight when its block ends
 };
 std::string_view FindingKindName(FindingKind kind);
 

@@ -19,6 +19,8 @@ namespace {
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kSharedAlignment = 1024;
 constexpr int kFreshByte = 0xff;
+// Copies are not the threads' pace: on average as many steps of threads go by for each.
+constexpr size_t kStepsPerCopy = 4;
 
 }  // namespace
 
@@ -33,10 +35,15 @@ struct GridRunner::ThreadState {
   uint64_t value = 0;   // what it brings
   uint32_t source = 0;  // the lane that it asks
   uint64_t result = 0;
+  uint32_t barrier = 0;  // that it waits for
+  uint32_t parity = 0;
+  ProductCall call;
 };
 
 GridRunner::GridRunner(AccessChecker* checker)
-    : checker_(checker), shared_storage_(cuda::kMaxSharedBytes + kSharedAlignment) {
+    : checker_(checker),
+      async_(checker),
+      shared_storage_(cuda::kMaxSharedBytes + kSharedAlignment) {
   void* begin = shared_storage_.data();
   size_t space = shared_storage_.size();
   shared_begin_ = static_cast<std::byte*>(
@@ -107,6 +114,7 @@ void GridRunner::RunBlock(uint32_t block, ScheduleRandom& random) {
   num_waiting_ = 0;
   num_returned_ = 0;
   checker_->BeginBlock(shared_begin_);
+  async_.BeginBlock({shared_begin_, config.shared_bytes}, num_threads_);
   ready_.resize(num_threads_);
   std::iota(ready_.begin(), ready_.end(), 0U);
   for (uint32_t i = 0; i < num_threads_; ++i) {
@@ -118,24 +126,125 @@ void GridRunner::RunBlock(uint32_t block, ScheduleRandom& random) {
     state.waiting = Waiting::kNone;
     state.fiber->Start(&GridRunner::ThreadMain, &state);
   }
-  while (!ready_.empty()) {
+  while (!ready_.empty() || async_.num_copies() > 0) {
+    const size_t copies = async_.num_copies();
+    if (copies > 0 && (ready_.empty() || random.Below(kStepsPerCopy) == 0)) {
+      TryReleaseWaiters(async_.Complete(random.Below(copies)));
+      continue;
+    }
     std::swap(ready_[random.Below(ready_.size())], ready_.back());
     const uint32_t thread = ready_.back();
     ready_.pop_back();
-    ThreadState& state = *threads_[thread];
-    if (state.fiber->Resume()) {
-      state.waiting = Waiting::kReturned;
-      ++num_returned_;
-      TryReleaseWarp(thread / cuda::kWarpSize);  // lanes need not wait for it any more
-    } else if (state.waiting == Waiting::kBlock) {
-      ++num_waiting_;
-      TryReleaseBlock();
-    } else {
-      TryReleaseWarp(thread / cuda::kWarpSize);
-    }
+    RunThread(thread);
   }
   if (num_returned_ < num_threads_) {
     ReportStall();
+  }
+  async_.FinishBlock();
+}
+
+void GridRunner::RunThread(uint32_t thread) {
+  ThreadState& state = *threads_[thread];
+  if (state.fiber->Resume()) {
+    state.waiting = Waiting::kReturned;
+    ++num_returned_;
+    TryReleaseWarp(thread / cuda::kWarpSize);  // lanes need not wait for it any more
+    return;
+  }
+  switch (state.waiting) {
+    case Waiting::kBlock:
+      ++num_waiting_;
+      TryReleaseBlock();
+      return;
+    case Waiting::kWarp:
+      TryReleaseWarp(thread / cuda::kWarpSize);
+      return;
+    case Waiting::kWarpgroup:
+      TryReleaseWarpgroup(thread / kWarpgroupThreads);
+      return;
+    case Waiting::kBarrier:
+    case Waiting::kNone:
+    case Waiting::kReturned:
+      return;
+  }
+}
+
+AsyncUnits& GridRunner::async_units() {
+  if (!checker_->async_active()) {
+    async_.Activate();
+    for (uint32_t i = 0; i < num_threads_; ++i) {
+      threads_[i]->thread->position().clock = async_.clock(i);
+    }
+  }
+  return async_;
+}
+
+void GridRunner::ArriveBarrier(SimThread& thread, uint32_t at, uint32_t bytes,
+                               const Place& place) {
+  if (async_units().Arrive(thread.position(), at, bytes, place)) {
+    TryReleaseWaiters(at);
+  }
+}
+
+void GridRunner::WaitBarrier(SimThread& thread, uint32_t at, uint32_t parity,
+                             const Place& place) {
+  if (async_units().HasEnded(thread.position(), at, parity, place)) {
+    return;
+  }
+  ThreadState& state = *threads_[thread.linear_thread()];
+  state.waiting = Waiting::kBarrier;
+  state.place = place;
+  state.barrier = at;
+  state.parity = parity;
+  state.fiber->Suspend();
+}
+
+void GridRunner::TryReleaseWaiters(uint32_t barrier) {
+  for (uint32_t i = 0; i < num_threads_; ++i) {
+    ThreadState& state = *threads_[i];
+    if (state.waiting == Waiting::kBarrier && state.barrier == barrier &&
+        async_.HasEnded(state.thread->position(), barrier, state.parity, state.place)) {
+      state.waiting = Waiting::kNone;
+      ready_.push_back(i);
+    }
+  }
+}
+
+void GridRunner::MeetWarpgroup(SimThread& thread, const ProductCall& call,
+                               const Place& place) {
+  static_cast<void>(async_units());
+  ThreadState& state = *threads_[thread.linear_thread()];
+  state.waiting = Waiting::kWarpgroup;
+  state.place = place;
+  state.call = call;
+  state.fiber->Suspend();
+}
+
+void GridRunner::TryReleaseWarpgroup(uint32_t group) {
+  const uint32_t first = group * kWarpgroupThreads;
+  if (first + kWarpgroupThreads > num_threads_) {
+    return;  // a stall names it
+  }
+  std::vector<ProductThread> threads;
+  const ThreadState& one = *threads_[first];
+  bool same = true;
+  for (uint32_t i = first; i < first + kWarpgroupThreads; ++i) {
+    ThreadState& state = *threads_[i];
+    if (state.waiting != Waiting::kWarpgroup) {
+      return;
+    }
+    same = same && state.call.SameAs(one.call);
+    threads.push_back({state.thread->position(), state.call, async_.clock(i)});
+  }
+  if (same) {
+    async_.RunProducts(group, threads, one.place);
+  } else {
+    checker_->Report(FindingKind::kBarrierDivergence, threads[0].position, one.place,
+                     "the threads of a warpgroup make different calls");
+  }
+  for (uint32_t i = first; i < first + kWarpgroupThreads; ++i) {
+    threads_[i]->waiting = Waiting::kNone;
+    ready_.push_back(i);
   }
 }
 
@@ -191,6 +300,9 @@ void GridRunner::TryReleaseBlock() {
     state.waiting = Waiting::kNone;
     ++state.thread->position().epoch;
     ready_.push_back(i);
+  }
+  if (checker_->async_active()) {
+    async_.Meet(ready_);
   }
   num_waiting_ = 0;
 }
@@ -250,17 +362,22 @@ void GridRunner::ReleaseLanes(uint32_t first, uint32_t mask) {
     }
     ready_.push_back(first + lane);
   }
+  std::vector<uint32_t> met;
   for (uint32_t lane = 0; lane < count; ++lane) {
     if ((meeting >> lane & 1U) != 0) {
       threads_[first + lane]->waiting = Waiting::kNone;
+      met.push_back(first + lane);
     }
+  }
+  if (checker_->async_active() && threads_[met.front()]->op == WarpOp::kSync) {
+    async_.Meet(met);
   }
 }
 
 // No thread can go on: names the first that waits, and one that keeps it waiting.
 void GridRunner::ReportStall() {
   const auto waits = [](const auto& state) {
-    return state->waiting == Waiting::kBlock || state->waiting == Waiting::kWarp;
+    return state->waiting != Waiting::kNone && state->waiting != Waiting::kReturned;
   };
   const auto end = threads_.begin() + num_threads_;
   const auto waiting = std::find_if(threads_.begin(), end, waits);
@@ -269,7 +386,9 @@ void GridRunner::ReportStall() {
     return state->waiting != one.waiting || state->place.line != one.place.line;
   });
   std::string seen = "not all threads of its mask came";
-  if (other != end) {
+  if (one.waiting == Waiting::kBarrier) {
+    seen = async_.Describe(one.barrier);
+  } else if (other != end) {
     const std::string name = checker_->ThreadName((*other)->thread->position().thread);
     seen = (*other)->waiting == Waiting::kReturned
                ? fmt::format("{} has returned", name)
@@ -279,7 +398,9 @@ void GridRunner::ReportStall() {
   checker_->Report(
       FindingKind::kBarrierDivergence,
       threads_[static_cast<size_t>(waiting - threads_.begin())]->thread->position(),
-      one.place, fmt::format("waits for threads that never come: {}", seen));
+      one.place,
+      fmt::format("waits for {} that never come: {}",
+                  one.waiting == Waiting::kBarrier ? "arrivals" : "threads", seen));
 }
 
 }  // namespace tessera::kernels::cuda_sim

@@ -18,6 +18,7 @@
 
 #include "kernels/cuda/primitives/device_types.h"
 #include "kernels/cuda_sim/access_checker.h"
+#include "kernels/cuda_sim/async_units.h"
 #include "kernels/cuda_sim/fiber.h"
 #include "kernels/cuda_sim/finding.h"
 #include "kernels/cuda_sim/schedule_random.h"
@@ -51,24 +52,38 @@ class GridRunner {
   // Bytes of a static array by its id; all threads of a block get the same.
   std::byte* StaticShared(int id, size_t bytes, size_t alignment);
   void WaitForBlock(SimThread& thread, const Place& place);
+  // Barriers in shared memory, copies and products; the first use of any in a block makes
+  // clocks for its threads.
+  AsyncUnits& async_units();
+  uint32_t SharedOffset(const void* data) const {
+    return static_cast<uint32_t>(static_cast<const std::byte*>(data) - shared_begin_);
+  }
+  void ArriveBarrier(SimThread& thread, uint32_t at, uint32_t bytes, const Place& place);
+  void WaitBarrier(SimThread& thread, uint32_t at, uint32_t parity, const Place& place);
+  // The 128 threads of a warpgroup make the same call.
+  void MeetWarpgroup(SimThread& thread, const ProductCall& call, const Place& place);
   // Returns `value` of the lane `source` for kShuffle, the votes for kBallot.
   uint64_t MeetWarp(SimThread& thread, WarpOp op, uint32_t mask, uint64_t value,
                     uint32_t source, const Place& place);
 
  private:
-  enum class Waiting { kNone, kBlock, kWarp, kReturned };
+  enum class Waiting { kNone, kBlock, kWarp, kBarrier, kWarpgroup, kReturned };
   struct ThreadState;
 
   absl::Status MakeThreads(size_t count);
   static void ThreadMain(void* state);
   void RunBlock(uint32_t block, ScheduleRandom& random);
+  void RunThread(uint32_t thread);
   void TryReleaseBlock();
+  void TryReleaseWaiters(uint32_t barrier);
+  void TryReleaseWarpgroup(uint32_t group);
   void TryReleaseWarp(uint32_t warp);
   void ReleaseLanes(uint32_t first, uint32_t mask);
   void ReportStall();
   bool CheckShape();
 
   AccessChecker* const checker_;
+  AsyncUnits async_;
   const KernelBody* body_ = nullptr;
   std::vector<std::byte> shared_storage_;
   std::byte* shared_begin_ = nullptr;

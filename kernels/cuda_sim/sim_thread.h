@@ -16,6 +16,7 @@
 #include "kernels/cuda_sim/access_checker.h"
 #include "kernels/cuda_sim/finding.h"
 #include "kernels/cuda_sim/grid_runner.h"
+#include "kernels/cuda_sim/tile_map.h"
 
 namespace tessera::kernels::cuda_sim {
 
@@ -57,8 +58,8 @@ class SimThread {
     Write(x, i, 1, value, AccessKind::kWrite, place);
   }
   // Elements i .. i + N - 1 in one access.
-  template <int N, typename T>
-  cuda::Vector<std::remove_const_t<T>, N> LoadVector(cuda::GlobalSpan<T> x, int64_t i,
+  template <int N, typename T, template <typename> typename Span>
+  cuda::Vector<std::remove_const_t<T>, N> LoadVector(Span<T> x, int64_t i,
                                                      Place place = Place::Here()) {
     return Read<cuda::Vector<std::remove_const_t<T>, N>>(x, i, N, AccessKind::kRead,
                                                          place);
@@ -147,11 +148,88 @@ class SimThread {
         runner_.MeetWarp(*this, WarpOp::kBallot, mask, predicate ? 1 : 0, lane(), place));
   }
 
+  // ---- barriers in shared memory, bulk copies, products of a warpgroup ----
+  // Each is one instruction of PTX (kernels/cuda/primitives/nvcc_async.cuh); what its
+  // twin checks is in async_units.h and product_units.h.
+
+  // Byte in the block's shared memory, as descriptors name it.
+  template <typename T>
+  uint32_t SharedAddress(cuda::SharedSpan<T> x) const {
+    return runner_.SharedOffset(x.data);
+  }
+  void InitBarrier(cuda::SharedSpan<uint64_t> x, int64_t i, uint32_t arrivals,
+                   Place place = Place::Here()) {
+    runner_.async_units().Init(position_, AddressOf(x, i, place), arrivals, place);
+  }
+  // What this thread wrote to shared memory, barriers included, is visible to copies and
+  // products.
+  void FenceProxyAsync() { runner_.async_units().FenceProxy(position_.thread); }
+  void ArriveBarrier(cuda::SharedSpan<uint64_t> x, int64_t i,
+                     Place place = Place::Here()) {
+    runner_.ArriveBarrier(*this, AddressOf(x, i, place), 0, place);
+  }
+  // The phase also waits for `bytes` of copies.
+  void ArriveExpecting(cuda::SharedSpan<uint64_t> x, int64_t i, uint32_t bytes,
+                       Place place = Place::Here()) {
+    runner_.ArriveBarrier(*this, AddressOf(x, i, place), bytes, place);
+  }
+  // Until the phase of this parity has ended: the first has parity 0; before it ends, a
+  // wait for parity 1 returns at once.
+  void WaitBarrier(cuda::SharedSpan<uint64_t> x, int64_t i, uint32_t parity,
+                   Place place = Place::Here()) {
+    runner_.WaitBarrier(*this, AddressOf(x, i, place), parity, place);
+  }
+  // The box of `map` that begins at [row, col], to the beginning of `to`; completes its
+  // bytes on barrier i.
+  void CopyTile(const SimTileMap& map, int64_t col, int64_t row,
+                cuda::SharedSpan<uint8_t> to, cuda::SharedSpan<uint64_t> x, int64_t i,
+                Place place = Place::Here()) {
+    runner_.async_units().Issue(
+        position_,
+        {map, col, row, int64_t{SharedAddress(to)}, to.size, AddressOf(x, i, place)},
+        place);
+  }
+  // Gives the registers to the products that follow.
+  template <size_t kCount>
+  void BeginProducts(float (&/*registers*/)[kCount], Place place = Place::Here()) {
+    runner_.MeetWarpgroup(*this, {.op = ProductOp::kBegin}, place);
+  }
+  // 64 rows of `a` by 2 kCount rows of `b` over 32 inputs, added to the registers' values
+  // if `accumulate`; a and b are descriptors.
+  template <size_t kCount>
+  void MultiplyE4M3(float (&registers)[kCount], uint64_t a, uint64_t b, bool accumulate,
+                    Place place = Place::Here()) {
+    runner_.MeetWarpgroup(*this,
+                          {.op = ProductOp::kMultiply,
+                           .a = a,
+                           .b = b,
+                           .columns = 2 * kCount,
+                           .accumulate = accumulate,
+                           .registers = registers},
+                          place);
+  }
+  void CommitProducts(Place place = Place::Here()) {
+    runner_.MeetWarpgroup(*this, {.op = ProductOp::kCommit}, place);
+  }
+  // Until all but the last kLeft commits have ended: their registers are the thread's.
+  template <uint32_t kLeft, size_t kCount>
+  void WaitProducts(float (&/*registers*/)[kCount], Place place = Place::Here()) {
+    runner_.MeetWarpgroup(*this, {.op = ProductOp::kWait, .left = kLeft}, place);
+  }
+
   // ---- for the runner ----
 
   ThreadPosition& position() { return position_; }
 
  private:
+  uint32_t AddressOf(const cuda::SharedSpan<uint64_t>& x, int64_t i, const Place& place) {
+    if (i < 0 || i >= x.size) {
+      runner_.checker().Report(FindingKind::kOutOfBounds, position_, place,
+                               "a barrier outside its span");
+      return runner_.SharedOffset(x.data);
+    }
+    return runner_.SharedOffset(x.data + i);
+  }
   const cuda::LaunchConfig& config() const {
     return runner_.checker().operation().config;
   }

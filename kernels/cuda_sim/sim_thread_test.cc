@@ -15,6 +15,7 @@
 #include "common/check.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_stream.h"
+#include "tests/testing/sim_arrays.h"
 
 namespace tessera::kernels::cuda_sim {
 namespace {
@@ -25,48 +26,7 @@ using testing::HasSubstr;
 
 constexpr int kSeeds = 20;
 
-// One machine, one stream, and arrays on the device.
-class Device {
- public:
-  explicit Device(uint64_t seed)
-      : machine_(std::make_shared<SimMachine>(SimOptions{.seed = seed})) {
-    auto stream = SimStream::Create(machine_, 0);
-    TESSERA_CHECK(stream.ok());
-    stream_ = std::move(*stream);
-  }
-
-  template <typename T>
-  GlobalSpan<T> Array(const std::vector<T>& values) {
-    const GlobalSpan<T> span = Unwritten<T>(static_cast<int64_t>(values.size()));
-    TESSERA_CHECK(
-        stream_->MemcpyAsync(span.data, values.data(), values.size() * sizeof(T)).ok());
-    return span;
-  }
-  template <typename T>
-  GlobalSpan<T> Unwritten(int64_t size) {
-    auto memory = machine_->Malloc(0, static_cast<size_t>(size) * sizeof(T));
-    TESSERA_CHECK(memory.ok());
-    return {static_cast<T*>(*memory), size};
-  }
-  template <typename T>
-  std::vector<T> Read(GlobalSpan<T> span) {
-    std::vector<T> values(static_cast<size_t>(span.size));
-    TESSERA_CHECK(
-        stream_->MemcpyAsync(values.data(), span.data, values.size() * sizeof(T)).ok() ||
-        !machine_->findings().empty());
-    return values;
-  }
-  void Run(const LaunchConfig& config, KernelBody body) {
-    TESSERA_CHECK(stream_->LaunchKernel("TestKernel", config, std::move(body)).ok());
-    static_cast<void>(stream_->Synchronize());
-  }
-  std::vector<Finding> findings() const { return machine_->findings(); }
-  absl::Status status() const { return machine_->status(); }
-
- private:
-  std::shared_ptr<SimMachine> machine_;
-  std::unique_ptr<SimStream> stream_;
-};
+using Device = SimArrays;
 
 // Sums 256 numbers in a block: a tree in shared memory. `with_barriers` false drops the
 // barriers of the tree.

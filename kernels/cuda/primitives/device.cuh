@@ -1,10 +1,12 @@
 // What device code and its launches are written against, under either compiler: Thread,
-// Launch, TESSERA_DEVICE, and the runtime GpuMachine, GpuStream, GpuEvent, GpuGraph. nvcc
-// takes the GPU's, the host compiler those of kernels/cuda_sim. This is the one place
-// that asks which compiler it is (docs/design/0008-cuda-and-its-simulator.md).
+// Launch, TESSERA_DEVICE, and the runtime GpuMachine, GpuStream, GpuEvent, GpuGraph,
+// GpuTileMap. nvcc takes the GPU's, the host compiler those of kernels/cuda_sim. This is
+// the one place that asks which compiler it is
+// (docs/design/0008-cuda-and-its-simulator.md).
 //
 // A kernel is a trivially copyable struct with `kName` and
 //   TESSERA_DEVICE void operator()(Thread& thread) const;
+// and, where registers must be kept few enough for one block of it, `kMaxThreads`.
 #ifndef TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_CUH_
 #define TESSERA_KERNELS_CUDA_PRIMITIVES_DEVICE_CUH_
 
@@ -14,10 +16,12 @@
 #include "kernels/cuda/primitives/nvcc_launch.cuh"
 #include "kernels/cuda/primitives/nvcc_thread.cuh"
 #define TESSERA_DEVICE __device__
+#define TESSERA_UNROLL _Pragma("unroll")
 #else
 #include "kernels/cuda_sim/sim_launch.h"
 #include "kernels/cuda_sim/sim_thread.h"
 #define TESSERA_DEVICE
+#define TESSERA_UNROLL
 #endif
 
 namespace tessera::kernels::cuda {
@@ -28,12 +32,14 @@ using GpuMachine = CudaMachine;
 using GpuStream = CudaStream;
 using GpuEvent = CudaEvent;
 using GpuGraph = CudaGraph;
+using GpuTileMap = CudaTileMap;
 #else
 using Thread = cuda_sim::SimThread;
 using GpuMachine = cuda_sim::SimMachine;
 using GpuStream = cuda_sim::SimStream;
 using GpuEvent = cuda_sim::SimEvent;
 using GpuGraph = cuda_sim::SimGraph;
+using GpuTileMap = cuda_sim::SimTileMap;
 using cuda_sim::Launch;
 #endif
 

@@ -19,6 +19,28 @@ __global__ void RunKernel(const __grid_constant__ Kernel kernel) {
   kernel(thread);
 }
 
+template <typename Kernel>
+concept HasMaxThreads = requires {
+  Kernel::kMaxThreads;
+};
+
+// The same for a block of known size, all of whose registers must fit.
+template <HasMaxThreads Kernel>
+__global__ void __launch_bounds__(Kernel::kMaxThreads, 1)
+    BoundedRunKernel(const __grid_constant__ Kernel kernel) {
+  NvccThread thread;
+  kernel(thread);
+}
+
+template <typename Kernel>
+constexpr auto EntryOf() {
+  if constexpr (HasMaxThreads<Kernel>) {
+    return &BoundedRunKernel<Kernel>;
+  } else {
+    return &RunKernel<Kernel>;
+  }
+}
+
 // Does not wait. An error stays with the stream: its next Synchronize returns it.
 template <typename Kernel>
 void Launch(CudaStream& stream, const LaunchConfig& config, const Kernel& kernel) {
@@ -29,12 +51,12 @@ void Launch(CudaStream& stream, const LaunchConfig& config, const Kernel& kernel
   const dim3 block(config.block.x, config.block.y, config.block.z);
   cudaError_t error = cudaSuccess;
   if (config.shared_bytes > 48 * 1024) {  // more must be asked for by name
-    error = cudaFuncSetAttribute(RunKernel<Kernel>,
+    error = cudaFuncSetAttribute(EntryOf<Kernel>(),
                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(config.shared_bytes));
   }
   if (error == cudaSuccess) {
-    RunKernel<<<grid, block, config.shared_bytes, stream.native()>>>(kernel);
+    EntryOf<Kernel>()<<<grid, block, config.shared_bytes, stream.native()>>>(kernel);
     error = cudaGetLastError();
   }
   if (error != cudaSuccess) {

@@ -7,12 +7,13 @@
 #include <type_traits>
 
 #include "kernels/cuda/primitives/device_types.h"
+#include "kernels/cuda/primitives/nvcc_async.cuh"
 
 namespace tessera::kernels::cuda {
 
 extern __shared__ __align__(1024) unsigned char tessera_dynamic_shared[];
 
-class NvccThread {
+class NvccThread : public NvccAsync {
  public:
   __device__ Dim3 block_idx() const { return {blockIdx.x, blockIdx.y, blockIdx.z}; }
   __device__ Dim3 thread_idx() const { return {threadIdx.x, threadIdx.y, threadIdx.z}; }
@@ -31,9 +32,8 @@ class NvccThread {
   __device__ void Store(Span<T> x, int64_t i, std::type_identity_t<T> value) const {
     x.data[i] = value;
   }
-  template <int N, typename T>
-  __device__ Vector<std::remove_const_t<T>, N> LoadVector(GlobalSpan<T> x,
-                                                          int64_t i) const {
+  template <int N, typename T, template <typename> typename Span>
+  __device__ Vector<std::remove_const_t<T>, N> LoadVector(Span<T> x, int64_t i) const {
     return *reinterpret_cast<const Vector<std::remove_const_t<T>, N>*>(x.data + i);
   }
   template <typename T, int N>

@@ -1,0 +1,55 @@
+#include "kernels/cuda/runtime/cuda_tile_map.h"
+
+#include <cstdint>
+
+#include <cuda_runtime_api.h>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "kernels/cuda/runtime/cuda_error.h"
+
+namespace tessera::kernels::cuda {
+namespace {
+
+// The driver is not linked: the runtime knows where it is.
+absl::StatusOr<decltype(&cuTensorMapEncodeTiled)> FindEncoder() {
+  constexpr unsigned kCuda12 = 12000;  // the version whose signature this is
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  TESSERA_RETURN_IF_ERROR(
+      CudaStatus(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry,
+                                                  kCuda12, cudaEnableDefault, &found),
+                 "cudaGetDriverEntryPointByVersion"));
+  if (found != cudaDriverEntryPointSuccess || entry == nullptr) {
+    return InternalF("the driver has no cuTensorMapEncodeTiled");
+  }
+  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
+}
+
+}  // namespace
+
+absl::StatusOr<CudaTileMap> CudaTileMap::Create(const TileMapShape& shape) {
+  TESSERA_ASSIGN_OR_RETURN(const auto encode, FindEncoder());
+  CudaTileMap map;
+  const cuuint64_t dimensions[2] = {shape.cols, shape.rows};
+  const cuuint64_t strides[1] = {shape.row_bytes};
+  const cuuint32_t box[2] = {shape.box_cols, shape.box_rows};
+  const cuuint32_t steps[2] = {1, 1};
+  const CUresult result =
+      encode(&map.native,
+             shape.element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                                      : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+             2, const_cast<void*>(shape.data), dimensions, strides, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE,
+             shape.swizzle == Swizzle::k128 ? CU_TENSOR_MAP_SWIZZLE_128B
+                                            : CU_TENSOR_MAP_SWIZZLE_NONE,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    return InvalidArgumentF("cuTensorMapEncodeTiled: error {} for {} x {}, rows {} apart",
+                            static_cast<int>(result), shape.rows, shape.cols,
+                            shape.row_bytes);
+  }
+  return map;
+}
+
+}  // namespace tessera::kernels::cuda
