@@ -34,6 +34,10 @@ OPCODES = {"tensor core": r"(?:HMMA|IMMA|DMMA|HGMMA|IGMMA|QGMMA|BGMMA)\b", "bulk
            "local memory": r"(?:LDL|STL)\b"}
 
 
+# Kernels that would be something else without them.
+TENSOR_CORE_KERNELS = "Fp8GemmKernel"
+
+
 @dataclasses.dataclass
 class Resources:
     """Of one kernel; bytes but for the registers, which are of a thread."""
@@ -56,7 +60,8 @@ def short_names(mangled):
     for name, demangled in zip(names, text.splitlines()):
         match = re.search(r"RunKernel<(.*)>\(", demangled)
         inner = (match.group(1) if match else demangled).strip()
-        short[name] = re.sub(r"\b(tessera|kernels|cuda)::|\(anonymous namespace\)::", "", inner)
+        inner = re.sub(r"\b(tessera|kernels|cuda)::|\(anonymous namespace\)::", "", inner)
+        short[name] = re.sub(r"(\d)u\b", r"\1", inner).replace(", ", ",")
     return short
 
 
@@ -89,6 +94,13 @@ def count_opcodes(text):
         kernels[name.strip()] = {kind: len(re.findall(rf"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?{pattern}", body, re.M))
                                  for kind, pattern in OPCODES.items()}
     return kernels
+
+
+def missing_instructions(opcodes):
+    """Findings of kernels for tensor cores that have none of their instructions."""
+    names = short_names(opcodes)
+    return [f"{names[mangled]} has no {kind} instruction" for mangled, counts in opcodes.items() for kind in ("tensor core", "bulk copy")
+            if names[mangled].startswith(TENSOR_CORE_KERNELS) and not counts[kind]]
 
 
 def read_reports(folder):
@@ -208,6 +220,7 @@ def main(arguments):
         findings += more
     else:
         print("no cuobjdump: SASS is not looked at")
+    findings += missing_instructions(opcodes)
     if options.check:
         return check(reports, findings)
     DOCUMENT.write_text(document(reports, opcodes), encoding="utf-8")

@@ -10,6 +10,7 @@ import unittest
 
 import cuda_kernels
 import cuda_roofline
+import tensor_core_roofline
 
 NAME = "_ZN7tessera7kernels4cuda9RunKernelINS1_45_GLOBAL__N__61c69eb7_12_attention_cu_85c2c4a318MlaAttentionKernelEEEvT_"
 PTXAS = f"""\
@@ -61,6 +62,13 @@ class Reports(unittest.TestCase):
     def test_sass_is_counted_by_kind(self):
         self.assertEqual(cuda_kernels.count_opcodes(SASS),
                          {"_Z3foov": {"tensor core": 1, "bulk copy": 1, "local memory": 2}})
+
+    def test_a_kernel_for_tensor_cores_without_their_instructions_is_found(self):
+        mangled = "_ZN7tessera7kernels4cuda16BoundedRunKernelINS1_12_GLOBAL__N_113Fp8GemmKernelILj2ELj128EEEEEvT_"
+        self.assertEqual(cuda_kernels.short_names([mangled]), {mangled: "Fp8GemmKernel<2,128>"})
+        self.assertEqual(cuda_kernels.missing_instructions({mangled: {"tensor core": 4, "bulk copy": 3}, NAME: {}}), [])
+        self.assertEqual(cuda_kernels.missing_instructions({mangled: {"tensor core": 4, "bulk copy": 0}}),
+                         ["Fp8GemmKernel<2,128> has no bulk copy instruction"])
 
     def test_without_reports_it_is_skipped_with_a_reason(self):
         output = io.StringIO()
@@ -117,6 +125,25 @@ class Roofline(unittest.TestCase):
         experts = next(op for name, op in ops.items() if name.startswith("experts"))
         self.assertEqual(experts.flops, 8 * 6 * 7168 * 2048)
         self.assertLess(experts.bytes, 8 * 3 * 7168 * 2048 * 1.01)
+
+    def test_tiles_of_fp8_products_are_those_of_the_configs_test(self):
+        # kernels/cuda/fp8_gemm_config_test.cc has the same shapes.
+        def tile(*shape):
+            return tensor_core_roofline.choose(tensor_core_roofline.Product("", *shape), 132)
+        for shape, expected, shared in [((16, 7168, 2048), (64, 16, 8), 83136), ((2048, 7168, 16384), (128, 128, 6), 200288)]:
+            seen = tile(*shape)
+            self.assertEqual((seen.outputs, seen.tokens, seen.stages), expected)
+            self.assertEqual(seen.shared(shape[2]), shared)
+        self.assertEqual(tile(8, 7168, 2048, 32).outputs, 128)
+        self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "fp8_gemm.cu", "Fp8GemmKernel<2,128>"), cuda_roofline.Launch(288, 200288))
+
+    def test_a_prediction_of_an_fp8_product_is_never_better_than_the_roofline(self):
+        machine = {"hbm": cuda_roofline.HBM, "l2": cuda_roofline.L2, "peak": cuda_roofline.PEAK["fp8"], "latency": cuda_roofline.LATENCY}
+        for name in cuda_roofline.MODELS:
+            for rows in (1, 64, 2048):
+                for op in cuda_roofline.tensor_core_ops(cuda_roofline.config_of(cuda_kernels.ROOT, name), rows):
+                    seconds = max(tensor_core_roofline.bounds(op, tensor_core_roofline.choose(op, 132), 132, machine).values())
+                    self.assertGreaterEqual(seconds * 1.0001, max(op.bytes / machine["hbm"], op.flops / machine["peak"]), f"{name} {op}")
 
     def test_a_prediction_is_never_better_than_the_roofline(self):
         for name in cuda_roofline.MODELS:

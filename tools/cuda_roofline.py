@@ -9,6 +9,8 @@ import json
 import math
 import re
 
+import tensor_core_roofline
+
 # Hopper, compute capability 9.0: NVIDIA, "Hopper Tuning Guide" 1.4.1 (occupancy, shared memory).
 MAX_WARPS, MAX_BLOCKS, REGISTERS, SHARED = 64, 32, 64 * 1024, 228 * 1024
 SHARED_OF_SYSTEM = 1024  # of each block, same guide
@@ -40,7 +42,8 @@ memory. The test `cuda_kernels_check` runs that where the objects were built: `.
 counts the check as skipped.
 **Nothing here was measured on a GPU.** Registers, shared and local memory are the compiler's; occupancy follows from them and Hopper's limits (64 warps, 32 blocks,
 65,536 registers and 228 KiB of shared memory an SM, 1 KiB of it a block's own: NVIDIA, Hopper Tuning Guide); dynamic shared memory is that of the largest model below.
-All kernels are the portable ones of [design note 0008](design/0008-cuda-and-its-simulator.md): no tensor cores, no bulk copies, by design.
+The kernels of fp8_gemm.cu are those of [design note 0010](design/0010-hopper-kernels.md), on tensor cores and bulk copies; all others are the portable ones of
+[0008](design/0008-cuda-and-its-simulator.md), without either, by design. No backend uses the former so far.
 
 ## Resources
 """
@@ -128,6 +131,8 @@ def launch_of(root, source, kernel):
     if kernel in ("MlaAttentionKernel", "SharedKvAttentionKernel"):
         text = (folder / "primitives/softmax_rows.cuh").read_text(encoding="utf-8")
         return Launch(constant(text, "kSoftmaxThreads"), constant(text, "kSoftmaxSharedBytes"))
+    if source == "fp8_gemm.cu":
+        return tensor_core_roofline.launch_of(kernel)
     threads = constant((folder / source).read_text(encoding="utf-8"), "kBlock")
     configs = [config_of(root, name) for name in MODELS]
     if kernel == "ExpertKernel":
@@ -284,7 +289,40 @@ def roofline_lines(root, resources):
                 lines.append(f"| {op.name} | {op.kernel} | {step} | {op.bytes / 1e6:.1f} | {op.flops / 1e9:.1f} | {ideal * 1e6:.1f} | "
                              f"{seconds * 1e6:.0f} | {100 * ideal / seconds:.2g} % | {bound} |")
         lines.append("")
-    return lines[:-1]
+    return lines + tensor_core_lines(root)
+
+
+def tensor_core_lines(root):
+    """Markdown of the part about fp8_gemm.cu: the projections and experts of each model."""
+    lines = tensor_core_roofline.TITLE.splitlines()
+    for name in MODELS:
+        config = config_of(root, name)
+        for step, rows in ROWS.items():
+            for op in tensor_core_ops(config, rows):
+                tile = tensor_core_roofline.choose(op, MULTIPROCESSORS)
+                ideal = max(op.bytes / HBM, op.flops / PEAK["fp8"])
+                bounds = tensor_core_roofline.bounds(op, tile, MULTIPROCESSORS,
+                                                     {"hbm": HBM, "l2": L2, "peak": PEAK["fp8"], "latency": LATENCY})
+                bound = max(bounds, key=bounds.get)
+                lines.append(f"| {name} | {op.name} | {step} | {tile.outputs} x {tile.tokens} | {op.bytes / 1e6:.1f} | {op.flops / 1e9:.1f} | "
+                             f"{ideal * 1e6:.1f} | {bounds[bound] * 1e6:.0f} | {100 * ideal / bounds[bound]:.0f} % | {bound} |")
+    return lines
+
+
+def tensor_core_ops(config, rows):
+    """The products of a step whose weights are FP8."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    per_head = config["qk_nope_head_dim"] + config["qk_rope_head_dim"] if "kv_lora_rank" in config else config["head_dim"]
+    back = heads * config["v_head_dim"] if "kv_lora_rank" in config else config["o_groups"] * config["o_lora_rank"]
+    product = tensor_core_roofline.Product
+    ops = [product("q_a projection", rows, config["q_lora_rank"], hidden), product("q_b projection", rows, heads * per_head, config["q_lora_rank"]),
+           product("output projection", rows, hidden, back)]
+    if bits_of(config, "experts")[1] == "fp8":
+        local = config["n_routed_experts"] // EP
+        items = math.ceil(rows * config["num_experts_per_tok"] / local)
+        ops += [product("experts, gate and up", items, 2 * config["moe_intermediate_size"], hidden, local),
+                product("experts, down", items, hidden, config["moe_intermediate_size"], local)]
+    return ops
 
 
 SOURCES = {"LinearKernel": "linear.cu", "HeadLinearTransposedKernel": "linear.cu", "MlaAttentionKernel": "attention.cu",

@@ -168,6 +168,17 @@ class SimulatedDevice {
     return w;
   }
 
+  // The host's array of `view` gets the device's bits.
+  void Download(const TensorView& view) {
+    ASSERT_TRUE(stream_->Synchronize().ok()) << machine_->status();
+    for (size_t i = 0; i < host_.size(); ++i) {
+      const auto* const at = static_cast<const std::byte*>(view.data);
+      if (at >= host_[i].data() && at < host_[i].data() + host_[i].size()) {
+        ASSERT_TRUE(
+            stream_->MemcpyAsync(host_[i].data(), device_[i], host_[i].size()).ok());
+      }
+    }
+  }
   // All arrays, gaps between rows included, have the bits of the host's.
   void ExpectEqual(const std::string& what) {
     ASSERT_TRUE(stream_->Synchronize().ok()) << what << ": " << machine_->status();

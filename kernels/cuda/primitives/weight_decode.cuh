@@ -40,6 +40,19 @@ TESSERA_DEVICE inline float DecodeE2M1(uint32_t code) {
   return (code & 8U) != 0 ? -magnitude : magnitude;
 }
 
+// The scale of value [row, col] of a weight that has scales.
+TESSERA_DEVICE inline float LoadScale(Thread& thread, const DeviceWeight& w, int64_t row,
+                                      int64_t col) {
+  const int64_t at = (w.row_offset + row) / w.block_rows * w.scale_stride +
+                     (w.col_offset + col) / w.block_cols;
+  if (w.scale_dtype == DType::kF32) {
+    const GlobalSpan<const float> scales = {reinterpret_cast<const float*>(w.scales.data),
+                                            w.scales.size / 4};
+    return thread.Load(scales, at);
+  }
+  return DecodeE8M0(thread.Load(w.scales, at));
+}
+
 // Value [row, col] times its scale.
 TESSERA_DEVICE inline float LoadWeight(Thread& thread, const DeviceWeight& w, int64_t row,
                                        int64_t col) {
@@ -64,14 +77,7 @@ TESSERA_DEVICE inline float LoadWeight(Thread& thread, const DeviceWeight& w, in
   if (w.scales.data == nullptr) {
     return value;
   }
-  const int64_t at = (w.row_offset + row) / w.block_rows * w.scale_stride +
-                     (w.col_offset + col) / w.block_cols;
-  if (w.scale_dtype == DType::kF32) {
-    const GlobalSpan<const float> scales = {reinterpret_cast<const float*>(w.scales.data),
-                                            w.scales.size / 4};
-    return value * thread.Load(scales, at);
-  }
-  return value * DecodeE8M0(thread.Load(w.scales, at));
+  return value * LoadScale(thread, w, row, col);
 }
 
 }  // namespace tessera::kernels::cuda
