@@ -363,7 +363,8 @@ absl::Status NcclCommunicator::Barrier() {
 absl::Status AwaitFormed(std::string_view name,
                          std::span<const std::unique_ptr<DeviceCollectives>> ranks,
                          const CommOptions& options, Clock* clock) {
-  const absl::Time deadline = clock->Now() + options.timeout;
+  const absl::Duration timeout = std::max(options.timeout, kFormationTimeout);
+  const absl::Time deadline = clock->Now() + timeout;
   for (int polls = 0;; ++polls) {
     size_t num_formed = 0;
     for (const auto& rank : ranks) {
@@ -375,8 +376,7 @@ absl::Status AwaitFormed(std::string_view name,
     }
     if (clock->Now() >= deadline) {
       return DeadlineExceededF("{}: group of {} ranks not formed within {}", name,
-                               ranks.front()->size(),
-                               absl::FormatDuration(options.timeout));
+                               ranks.front()->size(), absl::FormatDuration(timeout));
     }
     BackOff(polls, clock);
   }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "common/clock.h"
 #include "kernels/runtime/device_collectives.h"
@@ -22,14 +23,17 @@
 
 namespace tessera::worker {
 
+// Start-up is slower than a call, so that its deadline may be too short for it.
+inline constexpr absl::Duration kFormationTimeout = absl::Seconds(30);
+
 // A Communicator for each of `ranks`: the ranks of one group that live in this process,
 // all of them or, where each is a process, one. Each goes to the thread of its rank. They
 // share the news of an error: the first one, or Abort of one of them, ends the group for
 // all. Of other processes' ranks one hears through NCCL, at the latest by the deadline.
 //
-// Waits until the group is formed: kDeadlineExceeded after options.timeout, with all of
-// `ranks` aborted; kResourceExhausted without memory on a device. `clock` must outlive
-// the Communicators.
+// Waits until the group is formed: kDeadlineExceeded after options.timeout, at least
+// kFormationTimeout, with all of `ranks` aborted; kResourceExhausted without memory on a
+// device. `clock` must outlive the Communicators.
 absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> CreateNcclGroup(
     std::string_view name, std::vector<std::unique_ptr<kernels::DeviceCollectives>> ranks,
     const CommOptions& options, Clock* clock);
