@@ -67,7 +67,7 @@ absl::StatusOr<RankGroups> ConnectRank(ProcessGroup* job, const GroupShape& shap
                             shape.num_ranks());
   }
   TESSERA_ASSIGN_OR_RETURN(std::vector<RankGroups> alone,
-                           MakeLocalGroups(shape, options, clock));
+                           MakeLocalGroups(shape, nullptr, options, clock));
   return std::move(alone[0]);
 }
 

@@ -1,32 +1,91 @@
-// CreateBackend: the list of backends of this build, by name; and what is asked of one of
-// them alone.
+// CreateBackend: the list of backends of this build, by name; what ranks of one process
+// compute on; and what is asked of one backend alone.
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "fmt/format.h"
 
 #include "common/status.h"
+#include "common/status_macros.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/device_limits.h"
 #include "kernels/kernel_backend.h"
+#include "kernels/local_devices.h"
 #include "kernels/reference/reference_backend.h"
 
 namespace tessera::kernels {
 
+namespace {
+
+// What a name alone decides.
+absl::Status CheckOptions(const BackendOptions& options) {
+  if (options.name != "cpu" && options.numerics != "f32") {
+    return InvalidArgumentF("{} backend: numerics '{}', expected f32", options.name,
+                            options.numerics);
+  }
+  if (options.name == "cuda" && options.dtype != DType::kF32) {
+    return InvalidArgumentF("cuda backend: dtype {}, expected {}",
+                            model::DTypeName(options.dtype),
+                            model::DTypeName(DType::kF32));
+  }
+  return absl::OkStatus();
+}
+
+// Ranks that have nothing of their own but their backends.
+class SharedDevices final : public LocalDevices {
+ public:
+  explicit SharedDevices(const BackendOptions& options)
+      : name_(options.name),
+        cpu_isa_(options.cpu_isa),
+        numerics_(options.numerics),
+        options_(options) {
+    options_.name = name_;
+    options_.cpu_isa = cpu_isa_;
+    options_.numerics = numerics_;
+  }
+
+  absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(int /*rank*/) override {
+    return kernels::CreateBackend(options_);
+  }
+  bool has_collectives() const override { return false; }
+  absl::StatusOr<std::vector<std::unique_ptr<DeviceCollectives>>> Connect(
+      std::span<const int> /*ranks*/) override {
+    return absl::UnimplementedError(
+        fmt::format("{} backend: no collectives among ranks of one process", name_));
+  }
+
+ private:
+  const std::string name_;
+  const std::string cpu_isa_;
+  const std::string numerics_;
+  BackendOptions options_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LocalDevices>> CreateLocalDevices(
+    const BackendOptions& options, int num_ranks) {
+  TESSERA_RETURN_IF_ERROR(CheckOptions(options));
+  if (num_ranks < 1 || num_ranks > kMaxLocalRanks) {
+    return InvalidArgumentF("{} ranks in one process, expected 1 to {}", num_ranks,
+                            kMaxLocalRanks);
+  }
+#ifndef TESSERA_CUDA
+  if (options.name == "cuda") {
+    return CreateSimulatedCudaDevices(num_ranks);
+  }
+#endif
+  return std::make_unique<SharedDevices>(options);
+}
+
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
     const BackendOptions& options) {
-  if (options.name != "cpu" && options.numerics != "f32") {
-    return absl::InvalidArgumentError(fmt::format(
-        "{} backend: numerics '{}', expected f32", options.name, options.numerics));
-  }
+  TESSERA_RETURN_IF_ERROR(CheckOptions(options));
   if (options.name == "reference") {
     return CreateReferenceBackend(options.dtype);
   }
   if (options.name == "cuda") {
-    if (options.dtype != DType::kF32) {
-      return absl::InvalidArgumentError(fmt::format("cuda backend: dtype {}, expected {}",
-                                                    model::DTypeName(options.dtype),
-                                                    model::DTypeName(DType::kF32)));
-    }
 #ifdef TESSERA_CUDA
     return CreateGpuBackend();
 #else

@@ -10,6 +10,7 @@
 #include "kernels/backend_traits.h"
 #include "kernels/device_limits.h"
 #include "kernels/kernel_backend.h"
+#include "kernels/local_devices.h"
 
 namespace tessera::kernels {
 namespace {
@@ -73,6 +74,56 @@ TEST(CreateBackend, RefusesWhatDoesNotExist) {
         BackendOptions{.name = "cuda", .numerics = "int8-g32"}}) {
     EXPECT_EQ(CreateBackend(options).status().code(), absl::StatusCode::kInvalidArgument);
   }
+}
+
+// One rank's op on another's memory, which a simulated GPU refuses.
+TEST(CreateLocalDevices, GiveEachRankADeviceThatItsGroupsAreOn) {
+  const auto devices = CreateLocalDevices({.name = "cuda"}, 2);
+  ASSERT_TRUE(devices.ok()) << devices.status();
+  if (NumericsFamily("cuda") == "cuda") {
+    EXPECT_FALSE((*devices)->has_collectives());
+    return;
+  }
+  ASSERT_TRUE((*devices)->has_collectives());
+  const auto first = (*devices)->CreateBackend(0);
+  const auto second = (*devices)->CreateBackend(1);
+  EXPECT_EQ((*second)->numerics_id(), "cuda_sim/f32");
+  const int both[] = {1, 0};
+  const auto group = (*devices)->Connect(both);
+  ASSERT_TRUE(group.ok()) << group.status();
+  EXPECT_EQ((*group)[1]->rank(), 1);
+  EXPECT_EQ((*group)[1]->size(), 2);
+  const int twice[] = {1, 1};
+  EXPECT_EQ((*devices)->Connect(twice).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*devices)->CreateBackend(2).status().code(),
+            absl::StatusCode::kInvalidArgument);
+
+  const auto foreign = (*first)->Allocate(4 * sizeof(float));
+  auto stream = (*second)->CreateStream();
+  (*second)->Scale(**stream, TensorView(foreign->data(), DType::kF32, {1, 4}), 2.0);
+  EXPECT_EQ((*stream)->Synchronize().code(), absl::StatusCode::kInternal);
+}
+
+TEST(CreateLocalDevices, HaveNoCollectivesInTheMemoryOfTheHost) {
+  for (const std::string_view name : {"reference", "cpu"}) {
+    const auto devices = CreateLocalDevices({.name = name}, 2);
+    ASSERT_TRUE(devices.ok()) << devices.status();
+    EXPECT_FALSE((*devices)->has_collectives());
+    const int both[] = {0, 1};
+    EXPECT_EQ((*devices)->Connect(both).status().code(),
+              absl::StatusCode::kUnimplemented);
+    EXPECT_EQ((*(*devices)->CreateBackend(1))->name(), name);
+  }
+}
+
+TEST(CreateLocalDevices, RefuseWhatTheirBackendsWould) {
+  for (const int num_ranks : {0, kMaxLocalRanks + 1}) {
+    EXPECT_EQ(CreateLocalDevices({.name = "cuda"}, num_ranks).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_EQ(CreateLocalDevices({.name = "cuda", .dtype = DType::kF64}, 2).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(CreateBackend, SaysWhichWeightFormatsABackendRuns) {

@@ -15,6 +15,7 @@
 #include "engram_store/table/checkpoint_tables.h"
 #include "engram_store/table/engram_table.h"
 #include "kernels/kernel_backend.h"
+#include "kernels/local_devices.h"
 #include "routing/expert_placement.h"
 #include "worker/comm/communicator.h"
 #include "worker/runner/model_runner.h"
@@ -22,6 +23,38 @@
 #include "worker/runner/weight_loader.h"
 
 namespace tessera::cli {
+namespace {
+
+kernels::BackendOptions BackendOptionsOf(const RankOptions& options) {
+  return {.name = options.backend,
+          .dtype = options.dtype,
+          .cpu_isa = options.cpu_isa,
+          .numerics = options.numerics,
+          .num_threads = options.num_threads};
+}
+
+// The runner of a rank that has all else.
+absl::Status AddRunner(const LoadedModel& model, const RankOptions& options, Clock* clock,
+                       AssembledRank& rank) {
+  TESSERA_ASSIGN_OR_RETURN(
+      const routing::ExpertPlacement placement,
+      routing::MakeStaticPlacement(static_cast<int>(model.config.moe.num_experts),
+                                   rank.groups.ep->size(), options.placement_version));
+  TESSERA_ASSIGN_OR_RETURN(
+      rank.runner, worker::ModelRunner::Create(model.config, options.runner, placement,
+                                               {.checkpoint = model.checkpoint.get(),
+                                                .backend = rank.backend.get(),
+                                                .tp = rank.groups.tp.get(),
+                                                .ep = rank.groups.ep.get(),
+                                                .node = rank.groups.node.get(),
+                                                .rail = rank.groups.rail.get(),
+                                                .engram = rank.engram.get(),
+                                                .hash = model.hash_or_null(),
+                                                .clock = clock}));
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
                                                    Clock* clock) {
@@ -44,12 +77,10 @@ absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
 }
 
 absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& config) {
+  kernels::BackendOptions alone = BackendOptionsOf(options);
+  alone.num_threads = 1;
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<kernels::KernelBackend> backend,
-                           kernels::CreateBackend({.name = options.backend,
-                                                   .dtype = options.dtype,
-                                                   .cpu_isa = options.cpu_isa,
-                                                   .numerics = options.numerics,
-                                                   .num_threads = 1}));
+                           kernels::CreateBackend(alone));
   return backend->CheckShapes(worker::ShapesOf(config));
 }
 
@@ -58,45 +89,36 @@ absl::StatusOr<AssembledRank> AssembleRank(
     std::unique_ptr<engram_store::EngramSource> engram, Clock* clock) {
   AssembledRank rank;
   TESSERA_ASSIGN_OR_RETURN(rank.backend,
-                           kernels::CreateBackend({.name = options.backend,
-                                                   .dtype = options.dtype,
-                                                   .cpu_isa = options.cpu_isa,
-                                                   .numerics = options.numerics,
-                                                   .num_threads = options.num_threads}));
+                           kernels::CreateBackend(BackendOptionsOf(options)));
   rank.groups = std::move(groups);
   rank.engram = std::move(engram);
-  TESSERA_ASSIGN_OR_RETURN(
-      const routing::ExpertPlacement placement,
-      routing::MakeStaticPlacement(static_cast<int>(model.config.moe.num_experts),
-                                   rank.groups.ep->size(), options.placement_version));
-  TESSERA_ASSIGN_OR_RETURN(
-      rank.runner, worker::ModelRunner::Create(model.config, options.runner, placement,
-                                               {.checkpoint = model.checkpoint.get(),
-                                                .backend = rank.backend.get(),
-                                                .tp = rank.groups.tp.get(),
-                                                .ep = rank.groups.ep.get(),
-                                                .node = rank.groups.node.get(),
-                                                .rail = rank.groups.rail.get(),
-                                                .engram = rank.engram.get(),
-                                                .hash = model.hash_or_null(),
-                                                .clock = clock}));
+  TESSERA_RETURN_IF_ERROR(AddRunner(model, options, clock, rank));
   return rank;
 }
 
 absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
     const LoadedModel& model, const GroupShape& shape, const RankOptions& options,
     const EngramSourceFactory& engram, Clock* clock) {
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::unique_ptr<kernels::LocalDevices> devices,
+      kernels::CreateLocalDevices(BackendOptionsOf(options), shape.num_ranks()));
+  return AssembleLocalGroup(model, shape, options, engram, *devices, clock);
+}
+
+absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
+    const LoadedModel& model, const GroupShape& shape, const RankOptions& options,
+    const EngramSourceFactory& engram, kernels::LocalDevices& devices, Clock* clock) {
   TESSERA_RETURN_IF_ERROR(worker::CheckTensorParallel(model.config, shape.tp));
   TESSERA_ASSIGN_OR_RETURN(std::vector<RankGroups> groups,
-                           MakeLocalGroups(shape, options.comm, clock));
-  std::vector<AssembledRank> ranks;
-  for (size_t rank = 0; rank < groups.size(); ++rank) {
-    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<engram_store::EngramSource> source,
-                             engram(static_cast<int>(rank)));
-    TESSERA_ASSIGN_OR_RETURN(
-        AssembledRank assembled,
-        AssembleRank(model, options, std::move(groups[rank]), std::move(source), clock));
-    ranks.push_back(std::move(assembled));
+                           MakeLocalGroups(shape, &devices, options.comm, clock));
+  std::vector<AssembledRank> ranks(groups.size());
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    AssembledRank& rank = ranks[i];
+    const int index = static_cast<int>(i);
+    TESSERA_ASSIGN_OR_RETURN(rank.backend, devices.CreateBackend(index));
+    rank.groups = std::move(groups[i]);
+    TESSERA_ASSIGN_OR_RETURN(rank.engram, engram(index));
+    TESSERA_RETURN_IF_ERROR(AddRunner(model, options, clock, rank));
   }
   return ranks;
 }

@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "engram_store/client/engram_source.h"
 #include "kernels/kernel_backend.h"
+#include "kernels/local_devices.h"
 #include "worker/comm/communicator.h"
 #include "worker/runner/model_runner.h"
 
@@ -60,10 +61,15 @@ absl::StatusOr<AssembledRank> AssembleRank(
     const LoadedModel& model, const RankOptions& options, RankGroups groups,
     std::unique_ptr<engram_store::EngramSource> engram, Clock* clock);
 
-// All ranks of a group as parts for threads of this process, in rank order.
+// All ranks of a group as parts for threads of this process, in rank order; on devices
+// that the backend of `options` has for them.
 absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
     const LoadedModel& model, const GroupShape& shape, const RankOptions& options,
     const EngramSourceFactory& engram, Clock* clock);
+// The same on the caller's `devices`, whatever backend `options` names.
+absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
+    const LoadedModel& model, const GroupShape& shape, const RankOptions& options,
+    const EngramSourceFactory& engram, kernels::LocalDevices& devices, Clock* clock);
 
 }  // namespace tessera::cli
 

@@ -2,6 +2,8 @@
 
 #include <array>
 #include <functional>
+#include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -11,32 +13,63 @@
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "worker/comm/in_process/in_process_group.h"
+#include "worker/comm/nccl/nccl_group.h"
 #include "worker/comm/node_layout.h"
 
 namespace tessera::cli {
 namespace {
 
 using Member = std::unique_ptr<worker::Communicator> RankGroups::*;
+using Group = std::vector<std::unique_ptr<worker::Communicator>>;
 
-// A group of each color, all of the same size.
-absl::Status AddLocal(std::string_view name, Member member, int num_colors,
-                      const std::function<int(int)>& color,
-                      const worker::CommOptions& options, Clock* clock,
-                      std::vector<RankGroups>& ranks) {
-  const int size = static_cast<int>(ranks.size()) / num_colors;
-  for (int own = 0; own < num_colors; ++own) {
-    TESSERA_ASSIGN_OR_RETURN(
-        auto group, worker::CreateInProcessGroup(fmt::format("{}{}", name, own), size,
-                                                 options, clock));
-    size_t next = 0;
-    for (size_t rank = 0; rank < ranks.size(); ++rank) {
-      if (color(static_cast<int>(rank)) == own) {
-        ranks[rank].*member = std::move(group[next++]);
-      }
+// Makes the groups of ranks that are threads of this process.
+class LocalGroupMaker {
+ public:
+  LocalGroupMaker(kernels::LocalDevices* devices, const worker::CommOptions& options,
+                  Clock* clock)
+      : devices_(devices), options_(options), clock_(clock) {}
+
+  absl::Status Add(std::string_view name, Member member, std::span<const int> members,
+                   std::vector<RankGroups>& ranks) const {
+    TESSERA_ASSIGN_OR_RETURN(Group group, Create(name, members));
+    for (size_t i = 0; i < members.size(); ++i) {
+      ranks[static_cast<size_t>(members[i])].*member = std::move(group[i]);
     }
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
-}
+
+  // A group of each color.
+  absl::Status AddColors(std::string_view name, Member member, int num_colors,
+                         const std::function<int(int)>& color,
+                         std::vector<RankGroups>& ranks) const {
+    for (int own = 0; own < num_colors; ++own) {
+      std::vector<int> members;
+      for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
+        if (color(rank) == own) {
+          members.push_back(rank);
+        }
+      }
+      TESSERA_RETURN_IF_ERROR(
+          Add(fmt::format("{}{}", name, own), member, members, ranks));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::StatusOr<Group> Create(std::string_view name,
+                               std::span<const int> members) const {
+    if (devices_ == nullptr || !devices_->has_collectives()) {
+      return worker::CreateInProcessGroup(name, static_cast<int>(members.size()),
+                                          options_, clock_);
+    }
+    TESSERA_ASSIGN_OR_RETURN(auto connected, devices_->Connect(members));
+    return worker::CreateNcclGroup(name, std::move(connected), options_, clock_);
+  }
+
+  kernels::LocalDevices* const devices_;
+  const worker::CommOptions options_;
+  Clock* const clock_;
+};
 
 std::string HostName() {
   std::array<char, 256> name = {};
@@ -54,30 +87,29 @@ void RankGroups::Abort(std::string_view reason) const {
 }
 
 absl::StatusOr<std::vector<RankGroups>> MakeLocalGroups(
-    const GroupShape& shape, const worker::CommOptions& options, Clock* clock) {
+    const GroupShape& shape, kernels::LocalDevices* devices,
+    const worker::CommOptions& options, Clock* clock) {
   const int per_node = shape.ranks_per_node;
   if (per_node > 0 && shape.num_ranks() % per_node != 0) {
     return InvalidArgumentF("{} ranks per node, expected a divisor of {} ranks", per_node,
                             shape.num_ranks());
   }
   std::vector<RankGroups> ranks(static_cast<size_t>(shape.num_ranks()));
-  TESSERA_ASSIGN_OR_RETURN(
-      auto ep, worker::CreateInProcessGroup("ep", shape.num_ranks(), options, clock));
-  for (size_t rank = 0; rank < ranks.size(); ++rank) {
-    ranks[rank].ep = std::move(ep[rank]);
-  }
-  TESSERA_RETURN_IF_ERROR(AddLocal(
-      "tp", &RankGroups::tp, shape.dp, [&](int rank) { return rank / shape.tp; }, options,
-      clock, ranks));
+  const LocalGroupMaker maker(devices, options, clock);
+  std::vector<int> all(ranks.size());
+  std::iota(all.begin(), all.end(), 0);
+  TESSERA_RETURN_IF_ERROR(maker.Add("ep", &RankGroups::ep, all, ranks));
+  TESSERA_RETURN_IF_ERROR(maker.AddColors(
+      "tp", &RankGroups::tp, shape.dp, [&](int rank) { return rank / shape.tp; }, ranks));
   if (per_node <= 1 || per_node == shape.num_ranks()) {
     return ranks;
   }
-  TESSERA_RETURN_IF_ERROR(AddLocal(
+  TESSERA_RETURN_IF_ERROR(maker.AddColors(
       "node", &RankGroups::node, shape.num_ranks() / per_node,
-      [&](int rank) { return rank / per_node; }, options, clock, ranks));
-  TESSERA_RETURN_IF_ERROR(AddLocal(
+      [&](int rank) { return rank / per_node; }, ranks));
+  TESSERA_RETURN_IF_ERROR(maker.AddColors(
       "rail", &RankGroups::rail, per_node, [&](int rank) { return rank % per_node; },
-      options, clock, ranks));
+      ranks));
   return ranks;
 }
 

@@ -11,6 +11,7 @@
 #include "cli/ranks/process_group_registry.h"
 
 #include "common/clock.h"
+#include "kernels/local_devices.h"
 #include "worker/comm/communicator.h"
 
 namespace tessera::cli {
@@ -36,10 +37,13 @@ struct RankGroups {
   void Abort(std::string_view reason) const;
 };
 
-// Of every rank, as threads of this process, in rank order. kInvalidArgument:
-// ranks_per_node does not divide the ranks.
+// Of every rank, as threads of this process, in rank order. Groups run over the
+// collectives of `devices`, if they have some, and otherwise (or null) through the memory
+// of the process. kInvalidArgument: ranks_per_node does not divide the ranks;
+// kDeadlineExceeded: the devices formed no group in time.
 absl::StatusOr<std::vector<RankGroups>> MakeLocalGroups(
-    const GroupShape& shape, const worker::CommOptions& options, Clock* clock);
+    const GroupShape& shape, kernels::LocalDevices* devices,
+    const worker::CommOptions& options, Clock* clock);
 
 // Of this process's rank of `job`; collective. kInvalidArgument: the job has another
 // number of processes, or its processes have other ideas of their nodes.

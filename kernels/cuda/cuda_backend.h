@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "kernels/device_limits.h"
 #include "kernels/kernel_backend.h"
+#include "kernels/local_devices.h"
 
 namespace tessera::kernels {
 
@@ -31,6 +32,9 @@ struct SimulatedCudaOptions {
 // reference; exp and its like are those of the host's library. Part of every build.
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateSimulatedCudaBackend(
     const SimulatedCudaOptions& options);
+
+// The devices of one such machine, a rank on each (simulated_devices.h).
+absl::StatusOr<std::unique_ptr<LocalDevices>> CreateSimulatedCudaDevices(int num_ranks);
 
 // On the first GPU that CUDA_VISIBLE_DEVICES leaves. Numerics id "cuda/f32", isa the
 // device's properties. kNotFound, "no device: …", where there is no GPU;

@@ -65,8 +65,10 @@ class SimulatedCollectives final : public DeviceCollectives {
                         : stream_->MemcpyAsync(device, host.data(), host.size());
   }
   absl::Status CopyOut(const void* device, std::span<std::byte> host) override {
-    return host.empty() ? absl::OkStatus()
-                        : stream_->MemcpyAsync(host.data(), device, host.size());
+    TESSERA_RETURN_IF_ERROR(host.empty()
+                                ? absl::OkStatus()
+                                : stream_->MemcpyAsync(host.data(), device, host.size()));
+    return stream_->Synchronize();  // managed memory is written when its turn comes
   }
 
   absl::Status Exchange(std::span<const DeviceTransfer> transfers) override {

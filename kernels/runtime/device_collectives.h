@@ -44,9 +44,10 @@ class DeviceCollectives {
 
   // kResourceExhausted. The memory may outlive this object.
   virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
-  // Host memory is read before the call returns.
+  // `host` may be memory of the backend's Allocate, and is read by the time that Poll
+  // says true.
   virtual absl::Status CopyIn(std::span<const std::byte> host, void* device) = 0;
-  // After Poll has said true: host memory is written when it returns.
+  // After Poll has said true: `host`, likewise, is written when it returns.
   virtual absl::Status CopyOut(const void* device, std::span<std::byte> host) = 0;
 
   // All of them at once. Two transfers of one call do not overlap, unless both send.
