@@ -29,8 +29,6 @@
 namespace tessera::testing {
 namespace {
 
-constexpr absl::Duration kStepTimeout = absl::Seconds(60);
-
 uint64_t HashBytes(const void* data, size_t size) {
   uint64_t hash = 1469598103934665603ull;  // FNV-1a
   const auto* bytes = static_cast<const unsigned char*>(data);
@@ -102,14 +100,19 @@ absl::StatusOr<std::unique_ptr<GroupHarness>> GroupHarness::Create(
     const cli::EngramSourceFactory& engram) {
   std::unique_ptr<GroupHarness> harness(new GroupHarness());
   harness->tp_size_ = options.shape.tp;
+  harness->step_timeout_ = options.step_timeout;
   cli::RankOptions rank_options = options.rank;
   rank_options.runner.max_tokens = options.max_batched_tokens;
   rank_options.runner.max_slots = options.max_sequences;
   // Not about time: a sanitizer on a busy machine is slow.
-  rank_options.runner.engram_timeout = kStepTimeout;
+  rank_options.runner.engram_timeout = options.step_timeout;
+  Clock* const clock = Clock::Real();
   TESSERA_ASSIGN_OR_RETURN(
       harness->ranks_,
-      cli::AssembleLocalGroup(model, options.shape, rank_options, engram, Clock::Real()));
+      options.devices == nullptr
+          ? cli::AssembleLocalGroup(model, options.shape, rank_options, engram, clock)
+          : cli::AssembleLocalGroup(model, options.shape, rank_options, engram,
+                                    *options.devices, clock));
   TESSERA_ASSIGN_OR_RETURN(
       harness->scheduler_,
       coordinator::Scheduler::Create(
@@ -179,7 +182,7 @@ absl::StatusOr<std::vector<proto::StepResult>> GroupHarness::WaitStep() {
   std::vector<proto::StepResult> results;
   for (size_t rank = 0; rank < threads_.size(); ++rank) {
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
-                             threads_[rank]->Wait(absl::Now() + kStepTimeout));
+                             threads_[rank]->Wait(absl::Now() + step_timeout_));
     if (rank % static_cast<size_t>(tp_size_) == 0) {
       totals_.drafts.num_drafts += result.counters.num_drafts;
       totals_.drafts.num_draft_tokens += result.counters.num_draft_tokens;

@@ -11,11 +11,13 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "cli/loaded_model.h"
 #include "cli/ranks/rank_assembly.h"
 
 #include "common/mutex.h"
 #include "coordinator/scheduler/scheduler.h"
+#include "kernels/local_devices.h"
 #include "worker/service/rank_thread.h"
 
 namespace tessera::testing {
@@ -32,6 +34,8 @@ struct SequenceOutput {
 struct HarnessOptions {
   cli::GroupShape shape;
   cli::RankOptions rank;
+  kernels::LocalDevices* devices = nullptr;  // null: those of the rank's backend
+  absl::Duration step_timeout = absl::Seconds(60);
   int64_t max_batched_tokens = 128;
   int64_t max_sequences = 32;
   bool prefix_caching = true;
@@ -90,6 +94,7 @@ class GroupHarness {
                  const coordinator::SequenceSpec& spec, SequenceOutput* output);
 
   int64_t tp_size_ = 1;
+  absl::Duration step_timeout_;
   std::vector<cli::AssembledRank> ranks_;
   std::vector<std::unique_ptr<LogitsSink>> sinks_;  // one per DP rank
   std::unique_ptr<coordinator::Scheduler> scheduler_;

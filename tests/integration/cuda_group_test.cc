@@ -1,0 +1,281 @@
+// A whole group on the simulated `--backend cuda`, each rank on a device of one simulated
+// machine, its groups over that machine's NCCL: the same bits as one rank at any tensor
+// and data parallelism, nodes, batch and chunk; and what the other ranks say when one is
+// lost. Every run has a tiny model at two groups, with all checks of the simulator on.
+// TESSERA_LONG_TESTS=1: all tiny models and the demo model at every group.
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "cli/loaded_model.h"
+#include "cli/ranks/rank_assembly.h"
+#include "fmt/format.h"
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "kernels/cuda/simulated_devices.h"
+#include "kernels/cuda_sim/sim_machine.h"
+#include "kernels/local_devices.h"
+#include "tests/integration/family_model.h"
+#include "tests/integration/group_harness.h"
+#include "tests/testing/tiny_checkpoint.h"
+#include "worker/runner/trace_program.h"
+
+namespace tessera {
+namespace {
+
+using ::tessera::testing::FamilyModel;
+using ::tessera::testing::GroupHarness;
+using ::tessera::testing::HarnessOptions;
+using ::tessera::testing::SequenceOutput;
+using ::tessera::testing::TinyModel;
+
+// Not about time: eight devices share the core of whoever waits.
+constexpr absl::Duration kPatience = absl::Minutes(10);
+constexpr uint64_t kSeed = 7;
+constexpr int64_t kMaxModelLen = 512;
+
+bool IsLong() { return std::getenv("TESSERA_LONG_TESTS") != nullptr; }
+
+using Prompts = std::vector<std::vector<int32_t>>;
+
+// The simulated machine of a group, also in a build whose `cuda` is a GPU.
+struct Machine {
+  explicit Machine(const cli::GroupShape& shape, uint64_t seed = kSeed,
+                   bool check_order = false)
+      : machine(std::make_shared<kernels::cuda_sim::SimMachine>(
+            kernels::cuda_sim::SimOptions{.seed = seed,
+                                          .num_devices = shape.num_ranks(),
+                                          .check_order = check_order})),
+        devices(kernels::CreateSimulatedDevices(machine)) {}
+
+  const std::shared_ptr<kernels::cuda_sim::SimMachine> machine;
+  const std::unique_ptr<kernels::LocalDevices> devices;
+};
+
+// A model that groups of the cuda backend run, and what one rank made of its prompts.
+class CudaModel {
+ public:
+  CudaModel(const cli::LoadedModel& model, cli::EngramSourceFactory engram,
+            Prompts prompts, int64_t num_tokens)
+      : model_(model),
+        engram_(std::move(engram)),
+        prompts_(std::move(prompts)),
+        num_tokens_(num_tokens) {}
+
+  HarnessOptions Options(const Machine& machine, const cli::GroupShape& shape,
+                         int64_t chunk) const {
+    HarnessOptions options;
+    options.devices = machine.devices.get();
+    options.shape = shape;
+    options.rank.backend = "cuda";
+    options.rank.comm.timeout = kPatience;
+    options.rank.runner.block_size = model_.config.default_block_size();
+    options.rank.runner.max_model_len = kMaxModelLen;
+    options.rank.runner.num_blocks = kMaxModelLen / options.rank.runner.block_size + 8;
+    options.rank.runner.num_tail_blocks =
+        model_.config.tail_tokens() > 0 ? options.rank.runner.num_blocks : 0;
+    options.max_batched_tokens = chunk;
+    options.max_sequences = std::ssize(prompts_);
+    options.prefix_caching = false;
+    options.step_timeout = kPatience;
+    return options;
+  }
+
+  // One prompt after the other on one rank.
+  void RunAlone(int64_t chunk) {
+    const Machine machine({});
+    auto harness = GroupHarness::Create(model_, Options(machine, {}, chunk), engram_);
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    for (const std::vector<int32_t>& prompt : prompts_) {
+      auto output = (*harness)->Run({prompt}, num_tokens_);
+      ASSERT_TRUE(output.ok()) << output.status();
+      ASSERT_EQ(output->front().tokens.size(), static_cast<size_t>(num_tokens_));
+      alone_.push_back(output->front());
+    }
+  }
+
+  // All prompts at once.
+  void ExpectSameBits(const HarnessOptions& options) const {
+    auto harness = GroupHarness::Create(model_, options, engram_);
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    auto outputs = (*harness)->Run(prompts_, num_tokens_);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    ASSERT_EQ(outputs->size(), alone_.size());
+    for (size_t i = 0; i < alone_.size(); ++i) {
+      EXPECT_EQ((*outputs)[i].tokens, alone_[i].tokens) << "prompt " << i;
+      const size_t last = prompts_[i].size() + static_cast<size_t>(num_tokens_) - 1;
+      // Planning ahead may compute more tokens than are wanted.
+      for (int64_t at = 0; at < static_cast<int64_t>(last); ++at) {
+        const auto& logits = (*outputs)[i].logits_of_position;
+        ASSERT_TRUE(logits.contains(at)) << "prompt " << i << " position " << at;
+        EXPECT_EQ(logits.at(at), alone_[i].logits_of_position.at(at))
+            << "prompt " << i << " position " << at;
+      }
+    }
+  }
+
+ private:
+  const cli::LoadedModel& model_;
+  const cli::EngramSourceFactory engram_;
+  const Prompts prompts_;
+  const int64_t num_tokens_;
+  std::vector<SequenceOutput> alone_;
+};
+
+// A tiny model written to a folder and loaded.
+class CudaTiny : public ::testing::TestWithParam<TinyModel> {
+ protected:
+  void SetUp() override {
+    std::string directory = ::testing::TempDir() + "cuda_group_XXXXXX";
+    ASSERT_NE(mkdtemp(directory.data()), nullptr);
+    directory_ = directory;
+    const absl::Status written =
+        testing::WriteTinyCheckpoint(GetParam(), kSeed, directory);
+    ASSERT_TRUE(written.ok()) << written;
+    auto loaded = cli::LoadModel(directory);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    loaded_ = *std::move(loaded);
+    auto engram = cli::ResidentEngram(*loaded_, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    Prompts prompts;
+    for (const int64_t length : {1, 5, 2}) {
+      prompts.push_back(
+          testing::TinyPrompt(GetParam(), length, kSeed + static_cast<uint64_t>(length)));
+    }
+    model_ =
+        std::make_unique<CudaModel>(*loaded_, *std::move(engram), std::move(prompts), 2);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::string directory_;
+  std::unique_ptr<cli::LoadedModel> loaded_;
+  std::unique_ptr<CudaModel> model_;
+};
+
+struct GroupCase {
+  cli::GroupShape shape;
+  int64_t chunk;
+};
+
+std::vector<GroupCase> Groups() {
+  if (!IsLong()) {
+    return {{{.tp = 2, .dp = 2, .ranks_per_node = 2}, 3}, {{.tp = 8}, 64}};
+  }
+  return {{{.tp = 1}, 64},
+          {{.tp = 2}, 3},
+          {{.tp = 4}, 64},
+          {{.tp = 8}, 64},
+          {{.dp = 2}, 64},
+          {{.tp = 2, .dp = 2, .ranks_per_node = 2}, 3},
+          {{.dp = 4, .ranks_per_node = 2}, 64},
+          {{.tp = 4, .dp = 2, .ranks_per_node = 4}, 64},
+          {{.dp = 8}, 64}};
+}
+
+std::string Describe(const GroupCase& group) {
+  return fmt::format("tp {} dp {} ranks per node {} chunk {}", group.shape.tp,
+                     group.shape.dp, group.shape.ranks_per_node, group.chunk);
+}
+
+TEST_P(CudaTiny, HasTheBitsOfOneRankOverAnyGroup) {
+  ASSERT_NO_FATAL_FAILURE(model_->RunAlone(64));
+  uint64_t seed = kSeed;
+  for (const GroupCase& group : Groups()) {
+    SCOPED_TRACE(fmt::format("{} seed {}", Describe(group), ++seed));
+    const Machine machine(group.shape, seed, /*check_order=*/true);
+    model_->ExpectSameBits(model_->Options(machine, group.shape, group.chunk));
+    EXPECT_TRUE(machine.machine->status().ok()) << machine.machine->status();
+  }
+}
+
+// A step of two ranks of which one does not take part: what the other says of it.
+class LostRank : public CudaTiny {
+ protected:
+  void Assemble(absl::Duration timeout) {
+    const Machine machine({.tp = 2});
+    HarnessOptions options = model_->Options(machine, {.tp = 2}, 64);
+    options.rank.comm.timeout = timeout;
+    options.rank.runner.max_tokens = 64;
+    const auto engram = cli::ResidentEngram(*loaded_, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    auto ranks = cli::AssembleLocalGroup(*loaded_, {.tp = 2}, options.rank, *engram,
+                                         *machine.devices, Clock::Real());
+    ASSERT_TRUE(ranks.ok()) << ranks.status();
+    ranks_ = *std::move(ranks);
+  }
+  absl::Status Run(size_t rank) {
+    return worker::RunTrace(loaded_->config,
+                            {.ids = testing::TinyPrompt(GetParam(), 2, kSeed),
+                             .drafts = false,
+                             .placement_version = 1},
+                            64, *ranks_[rank].runner, nullptr)
+        .status();
+  }
+
+  std::vector<cli::AssembledRank> ranks_;
+};
+
+TEST_P(LostRank, IsMissedByTheDeadline) {
+  ASSERT_NO_FATAL_FAILURE(Assemble(absl::Milliseconds(300)));
+  const absl::Time begin = absl::Now();
+  EXPECT_EQ(Run(0).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(300));
+  EXPECT_EQ(Run(1).code(), absl::StatusCode::kAborted);
+}
+
+TEST_P(LostRank, EndsTheOthersAtOnceIfItSaysSo) {
+  ASSERT_NO_FATAL_FAILURE(Assemble(absl::Minutes(1)));
+  std::thread dying([&] { ranks_[1].groups.Abort("the rank ended"); });
+  EXPECT_EQ(Run(0).code(), absl::StatusCode::kAborted);
+  dying.join();
+}
+
+std::vector<TinyModel> SomeTinyModels() {
+  std::vector<TinyModel> models;
+  for (TinyModel& tiny : testing::TinyModels()) {
+    if (IsLong() || tiny.name == "v41_bf16") {
+      models.push_back(std::move(tiny));
+    }
+  }
+  return models;
+}
+
+std::string NameOf(const ::testing::TestParamInfo<TinyModel>& test) {
+  return test.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, CudaTiny, ::testing::ValuesIn(SomeTinyModels()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Models, LostRank,
+                         ::testing::Values(testing::TinyModels().front()), NameOf);
+
+// In each run model_golden_test has the demo model over two ranks.
+TEST(CudaDemo, HasTheBitsOfOneRankOverAnyGroup) {
+  if (!IsLong()) {
+    GTEST_SKIP() << "skipped: set TESSERA_LONG_TESTS=1";
+  }
+  const auto demo = FamilyModel::Load("demo");
+  ASSERT_TRUE(demo.ok()) << demo.status();
+  Prompts prompts;
+  for (const std::ptrdiff_t length : {1, 9, 4}) {
+    prompts.emplace_back(demo->ids.begin(), demo->ids.begin() + length);
+  }
+  CudaModel model(*demo->model, demo->engram, std::move(prompts), 3);
+  ASSERT_NO_FATAL_FAILURE(model.RunAlone(64));
+  for (const GroupCase& group : Groups()) {
+    SCOPED_TRACE(Describe(group));
+    const Machine machine(group.shape);
+    model.ExpectSameBits(model.Options(machine, group.shape, group.chunk));
+  }
+}
+
+}  // namespace
+}  // namespace tessera
