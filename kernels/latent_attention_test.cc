@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -27,11 +28,12 @@ constexpr int64_t kLatent = 40;  // no multiple of 16
 constexpr int64_t kRope = 8;
 
 // One sequence of kRows cached rows, whose blocks lie in falling order.
-class LatentAttention : public testing::TestWithParam<std::string> {
+class LatentAttention
+    : public testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
   void SetUp() override {
-    if (!CreateBackend({.name = "cpu", .cpu_isa = GetParam()}).ok()) {
-      GTEST_SKIP() << "no " << GetParam();
+    if (!CreateBackend({.name = "cpu", .cpu_isa = Isa()}).ok()) {
+      GTEST_SKIP() << "no " << Isa();
     }
     std::uniform_real_distribution<float> value(-1, 1);
     std::mt19937_64 random(kSeed);
@@ -45,6 +47,9 @@ class LatentAttention : public testing::TestWithParam<std::string> {
     }
   }
 
+  const std::string& Isa() const { return std::get<0>(GetParam()); }
+  const std::string& Numerics() const { return std::get<1>(GetParam()); }
+
   float* RowAt(int64_t position) {
     const int64_t block = blocks_[static_cast<size_t>(position / kBlock)];
     return rows_.data() + (block * kBlock + position % kBlock) * (kLatent + kRope);
@@ -54,7 +59,8 @@ class LatentAttention : public testing::TestWithParam<std::string> {
   // Many queries select the rows that they see, few see all, or the other way round.
   std::vector<float> Run(std::vector<int32_t> positions, int threads, bool selects) {
     auto backend = CreateBackend({.name = "cpu",
-                                  .cpu_isa = GetParam(),
+                                  .cpu_isa = Isa(),
+                                  .numerics = Numerics(),
                                   .num_threads = threads,
                                   .work_per_thread = 1});
     EXPECT_TRUE(backend.ok()) << backend.status();
@@ -143,8 +149,13 @@ TEST_P(LatentAttention, DamageReachesTheQueriesThatSeeItAndNoOthers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, LatentAttention,
-                         testing::Values("scalar", "avx2", "avx512", "avx512vnni"),
-                         [](const auto& isa) { return isa.param; });
+                         testing::Combine(testing::Values("scalar", "avx2", "avx512",
+                                                          "avx512vnni"),
+                                          testing::Values("f32", "w8a8-g32")),
+                         [](const auto& of) {
+                           return std::get<0>(of.param) +
+                                  (std::get<1>(of.param) == "f32" ? "" : "Rounded");
+                         });
 
 }  // namespace
 }  // namespace tessera::kernels

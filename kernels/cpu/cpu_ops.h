@@ -244,6 +244,10 @@ void IndexerSelect(CpuContext& context, const IndexerSelectArgs& args);
 // ---- latent_attention.cc ----
 void MlaAttention(CpuContext& context, const MlaAttentionArgs& args);
 
+// ---- rounded_attention.cc ----
+// With queries, rows and probabilities in 8 bits (RoundedAttentionTask).
+void RoundedMlaAttention(CpuContext& context, const MlaAttentionArgs& args);
+
 // ---- shared_kv_attention.cc ----
 void SharedKvAttention(CpuContext& context, const SharedKvAttentionArgs& args);
 

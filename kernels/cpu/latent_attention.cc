@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/latent_rows.h"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -14,19 +15,12 @@ struct Item {
   int64_t heads;
 };
 
-// What a thread or a step keeps of an item between its blocks.
-struct Softmax {
-  float maxima[kAttentionHeads];
-  float totals[kAttentionHeads];
-};
-constexpr int64_t kSoftmaxFloats = 2 * kAttentionHeads;
-static_assert(sizeof(Softmax) == kSoftmaxFloats * sizeof(float));
-
 class LatentAttention {
  public:
   LatentAttention(CpuContext& context, const MlaAttentionArgs& args)
       : context_(context),
         args_(args),
+        rows_(context, args),
         heads_(args.q_latent.dim(1)),
         latent_(args.q_latent.dim(2)),
         rope_(args.q_rope.dim(2)),
@@ -54,18 +48,7 @@ class LatentAttention {
     const int64_t head = i % groups_ * kAttentionHeads;
     return {i / groups_, head, std::min(kAttentionHeads, heads_ - head)};
   }
-  // Rows that a query attends to.
-  int64_t RowsOf(int64_t t) const {
-    if (args_.selected.rank == 0) {
-      return *args_.index.positions.row<int32_t>(t) + 1;
-    }
-    const int64_t count = *args_.num_selected.row<int32_t>(t);
-    TESSERA_CHECK(count >= 0 && count <= args_.selected.dim(1));
-    return count;
-  }
-  int64_t BlocksOf(int64_t item) const {
-    return (RowsOf(item / groups_) + kAttentionRows - 1) / kAttentionRows;
-  }
+  int64_t BlocksOf(int64_t item) const { return rows_.BlocksOf(item / groups_); }
   int64_t CountBlocks() const {
     int64_t blocks = 0;
     for (int64_t t = 0; t < args_.q_latent.dim(0); ++t) {
@@ -76,29 +59,6 @@ class LatentAttention {
   // Of blocks, in multiply-adds.
   int64_t WorkOf(int64_t blocks) const {
     return blocks * kAttentionRows * kAttentionHeads * (2 * latent_ + rope_);
-  }
-
-  // Finds rows [first, first + count) of query t, and unpacks them where they are packed:
-  // this thread's offsets name them.
-  void FindRows(int64_t t, int64_t first, int64_t count, int thread) const {
-    const CpuContext::ThreadScratch& scratch = context_.scratch(thread);
-    const int32_t* blocks = BlocksOfRow(args_.index, t);
-    const int32_t* selected =
-        args_.selected.rank > 0 ? args_.selected.row<int32_t>(t) : nullptr;
-    const auto block_size = static_cast<int32_t>(args_.index.block_size);
-    const int64_t width = args_.rows.width();
-    for (int64_t i = 0; i < count; ++i) {
-      const int32_t position =
-          selected != nullptr ? selected[first + i] : static_cast<int32_t>(first + i);
-      if (args_.rows.format.is_packed()) {
-        scratch.offsets[i] = i * width;
-        ReadPagedRow(context_.simd(), args_.rows, blocks, block_size, position,
-                     scratch.unpacked + i * width);
-      } else {
-        scratch.offsets[i] = blocks[position / block_size] * args_.rows.rows.stride(0) +
-                             position % block_size * args_.rows.rows.stride(1);
-      }
-    }
   }
 
   // The queries of an item with heads in lanes, in this thread's panel.
@@ -141,12 +101,10 @@ class LatentAttention {
                      int thread) const {
     const CpuContext::ThreadScratch& scratch = context_.scratch(thread);
     const int64_t first = block * kAttentionRows;
-    task.count = std::min(kAttentionRows, RowsOf(item.query) - first);
-    FindRows(item.query, first, task.count, thread);
+    task.count = std::min(kAttentionRows, rows_.CountOf(item.query) - first);
+    task.rows = rows_.Find(item.query, first, task.count, thread);
     task.q = scratch.panel;
     task.scratch = scratch.panel + (latent_ + rope_) * kAttentionHeads;
-    task.rows =
-        args_.rows.format.is_packed() ? scratch.unpacked : args_.rows.rows.as<float>();
     task.offsets = scratch.offsets;
     context_.simd().attention(task);
   }
@@ -207,7 +165,7 @@ class LatentAttention {
       const int64_t count = std::min(most, total - first);
       context_.ParallelFor(
           count, WorkOf(count), [&](int64_t begin, int64_t end, int thread) {
-            VisitBlocks(first + begin, first + end, [&](int64_t i, Range blocks) {
+            VisitBlocks(first + begin, first + end, [&](int64_t i, BlockRange blocks) {
               const Item item = ItemAt(i);
               PackQueries(item, thread);
               for (int64_t block = blocks.begin; block < blocks.end; ++block) {
@@ -218,7 +176,7 @@ class LatentAttention {
           });
       context_.ParallelFor(
           items_, 4 * count * floats, [&](int64_t begin, int64_t end, int) {
-            VisitBlocks(first, first + count, [&](int64_t i, Range blocks) {
+            VisitBlocks(first, first + count, [&](int64_t i, BlockRange blocks) {
               if (i >= begin && i < end) {
                 MergeBlocks(i, blocks, first);
               }
@@ -227,28 +185,10 @@ class LatentAttention {
     }
   }
 
-  // Blocks [begin, end) of an item, whose first one is the before-th of all.
-  struct Range {
-    int64_t begin;
-    int64_t end;
-    int64_t before;
-    int64_t place(int64_t block) const { return before + block; }
-  };
-
-  // visit(item, blocks) of all items that have some among blocks [begin, end) of all, or
-  // none at all.
   template <typename Visit>
   void VisitBlocks(int64_t begin, int64_t end, const Visit& visit) const {
-    int64_t before = 0;
-    for (int64_t i = 0; i < items_; ++i) {
-      const int64_t blocks = BlocksOf(i);
-      const Range range = {std::clamp<int64_t>(begin - before, 0, blocks),
-                           std::clamp<int64_t>(end - before, 0, blocks), before};
-      if (range.begin < range.end || blocks == 0) {
-        visit(i, range);
-      }
-      before += blocks;
-    }
+    VisitBlocksOf(
+        items_, [this](int64_t i) { return BlocksOf(i); }, begin, end, visit);
   }
 
   AttentionTask TaskOfPlace(const Item& item, int64_t place) const {
@@ -258,7 +198,7 @@ class LatentAttention {
   }
 
   // Merges blocks of an item that lie `first` places before those of all.
-  void MergeBlocks(int64_t i, const Range& blocks, int64_t first) const {
+  void MergeBlocks(int64_t i, const BlockRange& blocks, int64_t first) const {
     const Item item = ItemAt(i);
     const int64_t last = BlocksOf(i);
     if (last == 0) {
@@ -284,6 +224,7 @@ class LatentAttention {
 
   CpuContext& context_;
   const MlaAttentionArgs& args_;
+  const LatentRows rows_;
   const int64_t heads_;
   const int64_t latent_;
   const int64_t rope_;
@@ -294,6 +235,9 @@ class LatentAttention {
 }  // namespace
 
 void MlaAttention(CpuContext& context, const MlaAttentionArgs& args) {
+  if (context.rounds_dense()) {
+    return RoundedMlaAttention(context, args);
+  }
   LatentAttention(context, args).Run();
 }
 

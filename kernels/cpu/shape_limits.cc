@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstdint>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -23,10 +25,11 @@ absl::Status CheckLatentAttention(const ModelShapes& shapes) {
       CheckFits("rows selected by index_topk", shapes.mla_selected, kMaxTopk));
   TESSERA_RETURN_IF_ERROR(CheckFits("scratch floats for the rows of a head",
                                     16 * shapes.head_rows, kScratchFloats));
-  return CheckFits(
-      "scratch floats for the latents and scores of a tile of heads",
-      kAttentionHeads * (shapes.latent_dim + shapes.rope_dim + kAttentionRows),
-      kScratchFloats);
+  const int64_t width = shapes.latent_dim + shapes.rope_dim;
+  return CheckFits("scratch floats for the latents and scores of a tile of heads",
+                   std::max(kAttentionHeads * (width + kAttentionRows),
+                            kAttentionHeads * (width + 32) + kRoundedAttentionScratch),
+                   kScratchFloats);
 }
 
 absl::Status CheckIndexer(const ModelShapes& shapes) {

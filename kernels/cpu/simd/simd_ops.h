@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/simd/attention/attention_tasks.h"
+#include "kernels/cpu/simd/rounded/rounded_rows.h"
 
 namespace tessera::kernels::cpu {
 
@@ -32,7 +33,6 @@ struct WeightRows {
   int64_t col_offset;
 };
 
-constexpr int32_t kMaxLeaves = 8;
 constexpr int64_t kLinearScratchFloats = int64_t{1} << 16;
 
 // out[t, o] = sum over leaves of x[t] . w[o], for weight rows [row_begin, row_end).
@@ -86,25 +86,6 @@ struct Int8Task {
   float* scratch;  // kLinearScratchFloats
 };
 
-// Weights and activations in 8 bits (WeightView says to which values). Inputs fall
-// into groups of kRoundedGroup, counted from the first input of each leaf on, so that the
-// last one of a leaf may be shorter; what lacks is zero.
-constexpr int64_t kRoundedGroup = 32;
-constexpr int64_t kRoundedRuns = 8;          // of 64 bytes in a group of a tile
-constexpr int64_t kRoundedGroupBytes = 512;  // of a tile of 16 weight rows
-constexpr int64_t kRoundedBlockRows = 6;     // rows of x that lie together
-struct LeafGroups {
-  int32_t count;                  // leaves; 1 for a contraction that is not cut
-  int64_t input[kMaxLeaves + 1];  // where they begin
-  int64_t begin[kMaxLeaves + 1];  // in groups
-};
-// Rows of x. Blocks of kRoundedBlockRows rows; in them groups, then rows.
-struct RoundedRows {
-  int8_t* codes;     // [blocks, groups, kRoundedBlockRows, kRoundedGroup], in the form
-                     // that the table multiplies: rounded_value_bytes each
-  float* scales;     // [blocks, groups, kRoundedBlockRows]
-  int32_t* offsets;  // likewise: -128 times the sum of a group's codes
-};
 // 16 rows of weights.
 struct RoundedTile {
   uint8_t* codes;  // [groups, kRoundedRuns, 16, 4]: byte i of row l in run r is the code
@@ -194,6 +175,9 @@ struct SimdOps {
   void (*linear_transposed)(const TransposedTask& task);
   void (*index_scores)(const IndexScoreTask& task);
   void (*attention)(const AttentionTask& task);
+  void (*round_cache_rows)(const RoundCacheTask& task);
+  void (*round_queries)(const RoundQueriesTask& task);
+  void (*rounded_attention)(const RoundedAttentionTask& task);
   // Merges the results of a block, its `out`, `maxima` and `totals`, into those of `all`.
   void (*merge_attention)(const AttentionTask& block, const AttentionTask& all);
   // out /= totals.

@@ -19,6 +19,8 @@
 #include "kernels/cpu/simd/rounded/simd_rounded.h"
 #include "kernels/cpu/simd/attention/simd_attention.h"
 #include "kernels/cpu/simd/attention/simd_latent_attention.h"
+#include "kernels/cpu/simd/attention/simd_attention_rounding.h"
+#include "kernels/cpu/simd/attention/simd_rounded_attention.h"
 #include "kernels/cpu/simd/attention/simd_compressed.h"
 // clang-format on
 
@@ -36,6 +38,9 @@ const SimdOps kOps = {
     .linear_transposed = LinearTransposed,
     .index_scores = IndexScores,
     .attention = Attention,
+    .round_cache_rows = RoundCacheRows,
+    .round_queries = RoundQueries,
+    .rounded_attention = RoundedAttention,
     .merge_attention = MergeAttention,
     .finish_attention = FinishAttention,
     .shared_kv_attention = SharedKvAttention,

@@ -153,22 +153,33 @@ void Attention(const AttentionTask& task) {
   }
 }
 
-// out = out * keep + block * add, per head, where the factors bring both to the larger of
-// the two maxima.
-void MergeAttention(const AttentionTask& block, const AttentionTask& all) {
+// Per head, what brings two results to the larger of their maxima.
+struct MergeFactors {
+  float keep[16];
+  float add[16];
+};
+
+// Merges maxima and totals of a block into those of `all`.
+MergeFactors MergeSoftmax(const AttentionTask& block, const AttentionTask& all) {
+  MergeFactors factors;
   const V16 before = Load(all.maxima);
   const V16 added = Load(block.maxima);
   const V16 largest = Max(before, added);
-  float keep[16];
-  float add[16];
-  Store(Exp(Sub(before, largest)), keep);
-  Store(Exp(Sub(added, largest)), add);
+  Store(Exp(Sub(before, largest)), factors.keep);
+  Store(Exp(Sub(added, largest)), factors.add);
   Store(largest, all.maxima);
-  Store(Fma(Load(block.totals), Load(add), Mul(Load(all.totals), Load(keep))),
+  Store(Fma(Load(block.totals), Load(factors.add),
+            Mul(Load(all.totals), Load(factors.keep))),
         all.totals);
+  return factors;
+}
+
+// out = out * keep + block * add.
+void MergeAttention(const AttentionTask& block, const AttentionTask& all) {
+  const MergeFactors factors = MergeSoftmax(block, all);
   for (int64_t h = 0; h < all.heads; ++h) {
-    const V16 factor = Set(keep[h]);
-    const V16 of_block = Set(add[h]);
+    const V16 factor = Set(factors.keep[h]);
+    const V16 of_block = Set(factors.add[h]);
     float* out = all.out + h * all.out_stride;
     Map2(out, block.out + h * block.out_stride, out, all.latent_dim,
          [=](V16 sum, V16 more) { return Fma(more, of_block, Mul(sum, factor)); });

@@ -110,6 +110,65 @@ TESSERA_INLINE V16 DecodeSteps(const uint8_t* at) {
               _mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)), 23))};
 }
 
+// ---- attention ----
+
+// As above three rows of x; sums of four heads are 8 registers, four rows of a vector of
+// columns four more as words, and probabilities two.
+constexpr int kScoreRows = 3;
+constexpr int kSumHeads = 4;
+constexpr int kSumColumns = 1;
+
+TESSERA_INLINE __m256i PackHalf(__m256 a, __m256 b, __m256 c, __m256 d) {
+  const __m256i low = _mm256_set1_epi32(0xff);
+  const auto byte = [low](__m256 v) {
+    return _mm256_and_si256(_mm256_castps_si256(v), low);
+  };
+  const __m256i first = _mm256_or_si256(byte(a), _mm256_slli_epi32(byte(b), 8));
+  const __m256i last =
+      _mm256_or_si256(byte(c), _mm256_slli_epi32(_mm256_castps_si256(d), 8));
+  return _mm256_or_si256(first, _mm256_slli_epi32(last, 16));
+}
+TESSERA_INLINE I16 PackLowBytes(const V16* v) {
+  return {PackHalf(v[0].lo, v[1].lo, v[2].lo, v[3].lo),
+          PackHalf(v[0].hi, v[1].hi, v[2].hi, v[3].hi)};
+}
+// Products of words, as above: rows become words once for all heads, probabilities are
+// kept as words, those of rows 0 and 2 before those of rows 1 and 3.
+struct RowValues {
+  __m256i even_lo;
+  __m256i odd_lo;
+  __m256i even_hi;
+  __m256i odd_hi;
+};
+TESSERA_INLINE __m256i EvenBytes(__m256i v) {
+  return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8);
+}
+TESSERA_INLINE RowValues LoadRowValues(const uint8_t* at) {
+  const I16 bytes = LoadBytes(at);
+  return {EvenBytes(bytes.lo), _mm256_srai_epi16(bytes.lo, 8), EvenBytes(bytes.hi),
+          _mm256_srai_epi16(bytes.hi, 8)};
+}
+constexpr int64_t kProbabilityBytes = 128;
+using Probabilities = RoundedInput;
+TESSERA_INLINE __m256i PairWords(__m256 first, __m256 second) {
+  return _mm256_blend_epi16(_mm256_castps_si256(first),
+                            _mm256_slli_epi32(_mm256_castps_si256(second), 16), 0xaa);
+}
+TESSERA_INLINE void StoreProbabilities(const V16* v, uint8_t* at) {
+  StoreBytes({PairWords(v[0].lo, v[2].lo), PairWords(v[0].hi, v[2].hi)}, at);
+  StoreBytes({PairWords(v[1].lo, v[3].lo), PairWords(v[1].hi, v[3].hi)}, at + 64);
+}
+TESSERA_INLINE Probabilities LoadProbabilities(const uint8_t* at, int64_t head) {
+  int32_t even;
+  int32_t odd;
+  __builtin_memcpy(&even, at + 4 * head, sizeof(even));
+  __builtin_memcpy(&odd, at + 64 + 4 * head, sizeof(odd));
+  return {_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
+}
+TESSERA_INLINE I16 AddRowDots(I16 sum, const RowValues& v, const Probabilities& p) {
+  return AddBiasedDots(sum, {v.even_lo, v.odd_lo, v.even_hi, v.odd_hi}, p);
+}
+
 }  // namespace
 }  // namespace tessera::kernels::cpu::avx2
 

@@ -68,6 +68,77 @@ TESSERA_INLINE V16 DecodeSteps(const uint8_t* at) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu8_epi32(bytes), 23));
 }
 
+// ---- attention ----
+
+// 12 sums of integers and 12 of floats; sums of 16 of the 32 registers, with those of
+// floats, which are needed once for 128 dot products, partly in L1.
+constexpr int kScoreRows = 12;
+constexpr int kSumHeads = 8;
+constexpr int kSumColumns = 2;
+
+// first & mask | second & ~mask.
+TESSERA_INLINE __m512i Select(__m512i mask, __m512i first, __m512i second) {
+  return _mm512_ternarylogic_epi32(mask, first, second, 0xca);
+}
+TESSERA_INLINE __m512i PairBytes(V16 first, V16 second) {
+  return Select(_mm512_set1_epi32(0xff), _mm512_castps_si512(first),
+                _mm512_slli_epi32(_mm512_castps_si512(second), 8));
+}
+TESSERA_INLINE I16 PackLowBytes(const V16* v) {
+  return Select(_mm512_set1_epi32(0xffff), PairBytes(v[0], v[1]),
+                _mm512_slli_epi32(PairBytes(v[2], v[3]), 16));
+}
+#if defined(__AVX512VNNI__)
+using RowValues = I16;
+TESSERA_INLINE RowValues LoadRowValues(const uint8_t* at) { return LoadBytes(at); }
+constexpr int64_t kProbabilityBytes = 64;
+using Probabilities = I16;
+TESSERA_INLINE void StoreProbabilities(const V16* v, uint8_t* at) {
+  StoreBytes(PackLowBytes(v), at);
+}
+TESSERA_INLINE Probabilities LoadProbabilities(const uint8_t* at, int64_t head) {
+  int32_t word;
+  __builtin_memcpy(&word, at + 4 * head, sizeof(word));
+  return _mm512_set1_epi32(word);
+}
+// Spelled out: of the intrinsic gcc makes two moves for each sum of a loop.
+TESSERA_INLINE I16 AddRowDots(I16 sum, RowValues v, Probabilities p) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(p), "v"(v));
+  return sum;
+}
+#else
+// Two products of 255 x 127 do not fit 16 bits: words, as on AVX2.
+struct RowValues {
+  __m512i even;
+  __m512i odd;
+};
+TESSERA_INLINE RowValues LoadRowValues(const uint8_t* at) {
+  const __m512i bytes = LoadBytes(at);
+  return {_mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8), _mm512_srai_epi16(bytes, 8)};
+}
+constexpr int64_t kProbabilityBytes = 128;
+using Probabilities = RowValues;
+TESSERA_INLINE __m512i PairWords(V16 first, V16 second) {
+  return Select(_mm512_set1_epi32(0xffff), _mm512_castps_si512(first),
+                _mm512_slli_epi32(_mm512_castps_si512(second), 16));
+}
+TESSERA_INLINE void StoreProbabilities(const V16* v, uint8_t* at) {
+  StoreBytes(PairWords(v[0], v[2]), at);
+  StoreBytes(PairWords(v[1], v[3]), at + 64);
+}
+TESSERA_INLINE Probabilities LoadProbabilities(const uint8_t* at, int64_t head) {
+  int32_t even;
+  int32_t odd;
+  __builtin_memcpy(&even, at + 4 * head, sizeof(even));
+  __builtin_memcpy(&odd, at + 64 + 4 * head, sizeof(odd));
+  return {_mm512_set1_epi32(even), _mm512_set1_epi32(odd)};
+}
+TESSERA_INLINE I16 AddRowDots(I16 sum, RowValues v, Probabilities p) {
+  sum = AddInts(sum, _mm512_madd_epi16(v.even, p.even));
+  return AddInts(sum, _mm512_madd_epi16(v.odd, p.odd));
+}
+#endif
+
 }  // namespace
 }  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
 

@@ -76,6 +76,55 @@ TESSERA_INLINE V16 DecodeSteps(const uint8_t* at) {
   return Lanes([&](int i) { return FromBits(static_cast<uint32_t>(at[i]) << 23); });
 }
 
+// ---- attention ----
+
+// Cached rows whose scores, and heads and vectors of columns whose sums, are in registers
+// together.
+constexpr int kScoreRows = 1;
+constexpr int kSumHeads = 1;
+constexpr int kSumColumns = 1;
+
+// Byte i of lane l: the lowest byte of lane l of the i-th.
+TESSERA_INLINE I16 PackLowBytes(const V16* v) {
+  I16 out;
+  for (int l = 0; l < 16; ++l) {
+    uint32_t word = 0;
+    for (int i = 0; i < 4; ++i) {
+      word |= (Bits(v[i].lane[l]) & 0xffU) << (8 * i);
+    }
+    out.lane[l] = static_cast<int32_t>(word);
+  }
+  return out;
+}
+// Four rows of 16 columns.
+using RowValues = I16;
+TESSERA_INLINE RowValues LoadRowValues(const uint8_t* at) { return LoadBytes(at); }
+// Four probabilities of a head, bytes without sign, in every lane; of 16 heads they take
+// kProbabilityBytes.
+constexpr int64_t kProbabilityBytes = 64;
+using Probabilities = I16;
+TESSERA_INLINE void StoreProbabilities(const V16* v, uint8_t* at) {
+  StoreBytes(PackLowBytes(v), at);
+}
+TESSERA_INLINE Probabilities LoadProbabilities(const uint8_t* at, int64_t head) {
+  I16 out;
+  for (int32_t& lane : out.lane) {
+    __builtin_memcpy(&lane, at + 4 * head, sizeof(lane));
+  }
+  return out;
+}
+// sum[l] + the products of the four rows of column l.
+TESSERA_INLINE I16 AddRowDots(I16 sum, const RowValues& v, const Probabilities& p) {
+  int8_t a[64];
+  uint8_t b[64];
+  __builtin_memcpy(a, v.lane, sizeof(a));
+  __builtin_memcpy(b, p.lane, sizeof(b));
+  for (int i = 0; i < 64; ++i) {
+    sum.lane[i / 4] += a[i] * b[i];
+  }
+  return sum;
+}
+
 }  // namespace
 }  // namespace tessera::kernels::cpu::scalar
 
