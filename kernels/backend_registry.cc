@@ -71,11 +71,16 @@ absl::StatusOr<std::unique_ptr<LocalDevices>> CreateLocalDevices(
     return InvalidArgumentF("{} ranks in one process, expected 1 to {}", num_ranks,
                             kMaxLocalRanks);
   }
-#ifndef TESSERA_CUDA
   if (options.name == "cuda") {
+#ifndef TESSERA_CUDA
     return CreateSimulatedCudaDevices(num_ranks);
-  }
+#elif defined(TESSERA_NCCL)
+    TESSERA_ASSIGN_OR_RETURN(auto devices, CreateGpuDevices(num_ranks));
+    if (devices != nullptr) {
+      return devices;
+    }
 #endif
+  }
   return std::make_unique<SharedDevices>(options);
 }
 

@@ -34,9 +34,9 @@ class LocalDevices {
       std::span<const int> ranks) = 0;
 };
 
-// `cuda` without a GPU in the build: one simulated machine with a device for each rank.
-// On a GPU they share it, and all else is the host's. kInvalidArgument: num_ranks outside
-// of 1..kMaxLocalRanks, or as CreateBackend.
+// `cuda`: a device for each rank, of one simulated machine, or GPUs with NCCL among them.
+// Ranks that are more than the GPUs share the first, and all else is the host's.
+// kInvalidArgument: num_ranks outside of 1..kMaxLocalRanks, or as CreateBackend.
 absl::StatusOr<std::unique_ptr<LocalDevices>> CreateLocalDevices(
     const BackendOptions& options, int num_ranks);
 

@@ -33,7 +33,7 @@ struct SimulatedCudaOptions {
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateSimulatedCudaBackend(
     const SimulatedCudaOptions& options);
 
-// The devices of one such machine, a rank on each (simulated_devices.h).
+// The devices of one such machine, a rank on each (machine_devices.h).
 absl::StatusOr<std::unique_ptr<LocalDevices>> CreateSimulatedCudaDevices(int num_ranks);
 
 // On the first GPU that CUDA_VISIBLE_DEVICES leaves. Numerics id "cuda/f32", isa the
@@ -41,6 +41,9 @@ absl::StatusOr<std::unique_ptr<LocalDevices>> CreateSimulatedCudaDevices(int num
 // kFailedPrecondition where it cannot run this build's kernels. Defined where
 // TESSERA_CUDA=ON alone (library kernels_gpu).
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateGpuBackend();
+// A GPU for each rank, and NCCL among them; errors as CreateGpuBackend. None, a null
+// pointer, where the GPUs are fewer. Defined where TESSERA_NCCL=ON as well.
+absl::StatusOr<std::unique_ptr<LocalDevices>> CreateGpuDevices(int num_ranks);
 // Of the same GPU, with the same errors. Takes 4 GiB of its memory for the time.
 absl::StatusOr<DeviceLimits> MeasureGpuLimits(Clock* clock);
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <numeric>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -185,6 +186,21 @@ TEST_F(DeviceRuntime, AnEventOrdersTwoStreams) {
   LaunchAffine(*stream_, memory, 1, 5);
   EXPECT_EQ(Read(memory), Affine(Rising(), 3, 5));
   EXPECT_TRUE(done.Synchronize().ok());
+  EXPECT_TRUE(machine_->Free(memory).ok());
+}
+
+TEST_F(DeviceRuntime, AnEventIsAskedWithoutWaiting) {
+  void* const memory = Filled();
+  GpuEvent event(machine_);
+  EXPECT_EQ(event.Query().value_or(false), true) << "nothing was recorded";
+  LaunchAffine(*stream_, memory, 2, 0);
+  ASSERT_TRUE(stream_->Record(event).ok());
+  while (!event.Query().value_or(true)) {  // ends as soon as asking fails
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(event.Synchronize().ok());
+  EXPECT_EQ(event.Query().value_or(false), true);
+  EXPECT_EQ(Read(memory), Affine(Rising(), 2, 0));
   EXPECT_TRUE(machine_->Free(memory).ok());
 }
 

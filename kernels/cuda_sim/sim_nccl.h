@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "kernels/cuda/primitives/device_types.h"
 #include "kernels/cuda_sim/nccl_team.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_stream.h"
@@ -47,11 +48,7 @@ class SimNcclId {
   std::shared_ptr<NcclTeam> team_;
 };
 
-enum class NcclState {
-  kSuccess,
-  kInProgress,   // ask again before the next call
-  kRemoteError,  // another rank has left; abort
-};
+using cuda::NcclState;
 
 // One thread uses a communicator at a time. The streams of its operations must outlive
 // the operations.

@@ -6,7 +6,7 @@
 
 #include "common/check.h"
 #include "common/status_macros.h"
-#include "kernels/cuda/simulated_collectives.h"
+#include "kernels/cuda/devices/nccl_collectives.h"
 #include "worker/comm/nccl/nccl_group.h"
 
 namespace tessera::testing {
@@ -55,8 +55,8 @@ FiberGroups::Group FiberGroups::Make(const char* name, const std::vector<int>& d
       .name = name, .id = SimNcclComm::GetUniqueId(machine_), .devices = {}, .ranks = {}};
   const int size = static_cast<int>(devices.size());
   for (int rank = 0; rank < size; ++rank) {
-    auto made = kernels::cuda::CreateSimulatedCollectives(
-        machine_, group.id, size, rank, devices[static_cast<size_t>(rank)]);
+    auto made = kernels::cuda::CreateNcclCollectives(machine_, group.id, size, rank,
+                                                     devices[static_cast<size_t>(rank)]);
     TESSERA_CHECK(made.ok());
     group.devices.push_back(*std::move(made));
   }

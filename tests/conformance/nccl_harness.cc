@@ -11,7 +11,7 @@
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
-#include "kernels/cuda/simulated_collectives.h"
+#include "kernels/cuda/devices/nccl_collectives.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_nccl.h"
 #include "tests/conformance/group_harness.h"
@@ -53,7 +53,7 @@ class NcclHarness final : public GroupHarness {
       const int size = static_cast<int>(devices.size());
       std::vector<std::unique_ptr<kernels::DeviceCollectives>> ranks;
       for (int rank = 0; rank < size; ++rank) {
-        auto made = kernels::cuda::CreateSimulatedCollectives(
+        auto made = kernels::cuda::CreateNcclCollectives(
             machine, id, size, rank, devices[static_cast<size_t>(rank)]);
         ASSERT_TRUE(made.ok()) << made.status();
         ranks.push_back(*std::move(made));

@@ -21,7 +21,7 @@
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
-#include "kernels/cuda/simulated_devices.h"
+#include "kernels/cuda/devices/simulated_devices.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/local_devices.h"
 #include "tests/integration/family_model.h"

@@ -20,7 +20,7 @@
 #include "gtest/gtest.h"
 
 #include "common/status_macros.h"
-#include "kernels/cuda/simulated_collectives.h"
+#include "kernels/cuda/devices/nccl_collectives.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_nccl.h"
 #include "kernels/reference/reference_backend.h"
@@ -280,7 +280,7 @@ TEST(ExchangeFaultSimulation, AGroupThatARankDoesNotJoinIsNotFormed) {
   const auto id = kernels::cuda_sim::SimNcclComm::GetUniqueId(machine);
   std::vector<std::unique_ptr<kernels::DeviceCollectives>> come;
   for (const int rank : {0, 2}) {
-    auto joins = kernels::cuda::CreateSimulatedCollectives(machine, id, 3, rank, rank);
+    auto joins = kernels::cuda::CreateNcclCollectives(machine, id, 3, rank, rank);
     ASSERT_THAT(joins, IsOk());
     come.push_back(*std::move(joins));
   }

@@ -39,6 +39,13 @@ struct CopyShape {
   size_t from_pitch = 0;
 };
 
+// What NCCL says of a communicator or of a call.
+enum class NcclState {
+  kSuccess,
+  kInProgress,   // ask again before the next call
+  kRemoteError,  // another rank has left; abort
+};
+
 // `size` elements of device memory. What lies outside is not the span's, even where it
 // belongs to the same allocation.
 template <typename T>

@@ -23,6 +23,18 @@ absl::Status CudaEvent::Synchronize() {
   return CudaStatus(cudaEventSynchronize(event_), "cudaEventSynchronize");
 }
 
+absl::StatusOr<bool> CudaEvent::Query() {
+  if (event_ == nullptr) {
+    return true;
+  }
+  const cudaError_t result = cudaEventQuery(event_);
+  if (result == cudaErrorNotReady) {
+    return false;
+  }
+  TESSERA_RETURN_IF_ERROR(CudaStatus(result, "cudaEventQuery"));
+  return true;
+}
+
 absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Create(
     std::shared_ptr<CudaMachine> machine, int device) {
   TESSERA_RETURN_IF_ERROR(machine->Use(device));

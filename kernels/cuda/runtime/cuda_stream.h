@@ -45,6 +45,8 @@ class CudaEvent {
   // Until the last record is reached; at once if there is none. kFailedPrecondition if
   // that is part of a capture.
   absl::Status Synchronize();
+  // Whether the last record is reached; true if there is none. Never waits.
+  absl::StatusOr<bool> Query();
 
  private:
   friend class CudaStream;

@@ -1,26 +1,18 @@
-#include "kernels/cuda/simulated_collectives.h"
+#include "kernels/cuda/devices/nccl_collectives.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "kernels/cuda_sim/sim_stream.h"
 
 namespace tessera::kernels::cuda {
 namespace {
 
-using cuda_sim::NcclState;
-using cuda_sim::SimEvent;
-using cuda_sim::SimMachine;
-using cuda_sim::SimNcclComm;
-using cuda_sim::SimStream;
-
-class SimulatedCollectives final : public DeviceCollectives {
+class NcclCollectives final : public DeviceCollectives {
  public:
-  SimulatedCollectives(std::shared_ptr<SimMachine> machine,
-                       std::unique_ptr<SimStream> stream,
-                       std::unique_ptr<SimNcclComm> comm, int device)
+  NcclCollectives(std::shared_ptr<GpuMachine> machine, std::unique_ptr<GpuStream> stream,
+                  std::unique_ptr<GpuNcclComm> comm, int device)
       : machine_(std::move(machine)),
         device_(device),
         stream_(std::move(stream)),
@@ -29,7 +21,7 @@ class SimulatedCollectives final : public DeviceCollectives {
 
   // Destroying a communicator waits for its peers (NCCL, ncclCommDestroy, inside a node);
   // aborting it does not, and what was finished stays so.
-  ~SimulatedCollectives() override { Abort(); }
+  ~NcclCollectives() override { Abort(); }
 
   int rank() const override { return comm_->rank(); }
   int size() const override { return comm_->size(); }
@@ -110,11 +102,11 @@ class SimulatedCollectives final : public DeviceCollectives {
     return stream_->Record(done_);
   }
 
-  const std::shared_ptr<SimMachine> machine_;
+  const std::shared_ptr<GpuMachine> machine_;
   const int device_;
-  const std::unique_ptr<SimStream> stream_;
-  const std::unique_ptr<SimNcclComm> comm_;  // aborted before its stream goes
-  SimEvent done_;
+  const std::unique_ptr<GpuStream> stream_;
+  const std::unique_ptr<GpuNcclComm> comm_;  // aborted before its stream goes
+  GpuEvent done_;
   bool issued_ = false;    // the last operation is in the stream
   bool recorded_ = false;  // done_ stands behind all operations
   bool aborted_ = false;
@@ -122,13 +114,13 @@ class SimulatedCollectives final : public DeviceCollectives {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DeviceCollectives>> CreateSimulatedCollectives(
-    std::shared_ptr<SimMachine> machine, const cuda_sim::SimNcclId& id, int size,
-    int rank, int device) {
-  TESSERA_ASSIGN_OR_RETURN(auto stream, SimStream::Create(machine, device));
-  TESSERA_ASSIGN_OR_RETURN(auto comm, SimNcclComm::InitRank(id, size, rank, device));
-  return std::make_unique<SimulatedCollectives>(std::move(machine), std::move(stream),
-                                                std::move(comm), device);
+absl::StatusOr<std::unique_ptr<DeviceCollectives>> CreateNcclCollectives(
+    std::shared_ptr<GpuMachine> machine, const GpuNcclId& id, int size, int rank,
+    int device) {
+  TESSERA_ASSIGN_OR_RETURN(auto stream, GpuStream::Create(machine, device));
+  TESSERA_ASSIGN_OR_RETURN(auto comm, GpuNcclComm::InitRank(id, size, rank, device));
+  return std::make_unique<NcclCollectives>(std::move(machine), std::move(stream),
+                                           std::move(comm), device);
 }
 
 }  // namespace tessera::kernels::cuda
