@@ -362,14 +362,16 @@ void GridRunner::ReleaseLanes(uint32_t first, uint32_t mask) {
     }
     ready_.push_back(first + lane);
   }
-  std::vector<uint32_t> met;
+  std::vector<uint32_t> met;  // only where clocks want it: most kernels have none
   for (uint32_t lane = 0; lane < count; ++lane) {
     if ((meeting >> lane & 1U) != 0) {
       threads_[first + lane]->waiting = Waiting::kNone;
-      met.push_back(first + lane);
+      if (checker_->async_active() && threads_[first + lane]->op == WarpOp::kSync) {
+        met.push_back(first + lane);
+      }
     }
   }
-  if (checker_->async_active() && threads_[met.front()]->op == WarpOp::kSync) {
+  if (!met.empty()) {
     async_.Meet(met);
   }
 }
