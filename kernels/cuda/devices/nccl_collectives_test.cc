@@ -59,16 +59,18 @@ class NcclCollectivesTest : public testing::Test {
   // Until all ranks have nothing under way. Ends as soon as one of them fails.
   void Finish() {
     for (const auto& rank : ranks_) {
-      absl::StatusOr<bool> done = false;
-      while (done.ok() && !*done) {
+      while (true) {
+        const absl::StatusOr<bool> done = rank->Poll();
+        ASSERT_TRUE(done.ok()) << done.status();
+        if (*done) {
+          break;
+        }
         for (const auto& other : ranks_) {
           if (other != rank) {
-            EXPECT_TRUE(other->Poll().ok());
+            ASSERT_TRUE(other->Poll().ok());
           }
         }
-        done = rank->Poll();
       }
-      ASSERT_TRUE(done.ok()) << done.status();
     }
   }
   std::byte* Memory(int rank) {
