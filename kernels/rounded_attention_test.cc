@@ -34,10 +34,12 @@ struct Case {
   float spread;  // of the scores: how much a few rows have of the weight
 };
 
-// Groups, tiles and vectors that end early; rows in one run, and in several blocks.
+// Groups, tiles and vectors that end early; rows in one run, and in several blocks; more
+// heads than there is room for at a time.
 const Case kCases[] = {{16, 512, 64, 150, 0.02F}, {21, 200, 40, 300, 0.05F},
                        {3, 40, 8, 33, 0.3F},      {8, 64, 16, 96, 0.1F},
-                       {1, 16, 16, 1, 1.0F},      {5, 136, 4, 97, 1.0F}};
+                       {1, 16, 16, 1, 1.0F},      {5, 136, 4, 97, 1.0F},
+                       {2040, 512, 64, 3, 0.05F}};
 
 struct Problem {
   Case size;

@@ -205,21 +205,9 @@ class LatentAttention {
       return Clear(item);
     }
     auto* softmax = reinterpret_cast<Softmax*>(context_.shared()) + i;
-    const AttentionTask all = TaskInPlace(item, softmax);
-    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-      const AttentionTask one = TaskOfPlace(item, blocks.place(block) - first);
-      if (block > 0) {
-        context_.simd().merge_attention(one, all);
-        continue;
-      }
-      for (int64_t h = 0; h < item.heads; ++h) {
-        std::copy_n(one.out + h * latent_, latent_, all.out + h * all.out_stride);
-      }
-      *softmax = *reinterpret_cast<const Softmax*>(one.maxima);
-    }
-    if (blocks.end == last) {
-      context_.simd().finish_attention(all);
-    }
+    MergeBlocksInto(
+        TaskInPlace(item, softmax), blocks, last, context_,
+        [&](int64_t block) { return TaskOfPlace(item, blocks.place(block) - first); });
   }
 
   CpuContext& context_;

@@ -107,6 +107,29 @@ void VisitBlocksOf(int64_t items, const BlocksOf& blocks_of, int64_t begin, int6
   }
 }
 
+// Merges blocks of an item that has `last` of them into `all`; task_of(block) has the
+// results of one.
+template <typename TaskOf>
+void MergeBlocksInto(const AttentionTask& all, const BlockRange& blocks, int64_t last,
+                     const CpuContext& context, const TaskOf& task_of) {
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+    const AttentionTask one = task_of(block);
+    if (block > 0) {
+      context.simd().merge_attention(one, all);
+      continue;
+    }
+    for (int64_t h = 0; h < one.heads; ++h) {
+      std::copy_n(one.out + h * one.out_stride, one.latent_dim,
+                  all.out + h * all.out_stride);
+    }
+    std::copy_n(one.maxima, kAttentionHeads, all.maxima);
+    std::copy_n(one.totals, kAttentionHeads, all.totals);
+  }
+  if (blocks.end == last) {
+    context.simd().finish_attention(all);
+  }
+}
+
 }  // namespace tessera::kernels::cpu
 
 #endif  // TESSERA_KERNELS_CPU_LATENT_ROWS_H_

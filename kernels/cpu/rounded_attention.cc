@@ -379,21 +379,9 @@ class RoundedLatentAttention {
       return Clear(t);
     }
     for (int64_t group = 0; group < groups_of_heads_; ++group) {
-      const AttentionTask all = TaskInPlace(t, group, i);
-      for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-        const AttentionTask one = TaskOfPlace(group, blocks.place(block) - first);
-        if (block > 0) {
-          context_.simd().merge_attention(one, all);
-          continue;
-        }
-        for (int64_t h = 0; h < one.heads; ++h) {
-          std::copy_n(one.out + h * latent_, latent_, all.out + h * all.out_stride);
-        }
-        std::copy_n(one.maxima, kSoftmaxFloats, all.maxima);
-      }
-      if (blocks.end == last) {
-        context_.simd().finish_attention(all);
-      }
+      MergeBlocksInto(
+          TaskInPlace(t, group, i), blocks, last, context_,
+          [&](int64_t block) { return TaskOfPlace(group, blocks.place(block) - first); });
     }
   }
 
