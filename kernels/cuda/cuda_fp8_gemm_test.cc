@@ -153,6 +153,14 @@ std::vector<float> RowOf(const TensorView& view, int64_t row) {
   return {begin, begin + view.dim(1)};
 }
 
+std::vector<std::vector<float>> RowsOf(const TensorView& view, int64_t rows) {
+  std::vector<std::vector<float>> values;
+  for (int64_t row = 0; row < rows; ++row) {
+    values.push_back(RowOf(view, row));
+  }
+  return values;
+}
+
 // Bit by bit: a NaN equals itself.
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() &&
@@ -332,10 +340,7 @@ TEST(CudaFp8Gemm, ContiguousGroupsHaveTheBitsOfTheDenseProduct) {
   groups.group_of_row = problem.device().Ints(group_of_row);
   const TensorView out =
       Part(problem.device().Random({kTokens, kGroupRows}), kTokens, kGroupRows);
-  std::vector<std::vector<float>> before;
-  for (int64_t row = 0; row < kTokens; ++row) {
-    before.push_back(RowOf(out, row));
-  }
+  const std::vector<std::vector<float>> before = RowsOf(out, kTokens);
   problem.device().Upload();
   groups.group_of_row = problem.device().On(groups.group_of_row);
   for (const Fp8GemmConfig& config : Configs(kGroupInputs)) {
@@ -367,10 +372,7 @@ TEST(CudaFp8Gemm, MaskedGroupsHaveTheBitsOfTheDenseProduct) {
   groups.max_rows = kMaxRows;
   const TensorView out =
       Part(problem.device().Random({kTokens, kGroupRows}), kTokens, kGroupRows);
-  std::vector<std::vector<float>> before;
-  for (int64_t row = 0; row < kTokens; ++row) {
-    before.push_back(RowOf(out, row));
-  }
+  const std::vector<std::vector<float>> before = RowsOf(out, kTokens);
   problem.device().Upload();
   groups.counts = problem.device().On(groups.counts);
   for (const Fp8GemmConfig& config : Configs(kGroupInputs)) {

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 
 #include "kernels/cuda/primitives/device.cuh"
+#include "tests/testing/gpu_device_test.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -60,22 +61,8 @@ void LaunchAffine(GpuStream& stream, void* memory, int32_t factor, int32_t term)
          AffineKernel{{static_cast<int32_t*>(memory), kCount}, factor, term});
 }
 
-class DeviceRuntime : public testing::Test {
+class DeviceRuntime : public DeviceTest {
  protected:
-  void SetUp() override {
-    auto machine = GpuMachine::Create();
-    if (machine.status().code() == absl::StatusCode::kNotFound) {
-      GTEST_SKIP() << "skipped: " << machine.status().message();
-    }
-    ASSERT_TRUE(machine.ok()) << machine.status();
-    machine_ = std::move(*machine);
-    stream_ = NewStream();
-  }
-  std::unique_ptr<GpuStream> NewStream() {
-    auto stream = GpuStream::Create(machine_, 0);
-    EXPECT_TRUE(stream.ok()) << stream.status();
-    return std::move(*stream);
-  }
   static std::vector<int32_t> Rising() {
     std::vector<int32_t> values(kCount);
     std::iota(values.begin(), values.end(), 1);
@@ -102,9 +89,6 @@ class DeviceRuntime : public testing::Test {
     }
     return values;
   }
-
-  std::shared_ptr<GpuMachine> machine_;
-  std::unique_ptr<GpuStream> stream_;
 };
 
 TEST_F(DeviceRuntime, AKernelRunsBetweenTheCopiesAroundIt) {

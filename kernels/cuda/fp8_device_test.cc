@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <utility>
 #include <vector>
@@ -17,6 +16,7 @@
 
 #include "kernels/cuda/fp8_gemm.h"
 #include "model/formats/number_formats.h"
+#include "tests/testing/gpu_device_test.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -27,18 +27,9 @@ constexpr int64_t kInputs = 400;
 constexpr int64_t kBlocks = 4;
 constexpr int64_t kScalePitch = 40;
 
-class Fp8Device : public testing::Test {
+class Fp8Device : public DeviceTest {
  protected:
-  void SetUp() override {
-    auto machine = GpuMachine::Create();
-    if (machine.status().code() == absl::StatusCode::kNotFound) {
-      GTEST_SKIP() << "skipped: " << machine.status().message();
-    }
-    ASSERT_TRUE(machine.ok()) << machine.status();
-    machine_ = std::move(*machine);
-    auto stream = GpuStream::Create(machine_, 0);
-    ASSERT_TRUE(stream.ok()) << stream.status();
-    stream_ = std::move(*stream);
+  Fp8Device() {
     std::mt19937_64 random(1);
     Fill(random, codes_);
     Fill(random, weights_);
@@ -111,8 +102,6 @@ class Fp8Device : public testing::Test {
   }
   static size_t At(int64_t i) { return static_cast<size_t>(i); }
 
-  std::shared_ptr<GpuMachine> machine_;
-  std::unique_ptr<GpuStream> stream_;
   std::vector<uint8_t> codes_ = std::vector<uint8_t>(kTokens * kInputs);
   std::vector<uint8_t> weights_ = std::vector<uint8_t>(kOutputs * kInputs);
   std::vector<float> scales_ = std::vector<float>(kBlocks * kScalePitch);
