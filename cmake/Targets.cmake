@@ -95,7 +95,8 @@ function(tessera_cc_test)
   _tessera_folder(folder)
   string(REGEX REPLACE "/.*" "" top "${folder}")
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME} ${arg_ARGS} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
-  set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS};${top}" TIMEOUT ${arg_TIMEOUT})
+  set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS};${top}" TIMEOUT ${arg_TIMEOUT}
+                       COST ${arg_TIMEOUT})  # The long ones first, where processors are few.
 endfunction()
 
 # tessera_script_test(NAME n COMMAND c... LABELS l... [TIMEOUT seconds] [ENVIRONMENT k=v...] [SERIAL])

@@ -83,21 +83,26 @@ check_gpu_code() {
   ctest --preset cpu --tests-regex '^cuda_kernels_check$'
 }
 
-# check_all: everything that ./dev test leaves out, cheap to dear.
-check_all() {
-  install_packages "${clang_packages[@]}"
-  sanitizer_environment
-  check_gpu_code
-  # One build for clang's analysis of locks and for its sanitizers: the sources compile with both compilers.
-  check_preset asan "$asan_tests" 'mpi|script' everything
-  say "10,000 connections, thousands of generated requests per route, every JSON schema"
-  long_script connections_test tessera
-  long_script openapi_test tessera
-  long_script grammar_validity_test tests/integration/grammar_sampler
-  say "1,000 foreign hits against misses, by their first tokens"
-  long_script tenant_timing_test tessera
-  say "every recording on the simulated GPU and every op under 100 schedules of it, a bit of every byte of the goldens'"
-  say "headers, 1,000 prefix trees, long simulations"
+# stage COMMAND...: a failure is remembered, and the stages after it still run: one run of hours tells everything.
+failed_stages=()
+stage() {
+  local status
+  set +e
+  (set -e; "$@")
+  status=$?
+  set -e
+  [ "$status" -eq 0 ] || failed_stages+=("$*")
+}
+
+# end_stages: fails, with their names, if stages did.
+end_stages() {
+  [ "${#failed_stages[@]}" -eq 0 ] && return 0
+  printf '[dev] failed: %s\n' "${failed_stages[@]}" >&2
+  fail "${#failed_stages[@]} of the stages failed"
+}
+
+# long_programs: the programs whose long versions take minutes.
+long_programs() {
   local program simulations=()
   for program in build/cpu/tests/simulation/*_test; do
     simulations+=("$program --seeds=10000")
@@ -108,8 +113,26 @@ check_all() {
     "long_program tests/parity/cuda_parity_test" \
     "long_program model/tensors/tensor_inventory_test DamagedHeader.*" \
     "${simulations[@]}"
+}
+
+# check_all: everything that ./dev test leaves out, cheap to dear.
+check_all() {
+  install_packages "${clang_packages[@]}"
+  sanitizer_environment
+  stage check_gpu_code
+  # One build for clang's analysis of locks and for its sanitizers: the sources compile with both compilers.
+  stage check_preset asan "$asan_tests" 'mpi|script' everything
+  say "10,000 connections, thousands of generated requests per route, every JSON schema"
+  stage long_script connections_test tessera
+  stage long_script openapi_test tessera
+  stage long_script grammar_validity_test tests/integration/grammar_sampler
+  say "1,000 foreign hits against misses, by their first tokens"
+  stage long_script tenant_timing_test tessera
+  say "every recording on the simulated GPU and every op under 100 schedules of it, a bit of every byte of the goldens'"
+  say "headers, 1,000 prefix trees, long simulations"
+  stage long_programs
   # Suites that run in process and over gRPC: here the former alone.
-  GTEST_FILTER="$tsan_cases" check_preset tsan "$tsan_tests" 'mpi|script|rpc' threaded
+  GTEST_FILTER="$tsan_cases" stage check_preset tsan "$tsan_tests" 'mpi|script|rpc' threaded
 }
 
 # format_sources [--check]
