@@ -83,19 +83,41 @@ bool AccessChecker::CheckSpan(const ThreadPosition& by, const AccessRange& range
   return true;
 }
 
+void AccessChecker::ReportOutside(const ThreadPosition& by, const std::byte* at,
+                                  const AccessRange& range, const Place& place) {
+  if (memory_.WasRegistered(at)) {
+    Report(FindingKind::kUseAfterFree, by, place,
+           fmt::format("{} of {} bytes of host memory that is registered no more",
+                       KindName(range.kind), range.width));
+    return;
+  }
+  Report(FindingKind::kOutOfBounds, by, place,
+         fmt::format("{} of {} bytes outside every allocation", KindName(range.kind),
+                     range.width));
+}
+
+bool AccessChecker::MayWrite(const Allocation& allocation, const ThreadPosition& by,
+                             const AccessRange& range, const Place& place) {
+  if (!allocation.read_only || range.kind == AccessKind::kRead) {
+    return true;
+  }
+  Report(FindingKind::kReadOnlyMemory, by, place,
+         fmt::format("{} of {} bytes of allocation {}, registered for reads",
+                     KindName(range.kind), range.width, allocation.id));
+  return false;
+}
+
 Allocation* AccessChecker::FindLive(const ThreadPosition& by, const std::byte* at,
                                     const AccessRange& range, const Place& place) {
   for (Allocation* const allocation : recent_) {
     if (allocation != nullptr && allocation->Contains(at) &&
         at + range.width <= allocation->data + allocation->bytes) {
-      return allocation;
+      return MayWrite(*allocation, by, range, place) ? allocation : nullptr;
     }
   }
   Allocation* const found = memory_.Find(at);
   if (found == nullptr || at + range.width > found->data + found->bytes) {
-    Report(FindingKind::kOutOfBounds, by, place,
-           fmt::format("{} of {} bytes outside every allocation", KindName(range.kind),
-                       range.width));
+    ReportOutside(by, at, range, place);
     return nullptr;
   }
   if (found->device != kHostMemory && found->device != operation_.device) {
@@ -117,6 +139,9 @@ Allocation* AccessChecker::FindLive(const ThreadPosition& by, const std::byte* a
            fmt::format("allocation {} was made on stream {}, which this one did not wait "
                        "for",
                        found->id, found->allocated_by.stream));
+  }
+  if (!MayWrite(*found, by, range, place)) {
+    return nullptr;
   }
   found->NoteUse(operation_.id);
   recent_[next_recent_++ % recent_.size()] = found;

@@ -100,6 +100,12 @@ class AccessChecker {
   bool CheckSpan(const ThreadPosition& by, const AccessRange& range, const Place& place);
   Allocation* FindLive(const ThreadPosition& by, const std::byte* at,
                        const AccessRange& range, const Place& place);
+  // What FindLive says of memory that no allocation holds.
+  void ReportOutside(const ThreadPosition& by, const std::byte* at,
+                     const AccessRange& range, const Place& place);
+  // False after a finding: a write of memory that is registered for reads.
+  bool MayWrite(const Allocation& allocation, const ThreadPosition& by,
+                const AccessRange& range, const Place& place);
   template <typename WordAt>
   void CheckOrder(const ThreadPosition& by, const AccessRange& range, size_t first,
                   bool values_known, const Place& place, const WordAt& word_at);

@@ -55,7 +55,8 @@ absl::StatusOr<Allocation*> DeviceMemory::Allocate(int device, size_t bytes,
   return result;
 }
 
-absl::StatusOr<Allocation*> DeviceMemory::Register(const void* data, size_t bytes) {
+absl::StatusOr<Allocation*> DeviceMemory::Register(const void* data, size_t bytes,
+                                                   bool read_only) {
   const auto* const begin = static_cast<const std::byte*>(data);
   auto next = by_address_.lower_bound(begin);
   const bool meets_next = next != by_address_.end() && next->first < begin + bytes;
@@ -68,6 +69,7 @@ absl::StatusOr<Allocation*> DeviceMemory::Register(const void* data, size_t byte
   allocation->data = const_cast<std::byte*>(begin);
   allocation->bytes = bytes;
   allocation->owned = false;
+  allocation->read_only = read_only;
   allocation->shadow = ShadowPages(bytes);
   Allocation* const result = allocation.get();
   by_address_[begin] = std::move(allocation);
@@ -95,6 +97,10 @@ void DeviceMemory::MarkFreed(Allocation* allocation) {
   allocation->state = AllocationState::kFreed;
   used_bytes_[allocation->device] -= allocation->owned ? allocation->bytes : 0;
   if (!allocation->owned) {
+    unregistered_.push_back({allocation->data, allocation->data + allocation->bytes});
+    if (unregistered_.size() > kMaxUnregistered) {
+      unregistered_.pop_front();
+    }
     Release(allocation);
     return;
   }
@@ -107,6 +113,13 @@ void DeviceMemory::MarkFreed(Allocation* allocation) {
     quarantined_bytes_ -= oldest->bytes;
     Release(oldest);
   }
+}
+
+bool DeviceMemory::WasRegistered(const void* address) const {
+  const auto* const at = static_cast<const std::byte*>(address);
+  return std::any_of(
+      unregistered_.begin(), unregistered_.end(),
+      [at](const Range& range) { return at >= range.begin && at < range.end; });
 }
 
 void DeviceMemory::Release(Allocation* allocation) {

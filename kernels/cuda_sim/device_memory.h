@@ -33,7 +33,8 @@ struct Allocation {
   std::byte* data = nullptr;
   size_t bytes = 0;
   int device = kHostMemory;
-  bool owned = true;  // false: host memory that was registered
+  bool owned = true;       // false: host memory that was registered
+  bool read_only = false;  // registered for reads alone
   AllocationState state = AllocationState::kLive;
   OpId allocated_by;           // number 0: by the host
   std::vector<uint64_t> uses;  // by stream: the last operation that used it
@@ -66,17 +67,25 @@ class DeviceMemory {
 
   // Aligned to 256 bytes, filled with a pattern. kResourceExhausted beyond the limit.
   absl::StatusOr<Allocation*> Allocate(int device, size_t bytes, AllocationState state);
-  // Host memory of the caller that the devices may use as it stands.
+  // Host memory of the caller that the devices may use as it stands, or only read.
   // kFailedPrecondition if it overlaps an allocation.
-  absl::StatusOr<Allocation*> Register(const void* data, size_t bytes);
+  absl::StatusOr<Allocation*> Register(const void* data, size_t bytes, bool read_only);
   // The allocation that holds `address`, live or not; nullptr if none does.
   Allocation* Find(const void* address);
   // The allocation that begins there and was not freed, or nullptr.
   Allocation* FindUnfreed(const void* begin);
-  // From live to freed; what is registered is forgotten at once.
+  // From live to freed; what is registered is only remembered as such.
   void MarkFreed(Allocation* allocation);
+  // Whether `address`, which no allocation holds, was registered and is so no more; of
+  // the last kMaxUnregistered such ranges.
+  bool WasRegistered(const void* address) const;
 
  private:
+  static constexpr size_t kMaxUnregistered = 64;
+  struct Range {
+    const std::byte* begin = nullptr;
+    const std::byte* end = nullptr;
+  };
   void Release(Allocation* allocation);
 
   const Limits limits_;
@@ -85,6 +94,7 @@ class DeviceMemory {
   std::deque<Allocation*> quarantine_;
   size_t quarantined_bytes_ = 0;
   std::map<int, size_t> used_bytes_;
+  std::deque<Range> unregistered_;
 };
 
 }  // namespace tessera::kernels::cuda_sim

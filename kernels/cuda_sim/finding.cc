@@ -42,6 +42,8 @@ std::string_view FindingKindName(FindingKind kind) {
       return "wrong number of bytes";
     case FindingKind::kUnfinished:
       return "unfinished asynchronous work";
+    case FindingKind::kReadOnlyMemory:
+      return "write to read-only memory";
   }
   return "";
 }

@@ -33,6 +33,7 @@ enum class FindingKind {
   kBadDescriptor,         // a matrix, tile or barrier that the hardware does not take
   kTransactionBytes,      // a barrier expects other bytes than its copies bring
   kUnfinished,            // a copy or product in flight when its block ends
+  kReadOnlyMemory,        // a write to what is registered for reads alone
 };
 std::string_view FindingKindName(FindingKind kind);
 

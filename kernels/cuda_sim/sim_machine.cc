@@ -1,5 +1,7 @@
 #include "kernels/cuda_sim/sim_machine.h"
 
+#include <utility>
+
 #include "fmt/format.h"
 
 #include "common/status.h"
@@ -55,7 +57,38 @@ absl::Status SimMachine::Free(void* memory) {
 
 absl::Status SimMachine::HostRegister(const void* memory, size_t bytes) {
   MutexLock lock(&mutex_);
-  return memory_.Register(memory, bytes).status();
+  return memory_.Register(memory, bytes, false).status();
+}
+
+absl::StatusOr<const void*> SimMachine::HostRegisterReadOnly(const void* memory,
+                                                             size_t bytes) {
+  MutexLock lock(&mutex_);
+  TESSERA_ASSIGN_OR_RETURN(const Allocation* const allocation,
+                           memory_.Register(memory, bytes, true));
+  return allocation->data;
+}
+
+void SimMachine::HostWrites(const void* memory, size_t bytes) {
+  MutexLock lock(&mutex_);
+  if (last_host_write_.number == 0) {
+    const absl::StatusOr<uint16_t> stream = scheduler_.NewStreamId();
+    if (!stream.ok()) {
+      static_cast<void>(Note(stream.status()));
+      return;
+    }
+    last_host_write_.stream = *stream;
+  }
+  ++last_host_write_.number;
+  Clock clock = scheduler_.host_clock();
+  clock.Set(last_host_write_.stream, last_host_write_.number);
+  scheduler_.HostWaitedFor(clock);
+  Operation operation;
+  operation.name = "write of the host";
+  operation.id = last_host_write_;
+  operation.clock = &clock;
+  operation.device = kHostMemory;
+  checker_.Begin(std::move(operation));
+  checker_.CopyRange(memory, bytes, AccessKind::kWrite);
 }
 
 absl::Status SimMachine::HostUnregister(const void* memory) {

@@ -62,6 +62,13 @@ class SimMachine {
   // The caller's memory for the devices' use, until HostUnregister.
   absl::Status HostRegister(const void* memory, size_t bytes);
   absl::Status HostUnregister(const void* memory);
+  // The same for memory that the devices only read, such as a table; returns the address
+  // that they read it at. kFailedPrecondition if part of it is registered.
+  absl::StatusOr<const void*> HostRegisterReadOnly(const void* memory, size_t bytes);
+  // Says that the host writes this pinned or registered memory now. What the devices do
+  // with it must then be ordered: before, by a wait of the host; after, by an enqueue or
+  // a flag (sim_flag.h) that follows. Otherwise it is a finding.
+  void HostWrites(const void* memory, size_t bytes);
   absl::Status DeviceSynchronize(int device);
 
   int num_devices() const { return options_.num_devices; }
@@ -72,6 +79,7 @@ class SimMachine {
  private:
   friend class SimStream;
   friend class SimEvent;
+  friend class SimFlag;
   friend class SimNcclComm;
 
   absl::Status CheckDevice(int device) const;
@@ -88,6 +96,7 @@ class SimMachine {
   GridRunner runner_ ABSL_GUARDED_BY(mutex_);
   StreamScheduler scheduler_ ABSL_GUARDED_BY(mutex_);
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  OpId last_host_write_ ABSL_GUARDED_BY(mutex_);  // of a stream of the host's own
   uint64_t num_nccl_teams_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -109,6 +109,8 @@ class StreamScheduler {
   absl::StatusOr<bool> RunTowards(const EventRecord& record);
 
   void HostWaitedFor(const Clock& clock) { host_clock_.Join(clock); }
+  // What the host has waited for and done so far.
+  const Clock& host_clock() const { return host_clock_; }
   ScheduleRandom& random() { return random_; }
 
  private:

@@ -15,6 +15,7 @@ absl::StatusCode CodeOf(cudaError_t error) {
     case cudaErrorInvalidValue:
     case cudaErrorInvalidDevice:
     case cudaErrorInvalidPitchValue:
+    case cudaErrorHostMemoryNotRegistered:
       return absl::StatusCode::kInvalidArgument;
     case cudaErrorStreamCaptureUnsupported:
     case cudaErrorStreamCaptureInvalidated:
@@ -25,7 +26,10 @@ absl::StatusCode CodeOf(cudaError_t error) {
     case cudaErrorStreamCaptureImplicit:
     case cudaErrorStreamCaptureWrongThread:
     case cudaErrorCapturedEvent:
+    case cudaErrorHostMemoryAlreadyRegistered:
       return absl::StatusCode::kFailedPrecondition;
+    case cudaErrorNotSupported:
+      return absl::StatusCode::kUnimplemented;
     default:
       return absl::StatusCode::kInternal;
   }

@@ -127,6 +127,25 @@ absl::Status CudaMachine::HostUnregister(const void* memory) {
   return CudaStatus(cudaHostUnregister(const_cast<void*>(memory)), "cudaHostUnregister");
 }
 
+absl::StatusOr<const void*> CudaMachine::HostRegisterReadOnly(const void* memory,
+                                                              size_t bytes) {
+  auto* const host = const_cast<void*>(memory);
+  TESSERA_RETURN_IF_ERROR(CudaStatus(
+      cudaHostRegister(
+          host, bytes,
+          cudaHostRegisterPortable | cudaHostRegisterMapped | cudaHostRegisterReadOnly),
+      "cudaHostRegister"));
+  // One for all devices: they share the host's address space.
+  void* device = nullptr;
+  const absl::Status found =
+      CudaStatus(cudaHostGetDevicePointer(&device, host, 0), "cudaHostGetDevicePointer");
+  if (!found.ok()) {
+    static_cast<void>(cudaHostUnregister(host));  // the first error is the one to tell
+    return found;
+  }
+  return device;
+}
+
 absl::Status CudaMachine::DeviceSynchronize(int device) {
   TESSERA_RETURN_IF_ERROR(Use(device));
   return CudaStatus(cudaDeviceSynchronize(), "cudaDeviceSynchronize");

@@ -49,6 +49,12 @@ class CudaMachine {
   // The caller's memory for the devices' use, until HostUnregister.
   absl::Status HostRegister(const void* memory, size_t bytes);
   absl::Status HostUnregister(const void* memory);
+  // The same for memory that the devices only read, which may be mapped read-only;
+  // returns the address that they read it at. kFailedPrecondition if part of it is
+  // registered, kUnimplemented where the driver registers no such memory.
+  absl::StatusOr<const void*> HostRegisterReadOnly(const void* memory, size_t bytes);
+  // For the simulator's checks (sim_machine.h); does nothing.
+  void HostWrites(const void* /*memory*/, size_t /*bytes*/) {}
   absl::Status DeviceSynchronize(int device);
 
   int num_devices() const { return static_cast<int>(devices_.size()); }

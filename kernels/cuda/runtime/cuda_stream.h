@@ -20,6 +20,8 @@
 
 namespace tessera::kernels::cuda {
 
+class CudaFlag;
+
 // What a capture recorded, ready to be launched. Kernel arguments are copies of the time
 // of the capture. Copyable; shares what it holds. Must outlive its launches.
 class CudaGraph {
@@ -75,6 +77,9 @@ class CudaStream {
   absl::Status FreeAsync(void* memory);
   absl::Status Record(CudaEvent& event);
   absl::Status Wait(const CudaEvent& event);
+  // Until the flag holds `value` or more (cuda_flag.h). A capture records either.
+  absl::Status WaitFlag(const CudaFlag& flag, uint64_t value);
+  absl::Status WriteFlag(const CudaFlag& flag, uint64_t value);
   // Until all that is enqueued has run. The first error of a launch on this stream, or of
   // the device.
   absl::Status Synchronize();

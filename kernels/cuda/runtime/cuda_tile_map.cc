@@ -2,34 +2,16 @@
 
 #include <cstdint>
 
-#include <cuda_runtime_api.h>
-
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "kernels/cuda/runtime/cuda_error.h"
+#include "kernels/cuda/runtime/cuda_driver.h"
 
 namespace tessera::kernels::cuda {
-namespace {
-
-// The driver is not linked: the runtime knows where it is.
-absl::StatusOr<decltype(&cuTensorMapEncodeTiled)> FindEncoder() {
-  constexpr unsigned kCuda12 = 12000;  // the version whose signature this is
-  void* entry = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  TESSERA_RETURN_IF_ERROR(
-      CudaStatus(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry,
-                                                  kCuda12, cudaEnableDefault, &found),
-                 "cudaGetDriverEntryPointByVersion"));
-  if (found != cudaDriverEntryPointSuccess || entry == nullptr) {
-    return InternalF("the driver has no cuTensorMapEncodeTiled");
-  }
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
-}
-
-}  // namespace
 
 absl::StatusOr<CudaTileMap> CudaTileMap::Create(const TileMapShape& shape) {
-  TESSERA_ASSIGN_OR_RETURN(const auto encode, FindEncoder());
+  TESSERA_ASSIGN_OR_RETURN(
+      const auto encode,
+      DriverCall<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled"));
   CudaTileMap map;
   const cuuint64_t dimensions[2] = {shape.cols, shape.rows};
   const cuuint64_t strides[1] = {shape.row_bytes};
