@@ -72,23 +72,6 @@ void RotateHalfSplit(float* x, const float* cosine, const float* sine, int64_t p
   }
 }
 
-// A sequence of 2^h butterflies, then the factor that makes it orthonormal.
-void HadamardRow(float* values, int64_t size, float factor) {
-  for (int64_t half = 1; half < size; half *= 2) {
-    for (int64_t block = 0; block < size; block += 2 * half) {
-      for (int64_t i = block; i < block + half; ++i) {
-        const float a = values[i];
-        const float b = values[i + half];
-        values[i] = a + b;
-        values[i + half] = a - b;
-      }
-    }
-  }
-  for (int64_t i = 0; i < size; ++i) {
-    values[i] *= factor;
-  }
-}
-
 }  // namespace
 
 void Rope(CpuContext& context, TensorView x, TensorView positions,
@@ -127,7 +110,7 @@ void Hadamard(CpuContext& context, TensorView x) {
   context.ParallelFor(rows.count, rows.count * rows.length * 8,
                       [&](int64_t begin, int64_t end, int) {
                         for (int64_t i = begin; i < end; ++i) {
-                          HadamardRow(rows.row(i), rows.length, factor);
+                          context.simd().hadamard(rows.row(i), rows.length, factor);
                         }
                       });
 }

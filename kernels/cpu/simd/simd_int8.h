@@ -37,24 +37,16 @@ TESSERA_INLINE void QuantizeGroup(const float* x, int64_t lane, int8_t* codes,
   // bits, as two's complement. Of a group that is not finite nothing but the scale
   // counts.
   const V16 anchor = Set(0x1.8p23F);
-  float anchored[kInt8GroupValues];
-  Store(Add(Mul(Load(x), inverse), anchor), anchored);
-  Store(Add(Mul(Load(x + 16), inverse), anchor), anchored + 16);
-  uint32_t bits[kInt8GroupValues];
-  __builtin_memcpy(bits, anchored, sizeof(bits));
-  int32_t first = 0;
-  int32_t second = 0;
+  GroupWords group;
+  PackGroup(Add(Mul(Load(x), inverse), anchor), Add(Mul(Load(x + 16), inverse), anchor),
+            &group);
 #pragma GCC unroll 8
   for (int64_t run = 0; run < kInt8Runs; ++run) {
-    const uint32_t* at = bits + run / 2 * 8 + run % 2;
-    const uint32_t word =
-        (at[0] & 0xff) | ((at[2] & 0xff) << 8) | ((at[4] & 0xff) << 16) | (at[6] << 24);
-    __builtin_memcpy(codes + run * 64 + lane * 4, &word, sizeof(word));
-    first += static_cast<int8_t>(at[0]) + static_cast<int8_t>(at[2]);
-    second += static_cast<int8_t>(at[4]) + static_cast<int8_t>(at[6]);
+    __builtin_memcpy(codes + run * 64 + lane * 4, &group.words[run],
+                     sizeof(group.words[run]));
   }
   *scale = zero ? 0.0F : 0.5F * (largest / 127.0F);
-  *offset = DotOffset(first, second);
+  *offset = DotOffset(group.first, group.second);
 }
 
 void QuantizeInt8(const float* x, int64_t n, const Int8Rows& out, int64_t row) {

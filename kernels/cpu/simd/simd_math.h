@@ -175,6 +175,51 @@ void WeightedSum(const float* base, int64_t stride, const int32_t* rows,
   }
 }
 
+// The butterflies of lanes kDistance apart: a + b and a - b, as b * -1 + a, which rounds
+// alike.
+template <int kDistance>
+TESSERA_INLINE V16 Butterfly(V16 v) {
+  float signs[16];
+  for (int i = 0; i < 16; ++i) {
+    signs[i] = (i & kDistance) == 0 ? 1.0F : -1.0F;
+  }
+  return Fma(v, Load(signs), SwapLanes<kDistance>(v));
+}
+
+void Hadamard(float* x, int64_t n, float factor) {
+  if (n >= 16) {
+    for (int64_t i = 0; i < n; i += 16) {
+      const V16 pairs = Butterfly<2>(Butterfly<1>(Load(x + i)));
+      Store(Butterfly<8>(Butterfly<4>(pairs)), x + i);
+    }
+  }
+  for (int64_t half = n >= 16 ? 16 : 1; half < n; half *= 2) {
+    for (int64_t block = 0; block < n; block += 2 * half) {
+      float* first = x + block;
+      float* second = first + half;
+      if (half < 16) {
+        for (int64_t i = 0; i < half; ++i) {
+          const float a = first[i];
+          first[i] = a + second[i];
+          second[i] = a - second[i];
+        }
+        continue;
+      }
+      for (int64_t i = 0; i < half; i += 16) {
+        const V16 a = Load(first + i);
+        const V16 b = Load(second + i);
+        Store(Add(a, b), first + i);
+        Store(Sub(a, b), second + i);
+      }
+    }
+  }
+  const V16 scale = Set(factor);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t rest = n - i < 16 ? n - i : 16;
+    StoreFirst(Mul(LoadFirst(x + i, rest), scale), x + i, rest);
+  }
+}
+
 void HyperExpand(const HyperExpandTask& task) {
   const int64_t m = task.num_streams;
   for (int64_t i = 0; i < task.dim; i += 16) {

@@ -185,6 +185,9 @@ struct SimdOps {
   void (*shared_kv_attention)(const SharedKvTask& task);
   void (*pool)(const PoolTask& task);
   void (*hyper_expand)(const HyperExpandTask& task);
+  // x [n], n a power of two: butterflies of pairs 1, 2, 4, ... apart, then times
+  // `factor`.
+  void (*hadamard)(float* x, int64_t n, float factor);
 
   float (*dot)(const float* a, const float* b, int64_t n);
   // sum_i (a[i] * b[i]) * c[i], the first product rounded.

@@ -46,6 +46,7 @@ const SimdOps kOps = {
     .shared_kv_attention = SharedKvAttention,
     .pool = Pool,
     .hyper_expand = HyperExpand,
+    .hadamard = Hadamard,
     .dot = Dot,
     .dot3 = Dot3,
     .rms_norm = RmsNorm,

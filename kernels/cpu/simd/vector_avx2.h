@@ -102,6 +102,25 @@ TESSERA_INLINE V16 RoundMantissa(V16 a) {
   return {RoundHalfMantissa<kBits>(a.lo), RoundHalfMantissa<kBits>(a.hi)};
 }
 
+template <int kDistance>
+TESSERA_INLINE __m256 SwapLanesOfHalf(__m256 v) {
+  if constexpr (kDistance == 1) {
+    return _mm256_permute_ps(v, _MM_SHUFFLE(2, 3, 0, 1));
+  } else if constexpr (kDistance == 2) {
+    return _mm256_permute_ps(v, _MM_SHUFFLE(1, 0, 3, 2));
+  } else {
+    return _mm256_permute2f128_ps(v, v, 1);
+  }
+}
+template <int kDistance>
+TESSERA_INLINE V16 SwapLanes(V16 v) {
+  if constexpr (kDistance == 8) {
+    return {v.hi, v.lo};
+  } else {
+    return {SwapLanesOfHalf<kDistance>(v.lo), SwapLanesOfHalf<kDistance>(v.hi)};
+  }
+}
+
 TESSERA_INLINE __m128 AddQuarters(V16 v) {
   const __m256 half = _mm256_add_ps(v.lo, v.hi);
   return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

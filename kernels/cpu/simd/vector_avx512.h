@@ -66,6 +66,19 @@ TESSERA_INLINE V16 RoundMantissa(V16 a) {
   return _mm512_castsi512_ps(_mm512_and_si512(sum, _mm512_set1_epi32(-(1 << kBits))));
 }
 
+template <int kDistance>
+TESSERA_INLINE V16 SwapLanes(V16 v) {
+  if constexpr (kDistance == 1) {
+    return _mm512_permute_ps(v, _MM_SHUFFLE(2, 3, 0, 1));
+  } else if constexpr (kDistance == 2) {
+    return _mm512_permute_ps(v, _MM_SHUFFLE(1, 0, 3, 2));
+  } else if constexpr (kDistance == 4) {
+    return _mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(2, 3, 0, 1));
+  } else {
+    return _mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(1, 0, 3, 2));
+  }
+}
+
 TESSERA_INLINE __m256 AddHalves(V16 v) {
   return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
 }

@@ -131,6 +131,16 @@ TESSERA_INLINE void Reduce4(const V16& a, const V16& b, const V16& c, const V16&
   out[3] = Reduce(d);
 }
 
+// Lane i becomes lane i ^ kDistance: 1, 2, 4 or 8.
+template <int kDistance>
+TESSERA_INLINE V16 SwapLanes(const V16& v) {
+  V16 out;
+  for (int i = 0; i < 16; ++i) {
+    out.lane[i] = v.lane[i ^ kDistance];
+  }
+  return out;
+}
+
 // Reduces v[j][o] into out[j][o], sixteen at once.
 TESSERA_INLINE void Reduce16(const V16 (*v)[4], float (*out)[4]) {
   for (int j = 0; j < 4; ++j) {

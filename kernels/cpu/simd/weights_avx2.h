@@ -4,6 +4,7 @@
 #define TESSERA_KERNELS_CPU_SIMD_WEIGHTS_AVX2_H_
 
 #include "kernels/cpu/simd/vector_avx2.h"
+#include "kernels/cpu/simd/weights_x86.h"
 
 namespace tessera::kernels::cpu::avx2 {
 namespace {
@@ -166,6 +167,17 @@ constexpr int kInt8XRows = 2;
 using DotPart = __m256i;
 using FloatPart = __m256;
 
+TESSERA_INLINE __m256i LowWords(__m256 v) {
+  return _mm256_srai_epi32(_mm256_slli_epi32(_mm256_castps_si256(v), 16), 16);
+}
+TESSERA_INLINE void PackGroup(V16 low, V16 high, GroupWords* out) {
+  const __m256i first = _mm256_packs_epi32(LowWords(low.lo), LowWords(low.hi));
+  const __m256i second = _mm256_packs_epi32(LowWords(high.lo), LowWords(high.hi));
+  // Words of four lanes: 0, 2, 4, 6 in the low half, 1, 3, 5, 7 in the high one.
+  const __m256i bytes = _mm256_packs_epi16(first, second);
+  StoreGroupWords(
+      _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), out);
+}
 TESSERA_INLINE int32_t DotOffset(int32_t first, int32_t second) {
   return static_cast<int32_t>((static_cast<uint32_t>(-12 * first) & 0xffffU) |
                               static_cast<uint32_t>(-12 * second) << 16);

@@ -5,6 +5,7 @@
 #define TESSERA_KERNELS_CPU_SIMD_WEIGHTS_AVX512_H_
 
 #include "kernels/cpu/simd/vector_avx512.h"
+#include "kernels/cpu/simd/weights_x86.h"
 
 namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 namespace {
@@ -134,6 +135,12 @@ constexpr int kDotParts = 1;
 constexpr int kInt8XRows = 2;
 using DotPart = I16;
 using FloatPart = V16;
+
+TESSERA_INLINE void PackGroup(V16 low, V16 high, GroupWords* out) {
+  const __m128i first = _mm512_cvtepi32_epi8(_mm512_castps_si512(low));
+  const __m128i second = _mm512_cvtepi32_epi8(_mm512_castps_si512(high));
+  StoreGroupWords(_mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1), out);
+}
 
 #if defined(__AVX512VNNI__)
 TESSERA_INLINE int32_t DotOffset(int32_t first, int32_t second) {

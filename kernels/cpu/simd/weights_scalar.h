@@ -171,6 +171,28 @@ constexpr int kInt8XRows = 1;  // rows of x that four weight rows meet at a time
 using DotPart = I16;           // sums of products of bytes, or the bytes
 using FloatPart = V16;
 
+// The lowest bytes of 32 lanes as the words of a group: byte i of word 2 j + h is that of
+// lane 8 j + 2 i + h. Of all words together, the sums of the first two bytes and of the
+// last two.
+struct GroupWords {
+  uint32_t words[8];
+  int32_t first;
+  int32_t second;
+};
+TESSERA_INLINE void PackGroup(const V16& low, const V16& high, GroupWords* out) {
+  out->first = 0;
+  out->second = 0;
+  for (int word = 0; word < 8; ++word) {
+    out->words[word] = 0;
+    for (int i = 0; i < 4; ++i) {
+      const int lane = word / 2 * 8 + 2 * i + word % 2;
+      const uint32_t byte =
+          Bits(lane < 16 ? low.lane[lane] : high.lane[lane - 16]) & 0xffU;
+      out->words[word] |= byte << (8 * i);
+      (i < 2 ? out->first : out->second) += static_cast<int8_t>(byte);
+    }
+  }
+}
 // What the sum of a group of x begins with: -12 times the sum of its codes, given as that
 // of the first two and of the last two bytes of its words.
 TESSERA_INLINE int32_t DotOffset(int32_t first, int32_t second) {
