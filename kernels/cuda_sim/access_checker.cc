@@ -181,7 +181,7 @@ void AccessChecker::ReportConflict(Conflict conflict, const Access& now,
 
 template <typename WordAt>
 void AccessChecker::CheckOrder(const ThreadPosition& by, const AccessRange& range,
-                               size_t first, bool values_known, const Place& place,
+                               size_t first, WordKind words, const Place& place,
                                const WordAt& word_at) {
   Access access;
   access.op = operation_.id;
@@ -190,11 +190,12 @@ void AccessChecker::CheckOrder(const ThreadPosition& by, const AccessRange& rang
   access.warp_epoch = by.warp_epoch;
   access.thread = static_cast<uint16_t>(by.thread);
   access.kind = range.kind;
+  access.clocked = words == WordKind::kShared && async_.active();
   const size_t end = first + static_cast<size_t>(range.width);
   for (size_t i = first / kWordBytes; i * kWordBytes < end; ++i) {
     access.bytes = BytesOfWord(i, first, end);
     ShadowWord& word = word_at(i);
-    word.written = values_known ? uint8_t{15} : word.written;
+    word.written = words == WordKind::kKnown ? uint8_t{15} : word.written;
     Access other;
     const Conflict conflict = CheckWord(access, *operation_.clock, word, &other);
     if (conflict != Conflict::kNone) {
@@ -216,7 +217,7 @@ bool AccessChecker::Global(const ThreadPosition& by, const AccessRange& range,
   }
   if (check_order_) {
     CheckOrder(by, range, static_cast<size_t>(at - allocation->data),
-               allocation->device == kHostMemory, place,
+               KindOf(allocation->device == kHostMemory), place,
                [&](size_t i) -> ShadowWord& { return allocation->shadow.Word(i); });
   }
   return true;
@@ -235,7 +236,7 @@ bool AccessChecker::Shared(const ThreadPosition& by, const AccessRange& range,
   if (async_.active()) {
     CheckAsync(by, range.kind, first, first + static_cast<size_t>(range.width), place);
   }
-  CheckOrder(by, range, first, false, place,
+  CheckOrder(by, range, first, WordKind::kShared, place,
              [&](size_t i) -> ShadowWord& { return SharedWord(i); });
   return true;
 }
@@ -276,6 +277,10 @@ bool AccessChecker::ReportAsync(AsyncConflict conflict, std::string_view what,
              fmt::format("{} of a tile whose readers have not said that they are done",
                          what));
       return false;
+    case AsyncConflict::kUnordered:
+      Report(FindingKind::kRace, by, place,
+             fmt::format("{} of what a thread has written, no barrier between", what));
+      return false;
     case AsyncConflict::kMissingFence:
       Report(FindingKind::kMissingFence, by, place,
              fmt::format("{} of what a thread wrote without fence.proxy.async", what));
@@ -284,20 +289,22 @@ bool AccessChecker::ReportAsync(AsyncConflict conflict, std::string_view what,
   return true;
 }
 
-// Words under a copy: the clocks decide, not the barriers of the block.
+// The clocks decide here, not the barriers of the block.
 void AccessChecker::CheckAsync(const ThreadPosition& by, AccessKind kind, size_t first,
                                size_t end, const Place& place) {
   bool quiet = false;  // one finding an access
   for (size_t i = first / kWordBytes; i * kWordBytes < end; ++i) {
     const bool copied = async_.IsCopied(i);
+    const WordAccess access = {by.now(), BytesOfWord(i, first, end),
+                               kind == AccessKind::kAtomic};
     AsyncConflict conflict = AsyncConflict::kNone;
-    if (kind != AccessKind::kRead) {
-      conflict = async_.Write(i, by.now(), *by.clock);
+    if (kind == AccessKind::kRead) {
+      conflict = async_.Read(i, access, *by.clock);
+    } else {
+      conflict = async_.Write(i, access, *by.clock);
       if (copied) {
         ForgetOrder(i);
       }
-    } else if (copied) {
-      conflict = async_.Read(i, by.now(), *by.clock);
     }
     quiet = quiet || !ReportAsync(conflict, KindName(kind), by, place);
   }
@@ -321,7 +328,7 @@ bool AccessChecker::ProductRead(const ThreadPosition& by, uint32_t address,
     const AccessRange range = {shared_, 0, 0, static_cast<int64_t>(kWordBytes),
                                AccessKind::kRead};
     const uint64_t before = findings_.total();
-    CheckOrder(by, range, i * kWordBytes, false, place,
+    CheckOrder(by, range, i * kWordBytes, WordKind::kShared, place,
                [&](size_t word) -> ShadowWord& { return SharedWord(word); });
     if (findings_.total() != before) {
       return false;
@@ -340,7 +347,7 @@ bool AccessChecker::CopyWrite(const ThreadPosition& by, uint32_t address, uint32
     if (!async_.IsCopied(i)) {
       const AccessRange range = {shared_, 0, 0, static_cast<int64_t>(kWordBytes),
                                  AccessKind::kWrite};
-      CheckOrder(by, range, i * kWordBytes, false, place,
+      CheckOrder(by, range, i * kWordBytes, WordKind::kShared, place,
                  [&](size_t word) -> ShadowWord& { return SharedWord(word); });
     }
     ForgetOrder(i);
@@ -365,7 +372,7 @@ bool AccessChecker::CopyRange(const void* data, size_t bytes, AccessKind kind) {
   }
   if (check_order_) {
     CheckOrder({}, range, static_cast<size_t>(at - allocation->data),
-               allocation->device == kHostMemory || kind == AccessKind::kRead, {},
+               KindOf(allocation->device == kHostMemory || kind == AccessKind::kRead), {},
                [&](size_t i) -> ShadowWord& { return allocation->shadow.Word(i); });
   }
   return true;

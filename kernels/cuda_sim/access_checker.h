@@ -97,6 +97,13 @@ class AccessChecker {
   std::string ThreadName(uint32_t thread) const;
 
  private:
+  // Words of global memory, those whose values the host knows, or words of a block, which
+  // its clocks order once it has any.
+  enum class WordKind { kGlobal, kKnown, kShared };
+  static WordKind KindOf(bool known) {
+    return known ? WordKind::kKnown : WordKind::kGlobal;
+  }
+
   bool CheckSpan(const ThreadPosition& by, const AccessRange& range, const Place& place);
   Allocation* FindLive(const ThreadPosition& by, const std::byte* at,
                        const AccessRange& range, const Place& place);
@@ -108,7 +115,7 @@ class AccessChecker {
                 const AccessRange& range, const Place& place);
   template <typename WordAt>
   void CheckOrder(const ThreadPosition& by, const AccessRange& range, size_t first,
-                  bool values_known, const Place& place, const WordAt& word_at);
+                  WordKind words, const Place& place, const WordAt& word_at);
   void ReportConflict(Conflict conflict, const Access& now, const Access& other,
                       const ThreadPosition& by, const Place& place);
   void CheckAsync(const ThreadPosition& by, AccessKind kind, size_t first, size_t end,

@@ -33,45 +33,64 @@ bool AsyncShadow::IsCopied(size_t index) const {
          words_[index].copy.tick > 0;
 }
 
-void AsyncShadow::Remember(Word& word, const Moment& reader) {
-  const auto known =
-      std::find_if(word.readers.begin(), word.readers.end(),
-                   [&](const Moment& other) { return other.agent == reader.agent; });
+void AsyncShadow::Remember(Word& word, const WordAccess& reader) {
+  const auto known = std::find_if(
+      word.readers.begin(), word.readers.end(), [&](const WordAccess& other) {
+        return other.self.agent == reader.self.agent && other.bytes == reader.bytes;
+      });
   if (known == word.readers.end()) {
     word.readers.push_back(reader);
   } else {
-    known->tick = std::max(known->tick, reader.tick);
+    known->self.tick = std::max(known->self.tick, reader.self.tick);
   }
 }
 
-bool AsyncShadow::AllCovered(const Word& word, const Moment& self,
-                             const SyncClock& knows) {
-  return std::all_of(word.readers.begin(), word.readers.end(), [&](const Moment& reader) {
-    return reader.agent == self.agent || knows.Covers(reader);
-  });
+bool AsyncShadow::KnowsReaders(const Word& word, const WordAccess& access,
+                               const SyncClock& knows) {
+  return std::all_of(
+      word.readers.begin(), word.readers.end(), [&](const WordAccess& reader) {
+        return reader.self.agent == access.self.agent ||
+               (reader.bytes & access.bytes) == 0 || knows.Covers(reader.self);
+      });
 }
 
-AsyncConflict AsyncShadow::Read(size_t index, const Moment& self,
+bool AsyncShadow::KnowsWrite(const Word& word, const WordAccess& access,
+                             const SyncClock& knows) {
+  return word.write.self.agent == access.self.agent ||
+         (word.write.bytes & access.bytes) == 0 || (word.write.atomic && access.atomic) ||
+         knows.Covers(word.write.self);
+}
+
+bool AsyncShadow::IsFenced(const Word& word) const {
+  return word.write.self.tick == 0 || fenced_[word.write.self.agent] >= word.write_number;
+}
+
+AsyncConflict AsyncShadow::Read(size_t index, const WordAccess& access,
                                 const SyncClock& knows) {
   Word& word = At(index);
-  Remember(word, self);
-  return knows.Covers(word.copy) ? AsyncConflict::kNone
-                                 : AsyncConflict::kCopyNotWaitedFor;
+  Remember(word, access);
+  if (!knows.Covers(word.copy)) {
+    return AsyncConflict::kCopyNotWaitedFor;
+  }
+  return KnowsWrite(word, access, knows) ? AsyncConflict::kNone
+                                         : AsyncConflict::kUnordered;
 }
 
-AsyncConflict AsyncShadow::Write(size_t index, const Moment& self,
+AsyncConflict AsyncShadow::Write(size_t index, const WordAccess& access,
                                  const SyncClock& knows) {
   Word& word = At(index);
   AsyncConflict conflict = AsyncConflict::kNone;
   if (!knows.Covers(word.copy)) {
     conflict = AsyncConflict::kCopyNotWaitedFor;
-  } else if (!AllCovered(word, self, knows)) {
+  } else if (!KnowsWrite(word, access, knows)) {
+    conflict = AsyncConflict::kUnordered;
+  } else if (!KnowsReaders(word, access, knows)) {
     conflict = AsyncConflict::kStillRead;
   }
   word.copy = {};
   word.readers.clear();
-  word.writer = self.agent;
-  word.write_number = ++writes_[self.agent];
+  word.write = access;
+  word.write_number = ++writes_[access.self.agent];
   return conflict;
 }
 
@@ -81,12 +100,16 @@ AsyncConflict AsyncShadow::Copy(size_t index, const Moment& copy,
   AsyncConflict conflict = AsyncConflict::kNone;
   if (!knows.Covers(word.copy)) {
     conflict = AsyncConflict::kCopyNotWaitedFor;
-  } else if (!AllCovered(word, copy, knows)) {
+  } else if (!knows.Covers(word.write.self)) {
+    conflict = AsyncConflict::kUnordered;
+  } else if (!KnowsReaders(word, {copy}, knows)) {
     conflict = AsyncConflict::kStillRead;
+  } else if (!IsFenced(word)) {
+    conflict = AsyncConflict::kMissingFence;
   }
   word.copy = copy;
   word.readers.clear();
-  word.write_number = 0;
+  word.write = {};
   return conflict;
 }
 
@@ -94,14 +117,15 @@ AsyncConflict AsyncShadow::Product(size_t index, std::span<const Moment> readers
                                    const SyncClock& knows) {
   Word& word = At(index);
   for (const Moment& reader : readers) {
-    Remember(word, reader);
+    Remember(word, {reader});
   }
   if (!knows.Covers(word.copy)) {
     return AsyncConflict::kCopyNotWaitedFor;
   }
-  return word.write_number > 0 && fenced_[word.writer] < word.write_number
-             ? AsyncConflict::kMissingFence
-             : AsyncConflict::kNone;
+  if (!knows.Covers(word.write.self)) {
+    return AsyncConflict::kUnordered;
+  }
+  return IsFenced(word) ? AsyncConflict::kNone : AsyncConflict::kMissingFence;
 }
 
 void AsyncShadow::Fence(uint32_t thread) {

@@ -1,9 +1,11 @@
-// AsyncShadow: what each word of a block's shared memory remembers of bulk copies and of
-// the tensor cores: the copy that wrote it last, who has read it since, and whether what
-// ordinary writes left there is visible to them (fence.proxy.async). Order comes from
-// SyncClocks, of the moment of the access.
+// AsyncShadow: what each word of a block's shared memory remembers once the block uses
+// barriers in shared memory, bulk copies or the tensor cores: the copy or the thread that
+// wrote it last, who has read it since, and whether what ordinary writes left there is
+// visible to copies and products (fence.proxy.async). Order comes from SyncClocks, of the
+// moment of the access, so every kind of barrier counts.
 //
-// Ordinary accesses to words that no copy wrote are AccessChecker's alone, by barriers.
+// Of accesses before that, AccessChecker's shadow alone knows. One writer is kept:
+// neighbours that use different bytes of a word may hide each other, never accuse.
 #ifndef TESSERA_KERNELS_CUDA_SIM_ASYNC_SHADOW_H_
 #define TESSERA_KERNELS_CUDA_SIM_ASYNC_SHADOW_H_
 
@@ -20,7 +22,15 @@ enum class AsyncConflict {
   kNone,
   kCopyNotWaitedFor,  // of the copy that wrote the word
   kStillRead,         // by a thread or a product that the writer does not know the end of
-  kMissingFence,      // ordinary writes that a product reads without the proxy fence
+  kUnordered,         // with an ordinary write that the accessor does not know of
+  kMissingFence,  // ordinary writes that a product or copy meets without the proxy fence
+};
+
+// An ordinary access to a word.
+struct WordAccess {
+  Moment self;         // its thread's
+  uint8_t bytes = 15;  // mask of the word's
+  bool atomic = false;
 };
 
 class AsyncShadow {
@@ -33,9 +43,9 @@ class AsyncShadow {
 
   // Whether a copy wrote word `index`, and no ordinary write since.
   bool IsCopied(size_t index) const;
-  // An ordinary access; `self` is its thread's moment, `knows` its clock.
-  AsyncConflict Read(size_t index, const Moment& self, const SyncClock& knows);
-  AsyncConflict Write(size_t index, const Moment& self, const SyncClock& knows);
+  // An ordinary access by a thread that knows `knows`.
+  AsyncConflict Read(size_t index, const WordAccess& access, const SyncClock& knows);
+  AsyncConflict Write(size_t index, const WordAccess& access, const SyncClock& knows);
   // A bulk copy into the word, issued by who knows `knows`.
   AsyncConflict Copy(size_t index, const Moment& copy, const SyncClock& knows);
   // A product that reads the word for each of `readers`.
@@ -48,13 +58,18 @@ class AsyncShadow {
   struct Word {
     uint64_t serial = 0;
     Moment copy;
-    uint32_t writer = 0;
-    uint32_t write_number = 0;  // of the writer's writes; 0: not written
-    std::vector<Moment> readers;
+    WordAccess write;           // the last ordinary one; tick 0: none since the copy
+    uint32_t write_number = 0;  // of its thread's writes
+    std::vector<WordAccess> readers;
   };
   Word& At(size_t index);
-  static void Remember(Word& word, const Moment& reader);
-  static bool AllCovered(const Word& word, const Moment& self, const SyncClock& knows);
+  static void Remember(Word& word, const WordAccess& reader);
+  static bool KnowsReaders(const Word& word, const WordAccess& access,
+                           const SyncClock& knows);
+  static bool KnowsWrite(const Word& word, const WordAccess& access,
+                         const SyncClock& knows);
+  // Whether the last ordinary write is visible to copies and products.
+  bool IsFenced(const Word& word) const;
 
   bool active_ = false;
   uint64_t serial_ = 0;

@@ -54,11 +54,11 @@ void ProductUnits::Run(uint32_t group, uint32_t first_agent,
   }
 }
 
-bool ProductUnits::CheckMatrix(const MatrixDescriptor& matrix, uint32_t rows,
-                               bool by_rows, std::span<const Moment> warps,
+bool ProductUnits::CheckMatrix(const ProductMatrix& matrix, bool by_rows,
+                               std::span<const Moment> warps,
                                std::span<const ProductThread> threads,
                                const Place& place) {
-  const std::string problem = matrix.Problem(rows, static_cast<uint32_t>(shared_.size()));
+  const std::string problem = matrix.Problem(static_cast<uint32_t>(shared_.size()));
   if (!problem.empty()) {
     checker_.Report(FindingKind::kBadDescriptor, threads[0].position, place, problem);
     return false;
@@ -68,13 +68,12 @@ bool ProductUnits::CheckMatrix(const MatrixDescriptor& matrix, uint32_t rows,
   for (const ProductThread& thread : threads) {
     knows.Meet(*thread.clock);
   }
-  for (uint32_t row = 0; row < rows; ++row) {
-    const auto readers = by_rows ? warps.subspan(row / kWarpRows, 1) : warps;
-    for (uint32_t piece = 0; piece < 2; ++piece) {
-      if (!checker_.ProductRead(threads[0].position, matrix.PieceAddress(row, piece),
-                                readers, knows, place)) {
-        return true;  // one finding a matrix
-      }
+  for (uint32_t piece = 0; piece < matrix.num_pieces(); ++piece) {
+    const auto readers =
+        by_rows ? warps.subspan(matrix.FirstRowOf(piece) / kWarpRows, 1) : warps;
+    if (!checker_.ProductRead(threads[0].position, matrix.PieceAddress(piece), readers,
+                              knows, place)) {
+      return true;  // one finding a matrix
     }
   }
   return true;
@@ -113,10 +112,10 @@ void ProductUnits::Multiply(Warpgroup& group, uint32_t first_agent,
   for (uint32_t warp = 0; warp < kWarps; ++warp) {
     warps[warp] = {first_agent + warp, group.open_batch};
   }
-  const MatrixDescriptor a = MatrixDescriptor::Decode(call.a);
-  const MatrixDescriptor b = MatrixDescriptor::Decode(call.b);
-  if (!CheckMatrix(a, kProductRows, true, warps, threads, place) ||
-      !CheckMatrix(b, call.columns, false, warps, threads, place)) {
+  const auto a = ProductMatrix::Decode(call.a, cuda::Major::kK, kProductRows);
+  const auto b = ProductMatrix::Decode(call.b, call.b_major, call.columns);
+  if (!CheckMatrix(a, true, warps, threads, place) ||
+      !CheckMatrix(b, false, warps, threads, place)) {
     return;
   }
   std::optional<size_t> known;
@@ -129,7 +128,7 @@ void ProductUnits::Multiply(Warpgroup& group, uint32_t first_agent,
   result.columns = call.columns;
   result.batch = group.open_batch;
   result.values =
-      MultiplyE4M3(shared_, a, b, call.columns, Before(known, group, threads));
+      cuda_sim::Multiply(call.type, shared_, a, b, Before(known, group, threads));
   for (uint32_t t = 0; t < kWarpgroupThreads; ++t) {
     result.registers[t] = threads[t].call.registers;
     Poison(threads[t].call.registers, call.columns / 2);

@@ -26,6 +26,8 @@ enum class ProductOp { kBegin, kMultiply, kCommit, kWait };
 // their registers.
 struct ProductCall {
   ProductOp op = ProductOp::kBegin;
+  ProductType type = ProductType::kE4M3;
+  cuda::Major b_major = cuda::Major::kK;
   uint64_t a = 0;  // descriptors
   uint64_t b = 0;
   uint32_t columns = 0;
@@ -34,7 +36,8 @@ struct ProductCall {
   uint32_t left = 0;           // groups that may stay in flight after a wait
 
   bool SameAs(const ProductCall& other) const {
-    return op == other.op && a == other.a && b == other.b && columns == other.columns &&
+    return op == other.op && type == other.type && b_major == other.b_major &&
+           a == other.a && b == other.b && columns == other.columns &&
            accumulate == other.accumulate && left == other.left;
   }
 };
@@ -85,7 +88,7 @@ class ProductUnits {
                             std::span<const ProductThread> threads) const;
   // Checks what the products of the four warps read of a matrix: each its own rows, or
   // all of them all. False: it must not be read.
-  bool CheckMatrix(const MatrixDescriptor& matrix, uint32_t rows, bool by_rows,
+  bool CheckMatrix(const ProductMatrix& matrix, bool by_rows,
                    std::span<const Moment> warps, std::span<const ProductThread> threads,
                    const Place& place);
 

@@ -28,7 +28,7 @@ bool SameThread(const Access& a, const Access& b) {
 
 // Whether `before`, which is remembered, and `now` are unordered inside their launch.
 // Blocks are never ordered; threads of a block are by a block barrier between, threads of
-// a warp also by a warp barrier.
+// a warp also by a warp barrier. Where a block keeps clocks these know more.
 bool Races(const Access& before, const Access& now) {
   if (before.op != now.op || SameThread(before, now) ||
       (before.kind == AccessKind::kAtomic && now.kind == AccessKind::kAtomic)) {
@@ -37,7 +37,7 @@ bool Races(const Access& before, const Access& now) {
   if (before.block != now.block) {
     return true;
   }
-  if (before.epoch != now.epoch) {
+  if (before.epoch != now.epoch || (before.clocked && now.clocked)) {
     return false;
   }
   const bool same_warp = before.thread / cuda::kWarpSize == now.thread / cuda::kWarpSize;

@@ -49,6 +49,7 @@ struct Access {
   uint16_t thread = 0;      // linear in its block
   uint8_t bytes = 0;        // mask of the bytes of its word
   AccessKind kind = AccessKind::kRead;
+  bool clocked = false;  // its block keeps clocks (async_shadow.h), which order it
 };
 
 // The last accesses of a word of 4 bytes. One writer and one reader are kept: neighbours

@@ -7,6 +7,7 @@
 #ifndef TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 #define TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -97,6 +98,11 @@ class SimThread {
   void SineCosineOfEighth(double angle, double* sine, double* cosine) {
     *sine = std::sin(angle);
     *cosine = std::cos(angle);
+  }
+
+  // Both in BF16, rounded to nearest even, `low` in the lower half.
+  uint32_t PackBF16(float low, float high) const {
+    return uint32_t{BF16Of(high)} << 16 | BF16Of(low);
   }
 
   // N elements that the whole block shares; `kId` tells the arrays of a kernel apart.
@@ -208,6 +214,21 @@ class SimThread {
                            .registers = registers},
                           place);
   }
+  // The same of BF16 over 16 inputs; kB says how the second matrix lies.
+  template <cuda::Major kB, size_t kCount>
+  void MultiplyBF16(float (&registers)[kCount], uint64_t a, uint64_t b, bool accumulate,
+                    Place place = Place::Here()) {
+    runner_.MeetWarpgroup(*this,
+                          {.op = ProductOp::kMultiply,
+                           .type = ProductType::kBF16,
+                           .b_major = kB,
+                           .a = a,
+                           .b = b,
+                           .columns = 2 * kCount,
+                           .accumulate = accumulate,
+                           .registers = registers},
+                          place);
+  }
   void CommitProducts(Place place = Place::Here()) {
     runner_.MeetWarpgroup(*this, {.op = ProductOp::kCommit}, place);
   }
@@ -222,6 +243,11 @@ class SimThread {
   ThreadPosition& position() { return position_; }
 
  private:
+  static uint16_t BF16Of(float value) {
+    const auto bits = std::bit_cast<uint32_t>(value);
+    const uint32_t nearest = (bits + 0x7fffU + (bits >> 16 & 1U)) >> 16;
+    return std::isnan(value) ? uint16_t{0x7fff} : static_cast<uint16_t>(nearest);
+  }
   uint32_t AddressOf(const cuda::SharedSpan<uint64_t>& x, int64_t i, const Place& place) {
     if (i < 0 || i >= x.size) {
       runner_.checker().Report(FindingKind::kOutOfBounds, position_, place,

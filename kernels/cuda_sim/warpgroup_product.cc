@@ -1,7 +1,9 @@
 #include "kernels/cuda_sim/warpgroup_product.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "fmt/format.h"
@@ -11,10 +13,15 @@
 namespace tessera::kernels::cuda_sim {
 namespace {
 
+using cuda::Major;
+
 constexpr uint32_t kPieceBytes = 16;
-constexpr uint32_t kRowBytes = 128;       // of a swizzled tile
-constexpr uint32_t kSwizzleGroup = 1024;  // eight such rows: where the pattern repeats
+constexpr uint32_t kLineBytes = 128;      // of a swizzled tile
+constexpr uint32_t kSwizzleGroup = 1024;  // eight such lines: where the pattern repeats
 constexpr uint32_t kAddressMask = 0x3fff;
+constexpr uint32_t kBF16Inputs = kProductBytes / 2;
+constexpr uint32_t kLineRows = kLineBytes / 2;  // of a line of BF16, kMN
+constexpr uint32_t kPieceRows = kPieceBytes / 2;
 
 // By the format's definition, not by the arithmetic of the kernels' own decoder.
 std::array<double, 256> MakeCodes() {
@@ -33,15 +40,33 @@ std::array<double, 256> MakeCodes() {
   return values;
 }
 
-std::vector<double> ReadMatrix(std::span<const std::byte> shared,
-                               const MatrixDescriptor& matrix, uint32_t rows) {
+double DecodeBF16(const std::byte* at) {
+  uint16_t half = 0;
+  std::memcpy(&half, at, sizeof(half));
+  const uint32_t bits = uint32_t{half} << 16;
+  float value = 0;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// values[input * rows + row].
+std::vector<double> ReadMatrix(ProductType type, std::span<const std::byte> shared,
+                               const ProductMatrix& matrix) {
   static const std::array<double, 256> kCodes = MakeCodes();
-  std::vector<double> values;
-  values.reserve(size_t{rows} * kProductInputs);
-  for (uint32_t row = 0; row < rows; ++row) {
-    for (uint32_t k = 0; k < kProductInputs; ++k) {
-      const uint32_t at = matrix.PieceAddress(row, k / kPieceBytes) + k % kPieceBytes;
-      values.push_back(kCodes[static_cast<uint8_t>(shared[at])]);
+  const uint32_t value_bytes = type == ProductType::kE4M3 ? 1 : 2;
+  const uint32_t of_piece = kPieceBytes / value_bytes;
+  std::vector<double> values(size_t{matrix.rows} * kProductBytes / value_bytes);
+  for (uint32_t piece = 0; piece < matrix.num_pieces(); ++piece) {
+    const std::byte* const from = shared.data() + matrix.PieceAddress(piece);
+    const uint32_t row = matrix.FirstRowOf(piece);
+    for (uint32_t i = 0; i < of_piece; ++i) {
+      const double value = type == ProductType::kE4M3
+                               ? kCodes[static_cast<uint8_t>(from[i])]
+                               : DecodeBF16(from + 2 * i);
+      const uint32_t at = matrix.major == Major::kK
+                              ? (piece % 2 * of_piece + i) * matrix.rows + row
+                              : piece % kBF16Inputs * matrix.rows + row + i;
+      values[at] = value;
     }
   }
   return values;
@@ -49,55 +74,91 @@ std::vector<double> ReadMatrix(std::span<const std::byte> shared,
 
 }  // namespace
 
-MatrixDescriptor MatrixDescriptor::Decode(uint64_t bits) {
-  const auto field = [bits](int begin) {
-    return static_cast<uint32_t>(bits >> begin & kAddressMask) * kPieceBytes;
+ProductMatrix ProductMatrix::Decode(uint64_t descriptor, Major major, uint32_t rows) {
+  const auto field = [descriptor](int begin) {
+    return static_cast<uint32_t>(descriptor >> begin & kAddressMask) * kPieceBytes;
   };
   return {.address = field(0),
+          .leading_bytes = field(16),
           .stride_bytes = field(32),
-          .swizzle = static_cast<uint32_t>(bits >> 62),
-          .base_offset = static_cast<uint32_t>(bits >> 49 & 7U)};
+          .swizzle = static_cast<uint32_t>(descriptor >> 62),
+          .base_offset = static_cast<uint32_t>(descriptor >> 49 & 7U),
+          .major = major,
+          .rows = rows};
 }
 
-std::string MatrixDescriptor::Problem(uint32_t rows, uint32_t shared_bytes) const {
+std::string ProductMatrix::Problem(uint32_t shared_bytes) const {
   if (swizzle != 1 || base_offset != 0) {
     return fmt::format("swizzle {} with base offset {}, expected 1 (128 bytes) and 0",
                        swizzle, base_offset);
   }
-  if (address % kSwizzleGroup > kRowBytes - kProductInputs ||
-      address % kProductInputs != 0 || stride_bytes % kSwizzleGroup != 0) {
+  const bool by_inputs = major == Major::kK;
+  if (stride_bytes % kSwizzleGroup != 0 ||
+      (by_inputs ? address % kSwizzleGroup > kLineBytes - kProductBytes ||
+                       address % kProductBytes != 0
+                 : address % kSwizzleGroup != 0)) {
     return fmt::format(
-        "address {} and stride {}: tiles begin at multiples of {}, columns {} bytes on",
-        address, stride_bytes, kSwizzleGroup, kProductInputs);
+        "address {} and stride {}: tiles begin at multiples of {}, inputs {} bytes on",
+        address, stride_bytes, kSwizzleGroup, kProductBytes);
   }
-  const uint64_t end = address / kSwizzleGroup * kSwizzleGroup +
-                       uint64_t{rows / 8 - 1} * stride_bytes + kSwizzleGroup;
+  uint64_t last = 0;  // where the last group of eight lines begins
+  if (by_inputs) {
+    last = uint64_t{rows / 8 - 1} * stride_bytes;
+  } else {
+    const uint32_t repeats = (rows - 1) / kLineRows;
+    if (repeats > 0 && (leading_bytes == 0 || leading_bytes % kSwizzleGroup != 0)) {
+      return fmt::format(
+          "{} rows with {} bytes from 64 to the next, expected a multiple "
+          "of {}",
+          rows, leading_bytes, kSwizzleGroup);
+    }
+    last = uint64_t{repeats} * leading_bytes + stride_bytes;
+  }
+  const uint64_t end = address / kSwizzleGroup * kSwizzleGroup + last + kSwizzleGroup;
   return end <= shared_bytes ? ""
                              : fmt::format("its end at {} of {} bytes of shared memory",
                                            end, shared_bytes);
 }
 
-uint32_t MatrixDescriptor::PieceAddress(uint32_t row, uint32_t piece) const {
-  return Swizzled(address + row / 8 * stride_bytes + row % 8 * kRowBytes +
-                  piece * kPieceBytes);
+uint32_t ProductMatrix::FirstRowOf(uint32_t piece) const {
+  return major == Major::kK ? piece / 2 : piece / kBF16Inputs * kPieceRows;
 }
 
-std::vector<float> MultiplyE4M3(std::span<const std::byte> shared,
-                                const MatrixDescriptor& a, const MatrixDescriptor& b,
-                                uint32_t columns, std::span<const float> before) {
-  const std::vector<double> rows = ReadMatrix(shared, a, kProductRows);
-  const std::vector<double> cols = ReadMatrix(shared, b, columns);
-  std::vector<float> result(size_t{kProductRows} * columns);
-  for (uint32_t row = 0; row < kProductRows; ++row) {
-    for (uint32_t col = 0; col < columns; ++col) {
-      const double* const x = rows.data() + size_t{row} * kProductInputs;
-      const double* const y = cols.data() + size_t{col} * kProductInputs;
-      double sum = 0;
-      for (uint32_t k = 0; k < kProductInputs; ++k) {
-        sum += x[k] * y[k];
+uint32_t ProductMatrix::PieceAddress(uint32_t piece) const {
+  if (major == Major::kK) {
+    const uint32_t row = piece / 2;
+    return Swizzled(address + row / 8 * stride_bytes + row % 8 * kLineBytes +
+                    piece % 2 * kPieceBytes);
+  }
+  const uint32_t input = piece % kBF16Inputs;
+  const uint32_t row = FirstRowOf(piece);
+  return Swizzled(address + row / kLineRows * leading_bytes + input / 8 * stride_bytes +
+                  input % 8 * kLineBytes + row % kLineRows / kPieceRows * kPieceBytes);
+}
+
+std::vector<float> Multiply(ProductType type, std::span<const std::byte> shared,
+                            const ProductMatrix& a, const ProductMatrix& b,
+                            std::span<const float> before) {
+  constexpr uint32_t kTogether = 8;  // columns: enough to keep the processor busy
+  const std::vector<double> first = ReadMatrix(type, shared, a);
+  const std::vector<double> second = ReadMatrix(type, shared, b);
+  const auto inputs = static_cast<uint32_t>(first.size() / a.rows);
+  std::vector<float> result(size_t{a.rows} * b.rows);
+  for (uint32_t row = 0; row < a.rows; ++row) {
+    for (uint32_t begin = 0; begin < b.rows; begin += kTogether) {
+      std::array<double, kTogether> sums = {};
+      for (uint32_t k = 0; k < inputs; ++k) {
+        const double x = first[size_t{k} * a.rows + row];
+        const double* const y = second.data() + size_t{k} * b.rows + begin;
+        for (uint32_t i = 0; i < kTogether; ++i) {
+          sums[i] += x * y[i];
+        }
       }
-      const size_t at = size_t{row} * columns + col;
-      result[at] = static_cast<float>((before.empty() ? 0.0 : double{before[at]}) + sum);
+      const size_t at = size_t{row} * b.rows + begin;
+      for (uint32_t i = 0; i < kTogether; ++i) {
+        result[at + i] =
+            static_cast<float>((before.empty() ? 0.0 : double{before[at + i]}) + sums[i]);
+      }
     }
   }
   return result;

@@ -8,12 +8,13 @@
 
 #include "kernels/cuda/primitives/device_types.h"
 #include "kernels/cuda/primitives/nvcc_async.cuh"
+#include "kernels/cuda/primitives/nvcc_bf16.cuh"
 
 namespace tessera::kernels::cuda {
 
 extern __shared__ __align__(1024) unsigned char tessera_dynamic_shared[];
 
-class NvccThread : public NvccAsync {
+class NvccThread : public NvccAsync, public NvccBF16 {
  public:
   __device__ Dim3 block_idx() const { return {blockIdx.x, blockIdx.y, blockIdx.z}; }
   __device__ Dim3 thread_idx() const { return {threadIdx.x, threadIdx.y, threadIdx.z}; }
