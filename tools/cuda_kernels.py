@@ -35,7 +35,7 @@ OPCODES = {"tensor core": r"(?:HMMA|IMMA|DMMA|HGMMA|IGMMA|QGMMA|BGMMA)\b", "bulk
 
 
 # Kernels that would be something else without them.
-TENSOR_CORE_KERNELS = "Fp8GemmKernel"
+TENSOR_CORE_KERNELS = ("Fp8GemmKernel", "MlaDecodeKernel")
 
 
 @dataclasses.dataclass
@@ -60,7 +60,7 @@ def short_names(mangled):
     for name, demangled in zip(names, text.splitlines()):
         match = re.search(r"RunKernel<(.*)>\(", demangled)
         inner = (match.group(1) if match else demangled).strip()
-        inner = re.sub(r"\b(tessera|kernels|cuda)::|\(anonymous namespace\)::", "", inner)
+        inner = re.sub(r"\b(tessera|kernels|cuda|mla)::|\(anonymous namespace\)::", "", inner)
         short[name] = re.sub(r"(\d)u\b", r"\1", inner).replace(", ", ",")
     return short
 

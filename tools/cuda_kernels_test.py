@@ -10,6 +10,7 @@ import unittest
 
 import cuda_kernels
 import cuda_roofline
+import mla_roofline
 import tensor_core_roofline
 
 NAME = "_ZN7tessera7kernels4cuda9RunKernelINS1_45_GLOBAL__N__61c69eb7_12_attention_cu_85c2c4a318MlaAttentionKernelEEEvT_"
@@ -136,6 +137,20 @@ class Roofline(unittest.TestCase):
             self.assertEqual(seen.shared(shape[2]), shared)
         self.assertEqual(tile(8, 7168, 2048, 32).outputs, 128)
         self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "fp8_gemm.cu", "Fp8GemmKernel<2,128>"), cuda_roofline.Launch(288, 200288))
+
+    def test_launches_of_mla_decode_are_those_of_its_configs_test(self):
+        # kernels/cuda/mla/mla_decode_config_test.cc has the same bytes.
+        self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MlaDecodeKernel<BulkRows>"), cuda_roofline.Launch(256, 222016))
+        self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MergeSplitsKernel"), cuda_roofline.Launch(128, 0))
+
+    def test_a_prediction_of_mla_decode_is_never_better_than_the_roofline(self):
+        machine = {"hbm": cuda_roofline.HBM, "peak": cuda_roofline.PEAK["bf16"], "clock": cuda_roofline.CLOCK}
+        for _, heads, tokens, rows in mla_roofline.CASES:
+            for split in (512, 1024, 2048):
+                decode = mla_roofline.Decode(heads, tokens, rows, split)
+                self.assertGreaterEqual(max(mla_roofline.bounds(decode, 132, machine).values()), mla_roofline.roofline_seconds(decode, machine))
+        # 64 tokens of 8192 rows: V3's cache of 1152 bytes a row.
+        self.assertAlmostEqual(mla_roofline.Decode(128, 64, 8192).bytes, 64 * (8192 * 1152 + 128 * (1152 + 2048)))
 
     def test_a_prediction_of_an_fp8_product_is_never_better_than_the_roofline(self):
         machine = {"hbm": cuda_roofline.HBM, "l2": cuda_roofline.L2, "peak": cuda_roofline.PEAK["fp8"], "latency": cuda_roofline.LATENCY}

@@ -9,6 +9,7 @@ import json
 import math
 import re
 
+import mla_roofline
 import tensor_core_roofline
 
 # Hopper, compute capability 9.0: NVIDIA, "Hopper Tuning Guide" 1.4.1 (occupancy, shared memory).
@@ -42,7 +43,7 @@ memory. The test `cuda_kernels_check` runs that where the objects were built: `.
 counts the check as skipped.
 **Nothing here was measured on a GPU.** Registers, shared and local memory are the compiler's; occupancy follows from them and Hopper's limits (64 warps, 32 blocks,
 65,536 registers and 228 KiB of shared memory an SM, 1 KiB of it a block's own: NVIDIA, Hopper Tuning Guide); dynamic shared memory is that of the largest model below.
-The kernels of fp8_gemm.cu are those of [design note 0010](design/0010-hopper-kernels.md), on tensor cores and bulk copies; all others are the portable ones of
+The kernels of fp8_gemm.cu and mla_decode.cu are those of [design note 0010](design/0010-hopper-kernels.md), on tensor cores and bulk copies; all others are the portable ones of
 [0008](design/0008-cuda-and-its-simulator.md), without either, by design. No backend uses the former so far.
 
 ## Resources
@@ -133,6 +134,8 @@ def launch_of(root, source, kernel):
         return Launch(constant(text, "kSoftmaxThreads"), constant(text, "kSoftmaxSharedBytes"))
     if source == "fp8_gemm.cu":
         return tensor_core_roofline.launch_of(kernel)
+    if source == "mla_decode.cu":
+        return Launch(mla_roofline.THREADS, mla_roofline.SHARED) if kernel.startswith("MlaDecodeKernel") else Launch(mla_roofline.LATENT // 4, 0)
     threads = constant((folder / source).read_text(encoding="utf-8"), "kBlock")
     configs = [config_of(root, name) for name in MODELS]
     if kernel == "ExpertKernel":
@@ -289,7 +292,8 @@ def roofline_lines(root, resources):
                 lines.append(f"| {op.name} | {op.kernel} | {step} | {op.bytes / 1e6:.1f} | {op.flops / 1e9:.1f} | {ideal * 1e6:.1f} | "
                              f"{seconds * 1e6:.0f} | {100 * ideal / seconds:.2g} % | {bound} |")
         lines.append("")
-    return lines + tensor_core_lines(root)
+    machine = {"hbm": HBM, "peak": PEAK["bf16"], "clock": CLOCK}
+    return lines + tensor_core_lines(root) + [""] + mla_roofline.lines(MULTIPROCESSORS, machine)
 
 
 def tensor_core_lines(root):

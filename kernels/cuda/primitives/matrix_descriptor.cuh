@@ -19,7 +19,19 @@ TESSERA_DEVICE inline uint64_t SwizzledTile(uint32_t address) {
   return kSwizzle128 | kStride | kUnused | (address / 16 & 0x3fffU);
 }
 
-// The same rows, `bytes` further on in each.
+// The same tile where its lines are inputs, 64 values of BF16 in each (Major::kMN):
+// groups of eight inputs are 1024 bytes apart, the next 64 values `leading` bytes.
+TESSERA_DEVICE inline uint64_t SwizzledTileByInputs(uint32_t address, uint32_t leading) {
+  constexpr uint64_t kLeadingField = uint64_t{0x3fff} << 16;
+  return (SwizzledTile(address) & ~kLeadingField) | uint64_t{leading / 16} << 16;
+}
+
+// Where the swizzle puts byte `at` of such a tile.
+TESSERA_DEVICE inline uint32_t SwizzledByte(uint32_t at) {
+  return at ^ ((at >> 7 & 7U) << 4);
+}
+
+// The same lines, `bytes` further on in each, or as many whole lines on.
 TESSERA_DEVICE inline uint64_t Advanced(uint64_t descriptor, uint32_t bytes) {
   return descriptor + bytes / 16;
 }

@@ -1,0 +1,434 @@
+// MLA decode on the tensor cores. A block makes 64 heads of a token over up to 1024 cache
+// rows, in tiles of 64, by two warpgroups. The first multiplies queries and keys, 64 x 64
+// over 576, keeps each head's largest score and total weight, and leaves the weights as
+// BF16 where the tile's rope keys were. Then each multiplies weights and its half of the
+// latent values, 64 x 256 over 64. A thread of the second, which waits for weights
+// anyway, starts the copies: of the queries once, of each tile into one of two stages.
+//
+// A tile is its own value matrix: rows as keys have their inputs together (Major::kK), as
+// values their columns (kMN), so it is copied once and never turned.
+//
+// Shared memory: mla_decode_config.h. Registers: 128 sums of a thread, 32 scores,
+// some 40. Bound: HBM up to 64 heads, tensor cores and softmax beyond (design note 0010).
+// Rounded: products and sums to float32 by the tensor cores, weights to BF16.
+#include <cmath>
+#include <cstdint>
+
+#include "common/status.h"
+#include "common/status_macros.h"
+#include "kernels/cuda/mla/mla_decode.h"
+#include "kernels/cuda/mla/mla_decode_layout.cuh"
+#include "kernels/cuda/mla/mla_decode_rows.cuh"
+#include "kernels/cuda/mla/mla_decode_softmax.cuh"
+#include "kernels/cuda/primitives/device_tensor.cuh"
+#include "kernels/cuda/primitives/matrix_descriptor.cuh"
+
+namespace tessera::kernels::cuda {
+namespace mla {
+namespace {
+
+template <typename Rows>
+struct MlaDecodeKernel {
+  static constexpr const char* kName = "MlaDecodeKernel";
+  static constexpr uint32_t kMaxThreads = kMlaThreads;
+
+  GpuTileMap queries;  // rows of bytes, token by token
+  Rows rows;
+  DeviceRows<const int32_t> positions;
+  uint32_t heads;
+  MlaDecodeConfig config;
+  float scale;                // times log2 e: weights are powers of 2
+  DeviceRows<float> out;      // [t, head]
+  GlobalSpan<float> sums;     // [t, head, split, 512]
+  GlobalSpan<float> weights;  // [t, head, split, 2]: largest score, total
+
+  TESSERA_DEVICE void CopyQueries(Thread& thread, const Part& part) const {
+    const SharedSpan<uint64_t> barriers = Barriers(thread);
+    const auto first = static_cast<int32_t>(part.t * heads + part.first_head);
+    thread.ArriveExpecting(barriers, kQueries, part.heads * kWidthBytes);
+    for (uint32_t row = 0; row < part.heads; row += config.query_box_rows) {
+      for (uint32_t chunk = 0; chunk < kChunks; ++chunk) {
+        thread.CopyTile(queries, static_cast<int32_t>(chunk * kLineBytes),
+                        first + static_cast<int32_t>(row),
+                        Bytes(thread, QueryChunk(chunk) + row * kLineBytes,
+                              config.query_box_rows * kLineBytes),
+                        barriers, kQueries);
+      }
+    }
+  }
+
+  // ---- the first consumer: scores and weights ----
+
+  TESSERA_DEVICE static void MultiplyKeys(Thread& thread, uint32_t stage,
+                                          float (&scores)[kScores]) {
+    thread.BeginProducts(scores);
+    TESSERA_UNROLL
+    for (uint32_t chunk = 0; chunk < kChunks; ++chunk) {
+      const uint64_t a = SwizzledTile(Address(thread, QueryChunk(chunk)));
+      const uint64_t b = SwizzledTile(Address(thread, Chunk(stage, chunk)));
+      TESSERA_UNROLL
+      for (uint32_t i = 0; i < kLineBytes; i += kProductBytes) {
+        thread.template MultiplyBF16<Major::kK>(scores, Advanced(a, i), Advanced(b, i),
+                                                chunk + i > 0);
+      }
+    }
+    thread.CommitProducts();
+    thread.template WaitProducts<0>(scores);
+  }
+
+  // Values behind the last row become zeros: a weight of zero would not undo a NaN there.
+  TESSERA_DEVICE static void ClearValues(Thread& thread, uint32_t stage, uint32_t count) {
+    constexpr uint32_t kLineWords = kLineBytes / 4;
+    const SharedSpan<uint32_t> values =
+        Words(thread, Chunk(stage, 0), kLatentChunks * kChunkBytes);
+    for (uint32_t row = count; row < kMlaTileRows; ++row) {
+      for (uint32_t i = thread.linear_thread(); i < kLatentChunks * kLineWords;
+           i += kConsumerThreads) {
+        const uint32_t line = i / kLineWords * (kChunkBytes / 4) + row * kLineWords;
+        thread.Store(values, line + i % kLineWords, 0);
+      }
+    }
+  }
+
+  TESSERA_DEVICE void Weigh(Thread& thread, const Part& part, uint32_t tile, uint32_t row,
+                            Softmax& softmax) const {
+    const SharedSpan<uint64_t> barriers = Barriers(thread);
+    const uint32_t stage = tile % kMlaStages;
+    const uint32_t count = part.RowsOfTile(tile);
+    float scores[kScores];  // the first product sets them
+    MultiplyKeys(thread, stage, scores);
+    if (thread.lane() == 0) {
+      thread.ArriveBarrier(barriers, kScored);
+    }
+    float shrinks[2];
+    uint32_t pairs[kScores / 2];
+    FindLargest(thread, scale, count, scores, softmax, shrinks);
+    FindWeights(thread, scale, scores, shrinks, softmax, pairs);
+    // Other warps may still read the rope keys and, as keys, the values.
+    thread.WaitBarrier(barriers, kScored, tile & 1U);
+    StoreWeights(thread, stage, row, shrinks, pairs);
+    if (count < kMlaTileRows) {
+      ClearValues(thread, stage, count);
+    }
+    if (tile + 1 == part.tiles()) {
+      StoreTotals(thread, row, softmax);
+    }
+    thread.FenceProxyAsync();
+    thread.SyncWarp();
+    if (thread.lane() == 0) {
+      thread.ArriveBarrier(barriers, kWeighed + stage);
+    }
+  }
+
+  // ---- both consumers ----
+
+  TESSERA_DEVICE static void MultiplyValues(Thread& thread, uint32_t stage,
+                                            uint32_t consumer, float (&sums)[kSums]) {
+    const uint64_t a = SwizzledTile(Address(thread, Chunk(stage, kLatentChunks)));
+    const uint64_t b = SwizzledTileByInputs(
+        Address(thread, Chunk(stage, consumer * kLatentChunks / 2)), kChunkBytes);
+    thread.BeginProducts(sums);
+    TESSERA_UNROLL
+    for (uint32_t i = 0; i < kMlaTileRows / kProductRows; ++i) {
+      thread.template MultiplyBF16<Major::kMN>(sums, Advanced(a, i * kProductBytes),
+                                               Advanced(b, i * kProductRows * kLineBytes),
+                                               true);
+    }
+    thread.CommitProducts();
+    thread.template WaitProducts<0>(sums);
+  }
+
+  // The sums of a split, not yet divided by its totals.
+  TESSERA_DEVICE void Consume(Thread& thread, const Part& part, uint32_t consumer,
+                              uint32_t row, Softmax& softmax,
+                              float (&result)[kSums]) const {
+    const SharedSpan<uint64_t> barriers = Barriers(thread);
+    if (consumer == 1) {
+      if (thread.linear_thread() == kConsumerThreads) {
+        CopyQueries(thread, part);
+      }
+      rows.Fill(thread, part, 0);
+    }
+    thread.WaitBarrier(barriers, kQueries, 0);
+    for (uint32_t tile = 0; tile < part.tiles(); ++tile) {
+      const uint32_t stage = tile % kMlaStages;
+      const uint32_t parity = tile / kMlaStages & 1U;
+      if (consumer == 1 && tile + 1 < part.tiles()) {
+        rows.Fill(thread, part, tile + 1);
+      }
+      thread.WaitBarrier(barriers, kFull + stage, parity);
+      if (consumer == 0) {
+        Weigh(thread, part, tile, row, softmax);
+      }
+      thread.WaitBarrier(barriers, kWeighed + stage, parity);
+      const uint32_t of_row = stage * kMlaTileHeads + row;
+      const float shrinks[2] = {thread.Load(Shrinks(thread), of_row),
+                                thread.Load(Shrinks(thread), of_row + 8)};
+      TESSERA_UNROLL
+      for (uint32_t i = 0; i < kSums; ++i) {
+        result[i] *= shrinks[FragmentHalf(i)];
+      }
+      MultiplyValues(thread, stage, consumer, result);
+      thread.SyncWarp();
+      if (thread.lane() == 0) {
+        thread.ArriveBarrier(barriers, kEmpty + stage);
+      }
+    }
+  }
+
+  // Where the only split of a token ends its result, else its partial.
+  TESSERA_DEVICE void StoreResult(Thread& thread, const Part& part, uint32_t consumer,
+                                  uint32_t row, const Softmax& softmax,
+                                  const float (&result)[kSums]) const {
+    const bool whole = part.visible <= kMlaSplitRows;
+    TESSERA_UNROLL
+    for (uint32_t half = 0; half < 2; ++half) {
+      const uint32_t head = row + 8 * half;
+      if (head >= part.heads) {
+        continue;
+      }
+      const int64_t query = part.t * heads + part.first_head + head;
+      const int64_t partial = query * config.splits + part.split;
+      const float total = thread.Load(Totals(thread), head);
+      const float factor = whole ? 1.0F / total : 1.0F;
+      const GlobalSpan<float> to = whole ? out.span : sums;
+      const int64_t begin = (whole ? out.Begin(query) : partial * kMlaLatent) +
+                            consumer * kHalf + 2 * (thread.lane() % 4);
+      TESSERA_UNROLL
+      for (uint32_t i = 2 * half; i < kSums; i += 4) {
+        thread.StoreVector(
+            to, begin + FragmentColumn(i),
+            Vector<float, 2>{{result[i] * factor, result[i + 1] * factor}});
+      }
+      if (!whole && consumer == 0 && thread.lane() % 4 == 0) {
+        thread.StoreVector(weights, 2 * partial,
+                           Vector<float, 2>{{softmax.largest[half], total}});
+      }
+    }
+  }
+
+  // ---- the block ----
+
+  // Of padding, zeros; of a token that sees more rows than the launch has blocks for,
+  // NaNs.
+  TESSERA_DEVICE void Fill(Thread& thread, const Part& part) const {
+    const float value = part.visible > 0 ? NAN : 0.0F;
+    for (uint32_t i = thread.linear_thread(); i < part.heads * kMlaLatent;
+         i += kMaxThreads) {
+      const int64_t query = part.t * heads + part.first_head + i / kMlaLatent;
+      thread.Store(out.span, out.Begin(query) + i % kMlaLatent, value);
+    }
+  }
+
+  TESSERA_DEVICE Part PartOfBlock(Thread& thread) const {
+    Part part;
+    part.t = thread.block_idx().x / config.head_tiles;
+    part.first_head = thread.block_idx().x % config.head_tiles * kMlaTileHeads;
+    part.heads =
+        heads - part.first_head < kMlaTileHeads ? heads - part.first_head : kMlaTileHeads;
+    part.split = thread.block_idx().y;
+    part.visible = int64_t{thread.Load(positions.span, positions.Begin(part.t))} + 1;
+    part.begin = part.split * kMlaSplitRows;
+    part.end = part.begin + kMlaSplitRows < part.visible ? part.begin + kMlaSplitRows
+                                                         : part.visible;
+    return part;
+  }
+
+  // Queries that no head has are zeros; barriers.
+  TESSERA_DEVICE void Prepare(Thread& thread, const Part& part) const {
+    constexpr uint32_t kChunkWords = kChunkBytes / 4;
+    const uint32_t used = part.heads * kLineBytes / 4;  // words of a chunk
+    const SharedSpan<uint32_t> words = Words(thread, QueryChunk(0), kMlaTileBytes);
+    for (uint32_t i = thread.linear_thread(); i < kChunks * kChunkWords;
+         i += kMaxThreads) {
+      if (i % kChunkWords >= used) {
+        thread.Store(words, i, 0);
+      }
+    }
+    if (thread.linear_thread() == 0) {
+      const SharedSpan<uint64_t> barriers = Barriers(thread);
+      thread.InitBarrier(barriers, kQueries, 1);
+      thread.InitBarrier(barriers, kScored, kConsumerWarps);
+      for (uint32_t stage = 0; stage < kMlaStages; ++stage) {
+        thread.InitBarrier(barriers, kFull + stage, Rows::kFullArrivals);
+        thread.InitBarrier(barriers, kWeighed + stage, kConsumerWarps);
+        thread.InitBarrier(barriers, kEmpty + stage, 2 * kConsumerWarps);
+      }
+    }
+    thread.FenceProxyAsync();
+    thread.SyncBlock();
+  }
+
+  TESSERA_DEVICE void operator()(Thread& thread) const {
+    const Part part = PartOfBlock(thread);
+    if (part.visible <= 0 || part.visible > config.splits * kMlaSplitRows) {
+      if (part.split == 0) {
+        Fill(thread, part);
+      }
+      return;
+    }
+    if (part.begin >= part.end) {
+      return;
+    }
+    Prepare(thread, part);
+    const uint32_t consumer = thread.linear_thread() / kConsumerThreads;
+    const uint32_t warp = thread.linear_thread() / kWarpSize % kConsumerWarps;
+    const uint32_t row = 16 * warp + thread.lane() / 4;
+    Softmax softmax;
+    float result[kSums] = {};
+    Consume(thread, part, consumer, row, softmax, result);
+    StoreResult(thread, part, consumer, row, softmax, result);
+  }
+};
+
+}  // namespace
+}  // namespace mla
+
+namespace {
+
+// A block merges the splits of a token and head, in rising order:
+//   out = sum_i 2^(m_i - m) sums_i / sum_i 2^(m_i - m) total_i
+struct MergeSplitsKernel {
+  static constexpr const char* kName = "MergeSplitsKernel";
+  static constexpr int kWide = 4;
+  static constexpr uint32_t kMaxThreads = static_cast<uint32_t>(kMlaLatent) / kWide;
+
+  DeviceRows<const int32_t> positions;
+  uint32_t heads;
+  uint32_t splits;
+  float scale;
+  GlobalSpan<const float> sums;
+  GlobalSpan<const float> weights;
+  DeviceRows<float> out;
+
+  TESSERA_DEVICE void operator()(Thread& thread) const {
+    const int64_t query = thread.block_idx().x;
+    const int64_t visible =
+        int64_t{thread.Load(positions.span, positions.Begin(query / heads))} + 1;
+    const int64_t count = (visible + kMlaSplitRows - 1) / kMlaSplitRows;
+    if (count < 2 || count > splits) {
+      return;
+    }
+    const int64_t first = query * splits;
+    float largest = -INFINITY;
+    for (int64_t i = first; i < first + count; ++i) {
+      largest = fmaxf(largest, thread.Load(weights, 2 * i));
+    }
+    const uint32_t column = thread.linear_thread() * kWide;
+    float total = 0;
+    float result[kWide] = {};
+    for (int64_t i = first; i < first + count; ++i) {
+      const auto weight = thread.template LoadVector<2>(weights, 2 * i);
+      const float factor = exp2f((weight.values[0] - largest) * scale);
+      total = fmaf(factor, weight.values[1], total);
+      const auto part = thread.template LoadVector<kWide>(sums, i * kMlaLatent + column);
+      TESSERA_UNROLL
+      for (int j = 0; j < kWide; ++j) {
+        result[j] = fmaf(factor, part.values[j], result[j]);
+      }
+    }
+    const float factor = 1.0F / total;
+    TESSERA_UNROLL
+    for (int j = 0; j < kWide; ++j) {
+      thread.Store(out.span, out.Begin(query) + column + j, result[j] * factor);
+    }
+  }
+};
+
+absl::StatusOr<GpuTileMap> MapOf(const TensorView& view, uint32_t box_rows) {
+  return GpuTileMap::Create({.data = view.data,
+                             .element_bytes = 1,
+                             .rows = static_cast<uint64_t>(view.dim(0) * view.dim(1)),
+                             .cols = mla::kWidthBytes,
+                             .row_bytes = static_cast<uint64_t>(view.stride(1)) * 2,
+                             .box_rows = box_rows,
+                             .box_cols = mla::kLineBytes,
+                             .swizzle = Swizzle::k128});
+}
+
+absl::Status CheckArgs(const MlaDecodeArgs& args) {
+  const MlaDecodeShape shape = ShapeOf(args);
+  const MlaDecodeRefusal refusal = CheckMlaDecode(shape);
+  if (refusal != MlaDecodeRefusal::kNone) {
+    return StatusF(absl::StatusCode::kFailedPrecondition,
+                   "mla decode: refused for its {}: {} tokens, {} heads, {} + {} values, "
+                   "pages of {}, up to {} rows",
+                   MlaDecodeRefusalName(refusal), shape.tokens, shape.heads, shape.latent,
+                   shape.rope, shape.block_size, shape.rows_max);
+  }
+  TESSERA_CHECK(args.q.dtype == DType::kBF16 && args.cache.dtype == DType::kBF16);
+  TESSERA_CHECK_EQ(args.cache.dim(2), kMlaWidth);
+  TESSERA_CHECK_EQ(args.index.block_size, args.cache.dim(1));
+  TESSERA_CHECK(args.out.dim(0) == shape.tokens && args.out.dim(1) == shape.heads);
+  TESSERA_CHECK(args.scale > 0);
+  for (const TensorView& view : {args.q, args.cache}) {
+    if (view.stride(0) != view.dim(1) * view.stride(1)) {
+      return InvalidArgumentF("mla decode: [{}, {}] rows that are {} and {} values apart",
+                              view.dim(0), view.dim(1), view.stride(0), view.stride(1));
+    }
+  }
+  if (reinterpret_cast<uintptr_t>(args.out.data) % 8 != 0 ||
+      args.out.stride(0) % 2 != 0 || args.out.stride(1) % 2 != 0 ||
+      reinterpret_cast<uintptr_t>(args.workspace) % 16 != 0) {
+    return InvalidArgumentF(
+        "mla decode: a result at {} mod 8 with strides {} and {}, a workspace at {} mod "
+        "16",
+        reinterpret_cast<uintptr_t>(args.out.data) % 8, args.out.stride(0),
+        args.out.stride(1), reinterpret_cast<uintptr_t>(args.workspace) % 16);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+MlaDecodeShape ShapeOf(const MlaDecodeArgs& args) {
+  const int64_t latent = args.out.dim(2);
+  return {.tokens = args.q.dim(0),
+          .heads = args.q.dim(1),
+          .latent = latent,
+          .rope = args.q.dim(2) - latent,
+          .block_size = args.index.block_size,
+          .rows_max = args.rows_max};
+}
+
+absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args) {
+  TESSERA_RETURN_IF_ERROR(CheckArgs(args));
+  if (args.q.dim(0) == 0) {
+    return absl::OkStatus();
+  }
+  constexpr double kLog2E = 0x1.71547652b82fep+0;
+  const MlaDecodeConfig config = ChooseMlaDecode(ShapeOf(args));
+  const int64_t queries = args.q.dim(0) * args.q.dim(1);
+  const int64_t partials = config.splits > 1 ? queries * config.splits : 0;
+  TESSERA_CHECK(partials == 0 || args.workspace != nullptr);
+  mla::MlaDecodeKernel<mla::BulkRows> kernel;
+  TESSERA_ASSIGN_OR_RETURN(kernel.queries, MapOf(args.q, config.query_box_rows));
+  TESSERA_ASSIGN_OR_RETURN(kernel.rows.map, MapOf(args.cache, config.cache_box_rows));
+  kernel.rows.box_rows = config.cache_box_rows;
+  kernel.rows.pages = PagesOf(args.index);
+  kernel.positions = kernel.rows.pages.positions;
+  kernel.heads = static_cast<uint32_t>(args.q.dim(1));
+  kernel.config = config;
+  kernel.scale = static_cast<float>(args.scale * kLog2E);
+  kernel.out = RowsOf<float>(args.out);
+  kernel.sums = {static_cast<float*>(args.workspace), partials * kMlaLatent};
+  kernel.weights = {kernel.sums.data + kernel.sums.size, partials * 2};
+  Launch(
+      stream,
+      {.grid = {static_cast<uint32_t>(args.q.dim(0)) * config.head_tiles, config.splits},
+       .block = {kMlaThreads},
+       .shared_bytes = kMlaSharedBytes},
+      kernel);
+  if (partials > 0) {
+    const MergeSplitsKernel merge = {kernel.positions, kernel.heads, config.splits,
+                                     kernel.scale,     kernel.sums,  kernel.weights,
+                                     kernel.out};
+    Launch(stream,
+           {.grid = {static_cast<uint32_t>(queries)},
+            .block = {MergeSplitsKernel::kMaxThreads}},
+           merge);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::kernels::cuda
