@@ -380,5 +380,25 @@ TEST(SimProducts, PairsAreRoundedToNearestEven) {
   EXPECT_EQ(device.Read(out), expected);
 }
 
+TEST(SimProducts, CodesAreUnpackedExactly) {
+  // 1, -448, the smallest, a NaN.
+  const std::vector<uint32_t> pairs = {0xffffU << 16 | 0xfe38U, 0x7f01U};
+  SimArrays device(1);
+  const auto out = device.Array(std::vector<float>(4));
+  device.Run({.block = {1}}, [&](SimThread& thread) {
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      float values[2];
+      thread.UnpackE4M3(pairs[i], values);
+      thread.Store(out, static_cast<int64_t>(2 * i), values[0]);
+      thread.Store(out, static_cast<int64_t>(2 * i + 1), values[1]);
+    }
+  });
+  const std::vector<float> seen = device.Read(out);
+  EXPECT_EQ(seen[0], 1.0F);
+  EXPECT_EQ(seen[1], -448.0F);
+  EXPECT_EQ(seen[2], 0x1p-9F);
+  EXPECT_TRUE(std::isnan(seen[3]));
+}
+
 }  // namespace
 }  // namespace tessera::kernels::cuda_sim

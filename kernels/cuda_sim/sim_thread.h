@@ -7,7 +7,6 @@
 #ifndef TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 #define TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -17,6 +16,7 @@
 #include "kernels/cuda_sim/access_checker.h"
 #include "kernels/cuda_sim/finding.h"
 #include "kernels/cuda_sim/grid_runner.h"
+#include "kernels/cuda_sim/number_bits.h"
 #include "kernels/cuda_sim/tile_map.h"
 
 namespace tessera::kernels::cuda_sim {
@@ -65,8 +65,8 @@ class SimThread {
     return Read<cuda::Vector<std::remove_const_t<T>, N>>(x, i, N, AccessKind::kRead,
                                                          place);
   }
-  template <typename T, int N>
-  void StoreVector(cuda::GlobalSpan<T> x, int64_t i, const cuda::Vector<T, N>& value,
+  template <typename T, int N, template <typename> typename Span>
+  void StoreVector(Span<T> x, int64_t i, const cuda::Vector<T, N>& value,
                    Place place = Place::Here()) {
     Write(x, i, N, value, AccessKind::kWrite, place);
   }
@@ -102,7 +102,12 @@ class SimThread {
 
   // Both in BF16, rounded to nearest even, `low` in the lower half.
   uint32_t PackBF16(float low, float high) const {
-    return uint32_t{BF16Of(high)} << 16 | BF16Of(low);
+    return uint32_t{BF16Bits(high)} << 16 | BF16Bits(low);
+  }
+  // The two codes in the lower half of `codes`, exactly.
+  void UnpackE4M3(uint32_t codes, float (&values)[2]) const {
+    values[0] = E4M3Value(codes & 0xffU);
+    values[1] = E4M3Value(codes >> 8 & 0xffU);
   }
 
   // N elements that the whole block shares; `kId` tells the arrays of a kernel apart.
@@ -243,11 +248,6 @@ class SimThread {
   ThreadPosition& position() { return position_; }
 
  private:
-  static uint16_t BF16Of(float value) {
-    const auto bits = std::bit_cast<uint32_t>(value);
-    const uint32_t nearest = (bits + 0x7fffU + (bits >> 16 & 1U)) >> 16;
-    return std::isnan(value) ? uint16_t{0x7fff} : static_cast<uint16_t>(nearest);
-  }
   uint32_t AddressOf(const cuda::SharedSpan<uint64_t>& x, int64_t i, const Place& place) {
     if (i < 0 || i >= x.size) {
       runner_.checker().Report(FindingKind::kOutOfBounds, position_, place,

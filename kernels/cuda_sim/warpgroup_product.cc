@@ -1,13 +1,11 @@
 #include "kernels/cuda_sim/warpgroup_product.h"
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "fmt/format.h"
 
+#include "kernels/cuda_sim/number_bits.h"
 #include "kernels/cuda_sim/tile_map.h"
 
 namespace tessera::kernels::cuda_sim {
@@ -23,19 +21,10 @@ constexpr uint32_t kBF16Inputs = kProductBytes / 2;
 constexpr uint32_t kLineRows = kLineBytes / 2;  // of a line of BF16, kMN
 constexpr uint32_t kPieceRows = kPieceBytes / 2;
 
-// By the format's definition, not by the arithmetic of the kernels' own decoder.
 std::array<double, 256> MakeCodes() {
   std::array<double, 256> values = {};
   for (uint32_t code = 0; code < values.size(); ++code) {
-    const uint32_t exponent = code >> 3 & 15U;
-    const uint32_t mantissa = code & 7U;
-    double value = exponent == 0
-                       ? std::ldexp(mantissa, -9)
-                       : std::ldexp(8 + mantissa, static_cast<int>(exponent) - 10);
-    if ((code & 0x7fU) == 0x7fU) {
-      value = std::numeric_limits<double>::quiet_NaN();
-    }
-    values[code] = (code & 0x80U) != 0 ? -value : value;
+    values[code] = E4M3Value(code);
   }
   return values;
 }

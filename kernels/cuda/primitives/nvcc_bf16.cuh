@@ -1,5 +1,6 @@
-// NvccBF16: the instructions of Hopper on BF16 values, one a function. NvccThread has
-// them as members; their twins, which say what each does and check it, are SimThread's.
+// NvccBF16: the instructions of Hopper on BF16 values and to them, one a function.
+// NvccThread has them as members; their twins, which say what each does and check it, are
+// SimThread's.
 #ifndef TESSERA_KERNELS_CUDA_PRIMITIVES_NVCC_BF16_CUH_
 #define TESSERA_KERNELS_CUDA_PRIMITIVES_NVCC_BF16_CUH_
 
@@ -15,6 +16,17 @@ class NvccBF16 {
     uint32_t pair = 0;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
+  }
+  // Two conversions: of the pair to float16, which holds e4m3, and of each to float32.
+  __device__ void UnpackE4M3(uint32_t codes, float (&values)[2]) const {
+    asm("{\n.reg .b16 c, l, h;\n.reg .b32 p;\n"
+        "cvt.u16.u32 c, %2;\n"
+        "cvt.rn.f16x2.e4m3x2 p, c;\n"
+        "mov.b32 {l, h}, p;\n"
+        "cvt.f32.f16 %0, l;\n"
+        "cvt.f32.f16 %1, h;\n}\n"
+        : "=f"(values[0]), "=f"(values[1])
+        : "r"(codes));
   }
   template <Major kB>
   __device__ void MultiplyBF16(float (&d)[32], uint64_t a, uint64_t b,

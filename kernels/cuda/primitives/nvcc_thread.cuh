@@ -37,9 +37,8 @@ class NvccThread : public NvccAsync, public NvccBF16 {
   __device__ Vector<std::remove_const_t<T>, N> LoadVector(Span<T> x, int64_t i) const {
     return *reinterpret_cast<const Vector<std::remove_const_t<T>, N>*>(x.data + i);
   }
-  template <typename T, int N>
-  __device__ void StoreVector(GlobalSpan<T> x, int64_t i,
-                              const Vector<T, N>& value) const {
+  template <typename T, int N, template <typename> typename Span>
+  __device__ void StoreVector(Span<T> x, int64_t i, const Vector<T, N>& value) const {
     *reinterpret_cast<Vector<T, N>*>(x.data + i) = value;
   }
   template <typename T, template <typename> typename Span>
