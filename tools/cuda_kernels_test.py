@@ -142,12 +142,13 @@ class Roofline(unittest.TestCase):
         # kernels/cuda/mla/mla_decode_config_test.cc has the same bytes.
         self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MlaDecodeKernel<BulkRows>"), cuda_roofline.Launch(256, 222016))
         self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MergeSplitsKernel"), cuda_roofline.Launch(128, 0))
+        self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MlaDecodeKernel<PackedRows>"), cuda_roofline.Launch(256, 226112))
 
     def test_a_prediction_of_mla_decode_is_never_better_than_the_roofline(self):
         machine = {"hbm": cuda_roofline.HBM, "peak": cuda_roofline.PEAK["bf16"], "clock": cuda_roofline.CLOCK}
-        for _, heads, tokens, rows in mla_roofline.CASES:
-            for split in (512, 1024, 2048):
-                decode = mla_roofline.Decode(heads, tokens, rows, split)
+        for _, heads, tokens, rows in mla_roofline.CASES + mla_roofline.PACKED_CASES:
+            for split, kind in ((512, "bf16"), (1024, "bf16"), (1024, "fp8")):
+                decode = mla_roofline.Decode(heads, tokens, rows, split, kind)
                 self.assertGreaterEqual(max(mla_roofline.bounds(decode, 132, machine).values()), mla_roofline.roofline_seconds(decode, machine))
         # 64 tokens of 8192 rows: V3's cache of 1152 bytes a row.
         self.assertAlmostEqual(mla_roofline.Decode(128, 64, 8192).bytes, 64 * (8192 * 1152 + 128 * (1152 + 2048)))

@@ -135,7 +135,8 @@ def launch_of(root, source, kernel):
     if source == "fp8_gemm.cu":
         return tensor_core_roofline.launch_of(kernel)
     if source == "mla_decode.cu":
-        return Launch(mla_roofline.THREADS, mla_roofline.SHARED) if kernel.startswith("MlaDecodeKernel") else Launch(mla_roofline.LATENT // 4, 0)
+        shared = {"MlaDecodeKernel<BulkRows>": mla_roofline.SHARED, "MlaDecodeKernel<PackedRows>": mla_roofline.PACKED_SHARED}
+        return Launch(mla_roofline.THREADS, shared[kernel]) if kernel in shared else Launch(mla_roofline.LATENT // 4, 0)
     threads = constant((folder / source).read_text(encoding="utf-8"), "kBlock")
     configs = [config_of(root, name) for name in MODELS]
     if kernel == "ExpertKernel":

@@ -1,16 +1,12 @@
 // MlaProblem: a batch for MLA decode on the host, what float64 makes of it, and its run
-// on a device, simulated or not. A value depends on its sequence, position and column
-// alone, so batches, page sizes and slices of heads that share tokens share their values.
-// Rows of pages that no token sees are NaNs. For tests alone; used by one thread.
+// on a device, simulated or not. Batches, page sizes and slices of heads that share
+// tokens share their values (mla_rows.h). For tests alone; used by one thread.
 #ifndef TESSERA_TESTS_TESTING_MLA_PROBLEM_H_
 #define TESSERA_TESTS_TESTING_MLA_PROBLEM_H_
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <numeric>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -19,13 +15,15 @@
 #include "common/status_macros.h"
 #include "kernels/cuda/mla/mla_decode.h"
 #include "tests/testing/mla_expected.h"
+#include "tests/testing/mla_rows.h"
 
 namespace tessera::kernels::cuda {
 
 struct MlaToken {
   uint32_t name = 0;  // its query follows from it
   int32_t sequence = 0;
-  int32_t position = 0;  // -1: padding
+  int32_t position = 0;                // -1: padding
+  std::vector<int32_t> selected = {};  // where the batch selects
 };
 
 struct MlaOptions {
@@ -33,7 +31,9 @@ struct MlaOptions {
   int64_t first_head = 0;  // of the heads that a query has
   int64_t block_size = 64;
   uint64_t page_seed = 1;    // of the order of pages
-  int64_t rows_for_all = 0;  // rows_max, where it is not what the tokens see
+  int64_t rows_for_all = 0;  // rows_max, where it is not what the tokens have
+  bool packed = false;
+  bool selects = false;
 };
 
 class MlaProblem {
@@ -41,13 +41,15 @@ class MlaProblem {
   static constexpr double kScale = 0.0721687836487;  // V3's: (128 + 64)^-1/2
 
   MlaProblem(const MlaOptions& options, std::vector<MlaToken> tokens)
-      : options_(options), tokens_(std::move(tokens)) {
-    MakePages();
+      : options_(options),
+        tokens_(std::move(tokens)),
+        rows_(options.block_size, options.page_seed, options.packed, Lengths(tokens_)) {
     for (const MlaToken& token : tokens_) {
       for (int64_t head = 0; head < options_.heads; ++head) {
         for (int64_t i = 0; i < kMlaWidth; ++i) {
-          q_.push_back(ValueOf(1'000'000 + token.name,
-                               static_cast<uint64_t>(head + options_.first_head), i));
+          q_.push_back(MlaRows::ValueOf(1'000'000 + token.name,
+                                        static_cast<uint64_t>(head + options_.first_head),
+                                        i));
         }
       }
     }
@@ -55,21 +57,11 @@ class MlaProblem {
 
   const std::vector<MlaToken>& tokens() const { return tokens_; }
   int64_t heads() const { return options_.heads; }
-  int64_t rows_max() const {
-    int64_t rows = 0;
-    for (const MlaToken& token : tokens_) {
-      rows = std::max(rows, int64_t{token.position} + 1);
-    }
-    return options_.rows_for_all > 0 ? options_.rows_for_all : rows;
-  }
-  // The value of a row becomes a NaN.
-  void Damage(int32_t sequence, int32_t position, int64_t column) {
-    cache_[RowBegin(sequence, position) + static_cast<size_t>(column)] = kNan;
-  }
+  MlaRows& rows() { return rows_; }
 
   MlaExpected Expect(size_t token, int64_t head, double loss) const {
     MlaExpected out;
-    const int64_t rows = tokens_[token].position + 1;
+    const int64_t rows = Count(token);
     out.tiles = std::ceil(static_cast<double>(rows) / kMlaTileRows);
     out.splits = std::ceil(static_cast<double>(rows) / kMlaSplitRows);
     std::vector<double> scores;
@@ -83,131 +75,135 @@ class MlaProblem {
 
   // f32 [tokens, heads, 512].
   absl::StatusOr<std::vector<float>> Run(GpuMachine& machine, GpuStream& stream) const {
-    std::vector<void*> memory;
-    const auto on_device = [&](const auto& values) -> absl::StatusOr<void*> {
-      const size_t bytes = values.size() * sizeof(values[0]);
-      TESSERA_ASSIGN_OR_RETURN(void* const to, machine.Malloc(0, bytes));
-      memory.push_back(to);
-      TESSERA_RETURN_IF_ERROR(stream.MemcpyAsync(to, values.data(), bytes));
-      return to;
-    };
-    std::vector<int32_t> sequences;
-    std::vector<int32_t> positions;
-    for (const MlaToken& token : tokens_) {
-      sequences.push_back(token.sequence);
-      positions.push_back(token.position);
-    }
+    Memory memory = {machine, stream, {}};
+    MlaDecodeArgs args;
+    TESSERA_RETURN_IF_ERROR(PutRows(memory, args));
+    TESSERA_RETURN_IF_ERROR(PutIndex(memory, args));
     const auto count = std::ssize(tokens_);
     std::vector<float> result(static_cast<size_t>(count * heads() * kMlaLatent), -7.0F);
-    MlaDecodeArgs args;
-    TESSERA_ASSIGN_OR_RETURN(void* const q, on_device(q_));
-    args.q = TensorView(q, DType::kBF16, {count, heads(), kMlaWidth});
-    TESSERA_ASSIGN_OR_RETURN(void* const cache, on_device(cache_));
-    args.cache =
-        TensorView(cache, DType::kBF16, {num_blocks_, options_.block_size, kMlaWidth});
-    TESSERA_ASSIGN_OR_RETURN(void* const tables, on_device(tables_));
-    args.index.block_tables =
-        TensorView(tables, DType::kI32, {std::ssize(tables_) / max_blocks_, max_blocks_});
-    TESSERA_ASSIGN_OR_RETURN(void* const sequence, on_device(sequences));
-    args.index.sequence_of_row = TensorView(sequence, DType::kI32, {count});
-    TESSERA_ASSIGN_OR_RETURN(void* const position, on_device(positions));
-    args.index.positions = TensorView(position, DType::kI32, {count});
-    args.index.block_size = options_.block_size;
-    TESSERA_ASSIGN_OR_RETURN(void* const out, on_device(result));
+    TESSERA_ASSIGN_OR_RETURN(void* const out, memory.Put(result));
     args.out = TensorView(out, DType::kF32, {count, heads(), kMlaLatent});
-    args.rows_max = rows_max();
+    args.rows_max = options_.rows_for_all > 0 ? options_.rows_for_all : Most();
     args.scale = kScale;
     const int64_t workspace = ChooseMlaDecode(ShapeOf(args)).workspace_bytes;
     if (workspace > 0) {
       TESSERA_ASSIGN_OR_RETURN(args.workspace,
                                machine.Malloc(0, static_cast<size_t>(workspace)));
-      memory.push_back(args.workspace);
+      memory.all.push_back(args.workspace);
     }
     TESSERA_RETURN_IF_ERROR(MlaDecode(stream, args));
     TESSERA_RETURN_IF_ERROR(
         stream.MemcpyAsync(result.data(), out, result.size() * sizeof(float)));
     TESSERA_RETURN_IF_ERROR(stream.Synchronize());
-    for (void* const to : memory) {
+    for (void* const to : memory.all) {
       TESSERA_RETURN_IF_ERROR(machine.Free(to));
     }
     return result;
   }
 
  private:
-  static constexpr uint16_t kNan = 0x7fc0;
+  // Of the device, with what was put there.
+  struct Memory {
+    GpuMachine& machine;
+    GpuStream& stream;
+    std::vector<void*> all;
 
-  static double Decode(uint16_t half) {
-    const uint32_t bits = uint32_t{half} << 16;
-    float value = 0;
-    std::memcpy(&value, &bits, sizeof(value));
-    return value;
-  }
-  // Between -1.75 and 1.75, by splitmix64.
-  static uint16_t ValueOf(uint64_t a, uint64_t b, int64_t column) {
-    uint64_t x = (a << 40) + (b << 12) + static_cast<uint64_t>(column);
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U + 0x9e3779b97f4a7c15U;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
-    x ^= x >> 31;
-    const float value = static_cast<float>(x % 4096) * (3.5F / 4095) - 1.75F;
-    uint32_t bits = 0;
-    std::memcpy(&bits, &value, sizeof(bits));
-    return static_cast<uint16_t>(bits >> 16);
+    template <typename T>
+    absl::StatusOr<void*> Put(const std::vector<T>& values) {
+      const size_t bytes = values.size() * sizeof(T);
+      TESSERA_ASSIGN_OR_RETURN(void* const to, machine.Malloc(0, bytes));
+      all.push_back(to);
+      TESSERA_RETURN_IF_ERROR(stream.MemcpyAsync(to, values.data(), bytes));
+      return to;
+    }
+    // i32 [n], or rows of `cols`.
+    absl::StatusOr<TensorView> PutInts(const std::vector<int32_t>& values, int64_t cols) {
+      TESSERA_ASSIGN_OR_RETURN(void* const to, Put(values));
+      const int64_t count = std::ssize(values);
+      return cols > 0 ? TensorView(to, DType::kI32, {count / cols, cols})
+                      : TensorView(to, DType::kI32, {count});
+    }
+  };
+
+  absl::Status PutRows(Memory& memory, MlaDecodeArgs& args) const {
+    TESSERA_ASSIGN_OR_RETURN(void* const q, memory.Put(q_));
+    args.q = TensorView(q, DType::kBF16, {std::ssize(tokens_), heads(), kMlaWidth});
+    const int64_t blocks = rows_.num_blocks();
+    const int64_t size = options_.block_size;
+    if (options_.packed) {
+      TESSERA_ASSIGN_OR_RETURN(void* const rows, memory.Put(rows_.bytes()));
+      args.cache = {
+          TensorView(rows, DType::kU8, {blocks, size, kMlaPackedRows.packed_bytes()}),
+          kMlaPackedRows};
+      return absl::OkStatus();
+    }
+    TESSERA_ASSIGN_OR_RETURN(void* const rows, memory.Put(rows_.values()));
+    args.cache = TensorView(rows, DType::kBF16, {blocks, size, kMlaWidth});
+    return absl::OkStatus();
   }
 
-  void MakePages() {
-    std::vector<int64_t> rows;
+  absl::Status PutIndex(Memory& memory, MlaDecodeArgs& args) const {
+    std::vector<int32_t> sequences;
+    std::vector<int32_t> positions;
+    std::vector<int32_t> selected;
+    std::vector<int32_t> counts;
+    const int64_t width = std::max<int64_t>(1, Most());
     for (const MlaToken& token : tokens_) {
-      rows.resize(std::max(rows.size(), static_cast<size_t>(token.sequence) + 1));
-      int64_t& most = rows[static_cast<size_t>(token.sequence)];
+      sequences.push_back(token.sequence);
+      positions.push_back(token.position);
+      counts.push_back(static_cast<int32_t>(token.selected.size()));
+      std::vector<int32_t> entries = token.selected;
+      entries.resize(static_cast<size_t>(width), -1);
+      selected.insert(selected.end(), entries.begin(), entries.end());
+    }
+    TESSERA_ASSIGN_OR_RETURN(args.index.block_tables,
+                             memory.PutInts(rows_.tables(), rows_.max_blocks()));
+    TESSERA_ASSIGN_OR_RETURN(args.index.sequence_of_row, memory.PutInts(sequences, 0));
+    TESSERA_ASSIGN_OR_RETURN(args.index.positions, memory.PutInts(positions, 0));
+    args.index.block_size = options_.block_size;
+    if (options_.selects) {
+      TESSERA_ASSIGN_OR_RETURN(args.selected, memory.PutInts(selected, width));
+      TESSERA_ASSIGN_OR_RETURN(args.num_selected, memory.PutInts(counts, 0));
+    }
+    return absl::OkStatus();
+  }
+
+  static std::vector<int64_t> Lengths(const std::vector<MlaToken>& tokens) {
+    std::vector<int64_t> lengths;
+    for (const MlaToken& token : tokens) {
+      lengths.resize(std::max(lengths.size(), static_cast<size_t>(token.sequence) + 1));
+      int64_t& most = lengths[static_cast<size_t>(token.sequence)];
       most = std::max(most, int64_t{token.position} + 1);
     }
-    const int64_t size = options_.block_size;
-    num_blocks_ = 1;  // one that nobody has
-    max_blocks_ = 1;
-    for (const int64_t count : rows) {
-      const int64_t blocks = (count + size - 1) / size;
-      num_blocks_ += blocks;
-      max_blocks_ = std::max(max_blocks_, blocks);
-    }
-    std::vector<int32_t> order(static_cast<size_t>(num_blocks_));
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), std::mt19937_64(options_.page_seed));
-    cache_.assign(static_cast<size_t>(num_blocks_ * size * kMlaWidth), kNan);
-    tables_.assign(rows.size() * static_cast<size_t>(max_blocks_), -1);
-    size_t next = 0;
-    for (size_t sequence = 0; sequence < rows.size(); ++sequence) {
-      for (int64_t row = 0; row < rows[sequence]; ++row) {
-        if (row % size == 0) {
-          tables_[sequence * static_cast<size_t>(max_blocks_) +
-                  static_cast<size_t>(row / size)] = order[next++];
-        }
-        const size_t begin =
-            RowBegin(static_cast<int32_t>(sequence), static_cast<int32_t>(row));
-        for (int64_t i = 0; i < kMlaWidth; ++i) {
-          cache_[begin + static_cast<size_t>(i)] =
-              ValueOf(sequence, static_cast<uint64_t>(row), i);
-        }
-      }
-    }
+    return lengths;
   }
-  size_t RowBegin(int32_t sequence, int64_t row) const {
-    const int64_t page =
-        tables_[static_cast<size_t>(sequence * max_blocks_ + row / options_.block_size)];
-    return static_cast<size_t>((page * options_.block_size + row % options_.block_size) *
-                               kMlaWidth);
+  // Rows that a token attends to.
+  int64_t Count(size_t token) const {
+    return options_.selects ? std::ssize(tokens_[token].selected)
+                            : int64_t{tokens_[token].position} + 1;
   }
-  double Latent(size_t token, size_t row, size_t column) const {
-    return Decode(
-        cache_[RowBegin(tokens_[token].sequence, static_cast<int64_t>(row)) + column]);
+  int64_t Most() const {
+    int64_t most = 0;
+    for (size_t token = 0; token < tokens_.size(); ++token) {
+      most = std::max(most, Count(token));
+    }
+    return most;
+  }
+  // Of the `row`-th of them.
+  double Value(size_t token, size_t row, size_t column) const {
+    const MlaToken& of = tokens_[token];
+    return rows_.At(of.sequence,
+                    options_.selects ? of.selected[row] : static_cast<int64_t>(row),
+                    column);
   }
 
   double Score(size_t token, int64_t head, int64_t row, MlaExpected& out) const {
     const auto query =
         static_cast<size_t>((static_cast<int64_t>(token) * heads() + head) * kMlaWidth);
-    const size_t begin = RowBegin(tokens_[token].sequence, row);
     double sum = 0;
     for (size_t i = 0; i < kMlaWidth; ++i) {
-      const double term = Decode(q_[query + i]) * Decode(cache_[begin + i]) * kScale;
+      const double term = MlaRows::Decode(q_[query + i]) *
+                          Value(token, static_cast<size_t>(row), i) * kScale;
       sum += term;
       out.partial_max = std::max({out.partial_max, std::abs(term), std::abs(sum)});
     }
@@ -227,7 +223,7 @@ class MlaProblem {
         const double weight = std::exp(scores[row] - largest);
         total += pass == 0 ? weight : 0;
         for (size_t i = 0; i < kMlaLatent; ++i) {
-          const double value = Latent(token, row, i);
+          const double value = Value(token, row, i);
           if (pass == 0) {
             out.values[i] += weight * value;
           } else {
@@ -272,11 +268,11 @@ class MlaProblem {
     out.undecided.assign(kMlaLatent, 0);
     for (size_t i = 0; i < kMlaLatent; ++i) {
       for (size_t row = 0; row < scores.size(); ++row) {
-        out.rounded[i] += weights[row] * Latent(token, row, i) / total;
+        out.rounded[i] += weights[row] * Value(token, row, i) / total;
       }
       for (size_t row = 0; row < scores.size(); ++row) {
         out.undecided[i] +=
-            steps[row] * std::abs(Latent(token, row, i) - out.rounded[i]) / total;
+            steps[row] * std::abs(Value(token, row, i) - out.rounded[i]) / total;
       }
       out.undecided[i] *= 1 + 0x1p-7;  // the total changes too
     }
@@ -284,11 +280,8 @@ class MlaProblem {
 
   MlaOptions options_;
   std::vector<MlaToken> tokens_;
+  MlaRows rows_;
   std::vector<uint16_t> q_;
-  std::vector<uint16_t> cache_;
-  std::vector<int32_t> tables_;
-  int64_t max_blocks_ = 0;
-  int64_t num_blocks_ = 0;
 };
 
 }  // namespace tessera::kernels::cuda

@@ -156,8 +156,9 @@ TEST(CudaMlaDecode, ANanReachesThoseWhoSeeItsRow) {
                                         {.name = 4, .sequence = 2, .position = 9}};
   const MlaProblem clean({.heads = 8, .block_size = 8}, tokens);
   MlaProblem damaged = clean;
-  damaged.Damage(1, 69, 3);   // a latent value, so key and value
-  damaged.Damage(2, 4, 570);  // a rope key: it reaches the weight of a row, so all values
+  damaged.rows().Damage(1, 69, 3);  // a latent value, so key and value
+  damaged.rows().Damage(
+      2, 4, 570);  // a rope key: it reaches the weight of a row, so all values
   const std::vector<float> expected = RunOn(1, clean);
   const std::vector<float> seen = RunOn(1, damaged);
   ASSERT_FALSE(expected.empty());
@@ -173,6 +174,91 @@ TEST(CudaMlaDecode, ANanReachesThoseWhoSeeItsRow) {
       }
     }
   }
+}
+
+// ---- packed rows ----
+
+TEST(CudaMlaDecode, PackedRowsAreTheSumOfFloat64WithinItsRoundings) {
+  const std::vector<MlaToken> tokens = {{.name = 1, .sequence = 0, .position = 0},
+                                        {.name = 2, .sequence = 1, .position = 64},
+                                        {.name = 3, .sequence = 1, .position = -1},
+                                        {.name = 4, .sequence = 0, .position = 1024}};
+  const MlaProblem problem({.heads = 16, .block_size = 64, .packed = true}, tokens);
+  const std::vector<float> result = RunOn(3, problem);
+  ASSERT_FALSE(result.empty());
+  for (const size_t token : {0, 1, 3}) {
+    for (const int64_t head : {0, 9, 15}) {
+      ExpectRow(problem, result, token, head);
+    }
+  }
+  EXPECT_THAT(Row(problem, result, 2, 5), testing::Each(0.0F));
+}
+
+std::vector<int32_t> Every(int32_t step, int32_t end) {
+  std::vector<int32_t> entries;
+  for (int32_t entry = 0; entry < end; entry += step) {
+    entries.push_back(entry);
+  }
+  return entries;
+}
+
+// More than a split of them, a few, none.
+TEST(CudaMlaDecode, SelectedRowsAreTheSumOfFloat64WithinItsRoundings) {
+  const std::vector<MlaToken> tokens = {
+      {.name = 1, .sequence = 0, .position = 3300, .selected = Every(3, 3300)},
+      {.name = 2, .sequence = 1, .position = 90, .selected = {0, 5, 77}},
+      {.name = 3, .sequence = 0, .position = 8},
+      {.name = 4, .sequence = 0, .position = 130, .selected = Every(2, 130)}};
+  const MlaProblem problem(
+      {.heads = 16, .block_size = 3, .packed = true, .selects = true}, tokens);
+  const std::vector<float> result = RunOn(4, problem);
+  ASSERT_FALSE(result.empty());
+  for (const size_t token : {0, 1, 3}) {
+    ExpectRow(problem, result, token, 6);
+    ExpectRow(problem, result, token, 13);
+  }
+  EXPECT_THAT(Row(problem, result, 2, 5), testing::Each(0.0F));
+}
+
+// Alone, with all rows selected, in other pages, in other schedules.
+TEST(CudaMlaDecode, APackedRowHasTheSameBitsWhateverSurroundsIt) {
+  std::vector<MlaToken> tokens = {
+      {.name = 1, .sequence = 0, .position = 199, .selected = Every(1, 200)},
+      {.name = 2, .sequence = 1, .position = 70, .selected = Every(1, 71)}};
+  const MlaProblem together({.heads = 24, .block_size = 64, .packed = true}, tokens);
+  const std::vector<float> all = RunOn(1, together);
+  ASSERT_FALSE(all.empty());
+  for (uint64_t seed = 2; seed <= 6; ++seed) {
+    const size_t token = seed % 2;
+    const MlaProblem alone({.heads = 8,
+                            .first_head = 16,
+                            .block_size = static_cast<int64_t>(seed),
+                            .page_seed = seed,
+                            .packed = true,
+                            .selects = seed > 3},
+                           {tokens[token]});
+    const std::vector<float> one = RunOn(seed, alone);
+    ASSERT_FALSE(one.empty());
+    for (int64_t head = 0; head < 8; ++head) {
+      EXPECT_TRUE(
+          SameBits(Row(alone, one, 0, head), Row(together, all, token, head + 16)))
+          << "seed " << seed << ", head " << head;
+    }
+  }
+}
+
+TEST(CudaMlaDecode, ACodeThatIsANanReachesThoseWhoSeeItsRow) {
+  const std::vector<MlaToken> tokens = {{.name = 1, .sequence = 0, .position = 69},
+                                        {.name = 2, .sequence = 0, .position = 68}};
+  const MlaProblem clean({.heads = 8, .block_size = 8, .packed = true}, tokens);
+  MlaProblem damaged = clean;
+  damaged.rows().Damage(0, 69, 300);
+  const std::vector<float> expected = RunOn(1, clean);
+  const std::vector<float> seen = RunOn(1, damaged);
+  ASSERT_FALSE(expected.empty());
+  ASSERT_EQ(seen.size(), expected.size());
+  EXPECT_THAT(Row(damaged, seen, 0, 2), testing::Each(testing::IsNan()));
+  EXPECT_TRUE(SameBits(Row(damaged, seen, 1, 2), Row(clean, expected, 1, 2)));
 }
 
 TEST(CudaMlaDecode, ATokenThatSeesMoreThanTheLaunchHasSplitsForGetsNans) {
@@ -203,7 +289,13 @@ TEST(CudaMlaDecode, RefusalsAndBadMemoryAreErrors) {
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), HasSubstr("refused for its width"));
   args = good;
-  args.cache.strides[0] += 8;
+  args.selected = TensorView(memory, DType::kI32, {0, 4});
+  args.num_selected = TensorView(memory, DType::kI32, {0});
+  status = MlaDecode(**stream, args);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("refused for its selection"));
+  args = good;
+  args.cache.rows.strides[0] += 8;
   EXPECT_EQ(MlaDecode(**stream, args).code(), absl::StatusCode::kInvalidArgument);
   args = good;
   args.out.strides[1] += 1;

@@ -2,8 +2,9 @@
 // rows, in tiles of 64, by two warpgroups. The first multiplies queries and keys, 64 x 64
 // over 576, keeps each head's largest score and total weight, and leaves the weights as
 // BF16 where the tile's rope keys were. Then each multiplies weights and its half of the
-// latent values, 64 x 256 over 64. A thread of the second, which waits for weights
-// anyway, starts the copies: of the queries once, of each tile into one of two stages.
+// latent values, 64 x 256 over 64. The second, which waits for weights anyway, brings the
+// rows of each tile into one of two stages: by bulk copies (BulkRows), or converted from
+// FP8 (PackedRows).
 //
 // A tile is its own value matrix: rows as keys have their inputs together (Major::kK), as
 // values their columns (kMN), so it is copied once and never turned.
@@ -13,6 +14,7 @@
 // Rounded: products and sums to float32 by the tensor cores, weights to BF16.
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -20,6 +22,7 @@
 #include "kernels/cuda/mla/mla_decode_layout.cuh"
 #include "kernels/cuda/mla/mla_decode_rows.cuh"
 #include "kernels/cuda/mla/mla_decode_softmax.cuh"
+#include "kernels/cuda/mla/mla_packed_rows.cuh"
 #include "kernels/cuda/primitives/device_tensor.cuh"
 #include "kernels/cuda/primitives/matrix_descriptor.cuh"
 
@@ -34,7 +37,7 @@ struct MlaDecodeKernel {
 
   GpuTileMap queries;  // rows of bytes, token by token
   Rows rows;
-  DeviceRows<const int32_t> positions;
+  RowCounts counts;
   uint32_t heads;
   MlaDecodeConfig config;
   float scale;                // times log2 e: weights are powers of 2
@@ -107,7 +110,7 @@ struct MlaDecodeKernel {
     // Other warps may still read the rope keys and, as keys, the values.
     thread.WaitBarrier(barriers, kScored, tile & 1U);
     StoreWeights(thread, stage, row, shrinks, pairs);
-    if (count < kMlaTileRows) {
+    if (!Rows::kEndsInZeros && count < kMlaTileRows) {
       ClearValues(thread, stage, count);
     }
     if (tile + 1 == part.tiles()) {
@@ -227,14 +230,14 @@ struct MlaDecodeKernel {
     part.heads =
         heads - part.first_head < kMlaTileHeads ? heads - part.first_head : kMlaTileHeads;
     part.split = thread.block_idx().y;
-    part.visible = int64_t{thread.Load(positions.span, positions.Begin(part.t))} + 1;
+    part.visible = counts.Of(thread, part.t);
     part.begin = part.split * kMlaSplitRows;
     part.end = part.begin + kMlaSplitRows < part.visible ? part.begin + kMlaSplitRows
                                                          : part.visible;
     return part;
   }
 
-  // Queries that no head has are zeros; barriers.
+  // Queries that no head has are zeros; barriers; all threads know of both.
   TESSERA_DEVICE void Prepare(Thread& thread, const Part& part) const {
     constexpr uint32_t kChunkWords = kChunkBytes / 4;
     const uint32_t used = part.heads * kLineBytes / 4;  // words of a chunk
@@ -270,6 +273,7 @@ struct MlaDecodeKernel {
     if (part.begin >= part.end) {
       return;
     }
+    rows.Prepare(thread, part);
     Prepare(thread, part);
     const uint32_t consumer = thread.linear_thread() / kConsumerThreads;
     const uint32_t warp = thread.linear_thread() / kWarpSize % kConsumerWarps;
@@ -293,7 +297,7 @@ struct MergeSplitsKernel {
   static constexpr int kWide = 4;
   static constexpr uint32_t kMaxThreads = static_cast<uint32_t>(kMlaLatent) / kWide;
 
-  DeviceRows<const int32_t> positions;
+  mla::RowCounts counts;
   uint32_t heads;
   uint32_t splits;
   float scale;
@@ -303,8 +307,7 @@ struct MergeSplitsKernel {
 
   TESSERA_DEVICE void operator()(Thread& thread) const {
     const int64_t query = thread.block_idx().x;
-    const int64_t visible =
-        int64_t{thread.Load(positions.span, positions.Begin(query / heads))} + 1;
+    const int64_t visible = counts.Of(thread, query / heads);
     const int64_t count = (visible + kMlaSplitRows - 1) / kMlaSplitRows;
     if (count < 2 || count > splits) {
       return;
@@ -356,15 +359,20 @@ absl::Status CheckArgs(const MlaDecodeArgs& args) {
                    MlaDecodeRefusalName(refusal), shape.tokens, shape.heads, shape.latent,
                    shape.rope, shape.block_size, shape.rows_max);
   }
-  TESSERA_CHECK(args.q.dtype == DType::kBF16 && args.cache.dtype == DType::kBF16);
-  TESSERA_CHECK_EQ(args.cache.dim(2), kMlaWidth);
-  TESSERA_CHECK_EQ(args.index.block_size, args.cache.dim(1));
+  const bool packed = shape.rows.is_packed();
+  TESSERA_CHECK(args.q.dtype == DType::kBF16);
+  TESSERA_CHECK(packed || args.cache.rows.dtype == DType::kBF16);
+  TESSERA_CHECK_EQ(args.index.block_size, args.cache.block_size());
   TESSERA_CHECK(args.out.dim(0) == shape.tokens && args.out.dim(1) == shape.heads);
   TESSERA_CHECK(args.scale > 0);
-  for (const TensorView& view : {args.q, args.cache}) {
-    if (view.stride(0) != view.dim(1) * view.stride(1)) {
-      return InvalidArgumentF("mla decode: [{}, {}] rows that are {} and {} values apart",
-                              view.dim(0), view.dim(1), view.stride(0), view.stride(1));
+  for (const TensorView& view : {args.q, args.cache.rows}) {
+    const int64_t bytes = view.stride(1) * (view.dtype == DType::kBF16 ? 2 : 1);
+    if (view.stride(0) != view.dim(1) * view.stride(1) || bytes % 16 != 0 ||
+        reinterpret_cast<uintptr_t>(view.data) % 16 != 0) {
+      return InvalidArgumentF(
+          "mla decode: [{}, {}] rows that are {} and {} values apart, at {} mod 16",
+          view.dim(0), view.dim(1), view.stride(0), view.stride(1),
+          reinterpret_cast<uintptr_t>(view.data) % 16);
     }
   }
   if (reinterpret_cast<uintptr_t>(args.out.data) % 8 != 0 ||
@@ -379,34 +387,39 @@ absl::Status CheckArgs(const MlaDecodeArgs& args) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-MlaDecodeShape ShapeOf(const MlaDecodeArgs& args) {
-  const int64_t latent = args.out.dim(2);
-  return {.tokens = args.q.dim(0),
-          .heads = args.q.dim(1),
-          .latent = latent,
-          .rope = args.q.dim(2) - latent,
-          .block_size = args.index.block_size,
-          .rows_max = args.rows_max};
+mla::RowCounts CountsOf(const MlaDecodeArgs& args) {
+  return args.selected.rank > 0
+             ? mla::RowCounts{ColumnOf<const int32_t>(args.num_selected), 0}
+             : mla::RowCounts{ColumnOf<const int32_t>(args.index.positions), 1};
 }
 
-absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args) {
-  TESSERA_RETURN_IF_ERROR(CheckArgs(args));
-  if (args.q.dim(0) == 0) {
-    return absl::OkStatus();
+mla::PackedRows PackedRowsOf(const MlaDecodeArgs& args) {
+  const TensorView& view = args.cache.rows;
+  const int64_t bytes = (view.dim(0) * view.dim(1) - 1) * view.stride(1) + view.dim(2);
+  TESSERA_CHECK_LE(view.dim(0) * view.dim(1),
+                   int64_t{std::numeric_limits<int32_t>::max()});
+  mla::PackedRows rows;
+  rows.words = {static_cast<const uint32_t*>(view.data), bytes / 4};
+  rows.row_words = view.stride(1) / 4;
+  rows.pages = PagesOf(args.index);
+  rows.selects = args.selected.rank > 0;
+  if (rows.selects) {
+    rows.selected = RowsOf<const int32_t>(args.selected);
   }
+  return rows;
+}
+
+template <typename Rows>
+absl::Status LaunchDecode(GpuStream& stream, const MlaDecodeArgs& args,
+                          const MlaDecodeConfig& config, const Rows& rows) {
   constexpr double kLog2E = 0x1.71547652b82fep+0;
-  const MlaDecodeConfig config = ChooseMlaDecode(ShapeOf(args));
   const int64_t queries = args.q.dim(0) * args.q.dim(1);
   const int64_t partials = config.splits > 1 ? queries * config.splits : 0;
   TESSERA_CHECK(partials == 0 || args.workspace != nullptr);
-  mla::MlaDecodeKernel<mla::BulkRows> kernel;
+  mla::MlaDecodeKernel<Rows> kernel;
   TESSERA_ASSIGN_OR_RETURN(kernel.queries, MapOf(args.q, config.query_box_rows));
-  TESSERA_ASSIGN_OR_RETURN(kernel.rows.map, MapOf(args.cache, config.cache_box_rows));
-  kernel.rows.box_rows = config.cache_box_rows;
-  kernel.rows.pages = PagesOf(args.index);
-  kernel.positions = kernel.rows.pages.positions;
+  kernel.rows = rows;
+  kernel.counts = CountsOf(args);
   kernel.heads = static_cast<uint32_t>(args.q.dim(1));
   kernel.config = config;
   kernel.scale = static_cast<float>(args.scale * kLog2E);
@@ -417,11 +430,11 @@ absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args) {
       stream,
       {.grid = {static_cast<uint32_t>(args.q.dim(0)) * config.head_tiles, config.splits},
        .block = {kMlaThreads},
-       .shared_bytes = kMlaSharedBytes},
+       .shared_bytes = Rows::kSharedBytes},
       kernel);
   if (partials > 0) {
-    const MergeSplitsKernel merge = {kernel.positions, kernel.heads, config.splits,
-                                     kernel.scale,     kernel.sums,  kernel.weights,
+    const MergeSplitsKernel merge = {kernel.counts, kernel.heads, config.splits,
+                                     kernel.scale,  kernel.sums,  kernel.weights,
                                      kernel.out};
     Launch(stream,
            {.grid = {static_cast<uint32_t>(queries)},
@@ -429,6 +442,36 @@ absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args) {
            merge);
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+MlaDecodeShape ShapeOf(const MlaDecodeArgs& args) {
+  const int64_t latent = args.out.dim(2);
+  return {.tokens = args.q.dim(0),
+          .heads = args.q.dim(1),
+          .latent = latent,
+          .rope = args.q.dim(2) - latent,
+          .rows = args.cache.format,
+          .selects = args.selected.rank > 0,
+          .block_size = args.index.block_size,
+          .rows_max = args.rows_max};
+}
+
+absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args) {
+  TESSERA_RETURN_IF_ERROR(CheckArgs(args));
+  if (args.q.dim(0) == 0) {
+    return absl::OkStatus();
+  }
+  const MlaDecodeConfig config = ChooseMlaDecode(ShapeOf(args));
+  if (args.cache.format.is_packed()) {
+    return LaunchDecode(stream, args, config, PackedRowsOf(args));
+  }
+  mla::BulkRows rows;
+  TESSERA_ASSIGN_OR_RETURN(rows.map, MapOf(args.cache.rows, config.cache_box_rows));
+  rows.box_rows = config.cache_box_rows;
+  rows.pages = PagesOf(args.index);
+  return LaunchDecode(stream, args, config, rows);
 }
 
 }  // namespace tessera::kernels::cuda

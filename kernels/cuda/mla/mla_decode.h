@@ -1,11 +1,13 @@
 // Absorbed MLA for decode on the tensor cores of sm_90a, over paged latent rows in BF16
-// (docs/design/0010-hopper-kernels.md): for each token t and head h, over the rows s that
-// the token sees, 0 to its position,
+// or FP8 (docs/design/0010-hopper-kernels.md): for each token t and head h, over the rows
+// s that the token sees, 0 to its position, or of those the ones that it selected,
+//
 //
 //   a_s = (q[t, h] . row_s) * scale;  out[t, h] = sum_s e^(a_s) latent_s / sum_s e^(a_s)
 //
 // where row_s is 512 latent values and 64 rope keys, latent_s the former. Weights e^a are
-// rounded to BF16, in both sums; all else is float32.
+// rounded to BF16, in both sums, and so is code times scale of a packed row; all else is
+// float32.
 //
 // A row's context is cut every kMlaSplitRows rows; parts are merged in rising order. So
 // its bits depend on its own query, cache rows and position alone: not on the batch, the
@@ -29,12 +31,15 @@ namespace tessera::kernels::cuda {
 
 struct MlaDecodeArgs {
   TensorView q;  // bf16 [T, H, 576]: latent, then rope; the heads of a token follow it
-  // bf16 [num_blocks, block_size, 576]: latent, then rope key. Every row of a page that a
-  // token sees part of must have been written once, with anything.
-  TensorView cache;
-  PagedIndex index;  // position -1 is padding and gives zeros
-  int64_t rows_max =
-      0;             // at least position + 1 of every token; one that sees more gets NaNs
+  // bf16 [num_blocks, block_size, 576]: latent, then rope key; every row of a page that a
+  // token sees part of must have been written once, with anything. Or kMlaPackedRows, u8
+  // [num_blocks, block_size, 656].
+  CacheView cache;
+  PagedIndex index;         // position -1 is padding and gives zeros
+  TensorView selected;      // [T, topk] i32: positions, or rank 0: all; of packed rows
+  TensorView num_selected;  // [T] i32, or rank 0 with it; 0 gives zeros
+  // At least position + 1, or num_selected, of every token; one with more gets NaNs.
+  int64_t rows_max = 0;
   double scale = 1;  // > 0
   // config.workspace_bytes, at a multiple of 16; it holds nothing between calls.
   void* workspace = nullptr;

@@ -18,8 +18,14 @@ constexpr int64_t kMaxGridY = 65535;
 // A partial result: a sum for each value, the largest score and the total weight.
 constexpr int64_t kPartialBytes = (kMlaLatent + 2) * int64_t{sizeof(float)};
 
-static_assert(kMlaSharedBytes <= kMaxSharedBytes);
+static_assert(kMlaPackedSharedBytes <= kMaxSharedBytes);
 static_assert(kMlaSplitRows % kMlaTileRows == 0);
+
+bool IsMlaPacked(const RowFormat& rows) {
+  return rows.code == kMlaPackedRows.code && rows.scale == kMlaPackedRows.scale &&
+         rows.width == kMlaPackedRows.width && rows.coded == kMlaPackedRows.coded &&
+         rows.group == kMlaPackedRows.group;
+}
 
 int64_t HeadTiles(const MlaDecodeShape& shape) {
   return (shape.heads + kMlaTileHeads - 1) / kMlaTileHeads;
@@ -36,6 +42,10 @@ std::string_view MlaDecodeRefusalName(MlaDecodeRefusal refusal) {
       return "none";
     case MlaDecodeRefusal::kWidth:
       return "width";
+    case MlaDecodeRefusal::kRows:
+      return "rows";
+    case MlaDecodeRefusal::kSelection:
+      return "selection";
     case MlaDecodeRefusal::kHeads:
       return "heads";
     case MlaDecodeRefusal::kBlockSize:
@@ -50,10 +60,17 @@ MlaDecodeRefusal CheckMlaDecode(const MlaDecodeShape& shape) {
   if (shape.latent != kMlaLatent || shape.rope != kMlaRope) {
     return MlaDecodeRefusal::kWidth;
   }
+  if (shape.rows.is_packed() ? !IsMlaPacked(shape.rows) : shape.rows.width != kMlaWidth) {
+    return MlaDecodeRefusal::kRows;
+  }
+  if (shape.selects && !shape.rows.is_packed()) {
+    return MlaDecodeRefusal::kSelection;
+  }
   if (shape.heads < 1 || shape.heads % kGrain != 0) {
     return MlaDecodeRefusal::kHeads;
   }
-  if (shape.block_size < 1 || shape.block_size % kGrain != 0) {
+  if (shape.block_size < 1 ||
+      (!shape.rows.is_packed() && shape.block_size % kGrain != 0)) {
     return MlaDecodeRefusal::kBlockSize;
   }
   if (shape.tokens > kMaxGridX / shape.heads || Splits(shape) > kMaxGridY) {

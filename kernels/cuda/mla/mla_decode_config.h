@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/row_format.h"
+
 namespace tessera::kernels::cuda {
 
 // The widths that the kernel is written for, in values: those of V3 and its family.
@@ -34,25 +36,40 @@ inline constexpr uint32_t kMlaTileBytes =
 inline constexpr uint32_t kMlaSharedBytes =
     (1 + kMlaStages) * kMlaTileBytes + (kMlaStages + 1) * kMlaTileHeads * 4 + 8 * 8;
 
+// Of packed rows, also where each row of a split lies.
+inline constexpr uint32_t kMlaPackedSharedBytes =
+    kMlaSharedBytes + static_cast<uint32_t>(kMlaSplitRows) * 4;
+
 struct MlaDecodeShape {
   int64_t tokens = 0;
   int64_t heads = 0;
   int64_t latent = kMlaLatent;
   int64_t rope = kMlaRope;
-  int64_t block_size = 0;  // cache rows of a page
-  int64_t rows_max = 0;    // that a query sees at most
+  RowFormat rows = RowFormat::Plain(kMlaWidth);  // plain: BF16
+  bool selects = false;                          // some of the rows that it sees
+  int64_t block_size = 0;                        // cache rows of a page
+  int64_t rows_max = 0;                          // that a query attends to at most
 };
 
 // Why the portable op must take a shape.
 enum class MlaDecodeRefusal {
   kNone,
   kWidth,      // not 512 + 64 values
+  kRows,       // neither BF16 nor the packed rows of V3.2
+  kSelection,  // of BF16 rows, which come as many as lie together
   kHeads,      // none, or no multiple of 8: copies bring eight rows
-  kBlockSize,  // none, or no multiple of 8
+  kBlockSize,  // none, or of BF16 rows no multiple of 8
   kGrid,       // more blocks than a launch can have
 };
 std::string_view MlaDecodeRefusalName(MlaDecodeRefusal refusal);
 MlaDecodeRefusal CheckMlaDecode(const MlaDecodeShape& shape);
+
+// Of packed rows: 512 e4m3 codes, a float32 scale for each 128, 64 BF16: 656 bytes.
+inline constexpr RowFormat kMlaPackedRows = {.code = RowCode::kE4M3,
+                                             .scale = RowScale::kF32,
+                                             .width = kMlaWidth,
+                                             .coded = kMlaLatent,
+                                             .group = 128};
 
 struct MlaDecodeConfig {
   uint32_t head_tiles = 1;  // of a token

@@ -11,7 +11,7 @@
 namespace tessera::kernels::cuda {
 namespace {
 
-constexpr MlaDecodeShape kV3 = {
+const MlaDecodeShape kV3 = {
     .tokens = 64, .heads = 128, .block_size = 64, .rows_max = 8192};
 
 TEST(MlaDecodeConfig, CoversHeadsAndRows) {
@@ -64,6 +64,21 @@ TEST(MlaDecodeConfig, RefusalsHaveReasons) {
   EXPECT_EQ(refusal([](auto&) {}), MlaDecodeRefusal::kNone);
   EXPECT_EQ(refusal([](auto& shape) { shape.latent = 256; }), MlaDecodeRefusal::kWidth);
   EXPECT_EQ(refusal([](auto& shape) { shape.rope = 32; }), MlaDecodeRefusal::kWidth);
+  EXPECT_EQ(refusal([](auto& shape) { shape.rows.width = 512; }),
+            MlaDecodeRefusal::kRows);
+  EXPECT_EQ(refusal([](auto& shape) { shape.selects = true; }),
+            MlaDecodeRefusal::kSelection);
+  EXPECT_EQ(refusal([](auto& shape) {
+              shape.rows = kMlaPackedRows;
+              shape.selects = true;
+              shape.block_size = 3;
+            }),
+            MlaDecodeRefusal::kNone);
+  EXPECT_EQ(refusal([](auto& shape) {
+              shape.rows = kMlaPackedRows;
+              shape.rows.group = 64;
+            }),
+            MlaDecodeRefusal::kRows);
   EXPECT_EQ(refusal([](auto& shape) { shape.heads = 0; }), MlaDecodeRefusal::kHeads);
   EXPECT_EQ(refusal([](auto& shape) { shape.heads = 12; }), MlaDecodeRefusal::kHeads);
   EXPECT_EQ(refusal([](auto& shape) { shape.block_size = 0; }),
@@ -78,8 +93,10 @@ TEST(MlaDecodeConfig, RefusalsHaveReasons) {
 }
 
 TEST(MlaDecodeConfig, ABlockFitsTheDevice) {
-  EXPECT_LE(kMlaSharedBytes, kMaxSharedBytes);
-  EXPECT_EQ(kMlaSharedBytes, 222'016U);  // as tools/mla_roofline.py has it
+  EXPECT_LE(kMlaPackedSharedBytes, kMaxSharedBytes);
+  // As tools/mla_roofline.py has them.
+  EXPECT_EQ(kMlaSharedBytes, 222'016U);
+  EXPECT_EQ(kMlaPackedSharedBytes, 226'112U);
   EXPECT_LE(kMlaThreads, kMaxBlockThreads);
 }
 

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/mla/mla_decode_config.h"
 #include "kernels/cuda/primitives/device.cuh"
+#include "kernels/cuda/primitives/device_tensor.cuh"
 
 namespace tessera::kernels::cuda::mla {
 
@@ -59,6 +60,16 @@ struct Part {
   }
 };
 
+// How many rows a token attends to.
+struct RowCounts {
+  DeviceRows<const int32_t> counts;
+  int64_t more = 0;  // 1 where they are positions
+
+  TESSERA_DEVICE int64_t Of(Thread& thread, int64_t t) const {
+    return thread.Load(counts.span, counts.Begin(t)) + more;
+  }
+};
+
 // ---- shared memory ----
 
 TESSERA_DEVICE inline SharedSpan<uint8_t> Bytes(Thread& thread, uint32_t begin,
@@ -85,6 +96,9 @@ TESSERA_DEVICE inline SharedSpan<float> Totals(Thread& thread) {
 TESSERA_DEVICE inline SharedSpan<uint64_t> Barriers(Thread& thread) {
   return {thread.DynamicShared<uint64_t>(kTotalsBegin + kMlaTileHeads * 4).data,
           kBarriers};
+}
+TESSERA_DEVICE inline SharedSpan<int32_t> RowNumbers(Thread& thread) {
+  return {thread.DynamicShared<int32_t>(kMlaSharedBytes).data, kMlaSplitRows};
 }
 TESSERA_DEVICE inline uint32_t Address(Thread& thread, uint32_t begin) {
   return thread.SharedAddress(thread.DynamicShared<uint8_t>(begin));

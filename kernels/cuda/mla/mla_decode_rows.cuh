@@ -11,12 +11,15 @@
 namespace tessera::kernels::cuda::mla {
 
 struct BulkRows {
+  static constexpr uint32_t kSharedBytes = kMlaSharedBytes;
   static constexpr uint32_t kFullArrivals = 1;
+  static constexpr bool kEndsInZeros = false;  // behind the last row may be anything
 
   GpuTileMap map;  // rows of bytes, page by page
   uint32_t box_rows;
   DevicePages pages;
 
+  TESSERA_DEVICE void Prepare(Thread&, const Part&) const {}
   // Brings a tile into its stage once that is empty; by all threads of the second
   // consumer.
   TESSERA_DEVICE void Fill(Thread& thread, const Part& part, uint32_t tile) const {

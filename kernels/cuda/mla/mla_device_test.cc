@@ -70,5 +70,29 @@ TEST_F(MlaDevice, ARowHasTheSameBitsAloneAndWithOtherPages) {
   }
 }
 
+// Rows of FP8 codes, of which one token selects some in two splits.
+TEST_F(MlaDevice, PackedAndSelectedRowsAreWithinTheSameBound) {
+  std::vector<MlaToken> tokens = {
+      {.name = 1, .sequence = 0, .position = 2100, .selected = {}},
+      {.name = 2, .sequence = 1, .position = 64, .selected = {3, 4, 60}}};
+  for (int32_t entry = 1; entry <= 2100; entry += 2) {
+    tokens[0].selected.push_back(entry);
+  }
+  const MlaOptions options = {.heads = kHeads, .packed = true, .selects = true};
+  const MlaProblem problem(options, tokens);
+  const std::vector<float> seen = Run(options, tokens);
+  ASSERT_EQ(seen.size(), tokens.size() * kHeads * kMlaLatent);
+  for (size_t token = 0; token < tokens.size(); ++token) {
+    const int64_t head = 11;
+    const float* const row =
+        seen.data() + (static_cast<std::ptrdiff_t>(token) * kHeads + head) * kMlaLatent;
+    const MlaExpected expected = problem.Expect(token, head, kLoss);
+    for (size_t i = 0; i < kMlaLatent; ++i) {
+      ASSERT_NEAR(row[i], expected.values[i], expected.BoundOfValues(i, kLoss))
+          << "token " << token << ", column " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tessera::kernels::cuda
