@@ -85,13 +85,15 @@ struct MultiplyAddsKernel {
 
 }  // namespace
 
+// Sums of unsigned words wrap around, which those of int32 may not.
 void ReadAll(GpuStream& stream, TensorView words, int64_t max_blocks, TensorView sum) {
   TESSERA_CHECK_EQ(words.num_elements() % kWords, 0);
   const int64_t blocks =
       std::min<int64_t>(max_blocks, BlocksFor(words.num_elements() / kWords, kBlock));
   Launch(stream, {.grid = {static_cast<uint32_t>(blocks)}, .block = {kBlock}},
-         ReadAllKernel{{words.as<uint32_t>(), words.num_elements()},
-                       {sum.as<uint32_t>(), 1}});
+         ReadAllKernel{{reinterpret_cast<const uint32_t*>(words.as<int32_t>()),
+                        words.num_elements()},
+                       {reinterpret_cast<uint32_t*>(sum.as<int32_t>()), 1}});
 }
 
 double MultiplyAdds(GpuStream& stream, int64_t rounds, TensorView out) {
