@@ -164,7 +164,6 @@ TEST_F(HostMemory, AGraphIsLaunchedBeforeItsRowsAtEachReplay) {
   ASSERT_TRUE(stream_->BeginCapture().ok());
   ASSERT_TRUE(stream_->WaitFlag(*flag_, 1).ok());
   ASSERT_TRUE(stream_->MemcpyAsync(rows_, staging_, kBytes).ok());
-  ASSERT_TRUE(stream_->WriteFlag(*flag_, 0).ok());
   auto graph = stream_->EndCapture();
   ASSERT_TRUE(graph.ok()) << graph.status();
   for (int32_t step = 1; step <= 3; ++step) {
@@ -174,6 +173,7 @@ TEST_F(HostMemory, AGraphIsLaunchedBeforeItsRowsAtEachReplay) {
     Gather(step);
     flag_->Store(1);
     EXPECT_EQ(Read(*stream_, rows_), Rising(step));
+    flag_->Store(0);
   }
 }
 

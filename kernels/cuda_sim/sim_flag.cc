@@ -17,7 +17,7 @@ struct SimFlag::State {
   static constexpr size_t kMaxStores = 64;  // older ones are forgotten
   struct Stored {
     uint64_t value = 0;
-    Clock clock;  // of who stored or wrote it
+    Clock clock;  // of the host
   };
 
   uint64_t* word = nullptr;
@@ -118,20 +118,6 @@ absl::Status SimStream::WaitFlag(const SimFlag& flag, uint64_t value) {
                   return std::make_shared<SimFlag::WaitOp>(state, value);
                 };
   return machine_->scheduler_.Enqueue(*queue_, std::move(op));
-}
-
-absl::Status SimStream::WriteFlag(const SimFlag& flag, uint64_t value) {
-  MutexLock lock(&machine_->mutex_);
-  SimMachine& machine = *machine_;
-  return Enqueue("write of a flag", {},
-                 [&machine, state = flag.state_, value](const Operation& operation)
-                     ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                       machine.checker_.Begin(operation);
-                       if (state->Check(machine.checker_)) {
-                         state->Set(value, *operation.clock);
-                       }
-                       return absl::OkStatus();
-                     });
 }
 
 }  // namespace tessera::kernels::cuda_sim

@@ -1,6 +1,6 @@
 // SimFlag: a 64-bit word of pinned memory that streams wait for (cuStreamWaitValue64, its
-// comparison cyclic) and write (cuStreamWriteValue64). The host stores it when what it
-// has written is there; work that waits may be enqueued, or captured, long before.
+// comparison cyclic). The host stores it when what it has written is there; work that
+// waits may be enqueued, or captured, long before.
 //
 // A wait puts its stream after all that the host did before the first store that it may
 // have seen, whichever it saw: with SimMachine::HostWrites, memory that a stream reads

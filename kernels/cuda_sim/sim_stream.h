@@ -73,9 +73,8 @@ class SimStream {
   absl::Status FreeAsync(void* memory);
   absl::Status Record(SimEvent& event);
   absl::Status Wait(const SimEvent& event);
-  // Until the flag holds `value` or more (sim_flag.h, where both are defined).
+  // Until the flag holds `value` or more (sim_flag.h, where it is defined).
   absl::Status WaitFlag(const SimFlag& flag, uint64_t value);
-  absl::Status WriteFlag(const SimFlag& flag, uint64_t value);
   // Runs all that is enqueued. The machine's first error or finding; a collective that
   // some rank has not entered is one, since nobody else could make it come, and so is a
   // flag that is not stored: who waits while another thread may still do it polls an

@@ -50,11 +50,9 @@ absl::StatusOr<std::unique_ptr<CudaFlag>> CudaFlag::Create(
   TESSERA_RETURN_IF_ERROR(CheckDevices(machine->num_devices()));
   TESSERA_ASSIGN_OR_RETURN(const WaitCall wait,
                            DriverCall<WaitCall>("cuStreamWaitValue64"));
-  TESSERA_ASSIGN_OR_RETURN(const WriteCall write,
-                           DriverCall<WriteCall>("cuStreamWriteValue64"));
   TESSERA_ASSIGN_OR_RETURN(void* const word, machine->MallocHost(sizeof(uint64_t)));
   std::unique_ptr<CudaFlag> flag(
-      new CudaFlag(std::move(machine), static_cast<uint64_t*>(word), wait, write));
+      new CudaFlag(std::move(machine), static_cast<uint64_t*>(word), wait));
   flag->Store(0);
   void* device = nullptr;
   TESSERA_RETURN_IF_ERROR(
@@ -77,13 +75,6 @@ absl::Status CudaStream::WaitFlag(const CudaFlag& flag, uint64_t value) {
   TESSERA_RETURN_IF_ERROR(Use());
   return DriverStatus(flag.wait_(stream_, flag.address_, value, CU_STREAM_WAIT_VALUE_GEQ),
                       "cuStreamWaitValue64");
-}
-
-absl::Status CudaStream::WriteFlag(const CudaFlag& flag, uint64_t value) {
-  TESSERA_RETURN_IF_ERROR(Use());
-  return DriverStatus(
-      flag.write_(stream_, flag.address_, value, CU_STREAM_WRITE_VALUE_DEFAULT),
-      "cuStreamWriteValue64");
 }
 
 }  // namespace tessera::kernels::cuda

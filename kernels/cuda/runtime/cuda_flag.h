@@ -1,9 +1,8 @@
 // CudaFlag: a 64-bit word of pinned memory that streams wait for (cuStreamWaitValue64,
-// its comparison cyclic) and write (cuStreamWriteValue64), with the calls of SimFlag
-// (kernels/cuda_sim/sim_flag.h). The host stores it when what it has written is there;
-// work that waits may be enqueued, or captured, long before. A wait that nobody ends
-// holds its stream for ever, so whoever enqueues one has a deadline, and then stores the
-// flag itself.
+// its comparison cyclic), with the calls of SimFlag (kernels/cuda_sim/sim_flag.h). The
+// host stores it when what it has written is there; work that waits may be enqueued, or
+// captured, long before. A wait that nobody ends holds its stream for ever, so whoever
+// enqueues one has a deadline, and then stores the flag itself.
 #ifndef TESSERA_KERNELS_CUDA_RUNTIME_CUDA_FLAG_H_
 #define TESSERA_KERNELS_CUDA_RUNTIME_CUDA_FLAG_H_
 
@@ -37,17 +36,14 @@ class CudaFlag {
  private:
   friend class CudaStream;
   using WaitCall = decltype(&cuStreamWaitValue64);
-  using WriteCall = decltype(&cuStreamWriteValue64);
 
-  CudaFlag(std::shared_ptr<CudaMachine> machine, uint64_t* word, WaitCall wait,
-           WriteCall write)
-      : machine_(std::move(machine)), word_(word), wait_(wait), write_(write) {}
+  CudaFlag(std::shared_ptr<CudaMachine> machine, uint64_t* word, WaitCall wait)
+      : machine_(std::move(machine)), word_(word), wait_(wait) {}
 
   const std::shared_ptr<CudaMachine> machine_;
   uint64_t* const word_;
   CUdeviceptr address_ = 0;  // the devices' of the word
   const WaitCall wait_;
-  const WriteCall write_;
 };
 
 }  // namespace tessera::kernels::cuda

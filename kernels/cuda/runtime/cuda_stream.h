@@ -77,9 +77,8 @@ class CudaStream {
   absl::Status FreeAsync(void* memory);
   absl::Status Record(CudaEvent& event);
   absl::Status Wait(const CudaEvent& event);
-  // Until the flag holds `value` or more (cuda_flag.h). A capture records either.
+  // Until the flag holds `value` or more (cuda_flag.h). A capture records it as a node.
   absl::Status WaitFlag(const CudaFlag& flag, uint64_t value);
-  absl::Status WriteFlag(const CudaFlag& flag, uint64_t value);
   // Until all that is enqueued has run. The first error of a launch on this stream, or of
   // the device.
   absl::Status Synchronize();
