@@ -137,7 +137,7 @@ def launch_of(root, source, kernel):
     if source == "mla_decode.cu":
         shared = {"MlaDecodeKernel<BulkRows>": mla_roofline.SHARED, "MlaDecodeKernel<PackedRows>": mla_roofline.PACKED_SHARED}
         return Launch(mla_roofline.THREADS, shared[kernel]) if kernel in shared else Launch(mla_roofline.LATENT // 4, 0)
-    threads = constant((folder / source).read_text(encoding="utf-8"), "kBlock")
+    threads = constant(next(folder.rglob(source)).read_text(encoding="utf-8"), "kBlock")
     configs = [config_of(root, name) for name in MODELS]
     if kernel == "ExpertKernel":
         return Launch(threads, max(4 * config["moe_intermediate_size"] for config in configs))
