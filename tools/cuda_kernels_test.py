@@ -142,6 +142,7 @@ class Roofline(unittest.TestCase):
         # kernels/cuda/mla/mla_decode_config_test.cc has the same bytes.
         self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MlaDecodeKernel<BulkRows>"), cuda_roofline.Launch(256, 222016))
         self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MergeSplitsKernel"), cuda_roofline.Launch(128, 0))
+        self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "PackMlaQueriesKernel"), cuda_roofline.Launch(256, 0))
         self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "mla_decode.cu", "MlaDecodeKernel<PackedRows>"), cuda_roofline.Launch(256, 226112))
 
     def test_a_prediction_of_mla_decode_is_never_better_than_the_roofline(self):

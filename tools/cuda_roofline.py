@@ -136,7 +136,7 @@ def launch_of(root, source, kernel):
         return tensor_core_roofline.launch_of(kernel)
     if source == "mla_decode.cu":
         shared = {"MlaDecodeKernel<BulkRows>": mla_roofline.SHARED, "MlaDecodeKernel<PackedRows>": mla_roofline.PACKED_SHARED}
-        return Launch(mla_roofline.THREADS, shared[kernel]) if kernel in shared else Launch(mla_roofline.LATENT // 4, 0)
+        return Launch(128 if kernel == "MergeSplitsKernel" else 256, shared.get(kernel, 0))
     threads = constant(next(folder.rglob(source)).read_text(encoding="utf-8"), "kBlock")
     configs = [config_of(root, name) for name in MODELS]
     if kernel == "ExpertKernel":

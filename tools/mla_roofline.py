@@ -12,7 +12,6 @@ SPLIT_ROWS = 1024
 TILE_BYTES = TILE_ROWS * (LATENT + ROPE) * 2
 SHARED = (1 + STAGES) * TILE_BYTES + (STAGES + 1) * TILE_HEADS * 4 + 8 * 8
 PACKED_SHARED = SHARED + 4 * SPLIT_ROWS
-THREADS = 256
 ROW_BYTES = {"bf16": 2 * (LATENT + ROPE), "fp8": LATENT + 4 * 4 + 2 * ROPE}
 
 # Clocks of a tile, from the rates of Hopper's parts. Tensor cores: 2 x 1024 BF16 multiply-adds a clock. Weights: 64 x 64 scores, some 14

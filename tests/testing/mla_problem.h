@@ -57,7 +57,9 @@ class MlaProblem {
 
   const std::vector<MlaToken>& tokens() const { return tokens_; }
   int64_t heads() const { return options_.heads; }
+  const std::vector<uint16_t>& q() const { return q_; }
   MlaRows& rows() { return rows_; }
+  const MlaRows& rows() const { return rows_; }
 
   MlaExpected Expect(size_t token, int64_t head, double loss) const {
     MlaExpected out;

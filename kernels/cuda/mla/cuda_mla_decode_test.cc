@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,9 +14,12 @@
 #include "gtest/gtest.h"
 
 #include "kernels/cuda/mla/mla_decode.h"
+#include "kernels/cuda_sim/number_bits.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_stream.h"
+#include "kernels/reference/reference_ops.h"
 #include "tests/testing/mla_problem.h"
+#include "tests/testing/simulated_device.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -86,6 +90,49 @@ TEST(CudaMlaDecode, IsTheSumOfFloat64WithinItsRoundings) {
     }
     for (const int64_t head : {0, 7, 8, 15}) {
       ExpectRow(problem, result, token, head);
+    }
+  }
+}
+
+std::vector<double> Decoded(const std::vector<uint16_t>& halves) {
+  std::vector<double> values;
+  for (const uint16_t half : halves) {
+    values.push_back(MlaRows::Decode(half));
+  }
+  return values;
+}
+
+// The loop that results are compared with is the reference's.
+TEST(CudaMlaDecode, WhatItIsComparedWithIsTheReferenceInFloat64) {
+  const MlaProblem problem({.heads = 8, .block_size = 16},
+                           {{.name = 1, .sequence = 0, .position = 40},
+                            {.name = 2, .sequence = 1, .position = 100}});
+  std::vector<double> q = Decoded(problem.q());
+  std::vector<double> rows = Decoded(problem.rows().values());
+  std::vector<int32_t> tables = problem.rows().tables();
+  std::vector<int32_t> sequences = {0, 1};
+  std::vector<int32_t> positions = {40, 100};
+  std::vector<double> out(2 * 8 * kMlaLatent);
+  MlaAttentionArgs args;
+  args.q_latent = TensorView(q.data(), DType::kF64, {2, 8, kMlaWidth});
+  args.q_rope = args.q_latent;
+  args.q_latent.shape[2] = kMlaLatent;
+  args.q_rope.data = q.data() + kMlaLatent;
+  args.q_rope.shape[2] = kMlaRope;
+  args.rows =
+      TensorView(rows.data(), DType::kF64, {problem.rows().num_blocks(), 16, kMlaWidth});
+  args.index.block_tables =
+      TensorView(tables.data(), DType::kI32, {2, problem.rows().max_blocks()});
+  args.index.sequence_of_row = TensorView(sequences.data(), DType::kI32, {2});
+  args.index.positions = TensorView(positions.data(), DType::kI32, {2});
+  args.index.block_size = 16;
+  args.scale = MlaProblem::kScale;
+  args.out = TensorView(out.data(), DType::kF64, {2, 8, kMlaLatent});
+  reference::MlaAttention<double>(args);
+  for (size_t token = 0; token < 2; ++token) {
+    const MlaExpected expected = problem.Expect(token, 3, kLoss);
+    for (size_t i = 0; i < kMlaLatent; ++i) {
+      ASSERT_NEAR(out[(token * 8 + 3) * kMlaLatent + i], expected.values[i], 1e-13);
     }
   }
 }
@@ -186,7 +233,7 @@ TEST(CudaMlaDecode, PackedRowsAreTheSumOfFloat64WithinItsRoundings) {
   const MlaProblem problem({.heads = 16, .block_size = 64, .packed = true}, tokens);
   const std::vector<float> result = RunOn(3, problem);
   ASSERT_FALSE(result.empty());
-  for (const size_t token : {0, 1, 3}) {
+  for (const size_t token : {0U, 1U, 3U}) {
     for (const int64_t head : {0, 9, 15}) {
       ExpectRow(problem, result, token, head);
     }
@@ -213,7 +260,7 @@ TEST(CudaMlaDecode, SelectedRowsAreTheSumOfFloat64WithinItsRoundings) {
       {.heads = 16, .block_size = 3, .packed = true, .selects = true}, tokens);
   const std::vector<float> result = RunOn(4, problem);
   ASSERT_FALSE(result.empty());
-  for (const size_t token : {0, 1, 3}) {
+  for (const size_t token : {0U, 1U, 3U}) {
     ExpectRow(problem, result, token, 6);
     ExpectRow(problem, result, token, 13);
   }
@@ -270,6 +317,31 @@ TEST(CudaMlaDecode, ATokenThatSeesMoreThanTheLaunchHasSplitsForGetsNans) {
   EXPECT_TRUE(std::all_of(result.begin(), result.begin() + 8 * kMlaLatent,
                           [](float value) { return std::isnan(value); }));
   ExpectRow(problem, result, 1, 3);
+}
+
+TEST(CudaMlaDecode, QueriesAreRoundedToNearestEvenAndPutTogether) {
+  SimulatedDevice device(1);
+  const TensorView latent = device.Random({3, 8, kMlaLatent});
+  const TensorView rope = device.Random({3, 8, kMlaRope});
+  latent.row<float>(1, 2)[3] = 0x1.03p0F;  // halfway between two neighbours
+  rope.row<float>(2, 7)[63] = std::numeric_limits<float>::quiet_NaN();
+  TensorView q = device.Bytes(3, 8 * kMlaWidth * 2);
+  q = TensorView(q.data, DType::kBF16, {3, 8, kMlaWidth});
+  device.Upload();
+  PackMlaQueries(device.stream(), device.On(latent), device.On(rope), device.On(q));
+  device.Download(q);
+  const auto* const seen = static_cast<const uint16_t*>(q.data);
+  for (int64_t token = 0; token < 3; ++token) {
+    for (int64_t head = 0; head < 8; ++head) {
+      for (int64_t i = 0; i < kMlaWidth; ++i) {
+        const float value = i < kMlaLatent ? latent.row<float>(token, head)[i]
+                                           : rope.row<float>(token, head)[i - kMlaLatent];
+        ASSERT_EQ(seen[(token * 8 + head) * kMlaWidth + i], cuda_sim::BF16Bits(value))
+            << token << ", " << head << ", " << i;
+      }
+    }
+  }
+  EXPECT_EQ(seen[(1 * 8 + 2) * kMlaWidth + 3], 0x3f82);
 }
 
 TEST(CudaMlaDecode, RefusalsAndBadMemoryAreErrors) {

@@ -338,6 +338,31 @@ struct MergeSplitsKernel {
   }
 };
 
+// A thread makes two values of a row.
+struct PackMlaQueriesKernel {
+  static constexpr const char* kName = "PackMlaQueriesKernel";
+  static constexpr uint32_t kMaxThreads = 256;
+  static constexpr int64_t kPairs = kMlaWidth / 2;
+
+  DeviceRows<const float> latent;  // [t, head]
+  DeviceRows<const float> rope;
+  DeviceRows<uint32_t> q;  // words
+
+  TESSERA_DEVICE void operator()(Thread& thread) const {
+    const int64_t stride = int64_t{thread.grid_dim().x} * kMaxThreads;
+    for (int64_t i = GlobalIndex(thread); i < latent.rows * kPairs; i += stride) {
+      const int64_t row = i / kPairs;
+      const int64_t column = i % kPairs * 2;
+      const bool is_rope = column >= kMlaLatent;
+      const DeviceRows<const float>& from = is_rope ? rope : latent;
+      const int64_t at = from.Begin(row) + (is_rope ? column - kMlaLatent : column);
+      thread.Store(
+          q.span, q.Begin(row) + i % kPairs,
+          thread.PackBF16(thread.Load(from.span, at), thread.Load(from.span, at + 1)));
+    }
+  }
+};
+
 absl::StatusOr<GpuTileMap> MapOf(const TensorView& view, uint32_t box_rows) {
   return GpuTileMap::Create({.data = view.data,
                              .element_bytes = 1,
@@ -456,6 +481,26 @@ MlaDecodeShape ShapeOf(const MlaDecodeArgs& args) {
           .selects = args.selected.rank > 0,
           .block_size = args.index.block_size,
           .rows_max = args.rows_max};
+}
+
+void PackMlaQueries(GpuStream& stream, TensorView q_latent, TensorView q_rope,
+                    TensorView q) {
+  TESSERA_CHECK(q_latent.dim(2) == kMlaLatent && q_rope.dim(2) == kMlaRope &&
+                q.dim(2) == kMlaWidth && q.dtype == DType::kBF16);
+  TESSERA_CHECK(reinterpret_cast<uintptr_t>(q.data) % 4 == 0 && q.stride(0) % 2 == 0 &&
+                q.stride(1) % 2 == 0);
+  TensorView words = q;  // two values each
+  words.dtype = kDTypeOf<uint32_t>;
+  words.shape[2] /= 2;
+  words.strides[0] /= 2;
+  words.strides[1] /= 2;
+  const PackMlaQueriesKernel kernel = {RowsOf<const float>(q_latent),
+                                       RowsOf<const float>(q_rope),
+                                       RowsOf<uint32_t>(words)};
+  const int64_t pairs = kernel.latent.rows * PackMlaQueriesKernel::kPairs;
+  if (pairs > 0) {
+    Launch(stream, EachValueConfig(pairs, PackMlaQueriesKernel::kMaxThreads), kernel);
+  }
 }
 
 absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args) {

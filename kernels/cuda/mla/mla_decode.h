@@ -53,6 +53,11 @@ absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args);
 
 MlaDecodeShape ShapeOf(const MlaDecodeArgs& args);
 
+// Queries as MlaDecode takes them, rounded to nearest even: q_latent f32 [T, H, 512] and
+// q_rope f32 [T, H, 64] to q bf16 [T, H, 576], whose rows begin at multiples of 4 bytes.
+void PackMlaQueries(GpuStream& stream, TensorView q_latent, TensorView q_rope,
+                    TensorView q);
+
 }  // namespace tessera::kernels::cuda
 
 #endif  // TESSERA_KERNELS_CUDA_MLA_MLA_DECODE_H_
