@@ -143,6 +143,17 @@ TESSERA_INLINE void TransposeWords(I16* v) {
   TransposeHalves(&v[0].lo, &v[1].lo, &v[2].lo, &v[3].lo);
   TransposeHalves(&v[0].hi, &v[1].hi, &v[2].hi, &v[3].hi);
 }
+TESSERA_INLINE void TransposePieces(I16* v) {
+  const I16 old[4] = {v[0], v[1], v[2], v[3]};
+  v[0] = {_mm256_permute2x128_si256(old[0].lo, old[1].lo, 0x20),
+          _mm256_permute2x128_si256(old[2].lo, old[3].lo, 0x20)};
+  v[1] = {_mm256_permute2x128_si256(old[0].lo, old[1].lo, 0x31),
+          _mm256_permute2x128_si256(old[2].lo, old[3].lo, 0x31)};
+  v[2] = {_mm256_permute2x128_si256(old[0].hi, old[1].hi, 0x20),
+          _mm256_permute2x128_si256(old[2].hi, old[3].hi, 0x20)};
+  v[3] = {_mm256_permute2x128_si256(old[0].hi, old[1].hi, 0x31),
+          _mm256_permute2x128_si256(old[2].hi, old[3].hi, 0x31)};
+}
 TESSERA_INLINE I16 LowNibbles(I16 a) {
   const __m256i mask = _mm256_set1_epi8(0x0f);
   return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};

@@ -119,6 +119,16 @@ TESSERA_INLINE void TransposeWords(I16* v) {
   v[2] = _mm512_unpacklo_epi64(high01, high23);
   v[3] = _mm512_unpackhi_epi64(high01, high23);
 }
+TESSERA_INLINE void TransposePieces(I16* v) {
+  const I16 low01 = _mm512_shuffle_i32x4(v[0], v[1], _MM_SHUFFLE(1, 0, 1, 0));
+  const I16 high01 = _mm512_shuffle_i32x4(v[0], v[1], _MM_SHUFFLE(3, 2, 3, 2));
+  const I16 low23 = _mm512_shuffle_i32x4(v[2], v[3], _MM_SHUFFLE(1, 0, 1, 0));
+  const I16 high23 = _mm512_shuffle_i32x4(v[2], v[3], _MM_SHUFFLE(3, 2, 3, 2));
+  v[0] = _mm512_shuffle_i32x4(low01, low23, _MM_SHUFFLE(2, 0, 2, 0));
+  v[1] = _mm512_shuffle_i32x4(low01, low23, _MM_SHUFFLE(3, 1, 3, 1));
+  v[2] = _mm512_shuffle_i32x4(high01, high23, _MM_SHUFFLE(2, 0, 2, 0));
+  v[3] = _mm512_shuffle_i32x4(high01, high23, _MM_SHUFFLE(3, 1, 3, 1));
+}
 TESSERA_INLINE I16 LowNibbles(I16 a) {
   return _mm512_and_si512(a, _mm512_set1_epi8(0x0f));
 }

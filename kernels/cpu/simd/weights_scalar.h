@@ -138,6 +138,18 @@ TESSERA_INLINE void TransposeWords(I16* v) {
     }
   }
 }
+// Words 4 p..4 p + 3 of vector r become words 4 r..4 r + 3 of vector p.
+TESSERA_INLINE void TransposePieces(I16* v) {
+  for (int r = 0; r < 4; ++r) {
+    for (int p = 0; p < r; ++p) {
+      for (int i = 0; i < 4; ++i) {
+        const int32_t word = v[r].lane[4 * p + i];
+        v[r].lane[4 * p + i] = v[p].lane[4 * r + i];
+        v[p].lane[4 * r + i] = word;
+      }
+    }
+  }
+}
 TESSERA_INLINE I16 LowNibbles(const I16& a) {
   I16 out;
   for (int i = 0; i < 16; ++i) {

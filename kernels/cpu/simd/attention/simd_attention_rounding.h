@@ -72,23 +72,26 @@ void RoundCacheRows(const RoundCacheTask& task) {
 // x [heads, n] with heads in lanes: to [n rounded up to 16, 16]; what lacks is zero.
 void HeadsToLanes(const float* x, int64_t stride, int64_t heads, int64_t n, float* out) {
   for (int64_t i = 0; i < n; i += 16) {
-    for (int64_t head = 0; head < 16; head += 4) {
-      I16 words[4];
-      for (int64_t h = 0; h < 4; ++h) {
-        float values[16] = {};
-        if (head + h < heads) {
-          Store(LoadFirst(x + (head + h) * stride + i, Smaller(n - i, 16)), values);
-        }
-        words[h] = LoadBytes(values);
+    const int64_t count = Smaller(n - i, 16);
+    I16 pieces[4][4];  // [p][k]: values 4 p..4 p + 3 of heads k, k + 4, k + 8, k + 12
+    for (int64_t k = 0; k < 4; ++k) {
+      I16 rows[4];
+      for (int64_t q = 0; q < 4; ++q) {
+        const int64_t head = 4 * q + k;
+        const auto* at = reinterpret_cast<const uint8_t*>(x + head * stride + i);
+        rows[q] = head >= heads ? ZeroInts()
+                  : count == 16 ? LoadBytes(at)
+                                : LoadFirstBytes(at, 4 * count);
       }
-      TransposeWords(words);  // the j-th holds values j, j + 4, j + 8, j + 12
+      TransposePieces(rows);
+      for (int64_t p = 0; p < 4; ++p) {
+        pieces[p][k] = rows[p];
+      }
+    }
+    for (int64_t p = 0; p < 4; ++p) {
+      TransposeWords(pieces[p]);
       for (int64_t j = 0; j < 4; ++j) {
-        uint8_t bytes[64];
-        StoreBytes(words[j], bytes);
-        for (int64_t quarter = 0; quarter < 4; ++quarter) {
-          __builtin_memcpy(out + (i + 4 * quarter + j) * 16 + head, bytes + 16 * quarter,
-                           16);
-        }
+        StoreBytes(pieces[p][j], reinterpret_cast<uint8_t*>(out + (i + 4 * p + j) * 16));
       }
     }
   }

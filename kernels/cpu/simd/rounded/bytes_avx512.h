@@ -23,8 +23,7 @@ TESSERA_INLINE void StoreLowBytes(V16 v, int8_t* at) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
                    _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
 }
-TESSERA_INLINE int32_t SumOf32(const int8_t* at) {
-  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+TESSERA_INLINE int32_t SumOf32(__m256i bytes) {
   const __m256i raised = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
   const __m256i four = _mm256_sad_epu8(raised, _mm256_setzero_si256());
   const __m128i two =
@@ -37,9 +36,12 @@ using RoundedInput = I16;
 using RoundedWeights = I16;
 
 TESSERA_INLINE int32_t StoreInputs(V16 low, V16 high, int8_t* at) {
-  StoreLowBytes(low, at);
-  StoreLowBytes(high, at + 16);
-  return SumOf32(at);
+  // Added up in registers: what two stores wrote one load would have to wait for.
+  const __m128i first = _mm512_cvtepi32_epi8(_mm512_castps_si512(low));
+  const __m128i second = _mm512_cvtepi32_epi8(_mm512_castps_si512(high));
+  const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), bytes);
+  return SumOf32(bytes);
 }
 TESSERA_INLINE RoundedInput LoadInput(const int8_t* at) {
   int32_t word;
