@@ -9,6 +9,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/cuda_sim/launch_count.h"
 
 namespace tessera::kernels::cuda_sim {
 namespace {
@@ -111,6 +112,7 @@ absl::Status SimStream::Enqueue(std::string_view name, cuda::LaunchConfig config
 
 absl::Status SimStream::LaunchKernel(std::string_view name,
                                      const cuda::LaunchConfig& config, KernelBody body) {
+  LaunchCount::Add();
   MutexLock lock(&machine_->mutex_);
   SimMachine& machine = *machine_;
   return Enqueue(name, config,

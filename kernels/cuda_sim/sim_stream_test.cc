@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 
 #include "common/check.h"
+#include "kernels/cuda_sim/launch_count.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_thread.h"
 
@@ -354,6 +355,29 @@ TEST(PlantedBug, AGraphWithFreedMemoryIsStale) {
   EXPECT_THAT(machine->status().ToString(),
               HasSubstr("stale graph argument in SetKernel"));
   EXPECT_NE(other.data, x.data);
+}
+
+TEST(SimStream, LaunchesAreCounted) {
+  Machine machine(1);
+  const auto stream = machine.Stream();
+  const auto x = machine.Ints(1);
+  Set(*stream, x, 1);
+  const LaunchCount outer;
+  Set(*stream, x, 2);
+  {
+    const LaunchCount inner;
+    ASSERT_TRUE(stream->BeginCapture().ok());
+    Set(*stream, x, 3);
+    const auto graph = stream->EndCapture();
+    ASSERT_TRUE(graph.ok());
+    EXPECT_EQ(inner.launches(), 1);
+    ASSERT_TRUE(stream->Launch(*graph).ok());
+    EXPECT_EQ(Get(*stream, x), 3);
+    EXPECT_EQ(inner.launches(), 1) << "neither a graph nor a copy is a launch";
+  }
+  EXPECT_EQ(outer.launches(), 1);
+  Set(*stream, x, 4);
+  EXPECT_EQ(outer.launches(), 2);
 }
 
 TEST(PlantedBug, AGraphWithAnOldValueIsStale) {
