@@ -226,8 +226,8 @@ def expert_ops(config, rows):
     weights = 3 * hidden * width * size
     return [Op("router", "RouteKernel", rows, 2 * experts * hidden + 4 * rows * (hidden + 2 * picks), 2 * rows * experts * hidden,
                2 * rows * experts * hidden, "bf16", INSTRUCTIONS["bf16"], 2),
-            # A launch an expert, one after the other.
-            Op(f"experts, {items} items of {local}", "ExpertKernel", min(items, 2 * (items // local + 1)), touched * weights + 8 * items * hidden, items * weights,
+            # One launch, a block an item.
+            Op(f"experts, {items} items of {local}", "ExpertKernel", items, touched * weights + 8 * items * hidden, items * weights,
                6 * items * hidden * width, "fp8", INSTRUCTIONS[kind], max(size, 0.5)),
             each_value("combine", "CombineExpertsKernel", rows * hidden, picks + 1, 2 * picks)]
 

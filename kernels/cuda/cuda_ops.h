@@ -20,6 +20,8 @@
 
 namespace tessera::kernels::cuda {
 
+class ExpertTable;  // expert_table.h
+
 // ---- cuda_shape_limits.cc ----
 // As KernelBackend's.
 absl::Status CheckShapes(const ModelShapes& shapes);
@@ -41,7 +43,11 @@ void EngramConv(GpuStream& stream, const EngramConvArgs& args);
 // ---- grouped_experts.cu ----
 // Rows of an expert's gate: its activations lie in shared memory.
 inline constexpr int64_t kMaxExpertWidth = 48 * 1024;
-void GroupedExperts(GpuStream& stream, const GroupedExpertsArgs& args);
+// `table` is that of args.experts. A launch for each format of the experts, one for a
+// model's. `out`, `row_of_item` and `item_weights` may have more rows than the last
+// offset names: `out` keeps what the others hold.
+void GroupedExperts(GpuStream& stream, const ExpertTable& table,
+                    const GroupedExpertsArgs& args);
 
 // ---- hyper.cu ----
 // At most 8 streams.

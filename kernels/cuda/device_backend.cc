@@ -7,6 +7,7 @@
 
 #include "common/status_macros.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/expert_table.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -64,10 +65,11 @@ void ForEachMatrix(const TensorView& view, Copy copy) {
 class DeviceBackend final : public KernelBackend {
  public:
   DeviceBackend(DeviceBackendOptions options, std::shared_ptr<GpuMachine> machine,
-                std::unique_ptr<GpuStream> zeroing)
+                std::unique_ptr<GpuStream> setup)
       : options_(std::move(options)),
         machine_(std::move(machine)),
-        zeroing_(std::move(zeroing)) {}
+        setup_(std::move(setup)),
+        expert_tables_(machine_, options_.device, setup_.get()) {}
 
   std::string_view name() const override { return "cuda"; }
   std::string_view numerics_id() const override { return options_.numerics_id; }
@@ -94,8 +96,8 @@ class DeviceBackend final : public KernelBackend {
       static_cast<void>(machine->Free(data));  // its own: a failure is one of an op
     });
     if (options_.zeroes_memory && bytes > 0) {
-      TESSERA_RETURN_IF_ERROR(zeroing_->MemsetAsync(memory, 0, bytes));
-      TESSERA_RETURN_IF_ERROR(zeroing_->Synchronize());
+      TESSERA_RETURN_IF_ERROR(setup_->MemsetAsync(memory, 0, bytes));
+      TESSERA_RETURN_IF_ERROR(setup_->Synchronize());
     }
     return buffer;
   }
@@ -221,7 +223,12 @@ class DeviceBackend final : public KernelBackend {
     cuda::LookupExperts(On(stream), table, token_ids, out);
   }
   void GroupedExperts(Stream& stream, const GroupedExpertsArgs& args) override {
-    cuda::GroupedExperts(On(stream), args);
+    const absl::StatusOr<const ExpertTable*> table = expert_tables_.Of(args.experts);
+    if (!table.ok()) {
+      AsCuda(stream).Note(table.status());
+      return;
+    }
+    cuda::GroupedExperts(On(stream), **table, args);
   }
   void CombineExperts(Stream& stream, TensorView y, TensorView row_of_slot,
                       TensorView weights, TensorView out) override {
@@ -242,16 +249,17 @@ class DeviceBackend final : public KernelBackend {
  private:
   const DeviceBackendOptions options_;
   const std::shared_ptr<GpuMachine> machine_;
-  const std::unique_ptr<GpuStream> zeroing_;
+  const std::unique_ptr<GpuStream> setup_;  // zeroes memory, uploads tables of experts
+  ExpertTables expert_tables_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateDeviceBackend(
     std::shared_ptr<GpuMachine> machine, DeviceBackendOptions options) {
-  TESSERA_ASSIGN_OR_RETURN(auto zeroing, GpuStream::Create(machine, options.device));
+  TESSERA_ASSIGN_OR_RETURN(auto setup, GpuStream::Create(machine, options.device));
   return std::make_unique<DeviceBackend>(std::move(options), std::move(machine),
-                                         std::move(zeroing));
+                                         std::move(setup));
 }
 
 }  // namespace tessera::kernels::cuda

@@ -1,13 +1,18 @@
-// Grouped experts, one launch an expert, since their weights come from the host. A block
-// makes an item of its expert, then the one a grid further: half warps the activations,
-// into shared memory, then the outputs. Shared memory: 4 bytes an activation. Bound:
-// memory, the expert's weights, read once an item. Exact but for exp.
-#include <algorithm>
+// Grouped experts in one launch for all experts of a format (expert_table.h). A block
+// makes one item: it finds the item's expert by a binary search over the offsets and that
+// expert's weights in the table; half warps make the activations, into shared memory,
+// then the outputs. Shared memory: 4 bytes an activation. Bound: memory, the expert's
+// weights, read once an item. Exact but for exp.
+//
+// The grid is the number of items that `out` has room for, which may be more than the
+// offsets name: the blocks of the others return at once. So a launch that is captured
+// with the largest number of items serves any smaller one.
 #include <cmath>
 #include <cstdint>
-#include <iterator>
 
+#include "common/check.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/expert_table.h"
 #include "kernels/cuda/primitives/device_tensor.cuh"
 #include "kernels/cuda/primitives/lane_sum.cuh"
 #include "kernels/cuda/primitives/weight_decode.cuh"
@@ -17,7 +22,6 @@ namespace {
 
 constexpr uint32_t kBlock = 256;
 constexpr int64_t kRowsAtOnce = kBlock / kLanes;
-constexpr int64_t kBlocksPerFairShare = 2;
 
 struct ExpertKernel {
   static constexpr const char* kName = "ExpertKernel";
@@ -25,10 +29,7 @@ struct ExpertKernel {
   DeviceRows<const int32_t> row_of_item;
   DeviceRows<const int32_t> item_offsets;
   DeviceRows<const float> item_weights;  // without rows: ones
-  DeviceWeight gate;
-  DeviceWeight up;
-  DeviceWeight down;
-  int64_t expert;
+  ExpertPart part;
   float limit;  // infinity: none
   DeviceRows<float> out;
 
@@ -39,9 +40,34 @@ struct ExpertKernel {
     return bounded / (1.0F + expf(-bounded)) * limited;
   }
 
+  // The first expert whose items end beyond `item`, which lies before the last end.
+  TESSERA_DEVICE int64_t ExpertOf(Thread& thread, int64_t item) const {
+    int64_t low = 0;
+    int64_t high = item_offsets.rows - 2;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (thread.Load(item_offsets.span, item_offsets.Begin(middle + 1)) > item) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
+
+  // `weight` at the table's addresses `at` and `at + 1`.
+  TESSERA_DEVICE DeviceWeight Placed(Thread& thread, DeviceWeight weight,
+                                     int64_t at) const {
+    weight.values.data = thread.Load(part.addresses, at);
+    weight.scales.data = thread.Load(part.addresses, at + 1);
+    return weight;
+  }
+
   // The activations of an item, limited and weighted, into `hidden`.
-  TESSERA_DEVICE void Activate(Thread& thread, int64_t item,
+  TESSERA_DEVICE void Activate(Thread& thread, int64_t item, int64_t addresses,
                                SharedSpan<float> hidden) const {
+    const DeviceWeight gate = Placed(thread, part.gate, addresses);
+    const DeviceWeight up = Placed(thread, part.up, addresses + 2);
     const int64_t from = x.Begin(thread.Load(row_of_item.span, row_of_item.Begin(item)));
     const float weight = item_weights.rows == 0
                              ? 1.0F
@@ -66,14 +92,15 @@ struct ExpertKernel {
     }
   }
 
-  TESSERA_DEVICE void Project(Thread& thread, int64_t item,
+  TESSERA_DEVICE void Project(Thread& thread, int64_t item, int64_t addresses,
                               SharedSpan<float> hidden) const {
+    const DeviceWeight down = Placed(thread, part.down, addresses + 4);
     const int64_t lane = thread.lane() % kLanes;
     for (int64_t first = 0; first < down.rows; first += kRowsAtOnce) {
       const int64_t mine = first + thread.linear_thread() / kLanes;
       const int64_t row = mine < down.rows ? mine : down.rows - 1;
       float sum = 0;
-      for (int64_t i = lane; i < gate.rows; i += kLanes) {
+      for (int64_t i = lane; i < part.gate.rows; i += kLanes) {
         sum = fmaf(thread.Load(hidden, i), LoadWeight(thread, down, row, i), sum);
       }
       sum = ReduceLanes(thread, sum);
@@ -84,24 +111,28 @@ struct ExpertKernel {
   }
 
   TESSERA_DEVICE void operator()(Thread& thread) const {
-    const auto hidden = thread.DynamicShared<float>();
-    const int64_t end = thread.Load(item_offsets.span, item_offsets.Begin(expert + 1));
-    for (int64_t item =
-             int64_t{thread.Load(item_offsets.span, item_offsets.Begin(expert))} +
-             thread.block_idx().x;
-         item < end; item += thread.grid_dim().x) {
-      Activate(thread, item, hidden);
-      thread.SyncBlock();
-      Project(thread, item, hidden);
-      thread.SyncBlock();
+    const int64_t item = thread.block_idx().x;
+    const int64_t last = item_offsets.Begin(item_offsets.rows - 1);
+    if (item >= thread.Load(item_offsets.span, last) ||
+        item < thread.Load(item_offsets.span, 0)) {
+      return;
     }
+    const int64_t addresses = ExpertPart::kAddresses * ExpertOf(thread, item);
+    if (thread.Load(part.addresses, addresses) == nullptr) {
+      return;  // an expert of another launch
+    }
+    const auto hidden = thread.DynamicShared<float>();
+    Activate(thread, item, addresses, hidden);
+    thread.SyncBlock();
+    Project(thread, item, addresses, hidden);
   }
 };
 
 }  // namespace
 
-void GroupedExperts(GpuStream& stream, const GroupedExpertsArgs& args) {
-  TESSERA_CHECK_EQ(args.item_offsets.dim(0), std::ssize(args.experts) + 1);
+void GroupedExperts(GpuStream& stream, const ExpertTable& table,
+                    const GroupedExpertsArgs& args) {
+  TESSERA_CHECK_EQ(args.item_offsets.dim(0), table.num_experts() + 1);
   ExpertKernel kernel;
   kernel.x = RowsOf<const float>(args.x);
   kernel.row_of_item = ColumnOf<const int32_t>(args.row_of_item);
@@ -111,21 +142,15 @@ void GroupedExperts(GpuStream& stream, const GroupedExpertsArgs& args) {
   }
   kernel.limit = args.swiglu_limit > 0 ? static_cast<float>(args.swiglu_limit) : INFINITY;
   kernel.out = RowsOf<float>(args.out);
-  // How many items an expert has is not known here: some more blocks than a fair share.
-  const int64_t experts = std::max<int64_t>(std::ssize(args.experts), 1);
-  const int64_t blocks =
-      std::min(kernel.out.rows, kBlocksPerFairShare * (kernel.out.rows / experts + 1));
-  for (int64_t e = 0; kernel.out.rows > 0 && e < std::ssize(args.experts); ++e) {
-    const ExpertWeights& expert = args.experts[static_cast<size_t>(e)];
-    TESSERA_CHECK_LE(expert.gate.rows, kMaxExpertWidth);
-    kernel.gate = WeightOf(expert.gate);
-    kernel.up = WeightOf(expert.up);
-    kernel.down = WeightOf(expert.down);
-    kernel.expert = e;
+  for (const ExpertPart& part : table.parts()) {
+    if (kernel.out.rows == 0) {
+      break;
+    }
+    kernel.part = part;
     Launch(stream,
-           {.grid = {static_cast<uint32_t>(blocks)},
+           {.grid = {static_cast<uint32_t>(kernel.out.rows)},
             .block = {kBlock},
-            .shared_bytes = static_cast<uint32_t>(4 * expert.gate.rows)},
+            .shared_bytes = static_cast<uint32_t>(4 * part.gate.rows)},
            kernel);
   }
 }

@@ -52,6 +52,7 @@ class SimulatedDevice {
   }
 
   GpuStream& stream() { return *stream_; }
+  const std::shared_ptr<GpuMachine>& machine() { return machine_; }
 
   // Rows lie 3 values further apart than they are long.
   TensorView Random(std::vector<int64_t> shape) {
