@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,8 @@
 #include "engram_store/table/table_info.h"
 
 namespace tessera::engram_store {
+
+class EngramTable;
 
 // A request in flight; obtained from Issue, spent by Wait.
 struct PendingRows {
@@ -66,6 +69,12 @@ class EngramSource {
 
   // One per Engram layer, in the order of the model's engram layers. Fixed at creation.
   virtual std::span<const TableInfo> tables() const = 0;
+  // The shards of a table, all of them and in order, where it lies in memory of this
+  // process for as long as the source; otherwise none. A device may read such a table.
+  virtual std::span<const std::shared_ptr<const EngramTable>> local_shards(
+      size_t /*table*/) const {
+    return {};
+  }
 
   // `table` indexes tables(). destination.size() == row_ids.size() * row_bytes; row ids
   // are global in their layer's table. `row_ids` must stay alive until Wait, too.

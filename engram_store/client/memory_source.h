@@ -41,6 +41,10 @@ class MemorySource final : public EngramSource {
 
   std::string_view name() const override { return options_.name; }
   std::span<const TableInfo> tables() const override { return infos_; }
+  std::span<const std::shared_ptr<const EngramTable>> local_shards(
+      size_t table) const override {
+    return tables_[table];
+  }
   PendingRows Issue(size_t table, std::span<const uint32_t> row_ids,
                     std::span<std::byte> destination) override;
   absl::Status Wait(PendingRows pending, absl::Time deadline) override;

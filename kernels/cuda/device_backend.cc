@@ -7,7 +7,9 @@
 
 #include "common/status_macros.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/engram_rows/device_engram_reader.h"
 #include "kernels/cuda/expert_table.h"
+#include "kernels/engram_reader.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -62,7 +64,7 @@ void ForEachMatrix(const TensorView& view, Copy copy) {
   }
 }
 
-class DeviceBackend final : public KernelBackend {
+class DeviceBackend final : public KernelBackend, public EngramReaderFactory {
  public:
   DeviceBackend(DeviceBackendOptions options, std::shared_ptr<GpuMachine> machine,
                 std::unique_ptr<GpuStream> setup)
@@ -86,6 +88,14 @@ class DeviceBackend final : public KernelBackend {
   }
   absl::Status CheckShapes(const ModelShapes& shapes) const override {
     return cuda::CheckShapes(shapes);
+  }
+
+  std::unique_ptr<EngramReader> CreateEngramReader(Clock* clock) override {
+    return CreateDeviceEngramReader(
+        machine_, options_.registrations,
+        {.device = options_.device,
+         .gpu_stream = [](Stream& stream) -> GpuStream& { return On(stream); }},
+        clock);
   }
 
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
@@ -258,6 +268,9 @@ class DeviceBackend final : public KernelBackend {
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateDeviceBackend(
     std::shared_ptr<GpuMachine> machine, DeviceBackendOptions options) {
   TESSERA_ASSIGN_OR_RETURN(auto setup, GpuStream::Create(machine, options.device));
+  if (options.registrations == nullptr) {
+    options.registrations = HostRegistrations::Create(machine);
+  }
   return std::make_unique<DeviceBackend>(std::move(options), std::move(machine),
                                          std::move(setup));
 }

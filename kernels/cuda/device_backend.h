@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "kernels/cuda/engram_rows/host_registrations.h"
 #include "kernels/cuda/primitives/device.cuh"
 #include "kernels/kernel_backend.h"
 
@@ -20,6 +21,8 @@ struct DeviceBackendOptions {
   std::string isa;
   // False: Allocate leaves memory as the device gives it.
   bool zeroes_memory = true;
+  // Of the tables that backends of one machine share; null: its own.
+  std::shared_ptr<HostRegistrations> registrations = nullptr;
 };
 
 // One thread uses the backend and its streams. The backend's memory may outlive it.

@@ -6,8 +6,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -21,6 +24,8 @@
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
+#include "common/status_macros.h"
+#include "engram_store/client/engram_source.h"
 #include "kernels/cuda/devices/simulated_devices.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/local_devices.h"
@@ -44,6 +49,54 @@ constexpr uint64_t kSeed = 7;
 constexpr int64_t kMaxModelLen = 512;
 
 bool IsLong() { return std::getenv("TESSERA_LONG_TESTS") != nullptr; }
+
+struct ScriptedRows {
+  // The device may read the tables; otherwise they are as of another host.
+  bool are_local = false;
+  // Requests that are answered; later ones are kUnavailable.
+  int num_good = std::numeric_limits<int>::max();
+};
+
+class ScriptedSource final : public engram_store::EngramSource {
+ public:
+  ScriptedSource(std::unique_ptr<engram_store::EngramSource> rows,
+                 const ScriptedRows& script)
+      : rows_(std::move(rows)),
+        are_local_(script.are_local),
+        num_good_(script.num_good) {}
+
+  std::string_view name() const override { return "scripted"; }
+  std::span<const engram_store::TableInfo> tables() const override {
+    return rows_->tables();
+  }
+  engram_store::PendingRows Issue(size_t table, std::span<const uint32_t> row_ids,
+                                  std::span<std::byte> destination) override {
+    return rows_->Issue(table, row_ids, destination);
+  }
+  absl::Status Wait(engram_store::PendingRows pending, absl::Time deadline) override {
+    const absl::Status status = rows_->Wait(pending, deadline);
+    return num_good_-- > 0 ? status : absl::UnavailableError("no replica answers");
+  }
+  engram_store::EngramSourceStats stats() const override { return rows_->stats(); }
+  std::span<const std::shared_ptr<const engram_store::EngramTable>> local_shards(
+      size_t table) const override {
+    return are_local_ ? rows_->local_shards(table) : EngramSource::local_shards(table);
+  }
+
+ private:
+  const std::unique_ptr<engram_store::EngramSource> rows_;
+  const bool are_local_;
+  int num_good_;
+};
+
+cli::EngramSourceFactory Scripted(cli::EngramSourceFactory rows,
+                                  const ScriptedRows& script) {
+  return [rows = std::move(rows), script](
+             int rank) -> absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> {
+    TESSERA_ASSIGN_OR_RETURN(auto source, rows(rank));
+    return std::make_unique<ScriptedSource>(std::move(source), script);
+  };
+}
 
 using Prompts = std::vector<std::vector<int32_t>>;
 
@@ -103,6 +156,8 @@ class CudaModel {
     }
   }
 
+  void GatherOnTheHost() { engram_ = Scripted(std::move(engram_), {}); }
+
   // All prompts at once.
   void ExpectSameBits(const HarnessOptions& options) const {
     auto harness = GroupHarness::Create(model_, options, engram_);
@@ -125,7 +180,7 @@ class CudaModel {
 
  private:
   const cli::LoadedModel& model_;
-  const cli::EngramSourceFactory engram_;
+  cli::EngramSourceFactory engram_;
   const Prompts prompts_;
   const int64_t num_tokens_;
   std::vector<SequenceOutput> alone_;
@@ -197,6 +252,61 @@ TEST_P(CudaTiny, HasTheBitsOfOneRankOverAnyGroup) {
   }
 }
 
+// Either way that Engram rows take to a device, and a way that ends.
+class CudaEngram : public CudaTiny {
+ protected:
+  void SetUp() override {
+    CudaTiny::SetUp();
+    if (loaded_ != nullptr && !loaded_->config.engram.has_value()) {
+      GTEST_SKIP() << "skipped: a model without Engram";
+    }
+  }
+  // A step of one rank, whose machine must find nothing however it ends.
+  absl::Status RunScripted(const ScriptedRows& script) {
+    const Machine machine({}, kSeed, /*check_order=*/true);
+    HarnessOptions options = model_->Options(machine, {}, 64);
+    options.rank.runner.max_tokens = 64;
+    TESSERA_ASSIGN_OR_RETURN(const auto resident,
+                             cli::ResidentEngram(*loaded_, Clock::Real()));
+    absl::Status result;
+    {
+      TESSERA_ASSIGN_OR_RETURN(
+          const auto ranks,
+          cli::AssembleLocalGroup(*loaded_, {}, options.rank, Scripted(resident, script),
+                                  *machine.devices, Clock::Real()));
+      result = worker::RunTrace(loaded_->config,
+                                {.ids = testing::TinyPrompt(GetParam(), 2, kSeed),
+                                 .drafts = false,
+                                 .placement_version = 1},
+                                64, *ranks.front().runner, nullptr)
+                   .status();
+    }
+    EXPECT_TRUE(machine.machine->status().ok()) << machine.machine->status();
+    return result;
+  }
+};
+
+TEST_P(CudaEngram, RowsThatTheHostGathersHaveTheBitsOfThoseThatTheDeviceReads) {
+  ASSERT_NO_FATAL_FAILURE(model_->RunAlone(64));
+  model_->GatherOnTheHost();
+  const Machine machine({}, kSeed, /*check_order=*/true);
+  model_->ExpectSameBits(model_->Options(machine, {}, 3));
+  EXPECT_TRUE(machine.machine->status().ok()) << machine.machine->status();
+}
+
+TEST_P(CudaEngram, RowsThatTheDeviceReadsAreAskedOfNobody) {
+  EXPECT_TRUE(RunScripted({.are_local = true, .num_good = 0}).ok());
+}
+
+TEST_P(CudaEngram, RowsThatDoNotComeEndTheStepWithTheirError) {
+  // The first table's rows, or those of a later one, whose layers wait behind it.
+  const auto num_tables = static_cast<int>(loaded_->config.engram->layer_ids.size());
+  for (int num_good = 0; num_good < num_tables; ++num_good) {
+    EXPECT_EQ(RunScripted({.num_good = num_good}).code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_TRUE(RunScripted({.num_good = num_tables}).ok());
+}
+
 // A step of two ranks of which one does not take part: what the other says of it.
 class LostRank : public CudaTiny {
  protected:
@@ -254,6 +364,8 @@ std::string NameOf(const ::testing::TestParamInfo<TinyModel>& test) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, CudaTiny, ::testing::ValuesIn(SomeTinyModels()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Models, CudaEngram, ::testing::ValuesIn(SomeTinyModels()),
+                         NameOf);
 INSTANTIATE_TEST_SUITE_P(Models, LostRank,
                          ::testing::Values(testing::TinyModels().front()), NameOf);
 

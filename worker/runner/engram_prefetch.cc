@@ -18,6 +18,7 @@
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "worker/layers/step_context.h"
+#include "worker/runner/engram_table_views.h"
 
 namespace tessera::worker {
 
@@ -57,17 +58,19 @@ absl::StatusOr<std::unique_ptr<EngramPrefetch>> EngramPrefetch::Create(
     kernels::KernelBackend* backend, Clock* clock) {
   TESSERA_CHECK(config.engram.has_value());
   TESSERA_RETURN_IF_ERROR(CheckTables(*config.engram, *hash, source->tables()));
-  std::unique_ptr<EngramPrefetch> prefetch(
-      new EngramPrefetch(hash, source, clock, options.timeout));
+  std::unique_ptr<EngramPrefetch> prefetch(new EngramPrefetch(
+      hash, source, kernels::CreateEngramReader(backend, clock), clock, options.timeout));
   prefetch->columns_ = hash->num_columns();
   prefetch->max_ngram_ = config.engram->max_ngram;
-  for (const engram_store::TableInfo& info : source->tables()) {
+  const int64_t max_rows = options.max_tokens * prefetch->columns_;
+  for (size_t i = 0; i < source->tables().size(); ++i) {
     Table table;
-    const auto rows = static_cast<size_t>(options.max_tokens * prefetch->columns_);
-    table.row_bytes = info.row_bytes;
-    table.row_ids.resize(rows);
-    table.landing.resize(rows * static_cast<size_t>(info.row_bytes));
-    TESSERA_ASSIGN_OR_RETURN(table.device, backend->Allocate(table.landing.size()));
+    table.row_bytes = source->tables()[i].row_bytes;
+    table.row_ids.resize(static_cast<size_t>(max_rows));
+    TESSERA_RETURN_IF_ERROR(
+        prefetch->reader_->AddTable({.row_bytes = table.row_bytes,
+                                     .max_rows = max_rows,
+                                     .view = ViewOf(source->local_shards(i))}));
     prefetch->tables_.push_back(std::move(table));
   }
   return prefetch;
@@ -94,46 +97,58 @@ void EngramPrefetch::Add(std::span<const int32_t> sequence, int64_t begin) {
   num_tokens_ += count;
 }
 
-void EngramPrefetch::Issue() {
+absl::Status EngramPrefetch::Issue() {
   deadline_ = clock_->Now() + timeout_;
   if (num_tokens_ == 0) {
-    return;
+    return absl::OkStatus();
   }
   for (size_t i = 0; i < tables_.size(); ++i) {
     Table& table = tables_[i];
     const std::span<const uint32_t> rows = row_ids(static_cast<int64_t>(i));
-    const std::span<std::byte> landing =
-        std::span<std::byte>(table.landing)
-            .first(rows.size() * static_cast<size_t>(table.row_bytes));
-    table.pending = source_->Issue(i, rows, landing);
+    TESSERA_ASSIGN_OR_RETURN(table.landing, reader_->Begin(i, rows, deadline_));
+    if (!table.landing.empty()) {
+      table.pending = source_->Issue(i, rows, table.landing);
+    }
     table.in_flight = true;
   }
+  return absl::OkStatus();
+}
+
+absl::Status EngramPrefetch::AwaitSource(size_t index) {
+  Table& table = tables_[index];
+  const absl::Time begin = clock_->Now();
+  const absl::Status status =
+      table.landing.empty() ? absl::OkStatus() : source_->Wait(table.pending, deadline_);
+  wait_ns_ += absl::ToInt64Nanoseconds(clock_->Now() - begin);
+  table.in_flight = false;
+  return status;
 }
 
 absl::StatusOr<TensorView> EngramPrefetch::Await(const StepContext& context,
                                                  int64_t index) {
-  Table& table = tables_[static_cast<size_t>(index)];
-  TESSERA_CHECK(table.in_flight);
-  const absl::Time begin = clock_->Now();
-  const absl::Status status = source_->Wait(table.pending, deadline_);
-  wait_ns_ += absl::ToInt64Nanoseconds(clock_->Now() - begin);
-  table.in_flight = false;
-  TESSERA_RETURN_IF_ERROR(WithContext(status, "engram rows"));
-  const TensorView view(table.device.data(), DType::kU8,
-                        {num_tokens_, columns_ * table.row_bytes});
-  context.backend->Upload(*context.stream, table.landing.data(), view);
-  return view;
+  const auto at = static_cast<size_t>(index);
+  TESSERA_CHECK(tables_[at].in_flight);
+  // First, so that the stream need not wait for the host once the rows are there.
+  TESSERA_ASSIGN_OR_RETURN(const void* const rows, reader_->Enqueue(*context.stream, at));
+  const absl::Status status = AwaitSource(at);
+  if (!status.ok()) {
+    reader_->Abandon(at);
+    return WithContext(status, "engram rows");
+  }
+  reader_->Arrived(at);
+  return TensorView(const_cast<void*>(rows), DType::kU8,
+                    {num_tokens_, columns_ * tables_[at].row_bytes});
 }
 
 void EngramPrefetch::Drain() {
-  for (Table& table : tables_) {
-    if (table.in_flight) {
-      const absl::Status status = source_->Wait(table.pending, deadline_);
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    if (tables_[i].in_flight) {
+      const absl::Status status = AwaitSource(i);
       if (!status.ok()) {
         log::Warning("engram", "rows of an abandoned step did not arrive",
                      {{"error", status.ToString()}});
       }
-      table.in_flight = false;
+      reader_->Abandon(i);
     }
   }
 }

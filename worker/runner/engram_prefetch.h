@@ -1,7 +1,8 @@
 // EngramPrefetch: asks for a step's table rows before the forward pass starts, and hands
-// them to the Engram layers when these need them. It hashes each token with its true
-// lookback, taken from the sequence's own token ids, so that chunking, prefix hits and
-// preemption cannot change a row.
+// them to the Engram layers when these need them: rows that the backend's device reads
+// itself (kernels/engram_reader.h), or those that the source gathers. It hashes each
+// token with its true lookback, taken from the sequence's own token ids, so that
+// chunking, prefix hits and preemption cannot change a row.
 #ifndef TESSERA_WORKER_RUNNER_ENGRAM_PREFETCH_H_
 #define TESSERA_WORKER_RUNNER_ENGRAM_PREFETCH_H_
 
@@ -9,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,8 +20,8 @@
 #include "common/clock.h"
 #include "engram_store/client/engram_source.h"
 #include "engram_store/hashing/engram_hash.h"
+#include "kernels/engram_reader.h"
 #include "kernels/kernel_backend.h"
-#include "kernels/runtime/device_buffer.h"
 #include "model/config/model_config.h"
 #include "worker/layers/engram_layer.h"
 #include "worker/layers/step_context.h"
@@ -34,8 +36,8 @@ class EngramPrefetch final : public EngramRows {
     absl::Duration timeout = absl::Seconds(5);  // of one step's rows
   };
 
-  // `hash`, `source` and `clock` must outlive it. kInvalidArgument: the source's tables
-  // are not those of the config (layers, rows, width, format).
+  // All must outlive it, and so must the streams of its Awaits. kInvalidArgument: the
+  // source's tables are not those of the config (layers, rows, width, format).
   static absl::StatusOr<std::unique_ptr<EngramPrefetch>> Create(
       const model::ModelConfig& config, const Options& options,
       const engram_store::EngramHash* hash, engram_store::EngramSource* source,
@@ -45,7 +47,8 @@ class EngramPrefetch final : public EngramRows {
   void Begin();
   // Tokens sequence[begin..) of one sequence are computed in this step.
   void Add(std::span<const int32_t> sequence, int64_t begin);
-  void Issue();
+  // Errors of EngramReader::Begin.
+  absl::Status Issue();
 
   absl::StatusOr<kernels::TensorView> Await(const StepContext& context,
                                             int64_t index) override;
@@ -54,6 +57,8 @@ class EngramPrefetch final : public EngramRows {
   // Waits for what was issued and not awaited (a step that failed half-way): the source
   // must not write into memory that the next step uses.
   void Drain();
+  // Once the step's stream was synchronised: errors of EngramReader::Check.
+  absl::Status Check() { return reader_->Check(); }
 
   // Row ids of the current step, [T * C] of one engram layer; for traces and counters.
   std::span<const uint32_t> row_ids(int64_t index) const;
@@ -62,19 +67,27 @@ class EngramPrefetch final : public EngramRows {
 
  private:
   struct Table {
-    std::vector<uint32_t> row_ids;   // [max_tokens * C]
-    std::vector<std::byte> landing;  // host memory where rows arrive
-    kernels::DeviceBuffer device;    // where the layers read them
+    std::vector<uint32_t> row_ids;  // [max_tokens * C]
+    std::span<std::byte> landing;   // where the source puts them; empty: the device reads
     engram_store::PendingRows pending;
     bool in_flight = false;
     int64_t row_bytes = 0;
   };
   EngramPrefetch(const engram_store::EngramHash* hash, engram_store::EngramSource* source,
-                 Clock* clock, absl::Duration timeout)
-      : hash_(hash), source_(source), clock_(clock), timeout_(timeout) {}
+                 std::unique_ptr<kernels::EngramReader> reader, Clock* clock,
+                 absl::Duration timeout)
+      : hash_(hash),
+        source_(source),
+        reader_(std::move(reader)),
+        clock_(clock),
+        timeout_(timeout) {}
+
+  // Until the source has put the rows of a table where they land.
+  absl::Status AwaitSource(size_t index);
 
   const engram_store::EngramHash* const hash_;
   engram_store::EngramSource* const source_;
+  const std::unique_ptr<kernels::EngramReader> reader_;
   Clock* const clock_;
   const absl::Duration timeout_;
   int64_t columns_ = 0;

@@ -479,15 +479,14 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
     TESSERA_RETURN_IF_ERROR(drafter_->Propose(MakeContext(), plan));
   }
   TESSERA_RETURN_IF_ERROR(GatherInputs(plan));
-  if (engram_ != nullptr) {
-    engram_->Issue();
-  }
+  absl::Status status = engram_ == nullptr ? absl::OkStatus() : engram_->Issue();
   inputs_.Upload(*stream_, parts_.backend);
   const StepContext context = MakeContext();
   context.Trace("token_ids", -1, context.token_ids);
   TraceRows(context);
-  absl::Status status =
-      decoder_->Forward(context, engram_.get(), StreamsView(context.num_tokens));
+  if (status.ok()) {
+    status = decoder_->Forward(context, engram_.get(), StreamsView(context.num_tokens));
+  }
   if (!status.ok() && engram_ != nullptr) {
     engram_->Drain();
   }
@@ -504,6 +503,9 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
         drafter_->Observe(context, runs_, StreamsView(context.num_tokens)));
   }
   TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
+  if (engram_ != nullptr) {
+    TESSERA_RETURN_IF_ERROR(engram_->Check());
+  }
   FillCounters(plan, context, begin, &result.counters);
   if (parts_.tp->rank() != 0) {
     result.sampled.clear();

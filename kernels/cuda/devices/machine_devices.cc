@@ -13,10 +13,14 @@ class MachineDevices final : public LocalDevices {
  public:
   MachineDevices(std::shared_ptr<GpuMachine> machine,
                  std::function<DeviceBackendOptions(int)> options)
-      : machine_(std::move(machine)), options_(std::move(options)) {}
+      : machine_(std::move(machine)),
+        registrations_(HostRegistrations::Create(machine_)),
+        options_(std::move(options)) {}
 
   absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(int rank) override {
-    return CreateDeviceBackend(machine_, options_(rank));
+    DeviceBackendOptions options = options_(rank);
+    options.registrations = registrations_;
+    return CreateDeviceBackend(machine_, std::move(options));
   }
 
   bool has_collectives() const override { return true; }
@@ -36,6 +40,7 @@ class MachineDevices final : public LocalDevices {
 
  private:
   const std::shared_ptr<GpuMachine> machine_;
+  const std::shared_ptr<HostRegistrations> registrations_;  // of all ranks' tables
   const std::function<DeviceBackendOptions(int)> options_;
 };
 

@@ -47,7 +47,7 @@ class HostRegistrations : public std::enable_shared_from_this<HostRegistrations>
   };
 
   // `memory`, not empty, must stay, unchanged, until its registrations are gone. Start-up
-  // only: pinning takes about a second for 10 GiB of small pages. Errors of
+  // only: each page is pinned. Errors of
   // HostRegisterReadOnly, for memory that overlaps another registration as well.
   absl::StatusOr<std::unique_ptr<const Registration>> Acquire(
       std::span<const std::byte> memory);
