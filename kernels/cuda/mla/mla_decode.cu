@@ -487,6 +487,9 @@ void PackMlaQueries(GpuStream& stream, TensorView q_latent, TensorView q_rope,
                     TensorView q) {
   TESSERA_CHECK(q_latent.dim(2) == kMlaLatent && q_rope.dim(2) == kMlaRope &&
                 q.dim(2) == kMlaWidth && q.dtype == DType::kBF16);
+  for (const TensorView& from : {q_latent, q_rope}) {
+    TESSERA_CHECK(from.dim(0) == q.dim(0) && from.dim(1) == q.dim(1));
+  }
   TESSERA_CHECK(reinterpret_cast<uintptr_t>(q.data) % 4 == 0 && q.stride(0) % 2 == 0 &&
                 q.stride(1) % 2 == 0);
   TensorView words = q;  // two values each

@@ -2,7 +2,6 @@
 // or FP8 (docs/design/0010-hopper-kernels.md): for each token t and head h, over the rows
 // s that the token sees, 0 to its position, or of those the ones that it selected,
 //
-//
 //   a_s = (q[t, h] . row_s) * scale;  out[t, h] = sum_s e^(a_s) latent_s / sum_s e^(a_s)
 //
 // where row_s is 512 latent values and 64 rope keys, latent_s the former. Weights e^a are
