@@ -32,8 +32,8 @@
 
 namespace tessera::kernels::cuda {
 
-// The step thread, but for Arrived. It abandons what is under way when it goes, and waits
-// for its copies.
+// The step thread, but for Fill and Arrived. It abandons what is under way when it goes,
+// and waits for its copies.
 class StagedRows {
  public:
   static constexpr int kGenerations = 2;
@@ -53,7 +53,7 @@ class StagedRows {
   StagedRows& operator=(const StagedRows&) = delete;
 
   // The generation after the last one. kDeadlineExceeded if its last copy was not over by
-  // then; that one is abandoned, and the next Begin is of the same.
+  // then; that one is abandoned, as by Await, and the next Begin is of the same.
   absl::StatusOr<int> Begin(absl::Time deadline);
   // Its memory, the same at each of its turns.
   std::span<std::byte> host(int generation) const;
@@ -69,7 +69,8 @@ class StagedRows {
   void Abandon(int generation);
 
   // Until the copy is over. kDeadlineExceeded if it was not by then, whatever it waited
-  // for: it is abandoned.
+  // for: it is abandoned, so its gatherer must have ended by the deadline. One that did
+  // not would write beside that, and raise the flag of the generation's next turn.
   absl::Status Await(int generation, absl::Time deadline);
 
  private:
