@@ -334,7 +334,7 @@ std::vector<ParityCase> RowCases() {
     cases.push_back(ElementwiseCase(op, 1, 1));
     cases.push_back(ElementwiseCase(op, 7, 211));
   }
-  for (const int64_t size : {1, 2, 32, 128}) {
+  for (const int64_t size : {1, 2, 8, 16, 32, 64, 128}) {
     cases.push_back(ElementwiseCase(Elementwise::kHadamard, 3, size));
   }
   return cases;
