@@ -117,7 +117,7 @@ long_programs() {
 
 # check_all: everything that ./dev test leaves out, cheap to dear.
 check_all() {
-  install_packages "${clang_packages[@]}"
+  stage install_packages "${clang_packages[@]}"
   sanitizer_environment
   stage check_gpu_code
   # One build for clang's analysis of locks and for its sanitizers: the sources compile with both compilers.

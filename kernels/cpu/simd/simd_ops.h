@@ -67,6 +67,13 @@ struct Int8Rows {
                      // the form in which the table adds products up
   int64_t blocks;    // of a row
 };
+// Codes of a group as its words: byte i of word 2 j + h is value 8 j + 2 i + h. Of all
+// words together, the sums of the first two bytes and of the last two.
+struct GroupWords {
+  uint32_t words[8];
+  int32_t first;
+  int32_t second;
+};
 // What a block takes, in units of a float.
 constexpr int64_t kInt8BlockFloats = kInt8BlockValues / 4 + 16 + 16;
 

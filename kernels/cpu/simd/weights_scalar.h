@@ -183,14 +183,7 @@ constexpr int kInt8XRows = 1;  // rows of x that four weight rows meet at a time
 using DotPart = I16;           // sums of products of bytes, or the bytes
 using FloatPart = V16;
 
-// The lowest bytes of 32 lanes as the words of a group: byte i of word 2 j + h is that of
-// lane 8 j + 2 i + h. Of all words together, the sums of the first two bytes and of the
-// last two.
-struct GroupWords {
-  uint32_t words[8];
-  int32_t first;
-  int32_t second;
-};
+// The lowest bytes of 32 lanes.
 TESSERA_INLINE void PackGroup(const V16& low, const V16& high, GroupWords* out) {
   out->first = 0;
   out->second = 0;

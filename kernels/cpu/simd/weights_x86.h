@@ -10,11 +10,6 @@
 namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 namespace {
 
-struct GroupWords {
-  uint32_t words[8];
-  int32_t first;
-  int32_t second;
-};
 // `bytes` in the order of lanes.
 TESSERA_INLINE void StoreGroupWords(__m256i bytes, GroupWords* out) {
   const __m256i even_odd =

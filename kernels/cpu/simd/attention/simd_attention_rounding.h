@@ -78,10 +78,12 @@ void HeadsToLanes(const float* x, int64_t stride, int64_t heads, int64_t n, floa
       I16 rows[4];
       for (int64_t q = 0; q < 4; ++q) {
         const int64_t head = 4 * q + k;
+        if (head >= heads) {
+          rows[q] = ZeroInts();
+          continue;
+        }
         const auto* at = reinterpret_cast<const uint8_t*>(x + head * stride + i);
-        rows[q] = head >= heads ? ZeroInts()
-                  : count == 16 ? LoadBytes(at)
-                                : LoadFirstBytes(at, 4 * count);
+        rows[q] = count == 16 ? LoadBytes(at) : LoadFirstBytes(at, 4 * count);
       }
       TransposePieces(rows);
       for (int64_t p = 0; p < 4; ++p) {
