@@ -8,6 +8,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/cuda_sim/call_fault.h"
 #include "kernels/cuda_sim/sim_stream.h"
 
 namespace tessera::kernels::cuda_sim {
@@ -76,8 +77,13 @@ class SimFlag::WaitOp final : public OpenOp {
   const uint64_t value_;
 };
 
+absl::Status SimFlag::CheckSupport(const SimMachine& /*machine*/) {
+  return CallFault::Check(CallFault::Call::kFlagSupport);
+}
+
 absl::StatusOr<std::unique_ptr<SimFlag>> SimFlag::Create(
     std::shared_ptr<SimMachine> machine) {
+  TESSERA_RETURN_IF_ERROR(CheckSupport(*machine));
   auto state = std::make_shared<State>();
   TESSERA_ASSIGN_OR_RETURN(void* const word, machine->MallocHost(sizeof(uint64_t)));
   state->word = static_cast<uint64_t*>(word);

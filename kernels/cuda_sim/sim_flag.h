@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "kernels/cuda_sim/sim_machine.h"
@@ -22,7 +23,10 @@ namespace tessera::kernels::cuda_sim {
 // Thread-safe.
 class SimFlag {
  public:
-  // Holds 0. kResourceExhausted.
+  // As of the devices of a real machine: kUnimplemented where a stream cannot wait for a
+  // flag. Here all can, but for a CallFault.
+  static absl::Status CheckSupport(const SimMachine& machine);
+  // Holds 0. Errors of CheckSupport; kResourceExhausted.
   static absl::StatusOr<std::unique_ptr<SimFlag>> Create(
       std::shared_ptr<SimMachine> machine);
   // Waits for the devices, as a free of pinned memory does: no stream may be waiting for

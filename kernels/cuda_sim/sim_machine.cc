@@ -6,6 +6,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/cuda_sim/call_fault.h"
 
 namespace tessera::kernels::cuda_sim {
 
@@ -56,12 +57,14 @@ absl::Status SimMachine::Free(void* memory) {
 }
 
 absl::Status SimMachine::HostRegister(const void* memory, size_t bytes) {
+  TESSERA_RETURN_IF_ERROR(CallFault::Check(CallFault::Call::kHostRegister));
   MutexLock lock(&mutex_);
   return memory_.Register(memory, bytes, false).status();
 }
 
 absl::StatusOr<const void*> SimMachine::HostRegisterReadOnly(const void* memory,
                                                              size_t bytes) {
+  TESSERA_RETURN_IF_ERROR(CallFault::Check(CallFault::Call::kHostRegister));
   MutexLock lock(&mutex_);
   TESSERA_ASSIGN_OR_RETURN(const Allocation* const allocation,
                            memory_.Register(memory, bytes, true));

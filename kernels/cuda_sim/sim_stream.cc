@@ -9,6 +9,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/cuda_sim/call_fault.h"
 #include "kernels/cuda_sim/launch_count.h"
 
 namespace tessera::kernels::cuda_sim {
@@ -129,6 +130,7 @@ absl::Status SimStream::MemcpyAsync(void* to, const void* from, size_t bytes) {
 
 absl::Status SimStream::Memcpy2DAsync(void* to, const void* from,
                                       const CopyShape& shape) {
+  TESSERA_RETURN_IF_ERROR(CallFault::Check(CallFault::Call::kMemcpy));
   if (shape.row_bytes == 0 || shape.rows == 0) {
     return absl::OkStatus();
   }
@@ -216,6 +218,7 @@ absl::Status SimStream::FreeAsync(void* memory) {
 }
 
 absl::Status SimStream::Record(SimEvent& event) {
+  TESSERA_RETURN_IF_ERROR(CallFault::Check(CallFault::Call::kRecord));
   MutexLock lock(&machine_->mutex_);
   event.record_ = std::make_shared<EventRecord>();
   event.record_->captured = queue_->capture != nullptr;

@@ -8,12 +8,14 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "common/check.h"
+#include "kernels/cuda_sim/call_fault.h"
 #include "kernels/cuda_sim/launch_count.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_thread.h"
@@ -378,6 +380,25 @@ TEST(SimStream, LaunchesAreCounted) {
   EXPECT_EQ(outer.launches(), 1);
   Set(*stream, x, 4);
   EXPECT_EQ(outer.launches(), 2);
+}
+
+TEST(CallFault, IsOfItsKindAndThreadOnceSoManyCallsWentWell) {
+  Machine machine(1);
+  const auto stream = machine.Stream();
+  const auto x = machine.Ints(1);
+  const int32_t values[] = {1, 2, 3};
+  const auto copy = [&](const int32_t& value) {
+    return stream->MemcpyAsync(x.data, &value, sizeof(value)).code();
+  };
+  {
+    const CallFault fault(CallFault::Call::kMemcpy, absl::InternalError("planted"), 1);
+    EXPECT_EQ(copy(values[0]), absl::StatusCode::kOk);
+    EXPECT_EQ(copy(values[1]), absl::StatusCode::kInternal);
+    EXPECT_EQ(copy(values[1]), absl::StatusCode::kInternal);
+    std::thread([&] { EXPECT_EQ(copy(values[2]), absl::StatusCode::kOk); }).join();
+    EXPECT_TRUE(stream->Synchronize().ok()) << "a copy that failed is not enqueued";
+  }
+  EXPECT_EQ(Get(*stream, x), 3);
 }
 
 TEST(PlantedBug, AGraphWithAnOldValueIsStale) {

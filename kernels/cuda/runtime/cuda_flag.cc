@@ -25,12 +25,14 @@ absl::Status DriverStatus(CUresult result, std::string_view call) {
   }
 }
 
+}  // namespace
+
 // Waits of 64 bits are an attribute of a device that the runtime does not name.
-absl::Status CheckDevices(int num_devices) {
+absl::Status CudaFlag::CheckSupport(const CudaMachine& machine) {
   TESSERA_ASSIGN_OR_RETURN(
       const auto attribute,
       DriverCall<decltype(&cuDeviceGetAttribute)>("cuDeviceGetAttribute"));
-  for (int device = 0; device < num_devices; ++device) {
+  for (int device = 0; device < machine.num_devices(); ++device) {
     int has_waits = 0;
     TESSERA_RETURN_IF_ERROR(DriverStatus(
         attribute(&has_waits, CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, device),
@@ -43,11 +45,9 @@ absl::Status CheckDevices(int num_devices) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<CudaFlag>> CudaFlag::Create(
     std::shared_ptr<CudaMachine> machine) {
-  TESSERA_RETURN_IF_ERROR(CheckDevices(machine->num_devices()));
+  TESSERA_RETURN_IF_ERROR(CheckSupport(*machine));
   TESSERA_ASSIGN_OR_RETURN(const WaitCall wait,
                            DriverCall<WaitCall>("cuStreamWaitValue64"));
   TESSERA_ASSIGN_OR_RETURN(void* const word, machine->MallocHost(sizeof(uint64_t)));

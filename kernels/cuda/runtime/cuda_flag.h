@@ -20,7 +20,9 @@ namespace tessera::kernels::cuda {
 // Thread-safe.
 class CudaFlag {
  public:
-  // Holds 0. kUnimplemented where a device has no such waits, kResourceExhausted.
+  // kUnimplemented where a device of the machine has no such waits.
+  static absl::Status CheckSupport(const CudaMachine& machine);
+  // Holds 0. Errors of CheckSupport; kResourceExhausted.
   static absl::StatusOr<std::unique_ptr<CudaFlag>> Create(
       std::shared_ptr<CudaMachine> machine);
   // Waits for the devices, as a free of pinned memory does: no stream may be waiting for
