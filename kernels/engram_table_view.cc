@@ -8,8 +8,14 @@
 namespace tessera::kernels {
 namespace {
 
+constexpr uint64_t kMaxRows = uint64_t{1} << 32;  // whose ids are 32 bits
+
 absl::Status CheckColumn(const EngramTableView& view, size_t column) {
   const EngramColumn& of = view.columns[column];
+  if (uint64_t{of.first_row} + of.num_rows > kMaxRows) {
+    return InvalidArgumentF("engram column {}: rows {} to {} have no ids of 32 bits",
+                            column, of.first_row, uint64_t{of.first_row} + of.num_rows);
+  }
   const auto num_shards = view.shards.size();
   if (of.num_rows == 0 || of.shard_rows == 0 ||
       (of.num_rows - 1) / of.shard_rows >= num_shards) {

@@ -30,7 +30,8 @@ struct EngramTableView {
 };
 
 // kInvalidArgument, saying which: no shard, column or byte of a row, a column without
-// rows or with more than its shards hold, rows outside of a shard's memory.
+// rows, with more than its shards hold or with rows that no id of 32 bits names, rows
+// outside of a shard's memory.
 absl::Status CheckTableView(const EngramTableView& view);
 
 }  // namespace tessera::kernels

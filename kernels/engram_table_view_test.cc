@@ -53,5 +53,13 @@ TEST_F(TableView, ThatLeadsOutsideIsRefused) {
   ExpectRefused([](auto& view) { view.first_local[2] = 4; }, "row 6 of shard 0");
 }
 
+TEST_F(TableView, WhoseIdsWouldWrapIsRefused) {
+  EngramTableView view = View();
+  view.columns[1].first_row = 0xfffffffdU;  // its last row has the last id
+  EXPECT_TRUE(CheckTableView(view).ok());
+  ExpectRefused([](auto& of) { of.columns[1].first_row = 0xfffffffeU; },
+                "column 1: rows 4294967294 to 4294967297");
+}
+
 }  // namespace
 }  // namespace tessera::kernels
