@@ -4,15 +4,18 @@
 // there, and the next step's rows are gathered while this step's are being copied.
 //
 // A generation's life, again and again:
-//   Begin       the host may fill it: the copy of its last use is over, its flag down
+//   Begin       the host may fill it: its last turn is over, its flag down
 //   Enqueue     its stream: wait for the flag, copy (may be captured, once for each
 //               generation, and replayed)
 //   Launched    after Enqueue, or after the launch of its graph: the copy is under way
 //   Arrived     the rows are there, from any thread; or
-//   Abandon     they will not come: the stream goes on with rows of all ones, which are
-//               NaN in every row format, and the step fails
+//   Abandon     they will not come, and nobody writes them any more: the stream goes on
+//               with rows of all ones, which are NaN in every row format, and the step
+//               fails
 // Enqueue, Launched and Arrived may come in any order that has Launched after Enqueue.
-// After the last two the stream needs nobody any more.
+// Each turn ends with one of the last two, whatever else of it failed: then its stream
+// needs nobody any more. Until then the generation begins no other turn, so that who is
+// late neither writes nor raises what is another turn's.
 #ifndef TESSERA_KERNELS_CUDA_ENGRAM_ROWS_STAGED_ROWS_H_
 #define TESSERA_KERNELS_CUDA_ENGRAM_ROWS_STAGED_ROWS_H_
 
@@ -33,7 +36,7 @@
 namespace tessera::kernels::cuda {
 
 // The step thread, but for Fill and Arrived. It abandons what is under way when it goes,
-// and waits for its copies.
+// and waits for its copies; its streams go after it.
 class StagedRows {
  public:
   static constexpr int kGenerations = 2;
@@ -52,25 +55,26 @@ class StagedRows {
   StagedRows(const StagedRows&) = delete;
   StagedRows& operator=(const StagedRows&) = delete;
 
-  // The generation after the last one. kDeadlineExceeded if its last copy was not over by
-  // then; that one is abandoned, as by Await, and the next Begin is of the same.
+  // The generation after the last one. Errors of Await for its last turn; the next Begin
+  // is of the same.
   absl::StatusOr<int> Begin(absl::Time deadline);
   // Its memory, the same at each of its turns.
   std::span<std::byte> host(int generation) const;
 
-  // The first `bytes` of it to device memory. Errors of the stream.
-  absl::Status Enqueue(GpuStream& stream, int generation, size_t bytes, void* to) const;
+  // The first `bytes` of it to device memory. Errors of the stream, which may wait for
+  // the flag even so.
+  absl::Status Enqueue(GpuStream& stream, int generation, size_t bytes, void* to);
   absl::Status Launched(GpuStream& stream, int generation);
 
   // Says that the thread fills it from here on. For the simulator's checks.
   void Fill(int generation) { machine_->HostWrites(host(generation).data(), bytes_); }
   void Arrived(int generation);
-  // The gatherer must have ended. Nothing if it has arrived, or was not launched.
+  // The gatherer must have ended. Nothing if the rows have arrived.
   void Abandon(int generation);
 
-  // Until the copy is over. kDeadlineExceeded if it was not by then, whatever it waited
-  // for: it is abandoned, so its gatherer must have ended by the deadline. One that did
-  // not would write beside that, and raise the flag of the generation's next turn.
+  // Until the turn is over: its rows have arrived or are abandoned, and its copy, if a
+  // stream has one, is over. kDeadlineExceeded if it was not by then, which ends nothing:
+  // the gatherer may still write. Errors of the stream.
   absl::Status Await(int generation, absl::Time deadline);
 
  private:
@@ -78,7 +82,10 @@ class StagedRows {
     std::byte* host = nullptr;
     std::unique_ptr<GpuFlag> flag;
     std::unique_ptr<GpuEvent> copied;
-    bool launched = false;  // and its copy was not seen to be over
+    bool has_begun = false;  // a turn that was not seen to be over
+    // That was given a wait for the flag, and was not seen past it and the copy.
+    GpuStream* stream = nullptr;
+    bool is_recorded = false;  // `copied`, on that stream, behind them
   };
   StagedRows(std::shared_ptr<GpuMachine> machine, const Options& options, Clock* clock)
       : machine_(std::move(machine)),
@@ -86,6 +93,8 @@ class StagedRows {
         poll_interval_(options.poll_interval),
         clock_(clock) {}
 
+  bool HasEnded(const Generation& of) const;
+  absl::StatusOr<bool> IsCopied(Generation& of);
   Generation& At(int generation) { return generations_[static_cast<size_t>(generation)]; }
 
   const std::shared_ptr<GpuMachine> machine_;

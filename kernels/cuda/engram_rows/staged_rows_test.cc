@@ -15,10 +15,13 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "kernels/cuda_sim/call_fault.h"
 #include "kernels/cuda_sim/sim_machine.h"
 
 namespace tessera::kernels::cuda {
 namespace {
+
+using cuda_sim::CallFault;
 
 constexpr uint64_t kSeeds = 12;
 constexpr size_t kBytes = 96;
@@ -44,6 +47,16 @@ class Staging {
   void Fill(int generation, int value) {
     rows_->Fill(generation);
     std::ranges::fill(rows_->host(generation), static_cast<std::byte>(value));
+  }
+  // Turns that go well, one after the other.
+  void ExpectWholeSteps(int count) {
+    for (int step = 1; step <= count; ++step) {
+      const int next = Begin();
+      Enqueue(next);
+      Fill(next, step);
+      rows_->Arrived(next);
+      EXPECT_EQ(OnDevice(), All(step));
+    }
   }
   absl::Time Deadline() { return clock_.Now() + absl::Milliseconds(5); }
   // What is on the device, when all that is enqueued has run.
@@ -142,15 +155,9 @@ TEST(StagedRows, ThatDoNotComeAreAnErrorAtTheDeadlineAndNoHang) {
     EXPECT_EQ(staging.rows_->Await(generation, deadline).code(),
               absl::StatusCode::kDeadlineExceeded);
     EXPECT_EQ(staging.clock_.Now(), deadline);
+    staging.rows_->Abandon(generation);
     EXPECT_EQ(staging.OnDevice(), Staging::All(0xff)) << "nobody takes them for rows";
-    // The next steps are whole.
-    for (int step = 1; step <= 3; ++step) {
-      const int next = staging.Begin();
-      staging.Enqueue(next);
-      staging.Fill(next, step);
-      staging.rows_->Arrived(next);
-      EXPECT_EQ(staging.OnDevice(), Staging::All(step));
-    }
+    staging.ExpectWholeSteps(3);
   }
 }
 
@@ -165,7 +172,8 @@ TEST(StagedRows, BeginTheirNextTurnOnceTheirLastCopyIsOver) {
     EXPECT_EQ(staging.rows_->Begin(deadline).status().code(),
               absl::StatusCode::kDeadlineExceeded);
     EXPECT_EQ(staging.clock_.Now(), deadline) << "the first still waits for its rows";
-    EXPECT_EQ(staging.Begin(), first) << "which were given up";
+    staging.rows_->Abandon(first);
+    EXPECT_EQ(staging.Begin(), first);
     staging.Enqueue(first);
     for (const int generation : {second, first}) {
       staging.Fill(generation, generation + 1);
@@ -204,6 +212,104 @@ TEST(StagedRows, ThatArrivedForAStepThatFailedBeforeItsCopyAreNotTheNextSteps) {
     staging.Fill(unused, 3);
     staging.rows_->Arrived(unused);
     EXPECT_EQ(staging.OnDevice(), Staging::All(3));
+  }
+}
+
+TEST(StagedRows, ThatComeLateAreThoseOfTheirOwnTurn) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    Staging staging(seed);
+    const int late = staging.Begin();
+    staging.Enqueue(late);
+    EXPECT_EQ(staging.rows_->Await(late, staging.Deadline()).code(),
+              absl::StatusCode::kDeadlineExceeded);
+    const int between = staging.Begin();
+    staging.Enqueue(between);
+    // The gatherer of the first may still write, so nobody else gets its memory or flag.
+    EXPECT_EQ(staging.rows_->Begin(staging.Deadline()).status().code(),
+              absl::StatusCode::kDeadlineExceeded);
+    staging.Fill(late, 1);
+    staging.rows_->Arrived(late);
+    staging.Fill(between, 2);
+    staging.rows_->Arrived(between);
+    EXPECT_EQ(staging.OnDevice(), Staging::All(2));
+    EXPECT_EQ(staging.Begin(), late);
+    staging.Enqueue(late);
+    GpuEvent behind(staging.machine_);
+    ASSERT_TRUE(staging.stream_->Record(behind).ok());
+    EXPECT_EQ(behind.Query().value_or(true), false) << "it waits for its own rows";
+    staging.Fill(late, 3);
+    staging.rows_->Arrived(late);
+    EXPECT_EQ(staging.OnDevice(), Staging::All(3));
+  }
+}
+
+TEST(StagedRows, OfATurnWithoutACopyAreNotAnothersBeforeTheirGathererEnded) {
+  Staging staging(1);
+  const int unused = staging.Begin();
+  staging.Enqueue(staging.Begin());
+  EXPECT_EQ(staging.rows_->Begin(staging.Deadline()).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  staging.rows_->Abandon(unused);
+  EXPECT_EQ(staging.Begin(), unused);
+}
+
+// The wait is enqueued, and then the copy or the record behind it fails.
+TEST(StagedRows, OfAStepThatFailsBehindItsWaitHoldNoStream) {
+  for (const auto call : {CallFault::Call::kMemcpy, CallFault::Call::kRecord}) {
+    for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+      Staging staging(seed);
+      staging.ExpectWholeSteps(StagedRows::kGenerations);  // so there are older records
+      const int generation = staging.Begin();
+      {
+        const CallFault fault(call, absl::InternalError("planted"));
+        absl::Status status =
+            staging.rows_->Enqueue(*staging.stream_, generation, kBytes, staging.device_);
+        if (status.ok()) {
+          status = staging.rows_->Launched(*staging.stream_, generation);
+        }
+        EXPECT_EQ(status.message(), "planted");
+      }
+      staging.rows_->Abandon(generation);
+      EXPECT_TRUE(staging.stream_->Synchronize().ok()) << staging.machine_->status();
+      staging.ExpectWholeSteps(3);
+    }
+  }
+}
+
+TEST(StagedRows, LowerNoFlagThatTheirStreamMayNotHaveSeen) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    Staging staging(seed);
+    const int generation = staging.Begin();
+    {
+      const CallFault fault(CallFault::Call::kRecord, absl::InternalError("planted"));
+      ASSERT_TRUE(
+          staging.rows_->Enqueue(*staging.stream_, generation, kBytes, staging.device_)
+              .ok());
+      ASSERT_FALSE(staging.rows_->Launched(*staging.stream_, generation).ok());
+      staging.rows_->Abandon(generation);
+      staging.rows_->Abandon(staging.Begin());
+      EXPECT_EQ(staging.rows_->Begin(staging.Deadline()).status().message(), "planted")
+          << "nothing tells where the stream is";
+    }
+    EXPECT_EQ(staging.Begin(), generation);
+    EXPECT_EQ(staging.OnDevice(), Staging::All(0xff));
+  }
+}
+
+TEST(StagedRows, OfAStepThatFailedAreAbandonedByTheirOwnersEnd) {
+  for (const auto call : {CallFault::Call::kMemcpy, CallFault::Call::kRecord}) {
+    Staging staging(1);
+    const int generation = staging.Begin();
+    {
+      const CallFault fault(call, absl::InternalError("planted"));
+      const bool is_enqueued =
+          staging.rows_->Enqueue(*staging.stream_, generation, kBytes, staging.device_)
+              .ok();
+      EXPECT_FALSE(is_enqueued &&
+                   staging.rows_->Launched(*staging.stream_, generation).ok());
+      staging.rows_ = nullptr;
+    }
+    EXPECT_TRUE(staging.stream_->Synchronize().ok()) << staging.machine_->status();
   }
 }
 
