@@ -76,6 +76,10 @@ std::unique_ptr<EngramReader> CreateEngramReader(KernelBackend* backend, Clock* 
   if (auto* const factory = dynamic_cast<EngramReaderFactory*>(backend)) {
     return factory->CreateEngramReader(clock);
   }
+  return CreateUploadedRows(backend);
+}
+
+std::unique_ptr<EngramReader> CreateUploadedRows(KernelBackend* backend) {
   return std::make_unique<UploadedRows>(backend);
 }
 

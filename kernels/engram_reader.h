@@ -70,9 +70,11 @@ class EngramReaderFactory {
   virtual std::unique_ptr<EngramReader> CreateEngramReader(Clock* clock) = 0;
 };
 
-// The backend's own, or one that uploads what the host has gathered. Both must outlive
-// it.
+// The backend's own, or one that uploads. Both must outlive it.
 std::unique_ptr<EngramReader> CreateEngramReader(KernelBackend* backend, Clock* clock);
+// For any backend: the host gathers all rows, and KernelBackend::Upload follows. The
+// backend must outlive it.
+std::unique_ptr<EngramReader> CreateUploadedRows(KernelBackend* backend);
 
 }  // namespace tessera::kernels
 

@@ -5,6 +5,7 @@
 
 #include "fmt/format.h"
 
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/engram_rows/device_engram_reader.h"
@@ -91,11 +92,20 @@ class DeviceBackend final : public KernelBackend, public EngramReaderFactory {
   }
 
   std::unique_ptr<EngramReader> CreateEngramReader(Clock* clock) override {
-    return CreateDeviceEngramReader(
+    if (!options_.reads_engram_rows) {
+      return CreateUploadedRows(this);
+    }
+    auto reader = CreateDeviceEngramReader(
         machine_, options_.registrations,
         {.device = options_.device,
          .gpu_stream = [](Stream& stream) -> GpuStream& { return On(stream); }},
         clock);
+    if (!reader.ok()) {
+      log::Warning("engram", "rows are gathered by the host and uploaded",
+                   {{"device", options_.device}, {"reason", reader.status().ToString()}});
+      return CreateUploadedRows(this);
+    }
+    return *std::move(reader);
   }
 
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {

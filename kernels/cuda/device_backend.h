@@ -21,6 +21,9 @@ struct DeviceBackendOptions {
   std::string isa;
   // False: Allocate leaves memory as the device gives it.
   bool zeroes_memory = true;
+  // Engram rows by the device's own reader (engram_rows/device_engram_reader.h), where
+  // its streams can wait for flags; otherwise the host gathers and uploads them.
+  bool reads_engram_rows = false;
   // Of the tables that backends of one machine share; null: its own.
   std::shared_ptr<HostRegistrations> registrations = nullptr;
 };

@@ -13,7 +13,10 @@ namespace {
 using cuda_sim::SimMachine;
 
 cuda::DeviceBackendOptions BackendOptionsOf(int device) {
-  return {.device = device, .numerics_id = "cuda_sim/f32", .isa = "simulated GPU"};
+  return {.device = device,
+          .numerics_id = "cuda_sim/f32",
+          .isa = "simulated GPU",
+          .reads_engram_rows = true};
 }
 
 }  // namespace

@@ -6,11 +6,13 @@
 #include <vector>
 
 #include "common/check.h"
+#include "common/log.h"
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "kernels/cuda/engram_rows/gather_rows.h"
 #include "kernels/cuda/engram_rows/registered_table.h"
 #include "kernels/cuda/engram_rows/staged_rows.h"
+#include "kernels/cuda/primitives/device_flag.h"
 #include "kernels/runtime/device_buffer.h"
 
 namespace tessera::kernels::cuda {
@@ -127,13 +129,23 @@ class DeviceEngramReader final : public EngramReader {
     return Owned(memory, bytes);
   }
 
-  absl::Status Register(const EngramTableView& view, Table& made) const {
+  // Whether the host can gather the rows of a table that was refused so.
+  static bool HostCanGather(const absl::Status& refused) {
+    return absl::IsUnimplemented(refused) || absl::IsFailedPrecondition(refused) ||
+           absl::IsResourceExhausted(refused);
+  }
+
+  absl::Status Register(const EngramTableView& view, Table& made) {
     auto registered =
         RegisteredTable::Create(machine_, *registrations_, options_.device, view);
-    const absl::StatusCode code = registered.status().code();
-    if (code == absl::StatusCode::kUnimplemented ||
-        code == absl::StatusCode::kFailedPrecondition) {
+    if (HostCanGather(registered.status())) {
       made.place = TablePlace::kHost;
+      if (!std::exchange(was_refused_, true)) {
+        log::Warning("engram", "a table is gathered by the host: it was not registered",
+                     {{"device", options_.device},
+                      {"table", tables_.size()},
+                      {"reason", registered.status().ToString()}});
+      }
       return absl::OkStatus();
     }
     TESSERA_RETURN_IF_ERROR(registered.status());
@@ -181,13 +193,15 @@ class DeviceEngramReader final : public EngramReader {
   const DeviceEngramReaderOptions options_;
   Clock* const clock_;
   std::vector<Table> tables_;
+  bool was_refused_ = false;  // a registration
 };
 
 }  // namespace
 
-std::unique_ptr<EngramReader> CreateDeviceEngramReader(
+absl::StatusOr<std::unique_ptr<EngramReader>> CreateDeviceEngramReader(
     std::shared_ptr<GpuMachine> machine, std::shared_ptr<HostRegistrations> registrations,
     DeviceEngramReaderOptions options, Clock* clock) {
+  TESSERA_RETURN_IF_ERROR(GpuFlag::CheckSupport(*machine));
   return std::make_unique<DeviceEngramReader>(
       std::move(machine), std::move(registrations), std::move(options), clock);
 }

@@ -7,6 +7,8 @@
 #include <functional>
 #include <memory>
 
+#include "absl/status/statusor.h"
+
 #include "common/clock.h"
 #include "kernels/cuda/engram_rows/host_registrations.h"
 #include "kernels/cuda/engram_rows/row_path.h"
@@ -22,9 +24,13 @@ struct DeviceEngramReaderOptions {
   std::function<GpuStream&(Stream&)> gpu_stream;
 };
 
-// A table that cannot be registered, since the driver has no such registration or
-// somebody else holds part of it, is gathered by the host.
-std::unique_ptr<EngramReader> CreateDeviceEngramReader(
+// Errors of GpuFlag::CheckSupport: kUnimplemented where streams cannot wait for a flag.
+//
+// A table that cannot be registered is gathered by the host, and the first one of a
+// reader is logged with the reason: the driver has no such registration
+// (kUnimplemented), somebody else holds part of it (kFailedPrecondition), or its pages
+// cannot all be pinned (kResourceExhausted).
+absl::StatusOr<std::unique_ptr<EngramReader>> CreateDeviceEngramReader(
     std::shared_ptr<GpuMachine> machine, std::shared_ptr<HostRegistrations> registrations,
     DeviceEngramReaderOptions options, Clock* clock);
 
