@@ -3,8 +3,8 @@
 // is read for it. tests/parity/engram_rows_parity_test.cc compares with the CPU's gather.
 #include "kernels/cuda/engram_rows/gather_rows.h"
 
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <utility>
@@ -28,7 +28,7 @@ constexpr int64_t kTokens = 5;
 class Table {
  public:
   Table(uint64_t seed, uint32_t num_shards, int64_t row_bytes, size_t offset)
-      : random_(seed), num_shards_(num_shards), row_bytes_(row_bytes) {
+      : random_(seed) {
     std::vector<std::vector<std::byte>> shards(num_shards);
     for (const uint32_t rows : {7U, 3U, 5U}) {
       const uint32_t share = (rows - 1) / num_shards + 1;
@@ -50,7 +50,7 @@ class Table {
     for (const auto& bytes : shards) {
       auto& memory = memory_.emplace_back(bytes.size() / 16 + 2);
       auto* const begin = reinterpret_cast<std::byte*>(memory.data()) + offset;
-      std::memcpy(begin, bytes.data(), bytes.size());
+      std::copy(bytes.begin(), bytes.end(), begin);
       view_.shards.emplace_back(begin, bytes.size());
     }
     view_.row_bytes = row_bytes;
@@ -85,8 +85,6 @@ class Table {
     std::byte bytes[16];
   };
   std::mt19937_64 random_;
-  uint32_t num_shards_;
-  int64_t row_bytes_;
   uint32_t num_rows_ = 0;
   EngramTableView view_;
   std::vector<std::vector<Line>> memory_;
