@@ -27,14 +27,15 @@ bool IsLookedUp(const model::ExpectedTensor& tensor) {
   }
 }
 
-// Bytes of a dense weight in 8 bits with a byte of step for 32 values, where that is
-// fewer than the checkpoint's.
+// Bytes of a weight in 8 bits with a byte of step for 32 values, where that is fewer than
+// the checkpoint's.
 int64_t RoundedBytes(const model::ExpectedTensor& tensor) {
   switch (tensor.kind) {
     case model::TensorKind::kHead:
     case model::TensorKind::kAttention:
     case model::TensorKind::kDenseMlp:
     case model::TensorKind::kSharedExpert:
+    case model::TensorKind::kRoutedExpert:
       return tensor.shape.size() == 2 && tensor.num_parameters > 0
                  ? std::min(tensor.num_bytes(), tensor.num_parameters * 33 / 32)
                  : tensor.num_bytes();
@@ -60,7 +61,7 @@ WeightCost WeightCostOf(const model::ModelConfig& config,
     const int64_t products = tensor.shape.size() > 1 ? tensor.num_parameters : 0;
     if (tensor.kind == model::TensorKind::kRoutedExpert) {
       moe_layers.insert(tensor.layer);
-      routed_bytes += tensor.num_bytes();
+      routed_bytes += rounds_dense ? RoundedBytes(tensor) : tensor.num_bytes();
       routed_parameters += products;
       continue;
     }

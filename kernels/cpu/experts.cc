@@ -1,153 +1,304 @@
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/packed_weight.h"
 
 namespace tessera::kernels::cpu {
 namespace {
 
 // Weight rows that are one unit of work: those of one token's experts make enough units
-// for the threads of a machine, and 64 rows against kItemsPerPass items fit a cache near
+// for the threads of a machine, and 64 rows against the items of a pass fit a cache near
 // the core.
 constexpr int64_t kRowsPerUnit = 64;
-constexpr int64_t kItemsPerPass = 32;
-// Inputs in 8 bits are a quarter as large, and packed weights are unpacked in every pass.
-constexpr int64_t kRoundedItemsPerPass = 64;
 
-// The items of one expert that a run holds.
+struct Range {
+  int64_t begin;
+  int64_t end;
+  int64_t size() const { return end - begin; }
+};
+
+// The items of one expert that a run holds. Places are where their inputs in 8 bits lie.
 struct Segment {
   int64_t expert;
   int64_t begin;  // items
   int64_t end;
+  int64_t place;  // of item `begin`
 };
 
 // Segments of a run lie in the offsets of thread 0, which the ops of experts leave alone.
-constexpr int64_t kMostItems = 4 * kMaxTopk / 3;
-static_assert(sizeof(Segment) == 3 * sizeof(int64_t));
+constexpr int64_t kMostItems = kMaxTopk;
+static_assert(sizeof(Segment) == 4 * sizeof(int64_t));
 
-// Whether products with `w` may have their inputs in 8 bits: a property of the weight
-// alone.
-bool TakesInt8(const WeightView& w) {
-  return w.dtype == DType::kFp4 && w.has_scales() && w.block_rows == 1 &&
-         w.block_cols == kInt8GroupValues && w.cols % kInt8GroupValues == 0 &&
-         w.col_offset % kInt8GroupValues == 0;
-}
+enum class Side { kInputs, kHidden };  // what gate and up take, and what down takes
+
+// Some items against some rows of a weight.
+struct Product {
+  Side side;
+  int64_t place;   // of the first item
+  const float* x;  // the items' inputs, where they are not rounded
+  int64_t x_stride;
+  const int32_t* x_rows;  // or null: one after the other
+  int64_t count;
+  float* out;  // of the first item and weight row 0
+  int64_t out_stride;
+  float* scratch;  // of the thread
+};
+
+// How a kind of products keeps its inputs: items of one expert take whole blocks of
+// kBlockItems places, and kItemsPerPass at a time meet the weights of a unit.
+
+// Products whose inputs stay floats.
+class FloatProducts {
+ public:
+  static constexpr bool kRoundsInputs = false;
+  static constexpr int64_t kBlockItems = 1;
+  static constexpr int64_t kItemsPerPass = 32;
+
+  FloatProducts(CpuContext& context, const GroupedExpertsArgs& /*args*/)
+      : context_(context) {}
+
+  int64_t floats_per_place() const { return 0; }
+  void Use(float* /*memory*/, int64_t /*places*/) {}
+  void Round(Side /*side*/, const float* /*x*/, int64_t /*place*/) {}
+
+  void Multiply(const WeightView& w, Range rows, const Product& product) const {
+    LinearTask task = {};
+    task.x = product.x;
+    task.x_stride = product.x_stride;
+    task.x_rows = product.x_rows;
+    task.count = product.count;
+    task.out = product.out;
+    task.out_stride = product.out_stride;
+    task.scratch = product.scratch;
+    task.num_leaves = 1;
+    task.leaf_begin[1] = w.cols;
+    task.weights = ToWeightRows(w);
+    task.row_begin = rows.begin;
+    task.row_end = rows.end;
+    context_.simd().linear(task);
+  }
+
+ private:
+  CpuContext& context_;
+};
 
 int64_t Int8Blocks(int64_t values) {
   return (values + kInt8BlockValues - 1) / kInt8BlockValues;
 }
 
-// Room for `rows` rows of `values` values at `at`.
-Int8Rows Int8RowsAt(float* at, int64_t rows, int64_t values) {
-  const int64_t blocks = Int8Blocks(values);
-  float* scales = at + rows * blocks * kInt8BlockValues / 4;
-  return {reinterpret_cast<int8_t*>(at), scales,
-          reinterpret_cast<int32_t*>(scales + rows * blocks * 16), blocks};
-}
+// Products of e2m1 weights, as the checkpoint has them, with inputs in 8 bits.
+class Int8Products {
+ public:
+  static constexpr bool kRoundsInputs = true;
+  static constexpr int64_t kBlockItems = 1;
+  // Inputs in 8 bits are a quarter as large, and packed weights are unpacked in every
+  // pass.
+  static constexpr int64_t kItemsPerPass = 64;
 
-Int8Rows From(const Int8Rows& x, int64_t row) {
-  return {x.codes + row * x.blocks * kInt8BlockValues, x.scales + row * x.blocks * 16,
-          x.offsets + row * x.blocks * 16, x.blocks};
-}
+  // A property of the weights alone.
+  static bool Takes(const ExpertWeights& weights) {
+    return Takes(weights.gate) && Takes(weights.up) && Takes(weights.down);
+  }
+
+  Int8Products(CpuContext& context, const GroupedExpertsArgs& args)
+      : context_(context), values_{args.x.dim(1), args.experts[0].gate.rows}, rows_{} {
+    TESSERA_CHECK_LE(values_[0] + kInt8BlockValues, kScratchFloats);
+  }
+
+  int64_t floats_per_place() const {
+    return (Int8Blocks(values_[0]) + Int8Blocks(values_[1])) * kInt8BlockFloats;
+  }
+  void Use(float* memory, int64_t places) {
+    for (size_t side = 0; side < 2; ++side) {
+      const int64_t blocks = Int8Blocks(values_[side]);
+      float* const scales = memory + places * blocks * kInt8BlockValues / 4;
+      rows_[side] = {reinterpret_cast<int8_t*>(memory), scales,
+                     reinterpret_cast<int32_t*>(scales + places * blocks * 16), blocks};
+      memory += places * blocks * kInt8BlockFloats;
+    }
+  }
+  void Round(Side side, const float* x, int64_t place) {
+    const auto at = static_cast<size_t>(side);
+    context_.simd().quantize_int8(x, values_[at], rows_[at], place);
+  }
+
+  void Multiply(const WeightView& w, Range rows, const Product& product) const {
+    const Int8Rows& all = rows_[static_cast<size_t>(product.side)];
+    const int64_t before = product.place * all.blocks;
+    context_.simd().int8_linear(
+        {.weights = ToWeightRows(w),
+         .row_begin = rows.begin,
+         .row_end = rows.end,
+         .inputs = w.cols,
+         .x = {all.codes + before * kInt8BlockValues, all.scales + before * 16,
+               all.offsets + before * 16, all.blocks},
+         .count = product.count,
+         .out = product.out,
+         .out_stride = product.out_stride,
+         .scratch = product.scratch});
+  }
+
+ private:
+  static bool Takes(const WeightView& w) {
+    return w.dtype == DType::kFp4 && w.has_scales() && w.block_rows == 1 &&
+           w.block_cols == kInt8GroupValues && w.cols % kInt8GroupValues == 0 &&
+           w.col_offset % kInt8GroupValues == 0;
+  }
+
+  CpuContext& context_;
+  const int64_t values_[2];  // of a row, by side
+  Int8Rows rows_[2];
+};
+
+// Products of weights that Prepare has made a copy of in 8 bits. Items of one expert
+// begin a block of rows.
+class RoundedProducts {
+ public:
+  static constexpr bool kRoundsInputs = true;
+  static constexpr int64_t kBlockItems = kRoundedBlockRows;
+  // What rounded_linear takes through its weights at a time, at a width of 2048.
+  static constexpr int64_t kItemsPerPass = 96;
+  static_assert(kItemsPerPass % kRoundedBlockRows == 0);
+
+  RoundedProducts(CpuContext& context, const GroupedExpertsArgs& args)
+      : context_(context),
+        leaves_{PackedOf(args.experts[0].gate).leaves,
+                PackedOf(args.experts[0].down).leaves},
+        rows_{} {}
+
+  int64_t floats_per_place() const {
+    return (NumGroups(leaves_[0]) + NumGroups(leaves_[1])) *
+           RoundedGroupFloats(context_.simd());
+  }
+  void Use(float* memory, int64_t places) {
+    for (size_t side = 0; side < 2; ++side) {
+      rows_[side] = RoundedRowsAt(context_.simd(), memory, places, leaves_[side]);
+      memory += places * NumGroups(leaves_[side]) * RoundedGroupFloats(context_.simd());
+    }
+  }
+  void Round(Side side, const float* x, int64_t place) {
+    const auto at = static_cast<size_t>(side);
+    context_.simd().round_row(x, leaves_[at], rows_[at], place);
+  }
+
+  void Multiply(const WeightView& w, Range rows, const Product& product) const {
+    const PackedWeight& packed = PackedOf(w);
+    context_.simd().rounded_linear({.codes = packed.codes,
+                                    .steps = packed.steps,
+                                    .leaves = packed.leaves,
+                                    .row_begin = w.packed_row + rows.begin,
+                                    .row_end = w.packed_row + rows.end,
+                                    .x = rows_[static_cast<size_t>(product.side)],
+                                    .x_row = product.place,
+                                    .count = product.count,
+                                    .out = product.out + rows.begin,
+                                    .out_stride = product.out_stride});
+  }
+
+ private:
+  CpuContext& context_;
+  const LeafGroups leaves_[2];  // by side
+  RoundedRows rows_[2];
+};
 
 // As many items as the context has room for, in order, so that every thread takes part
 // in every expert: gate and up in units of weight rows, then down. Bits do not depend on
 // the cuts.
+template <typename Products>
 class ExpertRun {
  public:
   ExpertRun(CpuContext& context, const GroupedExpertsArgs& args)
       : context_(context),
         args_(args),
+        products_(context, args),
         inputs_(args.x.dim(1)),
         inner_(args.experts[0].gate.rows),
-        rounded_(context.rounds_experts() && TakesInt8(args.experts[0].gate) &&
-                 TakesInt8(args.experts[0].up) && TakesInt8(args.experts[0].down)),
         segments_(reinterpret_cast<Segment*>(context.scratch(0).offsets)) {
-    TESSERA_CHECK_LE(inputs_ + kInt8BlockValues, kScratchFloats);
-    TESSERA_CHECK_LE(floats_per_item(), kExpertFloats);
+    TESSERA_CHECK_LE(inputs_, kScratchFloats);
+    TESSERA_CHECK_LE(FloatsOf(1), kExpertFloats);
   }
 
   // The end of the run that begins at item `begin`: as many as there is room for, but no
   // part of an expert that could be whole in the next run, since weights that come twice
-  // are unpacked twice.
+  // are read, or unpacked, twice.
   int64_t EndOfRun(int64_t begin, int64_t items) const {
-    const int64_t most = std::min(kMostItems, kExpertFloats / floats_per_item());
-    if (items - begin <= most) {
-      return items;
-    }
     const auto* offsets = args_.item_offsets.as<int32_t>();
-    const int32_t* after =
-        std::upper_bound(offsets, offsets + args_.experts.size() + 1, begin + most);
-    const int64_t whole = *(after - 1);
-    return whole > begin ? whole : begin + most;
+    constexpr int64_t kBlock = Products::kBlockItems;
+    int64_t items_left = kMostItems;
+    int64_t floats_left = kExpertFloats;
+    int64_t end = begin;
+    for (size_t expert = 0; end < items; ++expert) {
+      const int64_t count = offsets[expert + 1] - end;
+      if (count <= 0) {
+        continue;
+      }
+      if (count > items_left || FloatsOf(count) > floats_left) {
+        const int64_t fit = std::min(floats_left / FloatsOf(kBlock) * kBlock, items_left);
+        return end > begin ? end : begin + std::clamp<int64_t>(fit, 1, count);
+      }
+      items_left -= count;
+      floats_left -= FloatsOf(count);
+      end += count;
+    }
+    return end;
   }
 
   void Run(int64_t begin, int64_t end) {
     begin_ = begin;
     end_ = end;
-    FindSegments();
+    const int64_t places = FindSegments();
     gate_ = context_.expert_items();
     up_ = gate_ + (end - begin) * inner_;
-    float* rest = up_ + (end - begin) * inner_;
-    if (rounded_) {
-      x_ = Int8RowsAt(rest, end - begin, inputs_);
-      rest += (end - begin) * Int8Blocks(inputs_) * kInt8BlockFloats;
-      hidden_ = Int8RowsAt(rest, end - begin, inner_);
-      RoundInputs();
-    }
-    ForEachUnit(
-        inner_, 2 * inputs_,
-        [this](const Segment& segment, int64_t row, int64_t row_end, int thread) {
-          for (int64_t item = segment.begin; item < segment.end;
-               item += items_per_pass()) {
-            const int64_t count = std::min(items_per_pass(), segment.end - item);
-            GateAndUp(segment.expert, {item, item + count}, {row, row_end}, thread);
-          }
-        });
-    if (rounded_) {
-      RoundHidden();
-    }
-    ForEachUnit(inputs_, inner_,
-                [this](const Segment& segment, int64_t row, int64_t row_end, int thread) {
-                  for (int64_t item = segment.begin; item < segment.end;
-                       item += items_per_pass()) {
-                    const int64_t count = std::min(items_per_pass(), segment.end - item);
-                    Down(segment.expert, {item, item + count}, {row, row_end}, thread);
-                  }
+    products_.Use(up_ + (end - begin) * inner_, places);
+    const int32_t* row_of_item = args_.row_of_item.as<int32_t>() + begin;
+    RoundItems(Side::kInputs, inputs_,
+               [&](int64_t i) { return args_.x.row<float>(row_of_item[i]); });
+    ForEachUnit(inner_, 2 * inputs_,
+                [this](const Segment& segment, Range rows, int thread) {
+                  ForEachPass(segment, [&](Range items, int64_t place) {
+                    GateAndUp(segment.expert, items, place, rows, thread);
+                  });
                 });
+    RoundItems(Side::kHidden, inner_, [&](int64_t i) { return gate_ + i * inner_; });
+    ForEachUnit(inputs_, inner_, [this](const Segment& segment, Range rows, int thread) {
+      ForEachPass(segment, [&](Range items, int64_t place) {
+        Down(segment.expert, items, place, rows, thread);
+      });
+    });
   }
 
  private:
-  struct Range {
-    int64_t begin;
-    int64_t end;
-    int64_t size() const { return end - begin; }
-  };
-
-  int64_t items_per_pass() const {
-    return rounded_ ? kRoundedItemsPerPass : kItemsPerPass;
+  // Places of `items` items of one expert.
+  static int64_t PlacesOf(int64_t items) {
+    constexpr int64_t kBlock = Products::kBlockItems;
+    return (items + kBlock - 1) / kBlock * kBlock;
+  }
+  // Gate, up, and the inputs of both sides.
+  int64_t FloatsOf(int64_t items) const {
+    return 2 * items * inner_ + PlacesOf(items) * products_.floats_per_place();
   }
 
-  int64_t floats_per_item() const {
-    const int64_t codes =
-        rounded_ ? (Int8Blocks(inputs_) + Int8Blocks(inner_)) * kInt8BlockFloats : 0;
-    return 2 * inner_ + codes;
-  }
-
-  void FindSegments() {
+  // Returns the number of places.
+  int64_t FindSegments() {
     const int32_t* offsets = args_.item_offsets.as<int32_t>();
     num_segments_ = 0;
+    int64_t places = 0;
     const auto experts = static_cast<int64_t>(args_.experts.size());
     for (int64_t expert = 0; expert < experts; ++expert) {
       const int64_t begin = std::max<int64_t>(offsets[expert], begin_);
       const int64_t end = std::min<int64_t>(offsets[expert + 1], end_);
       if (begin < end) {
-        segments_[num_segments_++] = {expert, begin, end};
+        segments_[num_segments_++] = {expert, begin, end, places};
+        places += PlacesOf(end - begin);
       }
     }
+    return places;
   }
 
-  // visit(segment, row, row_end, thread) for all weight rows of all segments. Shares are
-  // even where reading the weights of a unit costs as much as about kReadItems items.
+  // visit(segment, rows, thread) for all weight rows of all segments. Shares are even
+  // where reading the weights of a unit costs as much as about kReadItems items.
   template <typename Visit>
   void ForEachUnit(int64_t rows, int64_t values_per_row, const Visit& visit) {
     constexpr int64_t kReadItems = 4;
@@ -164,74 +315,60 @@ class ExpertRun {
             for (int64_t unit = 0; unit < units; ++unit, middle_before += cost) {
               const int64_t middle = middle_before + cost / 2;
               if (middle >= begin && middle < end) {
-                visit(segment, unit * kRowsPerUnit,
-                      std::min(rows, (unit + 1) * kRowsPerUnit), thread);
+                visit(segment,
+                      {unit * kRowsPerUnit, std::min(rows, (unit + 1) * kRowsPerUnit)},
+                      thread);
               }
             }
           }
         });
   }
 
-  void RoundInputs() {
-    context_.ParallelFor(
-        end_ - begin_, (end_ - begin_) * inputs_, [&](int64_t begin, int64_t end, int) {
-          const int32_t* row_of_item = args_.row_of_item.as<int32_t>() + begin_;
-          for (int64_t i = begin; i < end; ++i) {
-            context_.simd().quantize_int8(args_.x.row<float>(row_of_item[i]), inputs_, x_,
-                                          i);
-          }
-        });
-  }
-  void RoundHidden() {
-    context_.ParallelFor(
-        end_ - begin_, (end_ - begin_) * inner_, [&](int64_t begin, int64_t end, int) {
-          for (int64_t i = begin; i < end; ++i) {
-            context_.simd().quantize_int8(gate_ + i * inner_, inner_, hidden_, i);
-          }
-        });
+  // visit(items, place of the first one), as many as meet the same weights at a time.
+  template <typename Visit>
+  static void ForEachPass(const Segment& segment, const Visit& visit) {
+    for (int64_t item = segment.begin; item < segment.end;
+         item += Products::kItemsPerPass) {
+      visit(Range{item, std::min(item + Products::kItemsPerPass, segment.end)},
+            segment.place + item - segment.begin);
+    }
   }
 
-  // Rows of a matrix against items from `item` on, whose inputs are those of `task`, or
-  // of `codes` where they are rounded.
-  void Multiply(const WeightView& w, Range rows, LinearTask task, const Int8Rows& codes) {
-    if (!rounded_) {
-      task.num_leaves = 1;
-      task.leaf_begin[1] = w.cols;
-      task.weights = ToWeightRows(w);
-      task.row_begin = rows.begin;
-      task.row_end = rows.end;
-      context_.simd().linear(task);
-      return;
+  // row(i): the `values` values of the i-th item of the run.
+  template <typename Row>
+  void RoundItems(Side side, int64_t values, const Row& row) {
+    if constexpr (Products::kRoundsInputs) {
+      context_.ParallelFor(
+          end_ - begin_, (end_ - begin_) * values, [&](int64_t begin, int64_t end, int) {
+            for (int64_t s = 0; s < num_segments_; ++s) {
+              const int64_t first = segments_[s].begin - begin_;
+              const int64_t last = std::min(end, segments_[s].end - begin_);
+              for (int64_t i = std::max(begin, first); i < last; ++i) {
+                products_.Round(side, row(i), segments_[s].place + i - first);
+              }
+            }
+          });
     }
-    context_.simd().int8_linear({.weights = ToWeightRows(w),
-                                 .row_begin = rows.begin,
-                                 .row_end = rows.end,
-                                 .inputs = w.cols,
-                                 .x = codes,
-                                 .count = task.count,
-                                 .out = task.out,
-                                 .out_stride = task.out_stride,
-                                 .scratch = task.scratch});
   }
 
   // gate = silu(gate) up of some weight rows, times the items' weights where they come
   // before `down`.
-  void GateAndUp(int64_t expert, Range items, Range rows, int thread) {
+  void GateAndUp(int64_t expert, Range items, int64_t place, Range rows, int thread) {
     const ExpertWeights& weights = args_.experts[static_cast<size_t>(expert)];
     float* gate = gate_ + (items.begin - begin_) * inner_;
     float* up = up_ + (items.begin - begin_) * inner_;
-    LinearTask task = {};
-    task.x = args_.x.as<float>();
-    task.x_stride = args_.x.stride(0);
-    task.x_rows = args_.row_of_item.as<int32_t>() + items.begin;
-    task.count = items.size();
-    task.out = gate;
-    task.out_stride = inner_;
-    task.scratch = context_.scratch(thread).panel;
-    const Int8Rows codes = rounded_ ? From(x_, items.begin - begin_) : Int8Rows{};
-    Multiply(weights.gate, rows, task, codes);
-    task.out = up;
-    Multiply(weights.up, rows, task, codes);
+    Product product = {.side = Side::kInputs,
+                       .place = place,
+                       .x = args_.x.as<float>(),
+                       .x_stride = args_.x.stride(0),
+                       .x_rows = args_.row_of_item.as<int32_t>() + items.begin,
+                       .count = items.size(),
+                       .out = gate,
+                       .out_stride = inner_,
+                       .scratch = context_.scratch(thread).panel};
+    products_.Multiply(weights.gate, rows, product);
+    product.out = up;
+    products_.Multiply(weights.up, rows, product);
     const float limit = ActivationLimit(args_.swiglu_limit);
     for (int64_t i = 0; i < items.size(); ++i) {
       float* values = gate + i * inner_ + rows.begin;
@@ -246,32 +383,41 @@ class ExpertRun {
     }
   }
 
-  void Down(int64_t expert, Range items, Range rows, int thread) {
-    LinearTask task = {};
-    task.x = gate_ + (items.begin - begin_) * inner_;
-    task.x_stride = inner_;
-    task.count = items.size();
-    task.out = args_.out.row<float>(items.begin);
-    task.out_stride = args_.out.stride(0);
-    task.scratch = context_.scratch(thread).panel;
-    Multiply(args_.experts[static_cast<size_t>(expert)].down, rows, task,
-             rounded_ ? From(hidden_, items.begin - begin_) : Int8Rows{});
+  void Down(int64_t expert, Range items, int64_t place, Range rows, int thread) {
+    products_.Multiply(args_.experts[static_cast<size_t>(expert)].down, rows,
+                       {.side = Side::kHidden,
+                        .place = place,
+                        .x = gate_ + (items.begin - begin_) * inner_,
+                        .x_stride = inner_,
+                        .x_rows = nullptr,
+                        .count = items.size(),
+                        .out = args_.out.row<float>(items.begin),
+                        .out_stride = args_.out.stride(0),
+                        .scratch = context_.scratch(thread).panel});
   }
 
   CpuContext& context_;
   const GroupedExpertsArgs& args_;
+  Products products_;
   const int64_t inputs_;
   const int64_t inner_;
-  const bool rounded_;
   Segment* const segments_;
   int64_t num_segments_ = 0;
   int64_t begin_ = 0;  // items of this run
   int64_t end_ = 0;
   float* gate_ = nullptr;  // [items, m]
   float* up_ = nullptr;
-  Int8Rows x_ = {};       // [items, d]
-  Int8Rows hidden_ = {};  // [items, m]
 };
+
+template <typename Products>
+void RunAll(CpuContext& context, const GroupedExpertsArgs& args, int64_t items) {
+  ExpertRun<Products> run(context, args);
+  for (int64_t begin = 0; begin < items;) {
+    const int64_t end = run.EndOfRun(begin, items);
+    run.Run(begin, end);
+    begin = end;
+  }
+}
 
 }  // namespace
 
@@ -282,11 +428,13 @@ void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args) {
   if (items == 0) {
     return;
   }
-  ExpertRun run(context, args);
-  for (int64_t begin = 0; begin < items;) {
-    const int64_t end = run.EndOfRun(begin, items);
-    run.Run(begin, end);
-    begin = end;
+  const ExpertWeights& first = args.experts[0];  // the others are of its format
+  if (first.gate.rounded) {
+    RunAll<RoundedProducts>(context, args, items);
+  } else if (context.rounds_experts() && Int8Products::Takes(first)) {
+    RunAll<Int8Products>(context, args, items);
+  } else {
+    RunAll<FloatProducts>(context, args, items);
   }
 }
 

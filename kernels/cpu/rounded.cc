@@ -6,6 +6,7 @@
 
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/packed_weight.h"
 #include "kernels/runtime/host_runtime.h"
 
 namespace tessera::kernels::cpu {
@@ -13,13 +14,6 @@ namespace {
 
 constexpr int64_t kTileRows = 16;
 constexpr size_t kAlignment = 64;
-
-// What WeightView::packed points to; codes and steps follow in the same memory.
-struct PackedWeight {
-  const uint8_t* codes;
-  const uint8_t* steps;
-  LeafGroups leaves;
-};
 
 LeafGroups GroupsOf(const KSplit& split, int64_t inputs) {
   LeafGroups out = {};
@@ -38,20 +32,13 @@ LeafGroups GroupsOf(const KSplit& split, int64_t inputs) {
   return out;
 }
 
-int64_t NumGroups(const LeafGroups& leaves) { return leaves.begin[leaves.count]; }
-
-const PackedWeight& PackedOf(const WeightView& w) {
-  TESSERA_CHECK(w.packed != nullptr);
-  return *static_cast<const PackedWeight*>(w.packed);
-}
-
 // Rows of x in the room for what passes between the loops of an op.
 class RoundedInputs {
  public:
   RoundedInputs(CpuContext& context, const LeafGroups& leaves)
       : context_(context), leaves_(leaves) {
-    const int64_t groups = NumGroups(leaves);
-    floats_per_block_ = groups * kRoundedBlockRows * (code_floats() + 2);
+    floats_per_block_ =
+        NumGroups(leaves) * kRoundedBlockRows * RoundedGroupFloats(context.simd());
     most_rows_ =
         kExpertFloats / std::max<int64_t>(floats_per_block_, 1) * kRoundedBlockRows;
     TESSERA_CHECK(most_rows_ > 0);
@@ -63,11 +50,8 @@ class RoundedInputs {
   template <typename Row>
   void Round(int64_t count, const Row& row) {
     const int64_t blocks = (count + kRoundedBlockRows - 1) / kRoundedBlockRows;
-    const int64_t places = blocks * NumGroups(leaves_) * kRoundedBlockRows;
-    float* at = context_.expert_items();
-    rows_.codes = reinterpret_cast<int8_t*>(at);
-    rows_.scales = at + places * code_floats();
-    rows_.offsets = reinterpret_cast<int32_t*>(rows_.scales + places);
+    rows_ = RoundedRowsAt(context_.simd(), context_.expert_items(),
+                          blocks * kRoundedBlockRows, leaves_);
     context_.ParallelFor(count, count * leaves_.input[leaves_.count] * kRoundingWork,
                          [&](int64_t begin, int64_t end, int) {
                            for (int64_t i = begin; i < end; ++i) {
@@ -81,12 +65,6 @@ class RoundedInputs {
  private:
   // Of a value, in multiply-adds.
   static constexpr int64_t kRoundingWork = 16;
-
-  // What the codes of a group take.
-  int64_t code_floats() const {
-    return kRoundedGroup * context_.simd().rounded_value_bytes /
-           static_cast<int64_t>(sizeof(float));
-  }
 
   CpuContext& context_;
   const LeafGroups& leaves_;

@@ -360,11 +360,12 @@ absl::StatusOr<SplitLinear> WeightReader::LinearColumns(const std::string& prefi
 absl::StatusOr<WeightView> WeightReader::Expert(const std::string& prefix, DType dtype,
                                                 int64_t rows, int64_t cols) {
   if (dtype == DType::kBF16) {
-    return Matrix(prefix + ".weight", dtype, rows, cols);
+    TESSERA_ASSIGN_OR_RETURN(const WeightView view,
+                             Plain(prefix + ".weight", dtype, rows, cols));
+    return Prepared(prefix, view, KSplit::Whole());
   }
   if (dtype != DType::kFp4) {
-    TESSERA_ASSIGN_OR_RETURN(const WeightView view, Whole(prefix, rows, cols));
-    return Held(prefix, view);
+    return Linear(prefix, rows, cols);
   }
   if (cols % kFp4ScaleBlock != 0) {
     return InvalidArgumentF("{}: {} inputs, expected a multiple of {} for MXFP4", prefix,

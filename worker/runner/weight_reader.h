@@ -78,7 +78,8 @@ class WeightReader {
   absl::StatusOr<WeightView> HeadRows(const std::string& prefix, int64_t rows,
                                       int64_t cols);
 
-  // PREFIX.weight of a routed expert, whole, as the checkpoint has it.
+  // PREFIX.weight of a routed expert, whole: of MXFP4 as the checkpoint has it, of more
+  // bits prepared by the backend.
   absl::StatusOr<WeightView> Expert(const std::string& prefix, model::DType dtype,
                                     int64_t rows, int64_t cols);
 

@@ -103,6 +103,22 @@ TESSERA_INLINE void UnpackBlock(const uint8_t* codes, const uint8_t* scales,
   out->scales = DecodeLaneE8M0(scales, kWhole ? 16 : bytes / kInt8GroupBytes);
 }
 
+// How far ahead of the loads weights are asked for: 16 KiB of 2048 inputs, what memory
+// brings to a core in the time that one line takes.
+constexpr int64_t kInt8RowsAhead = 16;
+
+// Asks for the codes of a block, and every fourth time for the scales of four.
+TESSERA_INLINE void AskForBlock(const uint8_t* codes, const uint8_t* scales,
+                                int64_t block) {
+#pragma GCC unroll 4
+  for (int64_t line = 0; line < kInt8BlockBytes; line += 64) {
+    __builtin_prefetch(codes + block * kInt8BlockBytes + line, 0, 2);
+  }
+  if (block % 4 == 0) {
+    __builtin_prefetch(scales + block * 16, 0, 2);
+  }
+}
+
 // Adds a block to the sums of kX rows of x.
 template <int kX>
 TESSERA_INLINE void AddBlock(const Int8Block& w, const Int8Rows* x, int64_t block,
@@ -155,12 +171,11 @@ void Int8Strip(const Int8Task& task, int64_t t, int64_t row, int64_t count) {
   for (int64_t block = 0; block < whole; ++block) {
 #pragma GCC unroll 4
     for (int o = 0; o < kWRows; ++o) {
-      const uint8_t* at = codes[o] + block * kInt8BlockBytes;
-      for (int64_t line = 0; line < kInt8BlockBytes; line += 64) {
-        __builtin_prefetch(at + kWRows * w.row_bytes + line, 0, 2);
-      }
+      AskForBlock(codes[o] + kInt8RowsAhead * w.row_bytes,
+                  scales[o] + kInt8RowsAhead * w.scale_stride, block);
       Int8Block weights;
-      UnpackBlock<true>(at, scales[o] + block * 16, kInt8BlockBytes, &weights);
+      UnpackBlock<true>(codes[o] + block * kInt8BlockBytes, scales[o] + block * 16,
+                        kInt8BlockBytes, &weights);
       AddBlock<kX>(weights, x, block, sums, o);
     }
   }

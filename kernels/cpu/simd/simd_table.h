@@ -16,6 +16,7 @@
 #include "kernels/cpu/simd/simd_few_rows.h"
 #include "kernels/cpu/simd/simd_int8.h"
 #include "kernels/cpu/simd/simd_int8_many.h"
+#include "kernels/cpu/simd/rounded/simd_rounding.h"
 #include "kernels/cpu/simd/rounded/simd_rounded.h"
 #include "kernels/cpu/simd/attention/simd_attention.h"
 #include "kernels/cpu/simd/attention/simd_latent_attention.h"

@@ -1,5 +1,6 @@
-// Weights and activations in 8 bits, written once for all instruction sets: RoundedTask
-// and RoundedRows of simd_ops.h have layout and sums. Included through simd_table.h only.
+// Products of weights and activations in 8 bits, written once for all instruction sets:
+// RoundedTask and RoundedRows of simd_ops.h have layout and sums. Included through
+// simd_table.h only.
 //
 // A vector of weights holds four inputs of 16 rows, so that a lane is an output: nothing
 // is added across lanes, and a word of x goes to all of them.
@@ -18,105 +19,8 @@ namespace {
 
 static_assert(kRoundedBlockRows % kRoundedXRows == 0);
 
-// ---- rounding ----
-
-// A small number plus 1.5 * 2^23 is rounded to a whole one, which is then in the low
-// bits, as two's complement.
-constexpr float kRoundingAnchor = 0x1.8p23F;
-constexpr uint32_t kInfiniteBits = 0x7f800000U;
-
-TESSERA_INLINE float FloatOf(uint32_t bits) {
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-struct GroupValues {
-  V16 low;
-  V16 high;
-};
-TESSERA_INLINE GroupValues LoadGroup(const float* x, int64_t n) {
-  if (n >= kRoundedGroup) {
-    return {Load(x), Load(x + 16)};
-  }
-  return {LoadFirst(x, Smaller(n, 16)), n > 16 ? LoadFirst(x + 16, n - 16) : Zero()};
-}
-TESSERA_INLINE V16 Anchored(V16 values, V16 factor) {
-  return Add(Mul(values, factor), Set(kRoundingAnchor));
-}
-
-void RoundRow(const float* x, const LeafGroups& leaves, const RoundedRows& out,
-              int64_t row) {
-  const int64_t block = row / kRoundedBlockRows * leaves.begin[leaves.count];
-  const int64_t place = row % kRoundedBlockRows;
-  for (int32_t leaf = 0; leaf < leaves.count; ++leaf) {
-    int64_t input = leaves.input[leaf];
-    for (int64_t g = leaves.begin[leaf]; g < leaves.begin[leaf + 1]; ++g) {
-      const int64_t at = (block + g) * kRoundedBlockRows + place;
-      const GroupValues values = LoadGroup(x + input, leaves.input[leaf + 1] - input);
-      const uint32_t bits = LargestBits(values.low, values.high);
-      const float largest = FloatOf(bits);
-      const bool zero = bits < 0x0d800000U;  // 2^-100
-      // Of a group that is not finite nothing but the scale counts.
-      const bool finite = bits < kInfiniteBits;
-      const V16 factor = Set(zero || !finite ? 0.0F : 127.0F / largest);
-      out.scales[at] = zero ? 0.0F : finite ? largest / 127.0F : FloatOf(0x7fc00000U);
-      out.offsets[at] =
-          -128 * StoreInputs(Anchored(values.low, factor), Anchored(values.high, factor),
-                             out.codes + at * kRoundedGroup * kRoundedValueBytes);
-      input += kRoundedGroup;
-    }
-  }
-}
-
-// One group of a weight row, at its place in a tile.
-TESSERA_INLINE void RoundWeightGroup(const float* w, int64_t n, uint8_t* codes,
-                                     uint8_t* step) {
-  const GroupValues values = LoadGroup(w, n);
-  const uint32_t bits = LargestBits(values.low, values.high);
-  // The largest divided by its step is from 64 on, and at most 127 when rounded.
-  const uint32_t exponent = (bits >> 23) + ((bits & 0x7fffffU) >= 0x7f0000U ? 1U : 0U);
-  const uint32_t power = exponent > 7 ? exponent - 6 : 1;
-  const bool finite = bits < kInfiniteBits;
-  *step = static_cast<uint8_t>(finite ? power : 255);
-  int8_t bytes[kRoundedGroup];
-  const V16 factor = Set(finite ? FloatOf((254 - power) << 23) : 0.0F);
-  StoreLowBytes(Anchored(values.low, factor), bytes);
-  StoreLowBytes(Anchored(values.high, factor), bytes + 16);
-  if (!finite) {
-    __builtin_memset(bytes, 0, sizeof(bytes));
-  }
-  for (int64_t run = 0; run < kRoundedRuns; ++run) {
-    uint32_t word;
-    __builtin_memcpy(&word, bytes + 4 * run, sizeof(word));
-    word ^= 0x80808080U;
-    __builtin_memcpy(codes + 64 * run, &word, sizeof(word));
-  }
-}
-
-void RoundTile(const WeightRows& w, int64_t row, int64_t count, const LeafGroups& leaves,
-               const RoundedTile& out) {
-  const int64_t groups = leaves.begin[leaves.count];
-  __builtin_memset(out.codes, 128, static_cast<uint64_t>(groups * kRoundedGroupBytes));
-  __builtin_memset(out.steps, 1, static_cast<uint64_t>(groups * 16));
-  for (int64_t i = 0; i < count; ++i) {
-    DecodeRow(w, row + i, 0, leaves.input[leaves.count], out.scratch);
-    for (int32_t leaf = 0; leaf < leaves.count; ++leaf) {
-      int64_t input = leaves.input[leaf];
-      for (int64_t g = leaves.begin[leaf]; g < leaves.begin[leaf + 1]; ++g) {
-        RoundWeightGroup(out.scratch + input, leaves.input[leaf + 1] - input,
-                         out.codes + g * kRoundedGroupBytes + 4 * i,
-                         out.steps + g * 16 + i);
-        input += kRoundedGroup;
-      }
-    }
-  }
-}
-
-// ---- products ----
-
-// How far ahead of the loads weights are asked for: six groups.
-constexpr int64_t kRoundedAhead = 6 * kRoundedGroupBytes;
+// How far ahead of the loads weights are asked for, in groups.
+constexpr int64_t kRoundedAhead = 24;
 
 // kX rows of x of one block, and kTiles tiles that follow each other.
 template <int kX, int kTiles>
@@ -130,11 +34,34 @@ struct RoundedBlock {
   int64_t tile_steps;
 };
 
+// Asks for group g + kRoundedAhead, or where these tiles end before it, for that of the
+// tiles after them; every fourth time for the steps of four groups.
+template <int kX, int kTiles>
+TESSERA_INLINE void AskForGroup(const RoundedBlock<kX, kTiles>& b, int64_t g) {
+  const int64_t ahead = g + kRoundedAhead;
+  const int64_t later = ahead * 16 < b.tile_steps ? 0 : kTiles - 1;
+#pragma GCC unroll 2
+  for (int64_t t = 0; t < kTiles; ++t) {
+    const uint8_t* codes =
+        b.codes + (t + later) * b.tile_codes + ahead * kRoundedGroupBytes;
+#pragma GCC unroll 8
+    for (int64_t line = 0; line < kRoundedGroupBytes; line += 64) {
+      __builtin_prefetch(codes + line, 0, 2);
+    }
+    if (g % 4 == 0) {
+      __builtin_prefetch(b.steps + (t + later) * b.tile_steps + ahead * 16, 0, 2);
+    }
+  }
+}
+
 // Groups [begin, end).
 template <int kX, int kTiles>
 TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles>& b, int64_t begin,
                               int64_t end, V16 (*sums)[kTiles]) {
   for (int64_t g = begin; g < end; ++g) {
+    if constexpr (kX == 1) {  // from memory, where rows of x are few
+      AskForGroup(b, g);
+    }
     I16 dots[kX][kTiles];
 #pragma GCC unroll 8
     for (int j = 0; j < kX; ++j) {
@@ -151,9 +78,6 @@ TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles>& b, int64_t begin,
       RoundedWeights weights[kTiles];
 #pragma GCC unroll 2
       for (int t = 0; t < kTiles; ++t) {
-        if constexpr (kX == 1) {  // from memory, where rows of x are few
-          __builtin_prefetch(w + t * b.tile_codes + 64 * run + kRoundedAhead, 0, 2);
-        }
         weights[t] = LoadWeights(w + t * b.tile_codes + 64 * run);
       }
 #pragma GCC unroll 8
