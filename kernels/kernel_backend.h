@@ -15,6 +15,10 @@
 //   are int32.
 // - T may be 0. Inputs and outputs do not overlap unless an op says that it works in
 //   place.
+// - A step may have padding rows, which no sequence owns: token id 0, position -1, slots
+//   -1, an empty window, sequence row 0, expert ids -1. Each op says what it makes of
+//   position -1 where that is not what its formula says. Nothing of a padding row is read
+//   by another row, and it reads and writes no page.
 // - Ops allocate nothing (reference may), do not fail and do not block the host for
 //   other ranks. A shape that breaks a stated rule is a bug (TESSERA_CHECK).
 // - NaN passes through, and counts as the largest value in a selection, so that damage
@@ -110,7 +114,7 @@ class KernelBackend {
                          const float* bias, double eps, TensorView out) = 0;
   // In place on x [T, heads, >= r]: the first r values of the last dimension, at
   // positions[t] (i32). cos and sin are of the float32 product position * inv_freq[i], i
-  // < r/2.
+  // < r/2. A position of -1 turns by -1 like any other.
   virtual void Rope(Stream& stream, TensorView x, TensorView positions,
                     std::span<const float> inv_freq, RopePairing pairing) = 0;
   // In place on x [rows…, D]: orthonormal Walsh-Hadamard in natural order, D a power of
@@ -127,7 +131,7 @@ class KernelBackend {
   // with a NaN or an infinity becomes NaN. 8 bytes and a division a value.
   virtual void FakeQuantizeFp4(Stream& stream, TensorView x, Fp4Scale scale) = 0;
   // x[t] += bias[positions[t] % bias.rows]; x [T, C], bias [ratio, C] f32, positions [T]
-  // i32. 12 bytes and one FLOP a value.
+  // i32. Nothing is added at position -1. 12 bytes and one FLOP a value.
   virtual void AddPositionBias(Stream& stream, TensorView x, const WeightView& bias,
                                TensorView positions) = 0;
   // out = silu(min(gate, limit)) * clamp(up, -limit, limit); all [T, m]. Limit 0: none.
@@ -135,9 +139,9 @@ class KernelBackend {
                        TensorView out) = 0;
   // out += x; same shapes.
   virtual void Add(Stream& stream, TensorView x, TensorView out) = 0;
-  // out[t] = x[t], same shapes, any strides.
+  // out[t] = x[t], same shapes, any strides; of activations or of i32.
   virtual void Copy(Stream& stream, TensorView x, TensorView out) = 0;
-  // out[i] = x[rows[i]]; rows [n] i32.
+  // out[i] = x[rows[i]]; rows [n] i32. A negative one gives zeros.
   virtual void GatherRows(Stream& stream, TensorView x, TensorView rows,
                           TensorView out) = 0;
 
@@ -176,11 +180,19 @@ class KernelBackend {
   // The experts of hash layers (model.md 6.7). 12 bytes an expert.
   virtual void LookupExperts(Stream& stream, const int64_t* table, TensorView token_ids,
                              TensorView out) = 0;
+  virtual void ListExpertItems(Stream& stream, const ExpertItemsArgs& args) = 0;
+  // counts[e] = how many of expert_ids [T, k] i32 are e; counts [E] i32. An id outside of
+  // 0..E-1 counts nothing. 4 bytes an id.
+  virtual void CountExperts(Stream& stream, TensorView expert_ids, TensorView counts) = 0;
   virtual void GroupedExperts(Stream& stream, const GroupedExpertsArgs& args) = 0;
   // out[t] = sum over slots j, rising, of weights[t, j] * y[row_of_slot[t, j]]; y [n, d],
-  // row_of_slot and weights [T, k], out [T, d].
+  // row_of_slot and weights [T, k], out [T, d]. A negative row adds nothing.
   virtual void CombineExperts(Stream& stream, TensorView y, TensorView row_of_slot,
                               TensorView weights, TensorView out) = 0;
+  // packed[t] = the entries of row_of_slot[t] that are not negative, in order, then -1;
+  // row_of_slot [T, k] i32, packed [T, m] i32. Entries beyond the m-th are left out.
+  virtual void PackSlots(Stream& stream, TensorView row_of_slot, TensorView packed) = 0;
+  virtual void LocateReturns(Stream& stream, const LocateReturnsArgs& args) = 0;
 
   // ---- Engram ----
 

@@ -37,7 +37,8 @@ enum class RopePairing { kInterleaved, kHalfSplit };
 struct PagedIndex {
   TensorView block_tables;     // [num_sequences, max_blocks] i32
   TensorView sequence_of_row;  // [T] i32: row of block_tables
-  TensorView positions;        // [T] i32: position of the query; it sees 0..position
+  TensorView positions;        // [T] i32: position of the query; it sees 0..position, and
+                               // none at -1 (padding)
   int64_t block_size = 0;
 };
 
@@ -54,7 +55,7 @@ constexpr int64_t VisibleEntries(int64_t position, int64_t ratio) {
 // Two levels: `candidates_out` takes the n blocks of `candidate_block` entries with the
 // highest best scores, ties to the lower block, the block of the newest visible entry
 // always among them; where `candidates` names blocks, their entries alone compete. One op
-// does not do both.
+// does not do both. A query at position -1 selects none and names no candidates.
 // Per query and competing entry J (2 D + 2) FLOPs and 4 D bytes; none where everything is
 // selected.
 struct IndexerSelectArgs {
@@ -92,8 +93,8 @@ struct MlaAttentionArgs {
 //   m = max_i g_i;  out = sum_i e^(g_i - m) v_i / sum_i e^(g_i - m)
 // over the slots i in rising position: tokens p - ratio + 1 .. p; with overlap channels
 // [0, D) of tokens p - 2 ratio + 1 .. p - ratio, where p >= 2 ratio - 1, and then
-// channels [D, 2 D) of the former. All other rows are zeros. Per entry of n slots: 5 n D
-// FLOPs, n D exponentials, 8 n D bytes; else 4 D bytes a row.
+// channels [D, 2 D) of the former. All other rows are zeros, that of position -1 too. Per
+// entry of n slots: 5 n D FLOPs, n D exponentials, 8 n D bytes; else 4 D bytes a row.
 struct CompressArgs {
   TensorView values;     // paged [num_blocks, block_size, C], C = D, or 2 D with overlap
   TensorView gates;      // the same; with their position bias
@@ -159,8 +160,40 @@ struct RouterArgs {
   int64_t top_groups = 1;
   bool normalize = true;
   double scaling = 1;
+  // [T] i32, or rank 0: no row is padding. At position -1 all ids are -1, all weights 0.
+  TensorView positions = {};
   TensorView expert_ids;  // out [T, k] i32
   TensorView weights;     // out [T, k]
+};
+
+// The items of a rank's experts, for GroupedExperts and CombineExperts: an item is a slot
+// [t, j] whose expert has a local index; items come in the order (local index, t, j). An
+// id outside of 0..E-1 is no expert; one that is not -1 is a fault as well:
+//   fault[0] = max(fault[0], 1 + t k + j)
+// No op clears `fault`, so that the end of a step sees what any of its calls found. What
+// lies beyond the last item stays as it is. Up to 20 bytes a slot.
+struct ExpertItemsArgs {
+  TensorView expert_ids;         // [T, k] i32
+  TensorView local_of_expert;    // [E] i32: 0..L-1, or -1: another rank's
+  TensorView weights = {};       // [T, k], or rank 0: items have none
+  TensorView item_offsets;       // out [L + 1] i32: where each local expert's items begin
+  TensorView row_of_item;        // out [T k] i32: t
+  TensorView row_of_slot;        // out [T, k] i32: the slot's item, -1 where it has none
+  TensorView item_weights = {};  // out [T k]; rank 0 with `weights`
+  TensorView fault;              // in and out [1] i32
+};
+
+// Where a token's rows come back if each rank returns m of them for each of T tokens, the
+// i-th being that of the i-th slot whose expert it has:
+//   row_of_slot[t, j] = (owner T + t) m + (slots before j of t with the same owner)
+// -1 where the id is no expert. Faults as those of ExpertItemsArgs; a slot beyond the
+// m-th of an owner is -1 and a fault, too. Up to 4 (k + 3) bytes a slot.
+struct LocateReturnsArgs {
+  TensorView expert_ids;       // [T, k] i32
+  TensorView owner_of_expert;  // [E] i32: a rank
+  int64_t places = 0;          // m
+  TensorView row_of_slot;      // out [T, k] i32
+  TensorView fault;            // in and out [1] i32
 };
 
 // One routed expert; each is whole on its rank.
@@ -172,7 +205,9 @@ struct ExpertWeights {
 
 // Grouped experts: items sorted by expert; item i takes row row_of_item[i] of x.
 //   out[i] = down( item_weights[i] * (silu(gate x) * (up x)) )
-// with the activations limited as in SiluMul.
+// with the activations limited as in SiluMul. `row_of_item`, `item_weights` and `out` may
+// have more rows than the last offset names items: those of `out` keep what they hold, so
+// that a caller who does not know the number gives a bound.
 struct GroupedExpertsArgs {
   TensorView x;             // [num_rows, d]
   TensorView row_of_item;   // [num_items] i32
@@ -204,6 +239,7 @@ struct EngramGateArgs {
 //   z_j = RMS(u_j; eps) * norm_j, written to the paged cache at this token's position;
 //   conv(t, ch) = sum_a kernel[ch, a] * z[t - (3 - a) N, ch], zero before the sequence;
 //   h_j += u_j + silu(conv)
+// A row at position -1 is not written and looks back at nothing: h_j += u_j.
 struct EngramConvArgs {
   TensorView gated;    // u [T, M, d]
   TensorView streams;  // [T, M, d], in place

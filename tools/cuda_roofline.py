@@ -141,6 +141,9 @@ def launch_of(root, source, kernel):
     configs = [config_of(root, name) for name in MODELS]
     if kernel == "ExpertKernel":
         return Launch(threads, max(4 * config["moe_intermediate_size"] for config in configs))
+    if kernel in ("ListExpertItemsKernel", "CountExpertsKernel"):  # a word an expert; and the tile
+        tile = constant((folder / source).read_text(encoding="utf-8"), "kTile") if kernel == "ListExpertItemsKernel" else 0
+        return Launch(threads, max(4 * (tile + config["n_routed_experts"]) for config in configs))
     if kernel == "RouteKernel":
         return Launch(threads, max(4 * (3 * config["n_routed_experts"] + 2 * config.get("n_group", 1) + config["num_experts_per_tok"])
                                    for config in configs))

@@ -172,12 +172,24 @@ class CpuBackend final : public KernelBackend {
                      TensorView out) override {
     cpu::LookupExperts(*context_, table, token_ids, out);
   }
+  void ListExpertItems(Stream&, const ExpertItemsArgs& args) override {
+    cpu::ListExpertItems(args);
+  }
+  void CountExperts(Stream&, TensorView expert_ids, TensorView counts) override {
+    cpu::CountExperts(expert_ids, counts);
+  }
   void GroupedExperts(Stream&, const GroupedExpertsArgs& args) override {
     cpu::GroupedExperts(*context_, args);
   }
   void CombineExperts(Stream&, TensorView y, TensorView row_of_slot, TensorView weights,
                       TensorView out) override {
     cpu::CombineExperts(*context_, y, row_of_slot, weights, out);
+  }
+  void PackSlots(Stream&, TensorView row_of_slot, TensorView packed) override {
+    cpu::PackSlots(row_of_slot, packed);
+  }
+  void LocateReturns(Stream&, const LocateReturnsArgs& args) override {
+    cpu::LocateReturns(args);
   }
 
   void DecodeEngramRows(Stream&, TensorView rows, DType format, int64_t width,

@@ -1,8 +1,8 @@
 // The ops of the cpu backend without intrinsics, one file per family: linear.cc,
 // rounded.cc, rows.cc, quantize.cc, rope.cc, indexer.cc, latent_attention.cc,
-// shared_kv_attention.cc, compress.cc, hyper.cc, moe.cc, experts.cc, engram.cc. They cut
-// work over threads and blocks and leave the inner loops to a SimdOps table. What each op
-// computes: kernel_backend.h.
+// shared_kv_attention.cc, compress.cc, hyper.cc, moe.cc, expert_lists.cc, experts.cc,
+// engram.cc. They cut work over threads and blocks and leave the inner loops to a SimdOps
+// table. What each op computes: kernel_backend.h.
 #ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
 #define TESSERA_KERNELS_CPU_CPU_OPS_H_
 
@@ -270,6 +270,12 @@ void LookupExperts(CpuContext& context, const int64_t* table, TensorView token_i
 void GroupedExperts(CpuContext& context, const GroupedExpertsArgs& args);
 void CombineExperts(CpuContext& context, TensorView y, TensorView row_of_slot,
                     TensorView weights, TensorView out);
+
+// ---- expert_lists.cc ----
+void ListExpertItems(const ExpertItemsArgs& args);
+void CountExperts(TensorView expert_ids, TensorView counts);
+void PackSlots(TensorView row_of_slot, TensorView packed);
+void LocateReturns(const LocateReturnsArgs& args);
 
 // ---- engram.cc ----
 void DecodeEngramRows(CpuContext& context, TensorView rows, DType format, int64_t width,

@@ -98,6 +98,8 @@ void Add(CpuContext& context, TensorView x, TensorView out) {
 }
 
 void Copy(CpuContext& context, TensorView x, TensorView out) {
+  TESSERA_CHECK(x.dtype == out.dtype);
+  x.dtype = out.dtype = DType::kF32;  // four bytes, whatever they are
   ForEachRowPair(context, x, out, 1, [](const float* from, float* to, int64_t n, int) {
     std::copy_n(from, n, to);
   });
@@ -114,17 +116,21 @@ void GatherRows(CpuContext& context, TensorView x, TensorView rows, TensorView o
   const int64_t inner = from.count;
   TESSERA_CHECK_EQ(inner * out.dim(0), to.count);
   TESSERA_CHECK_EQ(from.length, to.length);
-  context.ParallelFor(out.dim(0), out.num_elements(),
-                      [&](int64_t begin, int64_t end, int) {
-                        for (int64_t i = begin; i < end; ++i) {
-                          const int64_t row = *rows.row<int32_t>(i);
-                          TESSERA_CHECK(row >= 0 && row < x.dim(0));
-                          for (int64_t j = 0; j < inner; ++j) {
-                            std::copy_n(from.row(j) + row * x.stride(0), from.length,
-                                        to.row(i * inner + j));
-                          }
-                        }
-                      });
+  context.ParallelFor(
+      out.dim(0), out.num_elements(), [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t row = *rows.row<int32_t>(i);
+          TESSERA_CHECK_LT(row, x.dim(0));
+          for (int64_t j = 0; j < inner; ++j) {
+            float* values = to.row(i * inner + j);
+            if (row < 0) {
+              std::fill_n(values, from.length, 0.0F);
+              continue;
+            }
+            std::copy_n(from.row(j) + row * x.stride(0), from.length, values);
+          }
+        }
+      });
 }
 
 void StorePaged(CpuContext& context, TensorView x, TensorView slots,

@@ -40,6 +40,15 @@ void DecodeEngramRows(GpuStream& stream, TensorView rows, DType format, int64_t 
 void EngramGate(GpuStream& stream, const EngramGateArgs& args);
 void EngramConv(GpuStream& stream, const EngramConvArgs& args);
 
+// ---- exchange_slots.cu ----
+void PackSlots(GpuStream& stream, TensorView row_of_slot, TensorView packed);
+void LocateReturns(GpuStream& stream, const LocateReturnsArgs& args);
+
+// ---- expert_lists.cu ----
+// At most kMaxRoutedExperts experts, of the model as of the rank.
+void ListExpertItems(GpuStream& stream, const ExpertItemsArgs& args);
+void CountExperts(GpuStream& stream, TensorView expert_ids, TensorView counts);
+
 // ---- grouped_experts.cu ----
 // Rows of an expert's gate: its activations lie in shared memory.
 inline constexpr int64_t kMaxExpertWidth = 48 * 1024;

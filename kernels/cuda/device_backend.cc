@@ -242,6 +242,12 @@ class DeviceBackend final : public KernelBackend, public EngramReaderFactory {
                      TensorView out) override {
     cuda::LookupExperts(On(stream), table, token_ids, out);
   }
+  void ListExpertItems(Stream& stream, const ExpertItemsArgs& args) override {
+    cuda::ListExpertItems(On(stream), args);
+  }
+  void CountExperts(Stream& stream, TensorView expert_ids, TensorView counts) override {
+    cuda::CountExperts(On(stream), expert_ids, counts);
+  }
   void GroupedExperts(Stream& stream, const GroupedExpertsArgs& args) override {
     const absl::StatusOr<const ExpertTable*> table = expert_tables_.Of(args.experts);
     if (!table.ok()) {
@@ -253,6 +259,12 @@ class DeviceBackend final : public KernelBackend, public EngramReaderFactory {
   void CombineExperts(Stream& stream, TensorView y, TensorView row_of_slot,
                       TensorView weights, TensorView out) override {
     cuda::CombineExperts(On(stream), y, row_of_slot, weights, out);
+  }
+  void PackSlots(Stream& stream, TensorView row_of_slot, TensorView packed) override {
+    cuda::PackSlots(On(stream), row_of_slot, packed);
+  }
+  void LocateReturns(Stream& stream, const LocateReturnsArgs& args) override {
+    cuda::LocateReturns(On(stream), args);
   }
 
   void DecodeEngramRows(Stream& stream, TensorView rows, DType format, int64_t width,

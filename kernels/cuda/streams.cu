@@ -99,9 +99,11 @@ struct GatherRowsKernel {
       const int64_t col = i % out.cols;
       // Of x [n, M, d] a row of the op is M rows here.
       const int64_t from = thread.Load(rows.span, rows.Begin(row / out.inner));
-      thread.Store(
-          out.span, out.Begin(row) + col,
-          thread.Load(x.span, x.Begin(from * out.inner + row % out.inner) + col));
+      const float value =
+          from < 0
+              ? 0.0F
+              : thread.Load(x.span, x.Begin(from * out.inner + row % out.inner) + col);
+      thread.Store(out.span, out.Begin(row) + col, value);
     }
   }
 };
@@ -121,8 +123,10 @@ struct CombineExpertsKernel {
       float sum = 0;
       for (int64_t slot = 0; slot < weights.cols; ++slot) {
         const int64_t from = thread.Load(row_of_slot.span, row_of_slot.Begin(row) + slot);
-        sum = fmaf(thread.Load(weights.span, weights.Begin(row) + slot),
-                   thread.Load(y.span, y.Begin(from) + col), sum);
+        if (from >= 0) {
+          sum = fmaf(thread.Load(weights.span, weights.Begin(row) + slot),
+                     thread.Load(y.span, y.Begin(from) + col), sum);
+        }
       }
       thread.Store(out.span, out.Begin(row) + col, sum);
     }

@@ -169,7 +169,9 @@ void CombineExperts(TensorView y, TensorView row_of_slot, TensorView weights,
       T sum = 0;
       for (int64_t slot = 0; slot < weights.dim(1); ++slot) {
         const int64_t row = row_of_slot.row<int32_t>(t)[slot];
-        sum = MulAdd(weights.row<T>(t)[slot], y.row<T>(row)[i], sum);
+        if (row >= 0) {
+          sum = MulAdd(weights.row<T>(t)[slot], y.row<T>(row)[i], sum);
+        }
       }
       out.row<T>(t)[i] = sum;
     }

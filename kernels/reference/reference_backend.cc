@@ -95,7 +95,12 @@ class ReferenceBackend final : public KernelBackend {
   }
   void Add(Stream&, TensorView x, TensorView out) override { reference::Add<T>(x, out); }
   void Copy(Stream&, TensorView x, TensorView out) override {
-    reference::Copy<T>(x, out);
+    TESSERA_CHECK(x.dtype == out.dtype);
+    if (x.dtype == DType::kI32) {
+      reference::Copy<int32_t>(x, out);
+    } else {
+      reference::Copy<T>(x, out);
+    }
   }
   void GatherRows(Stream&, TensorView x, TensorView rows, TensorView out) override {
     reference::GatherRows<T>(x, rows, out);
@@ -140,12 +145,24 @@ class ReferenceBackend final : public KernelBackend {
                      TensorView out) override {
     reference::LookupExperts(table, token_ids, out);
   }
+  void ListExpertItems(Stream&, const ExpertItemsArgs& args) override {
+    reference::ListExpertItems<T>(args);
+  }
+  void CountExperts(Stream&, TensorView expert_ids, TensorView counts) override {
+    reference::CountExperts(expert_ids, counts);
+  }
   void GroupedExperts(Stream&, const GroupedExpertsArgs& args) override {
     reference::GroupedExperts<T>(args);
   }
   void CombineExperts(Stream&, TensorView y, TensorView row_of_slot, TensorView weights,
                       TensorView out) override {
     reference::CombineExperts<T>(y, row_of_slot, weights, out);
+  }
+  void PackSlots(Stream&, TensorView row_of_slot, TensorView packed) override {
+    reference::PackSlots(row_of_slot, packed);
+  }
+  void LocateReturns(Stream&, const LocateReturnsArgs& args) override {
+    reference::LocateReturns(args);
   }
 
   void DecodeEngramRows(Stream&, TensorView rows, DType format, int64_t width,

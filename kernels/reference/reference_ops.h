@@ -1,7 +1,7 @@
 // The ops of KernelBackend as plain functions over activations of type T (float or
 // double), one file per family: linear.cc, rows.cc, quantize.cc, rope.cc, indexer.cc,
-// attention.cc, compress.cc, hyper.cc, moe.cc, engram.cc. What each op computes is stated
-// in kernel_backend.h; these loops are its definition.
+// attention.cc, compress.cc, hyper.cc, moe.cc, expert_lists.cc, engram.cc. What each op
+// computes is stated in kernel_backend.h; these loops are its definition.
 //
 // Unlike the fast backends they allocate scratch. Functions of this header are
 // instantiated for float and double in their own files.
@@ -41,6 +41,7 @@ template <typename T>
 void SiluMul(TensorView gate, TensorView up, double limit, TensorView out);
 template <typename T>
 void Add(TensorView x, TensorView out);
+// Of int32_t, too.
 template <typename T>
 void Copy(TensorView x, TensorView out);
 template <typename T>
@@ -97,6 +98,14 @@ void GroupedExperts(const GroupedExpertsArgs& args);
 template <typename T>
 void CombineExperts(TensorView y, TensorView row_of_slot, TensorView weights,
                     TensorView out);
+
+// ---- expert_lists.cc ----
+template <typename T>
+void ListExpertItems(const ExpertItemsArgs& args);
+// The same for every T.
+void CountExperts(TensorView expert_ids, TensorView counts);
+void PackSlots(TensorView row_of_slot, TensorView packed);
+void LocateReturns(const LocateReturnsArgs& args);
 
 // ---- engram.cc ----
 template <typename T>

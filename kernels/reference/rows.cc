@@ -103,8 +103,14 @@ template <typename T>
 void GatherRows(TensorView x, TensorView rows, TensorView out) {
   for (int64_t i = 0; i < rows.dim(0); ++i) {
     const int64_t row = *rows.row<int32_t>(i);
-    TESSERA_CHECK(row >= 0 && row < x.dim(0));
-    Copy<T>(x.Rows(row, 1), out.Rows(i, 1));
+    TESSERA_CHECK_LT(row, x.dim(0));
+    if (row >= 0) {
+      Copy<T>(x.Rows(row, 1), out.Rows(i, 1));
+      continue;
+    }
+    const TensorView none = out.Rows(i, 1);
+    ForEachRowPair<T>(none, none,
+                      [](const T*, T* to, int64_t n) { std::fill_n(to, n, T{0}); });
   }
 }
 
@@ -147,5 +153,6 @@ void StorePaged(TensorView x, TensorView slots, const CacheView& cache) {
 TESSERA_INSTANTIATE(float)
 TESSERA_INSTANTIATE(double)
 #undef TESSERA_INSTANTIATE
+template void Copy<int32_t>(TensorView, TensorView);
 
 }  // namespace tessera::kernels::reference

@@ -239,6 +239,8 @@ ParityCase RouterCase(RouterShape shape) {
 }
 
 // `items` rows spread over the experts, some of which get none; then combined two by two.
+// `limited`: with a limit, weights, and room for more items than there are; and every
+// fifth slot is empty.
 ParityCase ExpertsCase(WeightKind kind, int64_t experts, int64_t items, int64_t d,
                        int64_t m, bool limited = false) {
   return {fmt::format("GroupedExperts_{}_{}experts_{}items_{}x{}{}", WeightKindName(kind),
@@ -258,22 +260,28 @@ ParityCase ExpertsCase(WeightKind kind, int64_t experts, int64_t items, int64_t 
             for (int64_t i = 0; i < items; ++i) {
               rows.push_back(static_cast<int32_t>(run.Integer(5)));
             }
+            const int64_t bound = limited ? items + 3 : items;
+            rows.resize(static_cast<size_t>(bound), -1);
             GroupedExpertsArgs args;
             args.x = run.Random({5, d});
-            args.row_of_item = run.Ints({items}, rows);
+            args.row_of_item = run.Ints({bound}, rows);
             args.item_offsets = run.Ints({experts + 1}, offsets);
             args.experts = weights;
             if (limited) {
               args.swiglu_limit = 0.25;
-              args.item_weights = run.Random({items});
+              args.item_weights = run.Random({bound});
             }
-            args.out = run.Output("out", {items, d});
+            // Apart: what an op leaves would count as the largest value of the outputs.
+            args.out = run.Random({bound, d});
+            run.AlsoOutput("out", args.out.Rows(0, items));
+            run.AlsoOutput("left", args.out.Rows(items, bound - items));
             run.backend().GroupedExperts(run.stream(), args);
 
             const int64_t tokens = items / 2;
             std::vector<int32_t> slots;
             for (int64_t i = 0; i < 2 * tokens; ++i) {
-              slots.push_back(static_cast<int32_t>(items - 1 - i));
+              const bool empty = limited && i % 5 == 3;
+              slots.push_back(empty ? -1 : static_cast<int32_t>(items - 1 - i));
             }
             const TensorView slot_view = run.Ints({tokens, 2}, slots);
             const TensorView mix = run.Random({tokens, 2});

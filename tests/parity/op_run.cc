@@ -371,7 +371,7 @@ size_t OpRun::memory_bytes() const {
 std::vector<ParityCase> AllCases() {
   std::vector<ParityCase> all;
   for (auto family : {LinearCases(), RowCases(), AttentionCases(), CompressedCases(),
-                      HyperCases(), MoeCases(), EngramCases()}) {
+                      HyperCases(), MoeCases(), ExpertListCases(), EngramCases()}) {
     all.insert(all.end(), family.begin(), family.end());
   }
   return all;

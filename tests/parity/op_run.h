@@ -128,6 +128,7 @@ std::vector<ParityCase> AttentionCases();
 std::vector<ParityCase> CompressedCases();
 std::vector<ParityCase> HyperCases();
 std::vector<ParityCase> MoeCases();
+std::vector<ParityCase> ExpertListCases();
 std::vector<ParityCase> EngramCases();
 std::vector<ParityCase> AllCases();
 

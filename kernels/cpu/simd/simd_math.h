@@ -168,7 +168,11 @@ void WeightedSum(const float* base, int64_t stride, const int32_t* rows,
     const int64_t rest = n - i < 16 ? n - i : 16;
     V16 sum = Zero();
     for (int64_t j = 0; j < count; ++j) {
-      const float* row = base + (rows == nullptr ? j : rows[j]) * stride + i;
+      const int64_t index = rows == nullptr ? j : rows[j];
+      if (index < 0) {
+        continue;
+      }
+      const float* row = base + index * stride + i;
       sum = Fma(Set(weights[j]), rest == 16 ? Load(row) : LoadFirst(row, rest), sum);
     }
     StoreFirst(sum, out + i, rest);

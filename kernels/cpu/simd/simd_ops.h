@@ -219,7 +219,7 @@ struct SimdOps {
   void (*add_scaled)(float a, const float* x, float* out, int64_t n);
   void (*add_product)(const float* a, const float* x, float* out, int64_t n);
   // out = sum_j weights[j] * row j, j rising from zero; row j = base + (rows ? rows[j] :
-  // j) * stride.
+  // j) * stride. A negative rows[j] adds nothing.
   void (*weighted_sum)(const float* base, int64_t stride, const int32_t* rows,
                        const float* weights, int64_t count, float* out, int64_t n);
 };
