@@ -103,15 +103,15 @@ TESSERA_INLINE void UnpackBlock(const uint8_t* codes, const uint8_t* scales,
   out->scales = DecodeLaneE8M0(scales, kWhole ? 16 : bytes / kInt8GroupBytes);
 }
 
-// How far ahead of the loads weights are asked for: 16 KiB of 2048 inputs, what memory
-// brings to a core in the time that one line takes.
+// How far ahead of the loads weights are asked for, in rows: what memory brings to a core
+// in the time that one line takes is 8 to 16 KiB.
 constexpr int64_t kInt8RowsAhead = 16;
 
-// Asks for the codes of a block, and every fourth time for the scales of four.
+// Asks for `bytes` of codes, and every fourth time for the scales of four blocks.
 TESSERA_INLINE void AskForBlock(const uint8_t* codes, const uint8_t* scales,
-                                int64_t block) {
+                                int64_t block, int64_t bytes) {
 #pragma GCC unroll 4
-  for (int64_t line = 0; line < kInt8BlockBytes; line += 64) {
+  for (int64_t line = 0; line < bytes; line += 64) {
     __builtin_prefetch(codes + block * kInt8BlockBytes + line, 0, 2);
   }
   if (block % 4 == 0) {
@@ -168,23 +168,24 @@ void Int8Strip(const Int8Task& task, int64_t t, int64_t row, int64_t count) {
     }
   }
   const int64_t whole = task.inputs / kInt8BlockValues;
-  for (int64_t block = 0; block < whole; ++block) {
+  // A row after the other, as they lie in memory.
+  const int64_t rest = task.inputs / 2 - whole * kInt8BlockBytes;
 #pragma GCC unroll 4
-    for (int o = 0; o < kWRows; ++o) {
-      AskForBlock(codes[o] + kInt8RowsAhead * w.row_bytes,
-                  scales[o] + kInt8RowsAhead * w.scale_stride, block);
+  for (int o = 0; o < kWRows; ++o) {
+    const uint8_t* const codes_ahead = codes[o] + kInt8RowsAhead * w.row_bytes;
+    const uint8_t* const scales_ahead = scales[o] + kInt8RowsAhead * w.scale_stride;
+    for (int64_t block = 0; block < whole; ++block) {
+      AskForBlock(codes_ahead, scales_ahead, block, kInt8BlockBytes);
       Int8Block weights;
       UnpackBlock<true>(codes[o] + block * kInt8BlockBytes, scales[o] + block * 16,
                         kInt8BlockBytes, &weights);
       AddBlock<kX>(weights, x, block, sums, o);
     }
-  }
-  if (whole < task.x.blocks) {
-#pragma GCC unroll 4
-    for (int o = 0; o < kWRows; ++o) {
+    if (rest > 0) {
+      AskForBlock(codes_ahead, scales_ahead, whole, rest);
       Int8Block weights;
-      UnpackBlock<false>(codes[o] + whole * kInt8BlockBytes, scales[o] + whole * 16,
-                         task.inputs / 2 - whole * kInt8BlockBytes, &weights);
+      UnpackBlock<false>(codes[o] + whole * kInt8BlockBytes, scales[o] + whole * 16, rest,
+                         &weights);
       AddBlock<kX>(weights, x, whole, sums, o);
     }
   }

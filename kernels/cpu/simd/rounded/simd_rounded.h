@@ -19,9 +19,6 @@ namespace {
 
 static_assert(kRoundedBlockRows % kRoundedXRows == 0);
 
-// How far ahead of the loads weights are asked for, in groups.
-constexpr int64_t kRoundedAhead = 24;
-
 // kX rows of x of one block, and kTiles tiles that follow each other.
 template <int kX, int kTiles>
 struct RoundedBlock {
@@ -34,34 +31,11 @@ struct RoundedBlock {
   int64_t tile_steps;
 };
 
-// Asks for group g + kRoundedAhead, or where these tiles end before it, for that of the
-// tiles after them; every fourth time for the steps of four groups.
-template <int kX, int kTiles>
-TESSERA_INLINE void AskForGroup(const RoundedBlock<kX, kTiles>& b, int64_t g) {
-  const int64_t ahead = g + kRoundedAhead;
-  const int64_t later = ahead * 16 < b.tile_steps ? 0 : kTiles - 1;
-#pragma GCC unroll 2
-  for (int64_t t = 0; t < kTiles; ++t) {
-    const uint8_t* codes =
-        b.codes + (t + later) * b.tile_codes + ahead * kRoundedGroupBytes;
-#pragma GCC unroll 8
-    for (int64_t line = 0; line < kRoundedGroupBytes; line += 64) {
-      __builtin_prefetch(codes + line, 0, 2);
-    }
-    if (g % 4 == 0) {
-      __builtin_prefetch(b.steps + (t + later) * b.tile_steps + ahead * 16, 0, 2);
-    }
-  }
-}
-
 // Groups [begin, end).
 template <int kX, int kTiles>
 TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles>& b, int64_t begin,
                               int64_t end, V16 (*sums)[kTiles]) {
   for (int64_t g = begin; g < end; ++g) {
-    if constexpr (kX == 1) {  // from memory, where rows of x are few
-      AskForGroup(b, g);
-    }
     I16 dots[kX][kTiles];
 #pragma GCC unroll 8
     for (int j = 0; j < kX; ++j) {
@@ -203,13 +177,17 @@ int64_t RoundedPassRows(const LeafGroups& leaves) {
 void RoundedLinear(const RoundedTask& task) {
   const int64_t end = (task.row_end + 15) / 16;
   const int64_t rows = RoundedPassRows(task.leaves);
+  // Few rows of x wait for memory. One tile behind the other is one run of addresses, of
+  // which a processor fetches ahead more than prefetch instructions do.
+  constexpr int64_t kStreamedRows = 4;
+  const bool streams = task.count <= kStreamedRows;
   for (int64_t first = 0; first < task.count; first += rows) {
     RoundedTask pass = task;
     pass.x_row = task.x_row + first;
     pass.count = Smaller(rows, task.count - first);
     pass.out = task.out + first * task.out_stride;
     int64_t tile = task.row_begin / 16;
-    for (; tile + kRoundedTiles <= end; tile += kRoundedTiles) {
+    for (; !streams && tile + kRoundedTiles <= end; tile += kRoundedTiles) {
       RoundedTiles<kRoundedTiles>(pass, tile);
     }
     for (; tile < end; ++tile) {
