@@ -55,7 +55,7 @@ void AddKernelOptions(OptionTable* table, ModelOptions* options) {
       ->Add("numerics", &options->numerics,
             "rounding of the cpu backend: f32; int8-g32: inputs of 4-bit experts in 8 "
             "bits; "
-            "w8a8-g32: dense weights too. Each faster, with answers of its own")
+            "w8a8-g32: wider weights too. Each faster, with answers of its own")
       .OneOf({"f32", "int8-g32", "w8a8-g32"});
 }
 

@@ -19,6 +19,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/model_shapes.h"
+#include "kernels/runtime/host_arena.h"
 
 namespace tessera::kernels::cpu {
 
@@ -90,6 +91,9 @@ class CpuContext {
   // kExpertFloats likewise, for experts and for rounded inputs.
   float* expert_items() const { return expert_items_; }
 
+  // Where copies of weights go.
+  HostArena& weights() { return weights_; }
+
   int num_threads() const { return pool_->num_threads(); }
   bool rounds_experts() const { return rounds_experts_; }
   bool rounds_dense() const { return rounds_dense_; }
@@ -119,6 +123,7 @@ class CpuContext {
   const bool rounds_dense_;
   const int64_t work_per_thread_;
   std::unique_ptr<ThreadPool> pool_;
+  HostArena weights_;
   DeviceBuffer memory_;
   std::vector<ThreadScratch> scratch_;
   float* shared_ = nullptr;

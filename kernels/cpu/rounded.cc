@@ -7,7 +7,6 @@
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/packed_weight.h"
-#include "kernels/runtime/host_runtime.h"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -103,8 +102,8 @@ absl::StatusOr<WeightView> RoundWeight(CpuContext& context, const WeightView& w,
   constexpr size_t kHeader =
       (sizeof(PackedWeight) + kAlignment - 1) / kAlignment * kAlignment;
   TESSERA_ASSIGN_OR_RETURN(
-      *memory,
-      AllocateHost(kHeader + static_cast<size_t>(tiles * (code_bytes + step_bytes))));
+      *memory, context.weights().Allocate(
+                   kHeader + static_cast<size_t>(tiles * (code_bytes + step_bytes))));
   auto* const codes = static_cast<uint8_t*>(memory->data()) + kHeader;
   uint8_t* const steps = codes + tiles * code_bytes;
   const WeightRows rows = ToWeightRows(w);
