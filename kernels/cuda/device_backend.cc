@@ -11,6 +11,7 @@
 #include "kernels/cuda/engram_rows/device_engram_reader.h"
 #include "kernels/cuda/expert_table.h"
 #include "kernels/engram_reader.h"
+#include "kernels/runtime/stream_graph.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -27,6 +28,8 @@ class BackendStream final : public Stream {
   GpuStream& gpu() { return *stream_; }
   // Keeps the first error of a call for Synchronize.
   void Note(const absl::Status& status) { error_.Update(status); }
+  // The first error so far, which is then forgotten.
+  absl::Status TakeError() { return std::exchange(error_, absl::OkStatus()); }
 
  private:
   const std::unique_ptr<GpuStream> stream_;
@@ -35,6 +38,18 @@ class BackendStream final : public Stream {
 
 BackendStream& AsCuda(Stream& stream) { return static_cast<BackendStream&>(stream); }
 GpuStream& On(Stream& stream) { return AsCuda(stream).gpu(); }
+
+class BackendGraph final : public StreamGraph {
+ public:
+  explicit BackendGraph(GpuGraph graph) : graph_(std::move(graph)) {}
+
+  absl::Status Launch(Stream& stream) override { return On(stream).Launch(graph_); }
+  int64_t num_nodes() const override { return graph_.num_nodes(); }
+  int64_t device_bytes() const override { return graph_.device_bytes(); }
+
+ private:
+  const GpuGraph graph_;
+};
 
 // Calls copy(byte offset in the view, byte offset in the dense array, shape) for each
 // matrix of the last two dimensions; the pitch of the view is `to_pitch`.
@@ -65,7 +80,9 @@ void ForEachMatrix(const TensorView& view, Copy copy) {
   }
 }
 
-class DeviceBackend final : public KernelBackend, public EngramReaderFactory {
+class DeviceBackend final : public KernelBackend,
+                            public EngramReaderFactory,
+                            public StreamGraphFactory {
  public:
   DeviceBackend(DeviceBackendOptions options, std::shared_ptr<GpuMachine> machine,
                 std::unique_ptr<GpuStream> setup)
@@ -106,6 +123,24 @@ class DeviceBackend final : public KernelBackend, public EngramReaderFactory {
       return CreateUploadedRows(this);
     }
     return *std::move(reader);
+  }
+
+  absl::StatusOr<std::unique_ptr<StreamGraph>> Capture(
+      Stream& stream, absl::FunctionRef<absl::Status()> enqueue) override {
+    BackendStream& captured = AsCuda(stream);
+    const absl::Status before = captured.TakeError();
+    if (!before.ok()) {
+      captured.Note(before);  // of work that has been enqueued
+      return before;
+    }
+    TESSERA_RETURN_IF_ERROR(captured.gpu().BeginCapture());
+    absl::Status status = enqueue();
+    // What a call of the capture says is the capture's: none of it was executed.
+    status.Update(captured.TakeError());
+    absl::StatusOr<GpuGraph> graph = captured.gpu().EndCapture();
+    TESSERA_RETURN_IF_ERROR(status);
+    TESSERA_RETURN_IF_ERROR(graph.status());
+    return std::make_unique<BackendGraph>(*std::move(graph));
   }
 
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {

@@ -203,6 +203,8 @@ TEST_F(DeviceRuntime, AGraphRepeatsWhatTwoStreamsRecorded) {
   ASSERT_TRUE(stream_->Wait(join).ok());
   auto graph = stream_->EndCapture();
   ASSERT_TRUE(graph.ok()) << graph.status();
+  EXPECT_EQ(graph->num_nodes(), 2);
+  EXPECT_GE(graph->device_bytes(), 0);
   EXPECT_EQ(Read(memory), Rising()) << "a capture runs nothing";
   ASSERT_TRUE(stream_->Launch(*graph).ok());
   ASSERT_TRUE(stream_->Launch(*graph).ok());

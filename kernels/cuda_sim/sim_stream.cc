@@ -1,5 +1,6 @@
 #include "kernels/cuda_sim/sim_stream.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -48,6 +49,16 @@ void CopyRows(AccessChecker& checker, void* to, const void* from, const CopyShap
 }
 
 }  // namespace
+
+int64_t SimGraph::num_nodes() const {
+  int64_t count = 0;
+  for (const Capture::Part& part : capture_->parts) {
+    count += std::count_if(part.ops.begin(), part.ops.end(), [](const StreamOp& op) {
+      return op.kind == StreamOp::Kind::kRun || op.kind == StreamOp::Kind::kOpen;
+    });
+  }
+  return count;
+}
 
 absl::Status SimEvent::Synchronize() {
   MutexLock lock(&machine_->mutex_);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,6 +26,11 @@ class SimFlag;
 class SimGraph {
  public:
   explicit SimGraph(std::shared_ptr<Capture> capture) : capture_(std::move(capture)) {}
+
+  // Kernels, copies, memsets, collectives and waits for flags.
+  int64_t num_nodes() const;
+  // It lies in the host's memory.
+  static int64_t device_bytes() { return 0; }
 
  private:
   friend class SimStream;

@@ -1,11 +1,26 @@
 #include "kernels/cuda/runtime/cuda_stream.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/cleanup/cleanup.h"
 
 #include "common/status_macros.h"
 #include "kernels/cuda/runtime/cuda_error.h"
 
 namespace tessera::kernels::cuda {
+namespace {
+
+// Of the calling thread's device.
+absl::StatusOr<int64_t> FreeBytes() {
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  TESSERA_RETURN_IF_ERROR(
+      CudaStatus(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo"));
+  return static_cast<int64_t>(free_bytes);
+}
+
+}  // namespace
 
 // Destructors have nobody to tell: an error of the device sticks to it, and the next
 // Synchronize returns it.
@@ -132,15 +147,21 @@ absl::StatusOr<CudaGraph> CudaStream::EndCapture() {
   const absl::Cleanup destroy = [captured] {
     static_cast<void>(cudaGraphDestroy(captured));
   };
+  size_t num_nodes = 0;
+  TESSERA_RETURN_IF_ERROR(
+      CudaStatus(cudaGraphGetNodes(captured, nullptr, &num_nodes), "cudaGraphGetNodes"));
+  TESSERA_ASSIGN_OR_RETURN(const int64_t free_before, FreeBytes());
   cudaGraphExec_t ready = nullptr;
   TESSERA_RETURN_IF_ERROR(
       CudaStatus(cudaGraphInstantiate(&ready, captured, 0), "cudaGraphInstantiate"));
-  CudaGraph graph(CudaGraph::Handle(ready, [](cudaGraphExec_t handle) {
-    static_cast<void>(cudaGraphExecDestroy(handle));
-  }));
+  CudaGraph::Handle handle(
+      ready, [](cudaGraphExec_t exec) { static_cast<void>(cudaGraphExecDestroy(exec)); });
   // Now, not at the first launch: that one is a step.
   TESSERA_RETURN_IF_ERROR(CudaStatus(cudaGraphUpload(ready, stream_), "cudaGraphUpload"));
-  return graph;
+  TESSERA_ASSIGN_OR_RETURN(const int64_t free_after, FreeBytes());
+  return CudaGraph(std::move(handle),
+                   {.num_nodes = static_cast<int64_t>(num_nodes),
+                    .device_bytes = std::max<int64_t>(0, free_before - free_after)});
 }
 
 absl::Status CudaStream::Launch(const CudaGraph& graph) {

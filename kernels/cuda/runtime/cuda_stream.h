@@ -27,11 +27,20 @@ class CudaFlag;
 class CudaGraph {
  public:
   using Handle = std::shared_ptr<std::remove_pointer_t<cudaGraphExec_t>>;
-  explicit CudaGraph(Handle handle) : handle_(std::move(handle)) {}
+  struct Size {
+    int64_t num_nodes = 0;
+    int64_t device_bytes = 0;
+  };
+  CudaGraph(Handle handle, const Size& size) : handle_(std::move(handle)), size_(size) {}
+
+  // As of StreamGraph (kernels/runtime/stream_graph.h).
+  int64_t num_nodes() const { return size_.num_nodes; }
+  int64_t device_bytes() const { return size_.device_bytes; }
 
  private:
   friend class CudaStream;
   Handle handle_;
+  Size size_;
 };
 
 // One thread uses an event at a time. Made on the device of the stream that first records
