@@ -24,7 +24,7 @@
 #include "common/status_macros.h"
 #include "engram_store/table/parallel.h"
 #include "routing/expert_placement.h"
-#include "worker/runner/weight_loader.h"
+#include "worker/runner/weights/weight_loader.h"
 
 namespace tessera::cli {
 namespace {

@@ -19,7 +19,7 @@
 #include "worker/layers/cache_layout.h"
 #include "worker/runner/disk_slots.h"
 #include "worker/runner/kv_pool.h"
-#include "worker/runner/weight_loader.h"
+#include "worker/runner/weights/weight_loader.h"
 
 namespace tessera::cli {
 namespace {

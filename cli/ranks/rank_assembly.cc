@@ -20,7 +20,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/runner/model_runner.h"
 #include "worker/runner/model_shapes.h"
-#include "worker/runner/weight_loader.h"
+#include "worker/runner/weights/weight_loader.h"
 
 namespace tessera::cli {
 namespace {

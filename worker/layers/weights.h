@@ -1,6 +1,6 @@
 // The weights of one rank, as views into the mapped checkpoint: whole where a tensor is
 // replicated, a slice where TP splits it (model/design shard rule).
-// worker/runner/weight_loader fills them.
+// worker/runner/weights/weight_loader fills them.
 #ifndef TESSERA_WORKER_LAYERS_WEIGHTS_H_
 #define TESSERA_WORKER_LAYERS_WEIGHTS_H_
 

@@ -23,7 +23,7 @@
 #include "routing/expert_placement.h"
 #include "worker/runner/model_shapes.h"
 #include "worker/runner/verification.h"
-#include "worker/runner/weight_loader.h"
+#include "worker/runner/weights/weight_loader.h"
 
 namespace tessera::worker {
 

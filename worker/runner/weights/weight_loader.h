@@ -4,8 +4,8 @@
 // the first output projection of compressed attention by the rows that those leaves read;
 // a routed expert is never cut; all else is whole on every rank. Next to nothing is
 // copied. Which bytes a rank holds is part of the result, so that they can be read ahead.
-#ifndef TESSERA_WORKER_RUNNER_WEIGHT_LOADER_H_
-#define TESSERA_WORKER_RUNNER_WEIGHT_LOADER_H_
+#ifndef TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_LOADER_H_
+#define TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_LOADER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -61,4 +61,4 @@ absl::StatusOr<LoadedWeights> LoadWeights(const model::Checkpoint& checkpoint,
 
 }  // namespace tessera::worker
 
-#endif  // TESSERA_WORKER_RUNNER_WEIGHT_LOADER_H_
+#endif  // TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_LOADER_H_

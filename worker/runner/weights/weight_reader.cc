@@ -1,4 +1,4 @@
-#include "worker/runner/weight_reader.h"
+#include "worker/runner/weights/weight_reader.h"
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,7 @@
 // The parts of a model's weights that several families have, and the two layouts that
 // name them. Each takes the prefix that its tensors share.
-#ifndef TESSERA_WORKER_RUNNER_WEIGHT_PARTS_H_
-#define TESSERA_WORKER_RUNNER_WEIGHT_PARTS_H_
+#ifndef TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_PARTS_H_
+#define TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_PARTS_H_
 
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 
 #include "worker/layers/weights.h"
-#include "worker/runner/weight_reader.h"
+#include "worker/runner/weights/weight_reader.h"
 
 namespace tessera::worker {
 
@@ -42,4 +42,4 @@ absl::StatusOr<EngramWeights> ReadEngram(WeightReader& reader, const std::string
 
 }  // namespace tessera::worker
 
-#endif  // TESSERA_WORKER_RUNNER_WEIGHT_PARTS_H_
+#endif  // TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_PARTS_H_

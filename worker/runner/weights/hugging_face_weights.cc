@@ -9,8 +9,8 @@
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
 #include "worker/layers/weights.h"
-#include "worker/runner/weight_parts.h"
-#include "worker/runner/weight_reader.h"
+#include "worker/runner/weights/weight_parts.h"
+#include "worker/runner/weights/weight_reader.h"
 
 namespace tessera::worker {
 

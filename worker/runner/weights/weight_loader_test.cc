@@ -1,4 +1,4 @@
-#include "worker/runner/weight_loader.h"
+#include "worker/runner/weights/weight_loader.h"
 
 #include <algorithm>
 #include <array>

@@ -3,8 +3,8 @@
 // into [n rank / tp, n (rank + 1) / tp), which for columns are this rank's leaves of the
 // fixed sum. What a model's tensors are called and which cut each gets is said by
 // hugging_face_weights.cc and native_weights.cc.
-#ifndef TESSERA_WORKER_RUNNER_WEIGHT_READER_H_
-#define TESSERA_WORKER_RUNNER_WEIGHT_READER_H_
+#ifndef TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_READER_H_
+#define TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_READER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +24,7 @@
 #include "model/formats/dtype.h"
 #include "model/tensors/checkpoint.h"
 #include "worker/layers/weights.h"
-#include "worker/runner/weight_loader.h"
+#include "worker/runner/weights/weight_loader.h"
 
 namespace tessera::worker {
 
@@ -129,4 +129,4 @@ class WeightReader {
 
 }  // namespace tessera::worker
 
-#endif  // TESSERA_WORKER_RUNNER_WEIGHT_READER_H_
+#endif  // TESSERA_WORKER_RUNNER_WEIGHTS_WEIGHT_READER_H_

@@ -10,8 +10,8 @@
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
 #include "worker/layers/weights.h"
-#include "worker/runner/weight_parts.h"
-#include "worker/runner/weight_reader.h"
+#include "worker/runner/weights/weight_parts.h"
+#include "worker/runner/weights/weight_reader.h"
 
 namespace tessera::worker {
 
@@ -208,8 +208,7 @@ absl::StatusOr<ModelWeights> ReadNativeWeights(WeightReader& reader) {
   const int64_t vocab = config.vocab_size;
   TESSERA_ASSIGN_OR_RETURN(out.embedding,
                            reader.Matrix("embed.weight", DType::kBF16, vocab, d));
-  TESSERA_ASSIGN_OR_RETURN(out.head,
-                           reader.Head("head.weight", DType::kBF16, vocab, d));
+  TESSERA_ASSIGN_OR_RETURN(out.head, reader.Head("head.weight", DType::kBF16, vocab, d));
   TESSERA_ASSIGN_OR_RETURN(out.final_norm, reader.Norm("norm.weight", d));
   TESSERA_ASSIGN_OR_RETURN(out.head_hyper, ReadHeadHyper(reader, "hc_head_"));
   for (int64_t i = 0; i < config.num_layers; ++i) {

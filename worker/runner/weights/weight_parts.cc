@@ -1,4 +1,4 @@
-#include "worker/runner/weight_parts.h"
+#include "worker/runner/weights/weight_parts.h"
 
 #include <cstdint>
 #include <string>

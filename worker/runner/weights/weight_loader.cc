@@ -1,4 +1,4 @@
-#include "worker/runner/weight_loader.h"
+#include "worker/runner/weights/weight_loader.h"
 
 #include <utility>
 
@@ -10,8 +10,8 @@
 #include "common/status_macros.h"
 #include "model/config/model_config.h"
 #include "model/tensors/checkpoint.h"
-#include "worker/runner/weight_parts.h"
-#include "worker/runner/weight_reader.h"
+#include "worker/runner/weights/weight_parts.h"
+#include "worker/runner/weights/weight_reader.h"
 
 namespace tessera::worker {
 
