@@ -37,25 +37,26 @@ void Compress(CpuContext& context, const CompressArgs& args) {
   TESSERA_CHECK(args.ratio > 0 && args.ratio <= kMaxTopk);
   const int64_t tiles = (dim + kChannels - 1) / kChannels;
   // A token in `ratio` pools `ratio` slots or twice as many, an exponential each.
-  context.ParallelFor(
-      tokens * tiles, tokens * dim * 20, [&](int64_t begin, int64_t end, int thread) {
-        const float** pointers = context.scratch(thread).row_pointers();
-        for (int64_t item = begin; item < end; ++item) {
-          const int64_t t = item / tiles;
-          const int64_t first = item % tiles * kChannels;
-          PoolTask task = {};
-          task.channels = std::min(kChannels, dim - first);
-          task.out = args.out.row<float>(t) + first;
-          if ((*args.index.positions.row<int32_t>(t) + 1) % args.ratio != 0) {
-            std::fill_n(task.out, task.channels, 0.0F);
-            continue;
-          }
-          task.count = FindSlots(args, t, first, pointers);
-          task.values = pointers;
-          task.gates = pointers + task.count;
-          context.simd().pool(task);
-        }
-      });
+  context.ParallelFor(tokens * tiles, tokens * dim * 20,
+                      [&](int64_t begin, int64_t end, int thread) {
+                        const float** pointers = context.scratch(thread).row_pointers();
+                        for (int64_t item = begin; item < end; ++item) {
+                          const int64_t t = item / tiles;
+                          const int64_t first = item % tiles * kChannels;
+                          PoolTask task = {};
+                          task.channels = std::min(kChannels, dim - first);
+                          task.out = args.out.row<float>(t) + first;
+                          const int64_t position = *args.index.positions.row<int32_t>(t);
+                          if (position < 0 || (position + 1) % args.ratio != 0) {
+                            std::fill_n(task.out, task.channels, 0.0F);
+                            continue;
+                          }
+                          task.count = FindSlots(args, t, first, pointers);
+                          task.values = pointers;
+                          task.gates = pointers + task.count;
+                          context.simd().pool(task);
+                        }
+                      });
 }
 
 }  // namespace tessera::kernels::cpu

@@ -46,17 +46,21 @@ void StoreNormed(CpuContext& context, const EngramConvArgs& args) {
   const int64_t d = args.gated.dim(2);
   float* norm = context.shared();
   DecodeSmall(context.simd(), args.norm, norm);
-  context.ParallelFor(
-      args.gated.dim(0), args.gated.num_elements() * 2,
-      [&](int64_t begin, int64_t end, int) {
-        for (int64_t t = begin; t < end; ++t) {
-          float* z = CachedRow(args, t, *args.index.positions.row<int32_t>(t));
-          for (int64_t j = 0; j < m; ++j) {
-            context.simd().rms_norm(args.gated.row<float>(t, j), norm + j * d,
-                                    static_cast<float>(args.eps), z + j * d, d);
-          }
-        }
-      });
+  context.ParallelFor(args.gated.dim(0), args.gated.num_elements() * 2,
+                      [&](int64_t begin, int64_t end, int) {
+                        for (int64_t t = begin; t < end; ++t) {
+                          const int64_t position = *args.index.positions.row<int32_t>(t);
+                          if (position < 0) {
+                            continue;
+                          }
+                          float* z = CachedRow(args, t, position);
+                          for (int64_t j = 0; j < m; ++j) {
+                            context.simd().rms_norm(
+                                args.gated.row<float>(t, j), norm + j * d,
+                                static_cast<float>(args.eps), z + j * d, d);
+                          }
+                        }
+                      });
 }
 
 // Convolves channels [begin, end) of stream j, for all rows.

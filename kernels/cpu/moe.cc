@@ -103,6 +103,11 @@ void ScoreLogits(const SimdOps& simd, RouterScore score, float* logits, int64_t 
 void PickExperts(const RouterArgs& args, int64_t t, const float* scores, float* biased) {
   const int64_t experts = args.gate.rows;
   const int64_t slots = args.expert_ids.dim(1);
+  if (args.positions.rank > 0 && *args.positions.row<int32_t>(t) < 0) {
+    std::fill_n(args.expert_ids.row<int32_t>(t), slots, -1);
+    std::fill_n(args.weights.row<float>(t), slots, 0.0F);
+    return;
+  }
   for (int64_t e = 0; e < experts; ++e) {
     biased[e] = scores[e] + (args.bias == nullptr ? 0.0F : args.bias[e]);
   }

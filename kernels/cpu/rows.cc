@@ -56,8 +56,11 @@ void AddPositionBias(CpuContext& context, TensorView x, const WeightView& bias,
       x.dim(0), x.num_elements() * 2, [&](int64_t begin, int64_t end, int thread) {
         float* row = context.scratch(thread).rows;
         for (int64_t t = begin; t < end; ++t) {
-          context.simd().decode_row(rows, *positions.row<int32_t>(t) % bias.rows, 0,
-                                    bias.cols, row);
+          const int64_t position = *positions.row<int32_t>(t);
+          if (position < 0) {
+            continue;
+          }
+          context.simd().decode_row(rows, position % bias.rows, 0, bias.cols, row);
           float* values = x.row<float>(t);
           for (int64_t i = 0; i < bias.cols; ++i) {
             values[i] += row[i];

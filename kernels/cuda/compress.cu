@@ -50,8 +50,9 @@ struct CompressKernel {
       const int64_t t = i / out.cols;
       const int64_t c = i % out.cols;
       const int64_t last = thread.Load(pages.positions.span, pages.positions.Begin(t));
+      const bool completes = last >= 0 && (last + 1) % ratio == 0;
       thread.Store(out.span, out.Begin(t) + c,
-                   (last + 1) % ratio == 0 ? Pool(thread, t, last, c) : 0.0F);
+                   completes ? Pool(thread, t, last, c) : 0.0F);
     }
   }
 };

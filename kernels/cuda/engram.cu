@@ -141,6 +141,11 @@ struct EngramNormKernel {
     for (int64_t row = GlobalIndex(thread) / kWarpSize; row < gated.rows; row += stride) {
       const int64_t t = row / gated.inner;
       const int64_t j = row % gated.inner;
+      const int64_t position =
+          thread.Load(pages.positions.span, pages.positions.Begin(t));
+      if (position < 0) {
+        continue;  // the whole warp
+      }
       float sum = 0;
       for (int64_t i = thread.lane() % kLanes; i < d; i += kLanes) {
         const float value = thread.Load(gated.span, gated.Begin(row) + i);
@@ -148,8 +153,6 @@ struct EngramNormKernel {
       }
       sum = thread.Shuffle(ReduceLanes(thread, sum), 0);
       const float factor = InverseRms(sum, d, eps);
-      const int64_t position =
-          thread.Load(pages.positions.span, pages.positions.Begin(t));
       const int64_t to = cache.Begin(pages.RowOf(thread, t, position)) + j * d;
       for (int64_t i = thread.lane(); i < d; i += kWarpSize) {
         thread.Store(cache.span, to + i,

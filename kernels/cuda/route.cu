@@ -72,6 +72,8 @@ struct RouteKernel {
   int64_t top_groups;
   bool normalize;
   float scaling;
+  bool has_padding;
+  DeviceRows<const int32_t> positions;
   DeviceRows<int32_t> expert_ids;
   DeviceRows<float> weights;
 
@@ -158,6 +160,14 @@ struct RouteKernel {
     }
   }
 
+  // The ids and weights of a padding row. By the whole block.
+  TESSERA_DEVICE void PickNothing(Thread& thread, int64_t t) const {
+    for (int64_t slot = thread.linear_thread(); slot < expert_ids.cols; slot += kBlock) {
+      thread.Store(expert_ids.span, expert_ids.Begin(t) + slot, -1);
+      thread.Store(weights.span, weights.Begin(t) + slot, 0.0F);
+    }
+  }
+
   TESSERA_DEVICE void operator()(Thread& thread) const {
     const int64_t experts = gate.rows;
     const auto floats = thread.DynamicShared<float>();
@@ -170,6 +180,10 @@ struct RouteKernel {
     const SharedSpan<int32_t> picks = {ints.data + 3 * experts + 2 * num_groups,
                                        expert_ids.cols};
     for (int64_t t = thread.block_idx().x; t < x.rows; t += thread.grid_dim().x) {
+      if (has_padding && thread.Load(positions.span, positions.Begin(t)) < 0) {
+        PickNothing(thread, t);
+        continue;
+      }
       MakeScores(thread, t, scores);
       for (int64_t e = thread.linear_thread(); e < experts; e += kBlock) {
         thread.Store(of_experts.values, e,
@@ -226,6 +240,10 @@ void Route(GpuStream& stream, const RouterArgs& args) {
   kernel.top_groups = args.top_groups;
   kernel.normalize = args.normalize;
   kernel.scaling = static_cast<float>(args.scaling);
+  kernel.has_padding = args.positions.rank > 0;
+  if (kernel.has_padding) {
+    kernel.positions = ColumnOf<const int32_t>(args.positions);
+  }
   kernel.expert_ids = RowsOf<int32_t>(args.expert_ids);
   kernel.weights = RowsOf<float>(args.weights);
   const int64_t shared_bytes = 4 * (3 * experts + 2 * args.num_groups + slots);

@@ -91,6 +91,9 @@ struct AddPositionBiasKernel {
       const int64_t row = i / x.cols;
       const int64_t col = i % x.cols;
       const int64_t position = thread.Load(positions.span, positions.Begin(row));
+      if (position < 0) {
+        continue;
+      }
       const int64_t at = x.Begin(row) + col;
       thread.Store(
           x.span, at,

@@ -43,7 +43,8 @@ void Compress(const CompressArgs& args) {
   for (int64_t t = 0; t < args.out.dim(0); ++t) {
     T* out = args.out.row<T>(t);
     std::fill_n(out, dim, T{0});
-    if ((*args.index.positions.row<int32_t>(t) + 1) % args.ratio != 0) {
+    const int64_t position = *args.index.positions.row<int32_t>(t);
+    if (position < 0 || (position + 1) % args.ratio != 0) {
       continue;
     }
     const std::vector<PoolSlot<T>> slots = SlotsOfEntry<T>(args, t);

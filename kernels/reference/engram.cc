@@ -109,6 +109,9 @@ void EngramConv(const EngramConvArgs& args) {
   };
   // All rows are stored before any is read: rows of one call may look back at each other.
   for (int64_t t = 0; t < args.gated.dim(0); ++t) {
+    if (position_of(t) < 0) {
+      continue;
+    }
     T* z = CachedRow<T>(args, t, position_of(t));
     for (int64_t j = 0; j < m; ++j) {
       const T* u = args.gated.row<T>(t, j);

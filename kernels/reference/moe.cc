@@ -73,6 +73,11 @@ T Score(RouterScore score, T z) {
 template <typename T>
 void RouteRow(const RouterArgs& args, int64_t t, const std::vector<T>& scores) {
   const int64_t slots = args.expert_ids.dim(1);
+  if (args.positions.rank > 0 && *args.positions.row<int32_t>(t) < 0) {
+    std::fill_n(args.expert_ids.row<int32_t>(t), slots, -1);
+    std::fill_n(args.weights.row<T>(t), slots, T{0});
+    return;
+  }
   std::vector<T> biased(scores.size());
   for (size_t e = 0; e < scores.size(); ++e) {
     biased[e] = scores[e] + static_cast<T>(args.bias == nullptr ? 0.0F : args.bias[e]);

@@ -54,7 +54,11 @@ void AddPositionBias(TensorView x, const WeightView& bias, TensorView positions)
   TESSERA_CHECK_EQ(bias.cols, x.dim(1));
   std::vector<T> row(static_cast<size_t>(bias.cols));
   for (int64_t t = 0; t < x.dim(0); ++t) {
-    DecodeRow(bias, *positions.row<int32_t>(t) % bias.rows, 0, bias.cols, row.data());
+    const int64_t position = *positions.row<int32_t>(t);
+    if (position < 0) {
+      continue;
+    }
+    DecodeRow(bias, position % bias.rows, 0, bias.cols, row.data());
     for (int64_t i = 0; i < bias.cols; ++i) {
       x.row<T>(t)[i] += row[static_cast<size_t>(i)];
     }

@@ -29,6 +29,9 @@ struct AttentionShape {
   int64_t first;
   int64_t topk;
   bool packed = false;
+  int64_t padding = 0;
+
+  QueryRows queries() const { return {rows, first, 3, padding}; }
 };
 
 // In groups of 24, which no vector length divides; the last one may be short.
@@ -37,10 +40,11 @@ kernels::RowFormat E4M3Row(int64_t width, int64_t coded) {
 }
 
 ParityCase IndexerCase(AttentionShape shape) {
-  return {fmt::format("IndexerSelect_{}x{}x{}_from{}_top{}{}", shape.rows, shape.heads,
-                      shape.dim, shape.first, shape.topk, shape.packed ? "_packed" : ""),
+  return {fmt::format("IndexerSelect_{}x{}x{}_from{}_top{}{}_pad{}", shape.rows,
+                      shape.heads, shape.dim, shape.first, shape.topk,
+                      shape.packed ? "_packed" : "", shape.padding),
           [=](OpRun& run) {
-            const Paged paged = MakePaged(run, shape.rows, shape.first, 5);
+            const Paged paged = MakePaged(run, shape.queries(), 5);
             IndexerSelectArgs all;
             all.q = run.Random({shape.rows, shape.heads, shape.dim});
             all.weights = run.Random({shape.rows, shape.heads});
@@ -67,15 +71,15 @@ ParityCase IndexerCase(AttentionShape shape) {
 // topk 0: over everything visible.
 ParityCase AttentionCase(AttentionShape shape) {
   return {
-      fmt::format("MlaAttention_{}x{}x{}+{}_from{}_top{}{}", shape.rows, shape.heads,
-                  shape.dim, shape.rope_dim, shape.first, shape.topk,
-                  shape.packed ? "_packed" : ""),
+      fmt::format("MlaAttention_{}x{}x{}+{}_from{}_top{}{}_pad{}", shape.rows,
+                  shape.heads, shape.dim, shape.rope_dim, shape.first, shape.topk,
+                  shape.packed ? "_packed" : "", shape.padding),
       [=](OpRun& run) {
-        const Paged paged = MakePaged(run, shape.rows, shape.first, 7);
+        const Paged paged = MakePaged(run, shape.queries(), 7);
         std::vector<int32_t> selected;
         std::vector<int32_t> counts;
         for (int64_t t = 0; t < shape.rows; ++t) {
-          const int64_t visible = shape.first + 3 * t + 1;
+          const int64_t visible = shape.queries().Position(t) + 1;
           const int64_t step =
               std::max<int64_t>(1, visible / std::max<int64_t>(1, shape.topk));
           int64_t count = 0;
@@ -174,6 +178,16 @@ ParityCase HyperCase(int64_t rows, int64_t m, int64_t d, int64_t iterations) {
           }};
 }
 
+// Rising ones from `first` on, then those of padding rows.
+TensorView Positions(OpRun& run, int64_t rows, int64_t first, int64_t padding) {
+  const QueryRows queries = {rows, first, 1, padding};
+  std::vector<int32_t> positions;
+  for (int64_t t = 0; t < rows; ++t) {
+    positions.push_back(static_cast<int32_t>(queries.Position(t)));
+  }
+  return run.Ints({rows}, positions);
+}
+
 struct RouterShape {
   int64_t rows;
   int64_t d;
@@ -184,6 +198,7 @@ struct RouterShape {
   bool normalize;
   RouterScore score = RouterScore::kSigmoid;
   bool fixed = false;
+  int64_t padding = -1;  // rows at the end; -1: the op is not told of positions
 };
 
 // Experts of random tokens from a table of 40, by LookupExperts.
@@ -204,11 +219,11 @@ TensorView LookUp(OpRun& run, int64_t rows, int64_t k, int64_t experts) {
 }
 
 ParityCase RouterCase(RouterShape shape) {
-  return {fmt::format("Route_{}x{}_{}of{}_groups{}of{}{}{}{}", shape.rows, shape.d,
+  return {fmt::format("Route_{}x{}_{}of{}_groups{}of{}{}{}{}_pad{}", shape.rows, shape.d,
                       shape.k, shape.experts, shape.top_groups, shape.groups,
                       shape.normalize ? "_normalized" : "",
                       shape.score == RouterScore::kSqrtSoftplus ? "_softplus" : "",
-                      shape.fixed ? "_fixed" : ""),
+                      shape.fixed ? "_fixed" : "", shape.padding),
           [=](OpRun& run) {
             RouterArgs all;
             all.x = run.Random({shape.rows, shape.d});
@@ -223,6 +238,9 @@ ParityCase RouterCase(RouterShape shape) {
             all.top_groups = shape.top_groups;
             all.normalize = shape.normalize;
             all.scaling = 2.5;
+            if (shape.padding >= 0) {
+              all.positions = Positions(run, shape.rows, 7, shape.padding);
+            }
             all.expert_ids = run.IntOutput("expert_ids", {shape.rows, shape.k});
             all.weights = run.Output("weights", {shape.rows, shape.k});
             run.ForRows(shape.rows, [&](int64_t begin, int64_t count) {
@@ -230,6 +248,9 @@ ParityCase RouterCase(RouterShape shape) {
               args.x = all.x.Rows(begin, count);
               if (shape.fixed) {
                 args.fixed_ids = all.fixed_ids.Rows(begin, count);
+              }
+              if (shape.padding >= 0) {
+                args.positions = all.positions.Rows(begin, count);
               }
               args.expert_ids = all.expert_ids.Rows(begin, count);
               args.weights = all.weights.Rows(begin, count);
@@ -352,8 +373,10 @@ ParityCase EngramGateCase(EngramGateSign sign, int64_t rows, int64_t m, int64_t 
 
 // Consecutive rows of one sequence that look back at each other and at rows from before
 // the call.
-ParityCase EngramConvCase(int64_t rows, int64_t m, int64_t d, int32_t first) {
-  return {fmt::format("EngramConv_{}x{}x{}_from{}", rows, m, d, first), [=](OpRun& run) {
+ParityCase EngramConvCase(int64_t rows, int64_t m, int64_t d, int64_t first,
+                          int64_t padding = 0) {
+  return {fmt::format("EngramConv_{}x{}x{}_from{}_padding{}", rows, m, d, first, padding),
+          [=](OpRun& run) {
             EngramConvArgs all;
             all.gated = run.Random({rows, m, d});
             all.streams = run.Random({rows, m, d});
@@ -361,14 +384,10 @@ ParityCase EngramConvCase(int64_t rows, int64_t m, int64_t d, int32_t first) {
             all.norm = run.Weight(WeightKind::kBf16, m, d);
             all.dilation = 4;
             all.cache = run.Random({9, 5, m * d});
-            std::vector<int32_t> positions;
-            for (int64_t t = 0; t < rows; ++t) {
-              positions.push_back(first + static_cast<int32_t>(t));
-            }
             all.index.block_tables = run.Ints({1, 9}, {3, 0, 8, 1, 5, 2, 7, 6, 4});
             all.index.sequence_of_row =
                 run.Ints({rows}, std::vector<int32_t>(static_cast<size_t>(rows), 0));
-            all.index.positions = run.Ints({rows}, positions);
+            all.index.positions = Positions(run, rows, first, padding);
             all.index.block_size = 5;
             run.AlsoOutput("streams", all.streams);
             run.AlsoOutput("cache", all.cache);
@@ -391,7 +410,8 @@ std::vector<ParityCase> AttentionCases() {
         AttentionShape{1, 4, 32, 16, 40, 16}, AttentionShape{5, 3, 17, 6, 29, 11},
         AttentionShape{3, 7, 70, 10, 5, 128}, AttentionShape{2, 8, 64, 16, 211, 65},
         AttentionShape{1, 5, 48, 8, 9001, 33}, AttentionShape{5, 9, 50, 6, 29, 11, true},
-        AttentionShape{1, 70, 48, 8, 9001, 33, true}}) {
+        AttentionShape{1, 70, 48, 8, 9001, 33, true},
+        AttentionShape{5, 3, 17, 6, 29, 11, false, 3}}) {
     cases.push_back(IndexerCase(shape));
     cases.push_back(AttentionCase(shape));
   }
@@ -400,7 +420,9 @@ std::vector<ParityCase> AttentionCases() {
         AttentionShape{5, 3, 17, 6, 29, 0}, AttentionShape{3, 5, 40, 10, 4093, 0},
         AttentionShape{1, 4, 33, 8, 12400, 0},
         AttentionShape{3, 37, 40, 10, 4093, 0, true},
-        AttentionShape{1, 4, 33, 8, 12400, 0, true}}) {
+        AttentionShape{1, 4, 33, 8, 12400, 0, true},
+        AttentionShape{4, 3, 17, 6, 29, 0, false, 2},
+        AttentionShape{2, 5, 40, 10, 6, 0, true, 1}}) {
     cases.push_back(AttentionCase(shape));
   }
   cases.push_back(StorePagedCase(0, 3));
@@ -429,6 +451,12 @@ std::vector<ParityCase> MoeCases() {
     cases.push_back(RouterCase({3, 5003, 64, 6, 1, 1, false, softplus, fixed}));
   }
   cases.push_back(RouterCase({3, 33, 17, 4, 1, 1, true, RouterScore::kSigmoid, true}));
+  for (const bool fixed : {false, true}) {
+    for (const int64_t padding : {0, 2, 5}) {
+      cases.push_back(
+          RouterCase({5, 33, 18, 4, 3, 2, true, RouterScore::kSigmoid, fixed, padding}));
+    }
+  }
   for (const WeightKind kind : kAllWeightKinds) {
     cases.push_back(ExpertsCase(kind, 1, 1, 3, 2));
     cases.push_back(ExpertsCase(kind, 7, 40, 61, 23));
@@ -452,6 +480,8 @@ std::vector<ParityCase> EngramCases() {
           EngramConvCase(6, 4, 29, 0),
           EngramConvCase(1, 1, 1, 2),
           EngramConvCase(5, 2, 300, 33),
+          EngramConvCase(6, 3, 37, 2, 3),
+          EngramConvCase(2, 2, 16, 0, 2),
           EngramConvCase(0, 2, 8, 0)};
 }
 

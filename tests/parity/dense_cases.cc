@@ -212,12 +212,17 @@ ParityCase QuantizeSliceCase(int64_t rows, int64_t heads, int64_t dim, int64_t f
           }};
 }
 
-ParityCase PositionBiasCase(int64_t rows, int64_t ratio, int64_t channels) {
-  return {fmt::format("AddPositionBias_{}x{}_ratio{}", rows, channels, ratio),
+// The last `padding` rows stand at position -1.
+ParityCase PositionBiasCase(int64_t rows, int64_t ratio, int64_t channels,
+                            int64_t padding = 0) {
+  return {fmt::format("AddPositionBias_{}x{}_ratio{}_padding{}", rows, channels, ratio,
+                      padding),
           [=](OpRun& run) {
             const TensorView x = run.Random({rows, channels});
             const WeightView bias = run.Weight(WeightKind::kF32, ratio, channels);
-            const TensorView positions = run.Ints({rows}, Rising(rows, 1021));
+            std::vector<int32_t> values = Rising(rows - padding, 1021);
+            values.resize(static_cast<size_t>(rows), -1);
+            const TensorView positions = run.Ints({rows}, values);
             run.AlsoOutput("x", x);
             run.ForRows(rows, [&](int64_t begin, int64_t count) {
               run.backend().AddPositionBias(run.stream(), x.Rows(begin, count), bias,
@@ -309,6 +314,7 @@ std::vector<ParityCase> RowCases() {
                                    PositionBiasCase(1, 1, 1),
                                    PositionBiasCase(9, 4, 67),
                                    PositionBiasCase(131, 128, 48),
+                                   PositionBiasCase(5, 4, 67, 2),
                                    QuantizeSliceCase(0, 1, 24, 0, 16, 8),
                                    QuantizeSliceCase(3, 1, 64, 0, 48, 16),
                                    QuantizeSliceCase(2, 3, 70, 0, 60, 5),
@@ -326,6 +332,7 @@ std::vector<ParityCase> RowCases() {
     cases.push_back(RopeCase(pairing, 5, 3, 16, 8, 0));
     cases.push_back(RopeCase(pairing, 3, 1, 33, 7, 1000003));
     cases.push_back(RopeCase(pairing, 0, 2, 8, 4, 0));
+    cases.push_back(RopeCase(pairing, 3, 2, 9, 4, -1));
   }
   for (const Elementwise op :
        {Elementwise::kFakeQuantizeE4M3, Elementwise::kFakeQuantizeFp4E8M0,

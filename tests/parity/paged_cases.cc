@@ -5,9 +5,8 @@
 
 namespace tessera::parity {
 
-Paged MakePaged(OpRun& run, int64_t rows, int64_t first, int64_t block_size,
-                int64_t step) {
-  const int64_t longest = first + step * std::max<int64_t>(rows, 1);
+Paged MakePaged(OpRun& run, const QueryRows& rows, int64_t block_size) {
+  const int64_t longest = rows.first + rows.step * std::max<int64_t>(rows.count, 1);
   const int64_t blocks = longest / block_size + 1;
   std::vector<int32_t> table(static_cast<size_t>(2 * blocks));
   for (size_t i = 0; i < table.size(); ++i) {
@@ -15,15 +14,15 @@ Paged MakePaged(OpRun& run, int64_t rows, int64_t first, int64_t block_size,
   }
   std::vector<int32_t> sequence;
   std::vector<int32_t> position;
-  for (int64_t t = 0; t < rows; ++t) {
-    sequence.push_back(static_cast<int32_t>(t % 2));
-    position.push_back(static_cast<int32_t>(first + step * t));
+  for (int64_t t = 0; t < rows.count; ++t) {
+    sequence.push_back(static_cast<int32_t>(t < rows.num_real() ? t % 2 : 0));
+    position.push_back(static_cast<int32_t>(rows.Position(t)));
   }
   Paged paged;
   paged.num_blocks = 2 * blocks;
   paged.index.block_tables = run.Ints({2, blocks}, table);
-  paged.index.sequence_of_row = run.Ints({rows}, sequence);
-  paged.index.positions = run.Ints({rows}, position);
+  paged.index.sequence_of_row = run.Ints({rows.count}, sequence);
+  paged.index.positions = run.Ints({rows.count}, position);
   paged.index.block_size = block_size;
   return paged;
 }

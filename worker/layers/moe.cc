@@ -153,6 +153,7 @@ void Moe::Route(const StepContext& context, TensorView x, TensorView expert_ids,
                                            .top_groups = moe_.top_groups,
                                            .normalize = moe_.normalize_weights,
                                            .scaling = moe_.scaling_factor,
+                                           .positions = context.paged.positions,
                                            .expert_ids = expert_ids,
                                            .weights = weights});
 }
