@@ -365,6 +365,7 @@ void CountersToWire(const StepCounters& from, wire::StepCounters* to) {
   to->set_transfer_bytes(from.transfer_bytes);
   to->set_disk_written_bytes(from.disk_written_bytes);
   to->set_disk_read_bytes(from.disk_read_bytes);
+  to->set_graph_rows(from.graph_rows);
 }
 
 absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
@@ -389,6 +390,7 @@ absl::StatusOr<StepCounters> CountersFromWire(const wire::StepCounters& from) {
   to.transfer_bytes = from.transfer_bytes();
   to.disk_written_bytes = from.disk_written_bytes();
   to.disk_read_bytes = from.disk_read_bytes();
+  to.graph_rows = from.graph_rows();
   return to;
 }
 

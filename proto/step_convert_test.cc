@@ -59,7 +59,7 @@ TEST(StepConvert, AResultComesBackAsItWas) {
   result.sampled = {{7, 42, 100, -1.5f, {{42, -1.5f}, {3, -2.0f}}}, {1, 0, 0, 0, {}}};
   result.prompt = {{7, 5, 1, -0.5f, {{6, -0.25f}}}, {7, 9, 2, -3.0f, {}}};
   result.counters = {1, 2,     3, 4, 5,           6,  15, 16, 17,
-                     7, 1.25f, 8, 9, {10, 0, 11}, 12, 13, 14};
+                     7, 1.25f, 8, 9, {10, 0, 11}, 12, 13, 14, 18};
   result.expert_counts = {0, 3, ~uint32_t{0}, 0};
   result.disk_done = 21;
   result.disk_failed = {18, uint64_t{1} << 40};

@@ -224,6 +224,8 @@ struct StepCounters {
   uint64_t transfer_bytes = 0;                            // of blocks sent to other ranks
   uint64_t disk_written_bytes = 0;                        // of disk copies that were done
   uint64_t disk_read_bytes = 0;
+  // Of the graph that the step was a launch of, padding included; 0: it ran eagerly.
+  uint32_t graph_rows = 0;
 
   bool operator==(const StepCounters&) const = default;
 };

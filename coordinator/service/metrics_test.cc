@@ -82,6 +82,7 @@ void Exercise(Metrics* metrics) {
   ranks[0].disk_written_bytes = 700;
   ranks[1].disk_written_bytes = 70;
   ranks[1].disk_read_bytes = 50;
+  ranks[1].graph_rows = 8;
   StepObservation step = Step();
   step.rank_counters = ranks;
   metrics->OnGroupReady(1);
@@ -163,6 +164,8 @@ TEST(Metrics, EventsMoveBothSetsOfNames) {
         std::string("tessera_pool_saturation_ratio 0.25"),
         std::string("tessera_prefix_hit_tokens_total 16"),
         std::string("tessera_step_seconds_count{phase=\"mixed\"} 1"),
+        std::string("tessera_rank_steps_total{execution=\"graph\"} 1"),
+        std::string("tessera_rank_steps_total{execution=\"eager\"} 1"),
         std::string("tessera_engram_rows_total 24"),
         std::string("tessera_engram_cache_hits_total 20"),
         std::string("tessera_engram_cache_misses_total 4"),

@@ -177,6 +177,8 @@ NativeMetrics::NativeMetrics(const MetricsOptions& options)
       batch_sequences_(Histograms("tessera_batch_sequences", "Sequences of a step.")
                            .Add({}, CountBuckets())),
       step_time_(Histograms("tessera_step_seconds", "Plans out to last result in.")),
+      rank_steps_(Counters("tessera_rank_steps_total",
+                           "Steps of ranks, by a launch of a graph or eagerly.")),
       collective_time_(
           Histograms("tessera_collective_seconds", "Collectives of a step, per rank.")
               .Add({{"op", "all"}}, TimeBuckets())),
@@ -238,6 +240,9 @@ void NativeMetrics::InitialiseLabels(const MetricsOptions& options) {
   }
   for (const char* phase : {"prefill", "decode", "mixed"}) {
     step_time_.Add({{"phase", phase}}, TimeBuckets());
+  }
+  for (const char* execution : {"graph", "eager"}) {
+    rank_steps_.Add({{"execution", execution}});
   }
   auto& accepted =
       Counters("tessera_accepted_draft_tokens_total", "Drafted tokens that stood.");
@@ -310,6 +315,7 @@ void NativeMetrics::OnStep(const StepObservation& step) {
 void NativeMetrics::OnRankCounters(const StepObservation& step) {
   float imbalance = 0;
   for (const proto::StepCounters& rank : step.rank_counters) {
+    rank_steps_.Add({{"execution", rank.graph_rows > 0 ? "graph" : "eager"}}).Increment();
     collective_time_.Observe(static_cast<double>(rank.collective_ns) * 1e-9);
     collective_bytes_.Increment(static_cast<double>(rank.collective_bytes));
     engram_wait_.Observe(static_cast<double>(rank.engram_wait_ns) * 1e-9);

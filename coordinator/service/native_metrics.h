@@ -92,6 +92,7 @@ class NativeMetrics {
   prometheus::Histogram& batch_tokens_;
   prometheus::Histogram& batch_sequences_;
   prometheus::Family<prometheus::Histogram>& step_time_;
+  prometheus::Family<prometheus::Counter>& rank_steps_;
   prometheus::Histogram& collective_time_;
   prometheus::Counter& collective_bytes_;
   prometheus::Counter& drafts_;
