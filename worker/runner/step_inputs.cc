@@ -71,6 +71,9 @@ void StepInputs::Begin() {
     array.clear();
   }
   num_sequences_ = 0;
+  num_table_rows_ = 0;
+  num_padding_tokens_ = 0;
+  num_padding_head_rows_ = 0;
 }
 
 void StepInputs::AddRun(std::span<const int32_t> tokens, int64_t begin,
@@ -90,7 +93,7 @@ void StepInputs::AddRun(std::span<const int32_t> tokens, int64_t begin,
   if (has_tail()) {
     AddTail(begin, end, tables.tail);
   }
-  ++num_sequences_;
+  num_table_rows_ = ++num_sequences_;
 }
 
 void StepInputs::AddBlock(std::span<const int32_t> tokens, int64_t begin,
@@ -116,7 +119,35 @@ void StepInputs::AddBlock(std::span<const int32_t> tokens, int64_t begin,
       Push(kEntries + 2 * ratio + 1, 0);
     }
   }
-  ++num_sequences_;
+  num_table_rows_ = ++num_sequences_;
+}
+
+void StepInputs::Pad(int64_t num_rows) {
+  num_padding_tokens_ = num_rows - num_tokens();
+  num_padding_head_rows_ = num_rows - std::ssize(arrays_[kHeadRows]);
+  TESSERA_CHECK(num_padding_tokens_ >= 0 && num_padding_head_rows_ >= 0);
+  TESSERA_CHECK(fits(num_padding_tokens_));
+  TESSERA_CHECK(num_sequences_ <= num_rows && num_rows <= options_.max_sequences);
+  num_table_rows_ = num_rows;
+  const auto pad = [&](size_t array, int32_t value) {
+    arrays_[array].resize(static_cast<size_t>(num_rows), value);
+  };
+  pad(kTokenIds, 0);
+  pad(kCacheSlots, -1);
+  pad(kPositions, -1);
+  pad(kSequenceOfRow, 0);
+  pad(kHeadRows, 0);
+  if (!has_tail()) {
+    return;
+  }
+  pad(kTailSlots, -1);
+  pad(kWindowBegin, 0);
+  pad(kWindowEnd, 0);
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    pad(kEntries + 2 * i, -1);
+    pad(kEntries + 2 * i + 1, 0);
+  }
+  DescribeEntries();
 }
 
 void StepInputs::NameBlocks(std::span<const uint32_t> blocks) {
@@ -176,13 +207,16 @@ void StepInputs::Upload(kernels::Stream& stream, kernels::KernelBackend* backend
   for (size_t array = 0; array < arrays_.size(); ++array) {
     backend->Upload(stream, arrays_[array].data(), Device(array));
   }
-  backend->Upload(stream, block_tables_.data(),
-                  Paged(0, options_.block_size).block_tables);
+  backend->Upload(stream, block_tables_.data(), TableRows(0, num_sequences_));
   if (!has_tail()) {
     return;
   }
   backend->Upload(stream, tail_tables_.data(),
-                  Paged(options_.max_sequences, options_.block_size).block_tables);
+                  TableRows(options_.max_sequences, num_sequences_));
+  DescribeEntries();
+}
+
+void StepInputs::DescribeEntries() {
   for (size_t i = 0; i < entries_.size(); ++i) {
     const int64_t ratio = options_.ratios[i];
     entries_[i] = {.ratio = ratio,
@@ -207,11 +241,14 @@ void StepInputs::Describe(StepContext* context) const {
   context->entries = entries_;
 }
 
-kernels::PagedIndex StepInputs::Paged(int64_t first_row, int64_t block_size) const {
+TensorView StepInputs::TableRows(int64_t first_row, int64_t count) const {
   auto* const base = static_cast<int32_t*>(device_tables_.data());
-  return {.block_tables = {base + first_row * options_.max_blocks,
-                           DType::kI32,
-                           {num_sequences_, options_.max_blocks}},
+  return {
+      base + first_row * options_.max_blocks, DType::kI32, {count, options_.max_blocks}};
+}
+
+kernels::PagedIndex StepInputs::Paged(int64_t first_row, int64_t block_size) const {
+  return {.block_tables = TableRows(first_row, num_table_rows_),
           .sequence_of_row = Device(kSequenceOfRow),
           .positions = Device(kPositions),
           .block_size = block_size};

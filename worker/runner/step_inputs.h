@@ -59,15 +59,25 @@ class StepInputs {
       Push(kHeadRows, row);
     }
   }
+  // Last, before Upload: padding rows (kernels/kernel_backend.h) up to `num_rows` tokens,
+  // and as many rows for the head, the added ones being row 0 again. All views then have
+  // the shapes of a step of `num_rows` sequences with a token each, whatever the step
+  // has: at most that. num_rows <= max_tokens, max_sequences.
+  void Pad(int64_t num_rows);
   void Upload(kernels::Stream& stream, kernels::KernelBackend* backend);
 
+  // With padding rows, and without.
   int64_t num_tokens() const { return static_cast<int64_t>(arrays_[kTokenIds].size()); }
+  int64_t num_real_tokens() const { return num_tokens() - num_padding_tokens_; }
+  int64_t num_real_head_rows() const {
+    return static_cast<int64_t>(arrays_[kHeadRows].size()) - num_padding_head_rows_;
+  }
   bool fits(int64_t more_tokens) const {
     return num_tokens() + more_tokens <= options_.max_tokens;
   }
 
-  // Fills the views of the inputs in `context`, valid after Upload and until the next
-  // Begin.
+  // Fills the views of the inputs in `context`, valid after Upload, or for a capture
+  // after Pad, and until the next Begin.
   void Describe(StepContext* context) const;
 
   // Device views, valid after Upload.
@@ -99,7 +109,10 @@ class StepInputs {
   void NameBlocks(std::span<const uint32_t> blocks);
   const int32_t* NameTail(int64_t begin, int64_t end, std::span<const int32_t> tail);
   void AddEntries(int64_t position, int64_t block);
+  void DescribeEntries();
   kernels::TensorView Device(size_t array) const;
+  // `count` rows of the device's tables from `first_row` on.
+  kernels::TensorView TableRows(int64_t first_row, int64_t count) const;
   // The tables from row `first_row` of the device's.
   kernels::PagedIndex Paged(int64_t first_row, int64_t block_size) const;
 
@@ -109,6 +122,9 @@ class StepInputs {
   std::vector<int32_t> tail_tables_;   // as block_tables_; empty without tail blocks
   std::vector<StepContext::Entries> entries_;
   int64_t num_sequences_ = 0;
+  int64_t num_table_rows_ = 0;  // of the views: those of the sequences, and padding
+  int64_t num_padding_tokens_ = 0;
+  int64_t num_padding_head_rows_ = 0;
   kernels::DeviceBuffer device_arrays_;
   kernels::DeviceBuffer device_tables_;  // block tables, then tail tables
 };

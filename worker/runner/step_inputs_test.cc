@@ -22,7 +22,7 @@ class StepInputsTest : public ::testing::Test {
  protected:
   void Create(StepInputs::Options options) {
     options.max_tokens = 16;
-    options.max_sequences = 2;
+    options.max_sequences = max_sequences_;
     options.max_blocks = 4;
     options.block_size = 8;
     absl::StatusOr<StepInputs> inputs = StepInputs::Create(options, backend_.get());
@@ -46,6 +46,7 @@ class StepInputsTest : public ::testing::Test {
     return {values, values + view.num_elements()};
   }
 
+  int64_t max_sequences_ = 2;
   std::unique_ptr<kernels::KernelBackend> backend_ =
       *kernels::CreateBackend({.name = "reference"});
   std::unique_ptr<kernels::Stream> stream_ = *backend_->CreateStream();
@@ -145,6 +146,83 @@ TEST_F(StepInputsTest, DraftsOfABlockWithoutAPageAreNeitherStoredNorSeen) {
   EXPECT_EQ(Read(context.cache_slots), (Ints{-1, -1, -1}));
   // The block would complete an entry of eight at its first position.
   EXPECT_EQ(Read(context.entries[1].slots), (Ints{-1, -1, -1}));
+}
+
+TEST_F(StepInputsTest, PaddingRowsAreNobodysAndStoreNothing) {
+  max_sequences_ = 8;
+  CreateWithTail();
+  inputs_->AddRun(Ints{9}, 7, {.blocks = std::vector<uint32_t>{2}, .tail = Ints{3}});
+  inputs_->MarkForHead(1);
+  inputs_->AddRun(Ints{8}, 3, {.blocks = std::vector<uint32_t>{1}, .tail = Ints{0}});
+  inputs_->MarkForHead(1);
+  inputs_->Pad(4);
+  EXPECT_EQ(inputs_->num_tokens(), 4);
+  EXPECT_EQ(inputs_->num_real_tokens(), 2);
+  EXPECT_EQ(inputs_->num_real_head_rows(), 2);
+  const StepContext context = Upload();
+  EXPECT_EQ(context.num_tokens, 4);
+  EXPECT_EQ(Read(context.token_ids), (Ints{9, 8, 0, 0}));
+  EXPECT_EQ(Read(context.paged.positions), (Ints{7, 3, -1, -1}));
+  EXPECT_EQ(Read(context.paged.sequence_of_row), (Ints{0, 1, 0, 0}));
+  EXPECT_EQ(Read(context.cache_slots), (Ints{23, 11, -1, -1}));
+  EXPECT_EQ(Read(context.tail_slots), (Ints{31, 3, -1, -1}));
+  EXPECT_EQ(Read(context.window_begin), (Ints{4, 0, 0, 0}));
+  EXPECT_EQ(Read(context.window_end), (Ints{8, 4, 0, 0}));
+  EXPECT_EQ(Read(context.entries[0].slots), (Ints{5, 2, -1, -1}));
+  EXPECT_EQ(Read(context.entries[0].positions), (Ints{4, 0, 0, 0}));
+  EXPECT_EQ(Read(context.entries[1].slots), (Ints{2, -1, -1, -1}));
+  EXPECT_EQ(Read(inputs_->head_rows()), (Ints{0, 1, 0, 0}));
+}
+
+// What a captured step was given: the same for each number of sequences.
+TEST_F(StepInputsTest, PaddedViewsHaveThePlacesAndShapesOfTheirRowsAlone) {
+  max_sequences_ = 4;
+  CreateWithTail();
+  inputs_->Pad(4);
+  const StepContext captured = Upload();
+  const std::vector<StepContext::Entries> entries(captured.entries.begin(),
+                                                  captured.entries.end());
+  EXPECT_EQ(inputs_->num_real_tokens(), 0);
+  const auto expect_same = [](const TensorView& a, const TensorView& b) {
+    EXPECT_EQ(a.data, b.data);
+    EXPECT_EQ(a.shape, b.shape);
+    EXPECT_EQ(a.strides, b.strides);
+  };
+  for (int count = 1; count <= 4; ++count) {
+    inputs_->Begin();
+    for (int i = 0; i < count; ++i) {
+      inputs_->AddRun(Ints{9}, 7, {.blocks = std::vector<uint32_t>{2}, .tail = Ints{3}});
+    }
+    inputs_->Pad(4);
+    const StepContext replayed = Upload();
+    EXPECT_EQ(inputs_->num_real_tokens(), count);
+    expect_same(captured.token_ids, replayed.token_ids);
+    expect_same(captured.cache_slots, replayed.cache_slots);
+    expect_same(captured.paged.block_tables, replayed.paged.block_tables);
+    expect_same(captured.paged.sequence_of_row, replayed.paged.sequence_of_row);
+    expect_same(captured.paged.positions, replayed.paged.positions);
+    expect_same(captured.tail_slots, replayed.tail_slots);
+    expect_same(captured.tail.block_tables, replayed.tail.block_tables);
+    expect_same(captured.window_begin, replayed.window_begin);
+    expect_same(captured.window_end, replayed.window_end);
+    for (size_t i = 0; i < entries.size(); ++i) {
+      expect_same(entries[i].slots, replayed.entries[i].slots);
+      expect_same(entries[i].positions, replayed.entries[i].positions);
+      expect_same(entries[i].index.block_tables, replayed.entries[i].index.block_tables);
+    }
+  }
+}
+
+TEST_F(StepInputsTest, AStepAfterAPaddedOneHasNoPadding) {
+  Create({});
+  inputs_->Pad(2);
+  inputs_->Begin();
+  inputs_->AddRun(Ints{1}, 0, {.blocks = std::vector<uint32_t>{0}});
+  const StepContext context = Upload();
+  EXPECT_EQ(context.num_tokens, 1);
+  EXPECT_EQ(inputs_->num_real_tokens(), 1);
+  EXPECT_EQ(inputs_->num_real_head_rows(), 0);
+  EXPECT_EQ(context.paged.block_tables.dim(0), 1);
 }
 
 TEST_F(StepInputsTest, RefusesRatiosThatDoNotFitTheBlocks) {
