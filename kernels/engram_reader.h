@@ -49,7 +49,8 @@ class EngramReader {
                                                      std::span<const uint32_t> ids,
                                                      absl::Time deadline) = 0;
   // Where the rows are on the device, for work of `stream` that is enqueued after this
-  // call and after Arrived, until the table's next Begin. Does not wait.
+  // call and after Arrived, until the table's next Begin. The same place at each step, so
+  // that a graph may read there. Does not wait.
   virtual absl::StatusOr<const void*> Enqueue(Stream& stream, size_t table) = 0;
   // The host has gathered them. No-op where the device reads them.
   virtual void Arrived(size_t table) = 0;

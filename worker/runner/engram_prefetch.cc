@@ -129,15 +129,34 @@ absl::StatusOr<TensorView> EngramPrefetch::Await(const StepContext& context,
   const auto at = static_cast<size_t>(index);
   TESSERA_CHECK(tables_[at].in_flight);
   // First, so that the stream need not wait for the host once the rows are there.
-  TESSERA_ASSIGN_OR_RETURN(const void* const rows, reader_->Enqueue(*context.stream, at));
+  TESSERA_ASSIGN_OR_RETURN(tables_[at].on_device, reader_->Enqueue(*context.stream, at));
   const absl::Status status = AwaitSource(at);
   if (!status.ok()) {
     reader_->Abandon(at);
     return WithContext(status, "engram rows");
   }
   reader_->Arrived(at);
-  return TensorView(const_cast<void*>(rows), DType::kU8,
-                    {num_tokens_, columns_ * tables_[at].row_bytes});
+  return DeviceRows(at, num_tokens_);
+}
+
+TensorView EngramPrefetch::DeviceRows(size_t index, int64_t num_tokens) const {
+  const Table& table = tables_[index];
+  TESSERA_CHECK(table.on_device != nullptr);
+  return {const_cast<void*>(table.on_device),
+          DType::kU8,
+          {num_tokens, columns_ * table.row_bytes}};
+}
+
+absl::Status EngramPrefetch::Stage(const StepContext& context) {
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    TESSERA_RETURN_IF_ERROR(Await(context, static_cast<int64_t>(i)).status());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TensorView> EngramPrefetch::StagedRows::Await(const StepContext& context,
+                                                             int64_t index) {
+  return prefetch_->DeviceRows(static_cast<size_t>(index), context.num_tokens);
 }
 
 void EngramPrefetch::Drain() {

@@ -54,6 +54,15 @@ class EngramPrefetch final : public EngramRows {
                                             int64_t index) override;
   kernels::DType format() const override { return source_->tables()[0].format; }
 
+  // Brings the rows of all tables to the device, as an Await of each would, for a forward
+  // pass that was captured and takes what lies there. Instead of the step's Awaits.
+  // Errors of Await.
+  absl::Status Stage(const StepContext& context);
+  // Hands out whatever lies where the last Stage brought rows: those of a step's first
+  // tokens, and of further tokens what earlier steps left. Asks nobody, waits for
+  // nothing.
+  EngramRows* staged() { return &staged_; }
+
   // Waits for what was issued and not awaited (a step that failed half-way): the source
   // must not write into memory that the next step uses.
   void Drain();
@@ -70,6 +79,7 @@ class EngramPrefetch final : public EngramRows {
     std::vector<uint32_t> row_ids;  // [max_tokens * C]
     std::span<std::byte> landing;   // where the source puts them; empty: the device reads
     engram_store::PendingRows pending;
+    const void* on_device = nullptr;  // the same for each step
     bool in_flight = false;
     int64_t row_bytes = 0;
   };
@@ -82,8 +92,21 @@ class EngramPrefetch final : public EngramRows {
         clock_(clock),
         timeout_(timeout) {}
 
+  class StagedRows final : public EngramRows {
+   public:
+    explicit StagedRows(const EngramPrefetch* prefetch) : prefetch_(prefetch) {}
+    absl::StatusOr<kernels::TensorView> Await(const StepContext& context,
+                                              int64_t index) override;
+    kernels::DType format() const override { return prefetch_->format(); }
+
+   private:
+    const EngramPrefetch* const prefetch_;
+  };
+
   // Until the source has put the rows of a table where they land.
   absl::Status AwaitSource(size_t index);
+  // Rows of `num_tokens` tokens where they lie on the device.
+  kernels::TensorView DeviceRows(size_t index, int64_t num_tokens) const;
 
   const engram_store::EngramHash* const hash_;
   engram_store::EngramSource* const source_;
@@ -96,6 +119,7 @@ class EngramPrefetch final : public EngramRows {
   int64_t wait_ns_ = 0;
   absl::Time deadline_;
   std::vector<Table> tables_;
+  StagedRows staged_{this};
 };
 
 }  // namespace tessera::worker

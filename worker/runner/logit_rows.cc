@@ -60,10 +60,19 @@ TensorView LogitRows::logits() const {
 
 absl::Status LogitRows::Compute(const StepContext& context, TensorView streams,
                                 Head head) {
-  num_rows_ = streams.dim(0);
-  TESSERA_CHECK_LE(num_rows_, options_.max_rows);
-  const TensorView shard(shard_.data(), dtype_, {num_rows_, options_.vocab_shard});
-  head(streams, shard);
+  Project(streams, head);
+  return Collect(context, streams.dim(0));
+}
+
+void LogitRows::Project(TensorView streams, Head head) const {
+  TESSERA_CHECK_LE(streams.dim(0), options_.max_rows);
+  head(streams, Shard(streams.dim(0)));
+}
+
+absl::Status LogitRows::Collect(const StepContext& context, int64_t num_rows) {
+  TESSERA_CHECK_LE(num_rows, options_.max_rows);
+  num_rows_ = num_rows;
+  const TensorView shard = Shard(num_rows);
   if (tp_->size() == 1) {
     backend_->Download(*context.stream, shard, host_.data());
     return context.stream->Synchronize();

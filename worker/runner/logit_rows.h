@@ -45,11 +45,16 @@ class LogitRows {
   absl::Status Compute(const StepContext& context, kernels::TensorView streams,
                        Head head);
 
-  // [n, V] on the host, of the last Compute.
+  // The two halves of Compute, for a head that is part of a graph. Project only enqueues;
+  // Collect takes the first `num_rows` rows that it, or a launch of the graph, left.
+  void Project(kernels::TensorView streams, Head head) const;
+  absl::Status Collect(const StepContext& context, int64_t num_rows);
+
+  // [n, V] on the host, of the last Compute or Collect.
   kernels::TensorView logits() const;
 
-  // What Sampler::Sample, Sampler::Score and Sampler::Choose say of row `row` of the last
-  // Compute.
+  // What Sampler::Sample, Sampler::Score and Sampler::Choose say of row `row` of
+  // logits().
   absl::StatusOr<proto::SampledToken> Sample(int64_t row, Sampler& sampler,
                                              const proto::SamplingParams& params,
                                              const SamplingHistory& history) const;
@@ -62,13 +67,17 @@ class LogitRows {
   int64_t max_rows() const { return options_.max_rows; }
 
  private:
+  // This rank's shard of `num_rows` rows, on the device.
+  kernels::TensorView Shard(int64_t num_rows) const {
+    return {shard_.data(), dtype_, {num_rows, options_.vocab_shard}};
+  }
   absl::Status GatherShards(const StepContext& context, kernels::TensorView shard);
 
   Options options_;
   kernels::KernelBackend* backend_ = nullptr;
   Communicator* tp_ = nullptr;
   kernels::DType dtype_ = kernels::DType::kF32;
-  int64_t num_rows_ = 0;                // of the last Compute
+  int64_t num_rows_ = 0;                // of logits()
   kernels::DeviceBuffer shard_;         // [max_rows, V_local]
   std::vector<std::byte> gathered_;     // tp > 1: [tp][rows][V_rank]
   std::vector<std::byte> host_;         // [max_rows, V]
