@@ -5,13 +5,13 @@
 #include <functional>
 #include <memory>
 #include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 
 #include "tests/conformance/exchange_layouts.h"
+#include "tests/conformance/exchange_problem.h"
 #include "tests/conformance/group_harness.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/expert_exchange.h"
@@ -25,182 +25,6 @@ using kernels::TensorView;
 using testing::ExchangeLayout;
 using testing::IsOk;
 using testing::StatusIs;
-
-constexpr int64_t kHidden = 13;  // odd: rows of F32 need padding on the wire
-constexpr int64_t kInner = 5;
-constexpr int kExperts = 12;
-constexpr int64_t kSlots = 4;
-constexpr int64_t kMaxTokens = 24;
-constexpr uint32_t kSeed = 20261125;
-
-const CommOptions kGenerous = {.timeout = absl::Seconds(60)};
-
-// Weights, tokens and routing that are equal on every rank.
-struct Problem {
-  Problem(DType type, int64_t num_tokens) : dtype(type), tokens(num_tokens) {
-    std::mt19937 random(kSeed);
-    const auto fill = [&](auto& values) {
-      for (auto& value : values) {
-        value = static_cast<std::decay_t<decltype(value)>>(
-            static_cast<double>(random()) / 4294967296.0 - 0.5);
-      }
-    };
-    expert_values.resize(kExperts * 3 * kHidden * kInner);
-    fill(expert_values);
-    x.resize(static_cast<size_t>(tokens * kHidden));
-    fill(x);
-    weights.resize(static_cast<size_t>(tokens * kSlots));
-    fill(weights);
-    std::vector<int32_t> experts(kExperts);
-    std::iota(experts.begin(), experts.end(), 0);
-    for (int64_t t = 0; t < tokens; ++t) {
-      std::shuffle(experts.begin(), experts.end(), random);
-      ids.insert(ids.end(), experts.begin(), experts.begin() + kSlots);
-    }
-  }
-
-  kernels::ExpertWeights Expert(int expert) const {
-    const auto view = [&](int part, int64_t rows, int64_t cols) {
-      kernels::WeightView weight;
-      weight.data = reinterpret_cast<const std::byte*>(
-          expert_values.data() + (expert * 3 + part) * kHidden * kInner);
-      weight.dtype = DType::kF32;
-      weight.rows = rows;
-      weight.cols = cols;
-      weight.row_bytes = cols * static_cast<int64_t>(sizeof(float));
-      return weight;
-    };
-    return {view(0, kInner, kHidden), view(1, kInner, kHidden), view(2, kHidden, kInner)};
-  }
-
-  DType dtype;
-  int64_t tokens;
-  std::vector<float> expert_values;
-  std::vector<double> x;        // [tokens, d]
-  std::vector<double> weights;  // [tokens, k]
-  std::vector<int32_t> ids;     // [tokens, k]
-};
-
-std::unique_ptr<kernels::KernelBackend> MakeBackend(DType dtype) {
-  kernels::BackendOptions options;
-  options.name = "reference";
-  options.dtype = dtype;
-  auto backend = kernels::CreateBackend(options);
-  EXPECT_THAT(backend, IsOk());
-  return std::move(backend).value();
-}
-
-ExpertExchangeOptions Options(std::vector<int> owner, bool weights_travel = false) {
-  ExpertExchangeOptions options;
-  options.max_tokens = kMaxTokens;
-  options.hidden_size = kHidden;
-  options.experts_per_token = kSlots;
-  options.expert_owner = std::move(owner);
-  options.weights_travel = weights_travel;
-  return options;
-}
-
-template <typename T>
-std::vector<T> Cast(std::span<const double> values) {
-  return {values.begin(), values.end()};
-}
-
-// The layer's output for tokens [begin, begin + count) of the problem.
-template <typename T>
-std::vector<T> RunTokens(const Problem& problem, int64_t begin, int64_t count,
-                         kernels::KernelBackend& backend, ExpertExchange& exchange) {
-  const auto stream = backend.CreateStream();
-  EXPECT_THAT(stream, IsOk());
-  const auto at = [&](int64_t width) { return static_cast<size_t>(begin * width); };
-  const auto size = [&](int64_t width) { return static_cast<size_t>(count * width); };
-  std::vector<T> x = Cast<T>(std::span(problem.x).subspan(at(kHidden), size(kHidden)));
-  std::vector<T> weights =
-      Cast<T>(std::span(problem.weights).subspan(at(kSlots), size(kSlots)));
-  std::vector<int32_t> ids(problem.ids.begin() + begin * kSlots,
-                           problem.ids.begin() + (begin + count) * kSlots);
-  std::vector<T> out(size(kHidden), T{-1});
-  constexpr DType kType = kernels::kDTypeOf<T>;
-  auto batch = exchange.Dispatch(**stream, TensorView(x.data(), kType, {count, kHidden}),
-                                 TensorView(ids.data(), DType::kI32, {count, kSlots}),
-                                 TensorView(weights.data(), kType, {count, kSlots}));
-  EXPECT_THAT(batch, IsOk());
-  if (!batch.ok()) {
-    return {};
-  }
-  std::vector<kernels::ExpertWeights> experts;
-  for (const int expert : exchange.local_experts()) {
-    experts.push_back(problem.Expert(expert));
-  }
-  backend.GroupedExperts(**stream, {.x = batch->rows,
-                                    .row_of_item = batch->row_of_item,
-                                    .item_offsets = batch->item_offsets,
-                                    .experts = experts,
-                                    .item_weights = batch->item_weights,
-                                    .out = batch->out});
-  EXPECT_THAT(exchange.Combine(**stream, TensorView(out.data(), kType, {count, kHidden})),
-              IsOk());
-  EXPECT_THAT((*stream)->Synchronize(), IsOk());
-  return out;
-}
-
-// All tokens on a group of one rank.
-template <typename T>
-std::vector<T> RunAlone(const Problem& problem, bool weights_travel,
-                        kernels::KernelBackend& backend) {
-  auto group = CreateInProcessGroup("one", 1, kGenerous, Clock::Real());
-  EXPECT_THAT(group, IsOk());
-  auto exchange =
-      ExpertExchange::Create(Options(std::vector<int>(kExperts, 0), weights_travel),
-                             &backend, {.ep = group->front().get()});
-  EXPECT_THAT(exchange, IsOk());
-  std::vector<T> all;
-  for (int64_t begin = 0; begin < problem.tokens; begin += kMaxTokens) {
-    const int64_t count = std::min(kMaxTokens, problem.tokens - begin);
-    const auto part = RunTokens<T>(problem, begin, count, backend, **exchange);
-    all.insert(all.end(), part.begin(), part.end());
-  }
-  return all;
-}
-
-// Placements that leave ranks without experts, without tokens, or with all of them.
-std::vector<std::vector<int>> Placements(int num_ranks) {
-  std::mt19937 random(kSeed + 1);
-  std::vector<std::vector<int>> placements;
-  std::vector<int> blocks;
-  std::vector<int> round_robin;
-  std::vector<int> shuffled;
-  for (int expert = 0; expert < kExperts; ++expert) {
-    blocks.push_back(expert * num_ranks / kExperts);
-    round_robin.push_back(expert % num_ranks);
-    shuffled.push_back(static_cast<int>(random() % static_cast<unsigned>(num_ranks)));
-  }
-  placements.push_back(blocks);
-  placements.push_back(round_robin);
-  placements.push_back(shuffled);
-  placements.push_back(std::vector<int>(kExperts, num_ranks - 1));
-  return placements;
-}
-
-// How many tokens each rank brings in a round.
-std::vector<int64_t> Spread(int num_ranks, int round) {
-  std::vector<int64_t> counts;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    switch (round) {
-      case 0:
-        counts.push_back((rank * 7 + 3) % 11);
-        break;
-      case 1:
-        counts.push_back(rank == num_ranks - 1 ? kMaxTokens : 0);
-        break;
-      case 2:
-        counts.push_back(0);
-        break;
-      default:
-        counts.push_back(kMaxTokens);
-    }
-  }
-  return counts;
-}
 
 void RunOn(const ExchangeLayout& layout,
            const std::function<void(const ExchangeGroups&)>& body) {
@@ -338,6 +162,37 @@ TEST_P(ExpertExchangeConformance, AnExpertThatDoesNotExistEndsTheGroup) {
     EXPECT_THAT(batch, StatusIs(comm.rank() == 1 ? absl::StatusCode::kInternal
                                                  : absl::StatusCode::kAborted));
   });
+}
+
+// One rank looks at no id; its device notes what is wrong with them.
+TEST(ExpertExchange, AnExpertThatDoesNotExistIsNotedForTheEndOfTheStep) {
+  auto group = CreateInProcessGroup("one", 1, kGenerous, Clock::Real());
+  ASSERT_THAT(group, IsOk());
+  const auto backend = MakeBackend(DType::kF32);
+  const auto stream = backend->CreateStream();
+  ASSERT_THAT(stream, IsOk());
+  auto exchange = ExpertExchange::Create(Options(std::vector<int>(kExperts, 0)),
+                                         backend.get(), {.ep = group->front().get()});
+  ASSERT_THAT(exchange, IsOk());
+  EXPECT_TRUE((*exchange)->is_capturable());
+  std::vector<float> x(2 * kHidden);
+  std::vector<float> weights(2 * kSlots, 1);
+  const auto dispatch = [&](std::vector<int32_t> ids) {
+    const auto batch =
+        (*exchange)->Dispatch(**stream, TensorView(x.data(), DType::kF32, {2, kHidden}),
+                              TensorView(ids.data(), DType::kI32, {2, kSlots}),
+                              TensorView(weights.data(), DType::kF32, {2, kSlots}));
+    EXPECT_THAT(batch, IsOk());
+    return batch->item_offsets.as<int32_t>()[kExperts];
+  };
+  EXPECT_EQ(dispatch({0, 1, 2, 3, 4, 5, kExperts, 6}), 7);
+  EXPECT_EQ(dispatch({0, 1, 2, 3, 4, 5, 6, 7}), 8);
+  const absl::Status status = (*exchange)->Check();
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal));
+  EXPECT_NE(status.message().find("row 1 slot 2"), std::string::npos) << status;
+  EXPECT_THAT((*exchange)->Check(), IsOk());  // said once
+  EXPECT_EQ(dispatch({0, 1, 2, 3, -1, -1, -1, -1}), 4);
+  EXPECT_THAT((*exchange)->Check(), IsOk());
 }
 
 TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {

@@ -8,8 +8,8 @@
 
 namespace tessera::worker {
 
-absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorView x,
-                          kernels::TensorView expert_ids, kernels::TensorView weights) {
+absl::Status CheckShapes(const ExpertExchangeOptions& options, kernels::TensorView x,
+                         kernels::TensorView expert_ids, kernels::TensorView weights) {
   const int64_t num_tokens = x.dim(0);
   const int64_t k = options.experts_per_token;
   if (num_tokens > options.max_tokens) {
@@ -33,6 +33,14 @@ absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorV
                      weights.dim(0), weights.dim(1), model::DTypeName(weights.dtype),
                      num_tokens, k, model::DTypeName(x.dtype));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorView x,
+                          kernels::TensorView expert_ids, kernels::TensorView weights) {
+  TESSERA_RETURN_IF_ERROR(CheckShapes(options, x, expert_ids, weights));
+  const int64_t num_tokens = expert_ids.dim(0);
+  const int64_t k = expert_ids.dim(1);
   const auto num_experts = static_cast<int32_t>(options.expert_owner.size());
   for (int64_t t = 0; t < num_tokens; ++t) {
     for (int64_t j = 0; j < k; ++j) {
@@ -51,6 +59,22 @@ std::optional<kernels::DType> TravellingWeights(const ExpertExchangeOptions& opt
   return options.weights_travel ? std::optional(rows) : std::nullopt;
 }
 
+absl::StatusOr<kernels::DeviceBuffer> AllocateOnes(const ExpertExchangeOptions& options,
+                                                   kernels::KernelBackend* backend) {
+  kernels::DeviceBuffer ones;
+  if (!options.weights_travel) {
+    return ones;
+  }
+  const kernels::DType dtype = backend->activation_dtype();
+  const auto slots = static_cast<size_t>(options.max_tokens * options.experts_per_token);
+  TESSERA_ASSIGN_OR_RETURN(ones, backend->Allocate(model::DTypeBytes(dtype, slots)));
+  const auto fill = [&]<typename T>(T one) {
+    std::fill_n(static_cast<T*>(ones.data()), slots, one);
+  };
+  dtype == kernels::DType::kF64 ? fill(1.0) : fill(1.0F);
+  return ones;
+}
+
 absl::StatusOr<ExchangeLists> AllocateLists(const ExpertExchangeOptions& options,
                                             int64_t max_items,
                                             kernels::KernelBackend* backend) {
@@ -61,15 +85,7 @@ absl::StatusOr<ExchangeLists> AllocateLists(const ExpertExchangeOptions& options
                                             options.expert_owner, max_items,
                                             TravellingWeights(options, dtype))));
   TESSERA_ASSIGN_OR_RETURN(lists.row_of_slot, backend->Allocate(slots * sizeof(int32_t)));
-  if (!options.weights_travel) {
-    return lists;
-  }
-  TESSERA_ASSIGN_OR_RETURN(lists.ones,
-                           backend->Allocate(model::DTypeBytes(dtype, slots)));
-  const auto fill = [&]<typename T>(T one) {
-    std::fill_n(static_cast<T*>(lists.ones.data()), slots, one);
-  };
-  dtype == kernels::DType::kF64 ? fill(1.0) : fill(1.0F);
+  TESSERA_ASSIGN_OR_RETURN(lists.ones, AllocateOnes(options, backend));
   return lists;
 }
 

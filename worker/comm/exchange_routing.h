@@ -1,5 +1,5 @@
-// What both versions of ExpertExchange share: CheckRouting, which they do before they
-// index with a Dispatch, and the weights of Combine.
+// What the versions of ExpertExchange share: the checks of a Dispatch, and the weights of
+// Combine.
 #ifndef TESSERA_WORKER_COMM_EXCHANGE_ROUTING_H_
 #define TESSERA_WORKER_COMM_EXCHANGE_ROUTING_H_
 
@@ -16,9 +16,13 @@
 
 namespace tessera::worker {
 
-// kInternal if x, expert_ids or weights do not have the exchange's shape, hold more than
-// max_tokens, or name an expert that does not exist: the router or the scheduler is wrong
-// then.
+// kInternal if x, expert_ids or weights do not have the exchange's shape, or hold more
+// than max_tokens: the scheduler is wrong then.
+absl::Status CheckShapes(const ExpertExchangeOptions& options, kernels::TensorView x,
+                         kernels::TensorView expert_ids, kernels::TensorView weights);
+
+// The same, and for who indexes with the ids: also if one names an expert that does not
+// exist.
 absl::Status CheckRouting(const ExpertExchangeOptions& options, kernels::TensorView x,
                           kernels::TensorView expert_ids, kernels::TensorView weights);
 
@@ -32,6 +36,9 @@ struct ExchangeLists {
   kernels::DeviceBuffer row_of_slot;  // [max_tokens, k] i32
   kernels::DeviceBuffer ones;         // [max_tokens, k] of 1 where weights travel
 };
+// [max_tokens, k] of 1 where weights travel, else nothing. kResourceExhausted.
+absl::StatusOr<kernels::DeviceBuffer> AllocateOnes(const ExpertExchangeOptions& options,
+                                                   kernels::KernelBackend* backend);
 // `max_items`: of the rank. kResourceExhausted.
 absl::StatusOr<ExchangeLists> AllocateLists(const ExpertExchangeOptions& options,
                                             int64_t max_items,

@@ -29,7 +29,8 @@
 namespace tessera::worker {
 
 // What this rank's experts have to compute. Views into the exchange's memory, valid until
-// Combine.
+// Combine. Where the device makes the lists, num_items is a bound: the items are as many
+// as the last offset says.
 struct ExpertBatch {
   // [num_rows, d]: received rows, sorted by source rank; over nodes and rails by the rank
   // in the node, then by source node.
@@ -73,7 +74,8 @@ class ExpertExchange {
   virtual ~ExpertExchange() = default;
 
   // Collective. x [T, d], expert_ids [T, k] i32 (logical ids), weights [T, k]; T may be
-  // 0. The memory of `weights` must stay as it is until Combine.
+  // 0. The memory of `weights` must stay as it is until Combine. kInternal: shapes, or,
+  // unless is_capturable, an expert that does not exist.
   virtual absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream,
                                                kernels::TensorView x,
                                                kernels::TensorView expert_ids,
@@ -82,6 +84,16 @@ class ExpertExchange {
   // Collective. The batch's `out` is filled; out[t] = sum over slots of y[t, j], times
   // weights[t, j] unless the experts have applied them.
   virtual absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) = 0;
+
+  // After the stream's Synchronize at the end of a step, also of one that was replayed
+  // from a graph: kInternal, once, if an op of Dispatch or Combine has met an expert that
+  // does not exist, so that the step is wrong.
+  virtual absl::Status Check() = 0;
+
+  // Whether Dispatch and Combine only enqueue, on memory whose place no step changes, so
+  // that a captured step has them inside. Then the host waits for nobody in them, and an
+  // expert that does not exist is left to Check; -1 is none, and costs nothing.
+  virtual bool is_capturable() const = 0;
 
   // Experts of this rank, rising.
   virtual std::span<const int> local_experts() const = 0;

@@ -39,6 +39,8 @@ class RoutedExchange final : public ExpertExchange {
                                        kernels::TensorView expert_ids,
                                        kernels::TensorView weights) override;
   absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
+  absl::Status Check() override { return absl::OkStatus(); }  // Dispatch has
+  bool is_capturable() const override { return false; }
   std::span<const int> local_experts() const override { return items_.local_experts(); }
 
  private:
