@@ -1,10 +1,10 @@
 #include "worker/layers/moe.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 #include "common/status_macros.h"
@@ -53,8 +53,7 @@ Moe::Moe(const model::ModelConfig& config, int64_t layer, const MoeWeights& weig
       layer_(layer),
       weights_(weights),
       exchange_(exchange),
-      gather_counts_(8),
-      expert_load_(static_cast<size_t>(moe_.num_experts)) {
+      gather_counts_(8) {
   if (weights_.shared.has_value()) {
     shared_.emplace(*weights_.shared, swiglu_limit_);
   }
@@ -67,25 +66,16 @@ size_t Moe::scratch_bytes(int64_t max_tokens) const {
          shared + 5 * ScratchArena::kAlignment;
 }
 
-void Moe::NoteLoads(const StepContext& context, TensorView expert_ids) {
-  if (context.expert_imbalance == nullptr || expert_ids.empty()) {
-    return;
+absl::Status Moe::Exchange(const StepContext& context, int64_t bytes,
+                           absl::FunctionRef<absl::Status()> half) {
+  if (!exchange_->is_capturable()) {
+    return TimedCollective(context, bytes, half);
   }
-  std::fill(expert_load_.begin(), expert_load_.end(), 0);
-  for (int64_t t = 0; t < expert_ids.dim(0); ++t) {
-    const int32_t* ids = expert_ids.row<int32_t>(t);
-    for (int64_t j = 0; j < expert_ids.dim(1); ++j) {
-      ++expert_load_[static_cast<size_t>(ids[j])];
-    }
+  // Nobody waits here, so there is no time to book.
+  if (context.collective_bytes != nullptr) {
+    *context.collective_bytes += bytes;
   }
-  const auto largest =
-      static_cast<float>(*std::max_element(expert_load_.begin(), expert_load_.end()));
-  const float mean = static_cast<float>(expert_ids.num_elements()) /
-                     static_cast<float>(expert_load_.size());
-  *context.expert_imbalance = std::max(*context.expert_imbalance, largest / mean);
-  if (context.expert_counts != nullptr) {
-    context.expert_counts->Add(layer_, expert_load_);
-  }
+  return half();
 }
 
 absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
@@ -95,7 +85,7 @@ absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
   const Share share = ShareOf(context.num_tokens, context.tp->rank(), tp_size);
   const TensorView mine = out.Rows(share.begin, share.count);
   ExpertBatch batch;
-  TESSERA_RETURN_IF_ERROR(TimedCollective(
+  TESSERA_RETURN_IF_ERROR(Exchange(
       context, share.count * hidden_ * static_cast<int64_t>(sizeof(float)),
       [&]() -> absl::Status {
         TESSERA_ASSIGN_OR_RETURN(
@@ -112,10 +102,10 @@ absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
                                                     .item_weights = batch.item_weights,
                                                     .out = batch.out});
   TESSERA_RETURN_IF_ERROR(
-      TimedCollective(context,
-                      share.count * moe_.experts_per_token * hidden_ *
-                          static_cast<int64_t>(sizeof(float)),
-                      [&] { return exchange_->Combine(*context.stream, mine); }));
+      Exchange(context,
+               share.count * moe_.experts_per_token * hidden_ *
+                   static_cast<int64_t>(sizeof(float)),
+               [&] { return exchange_->Combine(*context.stream, mine); }));
   if (tp_size == 1 || context.num_tokens == 0) {
     return absl::OkStatus();
   }
@@ -168,7 +158,9 @@ absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView o
   context.Trace("router.ids", layer_, expert_ids);
   context.Trace("router.weights", layer_, weights);
   TESSERA_RETURN_IF_ERROR(RoutedExperts(context, x, expert_ids, weights, out));
-  NoteLoads(context, expert_ids);  // which the exchange has waited for
+  if (context.routed_loads != nullptr) {
+    context.routed_loads->Count(*context.stream, layer_, expert_ids);
+  }
   if (!shared_.has_value()) {
     return absl::OkStatus();
   }

@@ -16,6 +16,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 #include "kernels/tensor_view.h"
@@ -45,7 +46,9 @@ class Moe final : public FeedForward {
                              kernels::TensorView out);
   void Route(const StepContext& context, kernels::TensorView x,
              kernels::TensorView expert_ids, kernels::TensorView weights);
-  void NoteLoads(const StepContext& context, kernels::TensorView expert_ids);
+  // One half of the exchange, booked as a collective.
+  absl::Status Exchange(const StepContext& context, int64_t bytes,
+                        absl::FunctionRef<absl::Status()> half);
 
   const model::MoeConfig moe_;
   const kernels::RouterScore score_;
@@ -56,7 +59,6 @@ class Moe final : public FeedForward {
   ExpertExchange* const exchange_;
   std::optional<DenseMlp> shared_;
   std::vector<int64_t> gather_counts_;  // bytes of each TP rank's share
-  std::vector<int32_t> expert_load_;    // [E], of the step, for metrics
 };
 
 }  // namespace tessera::worker

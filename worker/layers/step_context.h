@@ -16,7 +16,7 @@
 #include "kernels/tensor_view.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/expert_exchange.h"
-#include "worker/layers/expert_counts.h"
+#include "worker/layers/routed_loads.h"
 #include "worker/layers/scratch_arena.h"
 
 namespace tessera::worker {
@@ -70,10 +70,8 @@ struct StepContext {
   // Time and bytes spent in collectives, for metrics; layers add to them.
   int64_t* collective_ns = nullptr;
   int64_t* collective_bytes = nullptr;
-  // Largest max/mean of items per rank over the layers, for metrics.
-  float* expert_imbalance = nullptr;
-  // Null on ranks and in steps that count no routed items.
-  ExpertCounts* expert_counts = nullptr;
+  // Counts the items of each layer, for metrics; may be null.
+  RoutedLoads* routed_loads = nullptr;
 
   kernels::DType dtype() const { return backend->activation_dtype(); }
   void Trace(std::string_view what, int64_t layer, kernels::TensorView rows) const {

@@ -57,8 +57,7 @@ ModelRunner::ModelRunner(const model::ModelConfig& config, const RunnerOptions& 
       max_head_rows_(std::min(options.max_tokens,
                               options.max_slots * (1 + options.num_speculative_tokens))),
       slots_(MakeSlotLimits(config, options, parts)),
-      sampler_(config.vocab_size, slots_.limits().num_token_ids),
-      expert_counts_(config) {}
+      sampler_(config.vocab_size, slots_.limits().num_token_ids) {}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     const model::ModelConfig& config, const RunnerOptions& options,
@@ -212,6 +211,10 @@ absl::Status ModelRunner::AllocateActivations() {
   TESSERA_ASSIGN_OR_RETURN(scratch_,
                            ScratchArena::Create(backend, decoder_->scratch_bytes()));
   TESSERA_ASSIGN_OR_RETURN(inputs_, StepInputs::Create(InputOptions(), backend));
+  const int64_t draft_runs =
+      std::max(options_.num_speculative_tokens, options_.max_slots);
+  TESSERA_ASSIGN_OR_RETURN(routed_loads_,
+                           RoutedLoads::Create(config_, draft_runs, backend));
   runs_.reserve(static_cast<size_t>(options_.max_slots));
   TESSERA_ASSIGN_OR_RETURN(streams_,
                            backend->Allocate(bytes(options_.max_tokens, width)));
@@ -306,8 +309,7 @@ StepContext ModelRunner::MakeContext() {
   inputs_.Describe(&context);
   context.collective_ns = &collective_ns_;
   context.collective_bytes = &collective_bytes_;
-  context.expert_imbalance = &expert_imbalance_;
-  context.expert_counts = counts_experts_ ? &expert_counts_ : nullptr;
+  context.routed_loads = routed_loads_.get();
   return context;
 }
 
@@ -387,7 +389,7 @@ void ModelRunner::FillCounters(const proto::StepPlan& plan, const StepContext& c
   counters->num_tokens = static_cast<uint32_t>(context.num_tokens);
   counters->collective_ns = static_cast<uint64_t>(collective_ns_);
   counters->collective_bytes = static_cast<uint64_t>(collective_bytes_);
-  counters->expert_imbalance = expert_imbalance_;
+  counters->expert_imbalance = routed_loads_->imbalance();
   if (plan.transfers) {
     counters->transfer_bytes = static_cast<uint64_t>(transfer_->sent_bytes());
   }
@@ -429,9 +431,8 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   TESSERA_RETURN_IF_ERROR(CheckWork(plan));
   collective_ns_ = 0;
   collective_bytes_ = 0;
-  expert_imbalance_ = 0;
   // The ranks of a TP group route the same tokens.
-  counts_experts_ = parts_.tp->rank() == 0 && !plan.leaves_expert_counts;
+  routed_loads_->Begin(parts_.tp->rank() == 0 && !plan.leaves_expert_counts);
   if (drafter_ != nullptr) {
     inputs_.Begin();
     TESSERA_RETURN_IF_ERROR(drafter_->Propose(MakeContext(), plan));
@@ -461,6 +462,9 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
         drafter_->Observe(context, runs_, StreamsView(context.num_tokens)));
   }
   TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
+  routed_loads_->Finish();
+  TESSERA_RETURN_IF_ERROR(exchange_->Check());
+  TESSERA_RETURN_IF_ERROR(draft_exchange()->Check());
   if (engram_ != nullptr) {
     TESSERA_RETURN_IF_ERROR(engram_->Check());
   }
@@ -469,9 +473,9 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
     result.sampled.clear();
     result.prompt.clear();
   } else if (plan.reports_expert_counts) {
-    const std::span<const uint32_t> counts = expert_counts_.counts();
+    const std::span<const uint32_t> counts = routed_loads_->counts();
     result.expert_counts.assign(counts.begin(), counts.end());
-    expert_counts_.Clear();
+    routed_loads_->ClearCounts();
   }
   epoch_failed_ = false;
   return result;

@@ -31,7 +31,7 @@
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/kv_transfer.h"
 #include "worker/layers/decoder.h"
-#include "worker/layers/expert_counts.h"
+#include "worker/layers/routed_loads.h"
 #include "worker/layers/scratch_arena.h"
 #include "worker/layers/step_context.h"
 #include "worker/runner/drafter.h"
@@ -217,9 +217,7 @@ class ModelRunner {
   bool epoch_begun_ = false;
   int64_t collective_ns_ = 0;
   int64_t collective_bytes_ = 0;
-  float expert_imbalance_ = 0;
-  ExpertCounts expert_counts_;
-  bool counts_experts_ = false;                  // in this step
+  std::unique_ptr<RoutedLoads> routed_loads_;
   engram_store::EngramSourceStats engram_seen_;  // up to the last step
 };
 
