@@ -15,6 +15,7 @@ import sys
 import tempfile
 
 CONFIGS = "tests/data/configs"
+KV_BYTES = 2 << 30  # 128k tokens of the widest model below take 1.1 GB
 # What is left of the models: few layers, narrow streams, few experts.
 MODELS = {
     "V3.2": ("deepseek_v3.2.json", {
@@ -45,6 +46,7 @@ def measure(arguments, folder, output):
     command = [arguments.tessera, "bench", "decode", "--model", folder, "--load-format", "dummy",
                "--batch-sizes", "1", "--prompt-lengths", arguments.depths,
                "--steps", str(arguments.steps), "--rounds", str(arguments.rounds),
+               "--kv-cache-memory-bytes", str(KV_BYTES),
                "--stitched-prompts", "--output-json", output]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=3600)
     with open(output, encoding="utf-8") as file:
