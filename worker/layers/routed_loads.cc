@@ -57,6 +57,8 @@ void RoutedLoads::Count(kernels::Stream& stream, int64_t layer, TensorView exper
       TensorView(Row(row), kernels::DType::kI32, {config_.moe_of(layer).num_experts}));
 }
 
+void RoutedLoads::CountedByGraph() { std::fill(counted_.begin(), counted_.end(), true); }
+
 void RoutedLoads::Finish() {
   for (int64_t row = 0; row < num_layers_; ++row) {
     if (counted_[static_cast<size_t>(row)]) {

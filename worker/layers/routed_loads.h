@@ -36,6 +36,8 @@ class RoutedLoads {
   // Enqueues the count of expert_ids [T, k] of a layer; a draft layer may run several
   // times in a step. Nothing for a step without tokens.
   void Count(kernels::Stream& stream, int64_t layer, kernels::TensorView expert_ids);
+  // The step is a launch of a captured one, in which every layer of the model counts.
+  void CountedByGraph();
   // After the step's last Synchronize.
   void Finish();
 

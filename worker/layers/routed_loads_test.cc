@@ -53,6 +53,23 @@ class RoutedLoadsTest : public ::testing::Test {
   std::unique_ptr<RoutedLoads> loads_;
 };
 
+// The host calls Count at the capture alone; its memory is where each launch counts.
+TEST_F(RoutedLoadsTest, ALaunchOfACapturedStepHasCountedInEveryLayer) {
+  Count(1, {0, 1, 2, 3});
+  Count(2, {0, 1, 0, 3});
+  for (const uint32_t steps : {1U, 2U}) {
+    loads_->Begin(/*counts=*/true);
+    loads_->CountedByGraph();
+    loads_->Finish();
+    EXPECT_EQ(loads_->imbalance(), 2);
+    EXPECT_EQ(counts(), (std::vector<uint32_t>{steps, steps, steps, steps, 2 * steps,
+                                               steps, 0, steps}));
+  }
+  loads_->Begin(/*counts=*/true);
+  loads_->Finish();
+  EXPECT_EQ(loads_->imbalance(), 0) << "nothing was counted in this step";
+}
+
 TEST_F(RoutedLoadsTest, AStepAddsItsLayersAndItsImbalanceIsTheLargest) {
   loads_->Begin(/*counts=*/true);
   Count(1, {0, 1, 2, 3});

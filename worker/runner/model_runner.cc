@@ -128,6 +128,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                                             .logits = &runner->logits_,
                                             .sampler = &runner->sampler_}));
   }
+  runner->CaptureDecodeSteps();
   return runner;
 }
 
@@ -313,21 +314,27 @@ StepContext ModelRunner::MakeContext() {
   return context;
 }
 
-absl::Status ModelRunner::SampleAll(const StepContext& context,
+void ModelRunner::EnqueueHead(const StepContext& context) {
+  const TensorView rows = inputs_.head_rows();
+  const TensorView picked(head_streams_.data(), context.dtype(),
+                          {rows.dim(0), config_.num_streams(), config_.hidden_size});
+  parts_.backend->GatherRows(*stream_, StreamsView(context.num_tokens), rows, picked);
+  logits_.Project(
+      picked, [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); });
+}
+
+absl::Status ModelRunner::SampleAll(const StepContext& context, bool has_logits,
                                     const proto::StepPlan& plan,
                                     proto::LateInputFunction late,
                                     proto::StepResult& result) {
-  const TensorView rows = inputs_.head_rows();
-  const int64_t count = rows.dim(0);
+  const int64_t count = inputs_.num_real_head_rows();
   if (count == 0) {
     return absl::OkStatus();
   }
-  const TensorView picked(head_streams_.data(), context.dtype(),
-                          {count, config_.num_streams(), config_.hidden_size});
-  parts_.backend->GatherRows(*stream_, StreamsView(context.num_tokens), rows, picked);
-  TESSERA_RETURN_IF_ERROR(logits_.Compute(
-      context, picked,
-      [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); }));
+  if (!has_logits) {
+    EnqueueHead(context);
+  }
+  TESSERA_RETURN_IF_ERROR(logits_.Collect(context, count));
   // As late as it can be: the masks are made while the forward pass runs.
   proto::LateInput input;
   if (std::any_of(plan.work.begin(), plan.work.end(),
@@ -384,9 +391,9 @@ absl::Status ModelRunner::ScorePrompts(const StepContext& context,
   return absl::OkStatus();
 }
 
-void ModelRunner::FillCounters(const proto::StepPlan& plan, const StepContext& context,
-                               absl::Time begin, proto::StepCounters* counters) {
-  counters->num_tokens = static_cast<uint32_t>(context.num_tokens);
+void ModelRunner::FillCounters(const proto::StepPlan& plan, absl::Time begin,
+                               proto::StepCounters* counters) {
+  counters->num_tokens = static_cast<uint32_t>(inputs_.num_real_tokens());
   counters->collective_ns = static_cast<uint64_t>(collective_ns_);
   counters->collective_bytes = static_cast<uint64_t>(collective_bytes_);
   counters->expert_imbalance = routed_loads_->imbalance();
@@ -438,13 +445,18 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
     TESSERA_RETURN_IF_ERROR(drafter_->Propose(MakeContext(), plan));
   }
   TESSERA_RETURN_IF_ERROR(GatherInputs(plan));
+  const DecodeGraphs::Step* const graph = FindGraph();
+  if (graph != nullptr) {
+    inputs_.Pad(graph->num_rows);
+    result.counters.graph_rows = static_cast<uint32_t>(graph->num_rows);
+  }
   absl::Status status = engram_ == nullptr ? absl::OkStatus() : engram_->Issue();
   inputs_.Upload(*stream_, parts_.backend);
   const StepContext context = MakeContext();
   context.Trace("token_ids", -1, context.token_ids);
   TraceRows(context);
   if (status.ok()) {
-    status = decoder_->Forward(context, engram_.get(), StreamsView(context.num_tokens));
+    status = Forward(context, graph);
   }
   if (!status.ok() && engram_ != nullptr) {
     engram_->Drain();
@@ -456,7 +468,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   result.epoch = plan.epoch;
   result.step = plan.step;
   TESSERA_RETURN_IF_ERROR(ScorePrompts(context, result));
-  TESSERA_RETURN_IF_ERROR(SampleAll(context, plan, late, result));
+  TESSERA_RETURN_IF_ERROR(SampleAll(context, graph != nullptr, plan, late, result));
   if (drafter_ != nullptr) {
     TESSERA_RETURN_IF_ERROR(
         drafter_->Observe(context, runs_, StreamsView(context.num_tokens)));
@@ -468,7 +480,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
   if (engram_ != nullptr) {
     TESSERA_RETURN_IF_ERROR(engram_->Check());
   }
-  FillCounters(plan, context, begin, &result.counters);
+  FillCounters(plan, begin, &result.counters);
   if (parts_.tp->rank() != 0) {
     result.sampled.clear();
     result.prompt.clear();

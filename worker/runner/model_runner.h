@@ -34,6 +34,7 @@
 #include "worker/layers/routed_loads.h"
 #include "worker/layers/scratch_arena.h"
 #include "worker/layers/step_context.h"
+#include "worker/runner/decode_graphs.h"
 #include "worker/runner/drafter.h"
 #include "worker/runner/engram_prefetch.h"
 #include "worker/runner/host_blocks.h"
@@ -67,6 +68,11 @@ struct RunnerOptions {
   int64_t num_speculative_tokens = 0;  // drafts of one sequence and step, at most
   double min_draft_chance = 0.2;       // DrafterOptions::min_chance
   absl::Duration engram_timeout = absl::Seconds(5);
+  // Decode steps as graphs, where the backend has them (decode_graphs.h), within bounds
+  // on all captures of a start.
+  bool decode_graphs = false;
+  absl::Duration decode_graph_time = absl::Seconds(60);
+  int64_t decode_graph_bytes = int64_t{1} << 30;
 };
 
 // What a runner works with; all must outlive it. `engram` and `hash` are null for a model
@@ -98,11 +104,11 @@ struct DraftBlock {
 // Step thread only.
 class ModelRunner {
  public:
-  // Maps the weights, allocates everything. kInvalidArgument: a shard or placement that
-  // the model does not allow, a model too large for the backend's ops, or a disk tier
-  // that its disk does not have; kResourceExhausted: memory; kUnavailable,
-  // kFailedPrecondition: the tier's file (DiskSlots); kNotFound, kDataLoss: the
-  // checkpoint.
+  // Maps the weights, allocates everything, captures decode steps. kInvalidArgument: a
+  // shard or placement that the model does not allow, a model too large for the backend's
+  // ops, or a disk tier that its disk does not have; kResourceExhausted: memory;
+  // kUnavailable, kFailedPrecondition: the tier's file (DiskSlots); kNotFound, kDataLoss:
+  // the checkpoint.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       const model::ModelConfig& config, const RunnerOptions& options,
       const routing::ExpertPlacement& placement, const RunnerParts& parts);
@@ -148,19 +154,35 @@ class ModelRunner {
   absl::Status CreateTransfer();
   absl::Status CreateDisk();
   absl::Status AllocateActivations();
+  // Decode steps as graphs, if they are wanted and can be; logs which. A step that is no
+  // graph runs eagerly, so nothing here is an error of the start.
+  void CaptureDecodeSteps();
+  // Runs a decode step of padding alone, so that what is made at a first call is there;
+  // and brings rows of Engram for `num_rows` tokens.
+  absl::Status WarmUp(int64_t num_rows);
+  // Enqueues the forward pass and the head of the inputs, a row for each token, with
+  // Engram rows that have been staged. Waits for nothing.
+  absl::Status EnqueueDecode(const StepContext& context);
+  void EnqueueHead(const StepContext& context);
+  // The graph that can run the step of the inputs; null: it runs eagerly.
+  const DecodeGraphs::Step* FindGraph() const;
+  // The forward pass of the inputs by `graph` or, if that is null, eagerly.
+  absl::Status Forward(const StepContext& context, const DecodeGraphs::Step* graph);
   absl::Status CheckOrder(const proto::StepPlan& plan);
   // Every work by itself, and all together, before any is applied.
   absl::Status CheckWork(const proto::StepPlan& plan);
   absl::Status GatherInputs(const proto::StepPlan& plan);
   StepContext MakeContext();
-  absl::Status SampleAll(const StepContext& context, const proto::StepPlan& plan,
-                         proto::LateInputFunction late, proto::StepResult& result);
+  // `has_logits`: those of the head rows are on the device already.
+  absl::Status SampleAll(const StepContext& context, bool has_logits,
+                         const proto::StepPlan& plan, proto::LateInputFunction late,
+                         proto::StepResult& result);
   // Log-probabilities of the prompt tokens that follow what the step computed, of slots
   // that ask for them; a bounded number of rows at a time.
   absl::Status ScorePrompts(const StepContext& context, proto::StepResult& result);
   // What the step that began at `begin` took.
-  void FillCounters(const proto::StepPlan& plan, const StepContext& context,
-                    absl::Time begin, proto::StepCounters* counters);
+  void FillCounters(const proto::StepPlan& plan, absl::Time begin,
+                    proto::StepCounters* counters);
   absl::Status TraceAllLogits(const StepContext& context);
   void TraceRows(const StepContext& context);
   kernels::TensorView StreamsView(int64_t rows) const;
@@ -187,8 +209,9 @@ class ModelRunner {
   StepInputs inputs_;
   Sampler sampler_;
   LogitRows logits_;
-  std::unique_ptr<Drafter> drafter_;  // null without speculation
-  std::vector<StepRun> runs_;         // of this step's work, in its order
+  std::unique_ptr<Drafter> drafter_;      // null without speculation
+  std::vector<StepRun> runs_;             // of this step's work, in its order
+  std::unique_ptr<DecodeGraphs> graphs_;  // null: all steps run eagerly
 
   kernels::DeviceBuffer streams_;       // [max_tokens, M, d]
   kernels::DeviceBuffer head_streams_;  // [max_head_rows, M, d]

@@ -1,0 +1,441 @@
+// A rank whose decode steps are graphs on the simulated `--backend cuda` says what one
+// that runs them eagerly says, bit by bit: tokens, log-probabilities, counts. One script
+// has batches of every size in any order, prompts in between, and pages that pass from
+// one sequence to another. All checks of the simulator are on, stale arguments of graphs
+// among them. Every run has some tiny models; TESSERA_LONG_TESTS=1: all of them, every
+// family, and the demo model.
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cli/loaded_model.h"
+#include "cli/ranks/rank_assembly.h"
+#include "fmt/format.h"
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "common/status_macros.h"
+#include "engram_store/client/engram_source.h"
+#include "kernels/cuda/devices/simulated_devices.h"
+#include "kernels/cuda_sim/launch_count.h"
+#include "kernels/cuda_sim/sim_machine.h"
+#include "kernels/local_devices.h"
+#include "proto/step_plan.h"
+#include "tests/integration/family_model.h"
+#include "tests/testing/tiny_checkpoint.h"
+#include "worker/layers/step_context.h"
+#include "worker/runner/model_runner.h"
+
+namespace tessera {
+namespace {
+
+using ::tessera::testing::FamilyModel;
+using ::tessera::testing::TinyModel;
+
+constexpr uint64_t kSeed = 11;
+constexpr int64_t kBlocksPerSlot = 2;
+
+bool IsLong() { return std::getenv("TESSERA_LONG_TESTS") != nullptr; }
+
+// Rows that the host gathers, as those of another host; one request fails.
+class GatheredRows final : public engram_store::EngramSource {
+ public:
+  GatheredRows(std::unique_ptr<engram_store::EngramSource> rows, int num_good)
+      : rows_(std::move(rows)), num_good_(num_good) {}
+
+  std::string_view name() const override { return "gathered"; }
+  std::span<const engram_store::TableInfo> tables() const override {
+    return rows_->tables();
+  }
+  engram_store::PendingRows Issue(size_t table, std::span<const uint32_t> row_ids,
+                                  std::span<std::byte> destination) override {
+    return rows_->Issue(table, row_ids, destination);
+  }
+  absl::Status Wait(engram_store::PendingRows pending, absl::Time deadline) override {
+    const absl::Status status = rows_->Wait(pending, deadline);
+    return num_good_-- == 0 ? absl::UnavailableError("no replica answers") : status;
+  }
+  engram_store::EngramSourceStats stats() const override { return rows_->stats(); }
+
+ private:
+  const std::unique_ptr<engram_store::EngramSource> rows_;
+  int num_good_;
+};
+
+cli::EngramSourceFactory Gathered(cli::EngramSourceFactory rows,
+                                  int num_good = std::numeric_limits<int>::max()) {
+  return [rows = std::move(rows), num_good](
+             int rank) -> absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> {
+    TESSERA_ASSIGN_OR_RETURN(auto source, rows(rank));
+    return std::make_unique<GatheredRows>(std::move(source), num_good);
+  };
+}
+
+// What the tests run: a model, its rows, and prompts.
+struct Served {
+  const cli::LoadedModel* model = nullptr;
+  cli::EngramSourceFactory engram;
+  std::vector<int32_t> ids;  // that prompts are cut from
+
+  bool keeps_tail() const { return model->config.tail_tokens() > 0; }
+};
+
+cli::RankOptions Options(const Served& served, int64_t max_slots, bool decode_graphs) {
+  cli::RankOptions options;
+  options.backend = "cuda";
+  worker::RunnerOptions& runner = options.runner;
+  runner.max_slots = max_slots;
+  runner.max_tokens = 32;
+  runner.block_size = served.model->config.default_block_size();
+  runner.max_model_len = kBlocksPerSlot * runner.block_size;
+  runner.num_blocks = max_slots * kBlocksPerSlot;
+  runner.num_tail_blocks = served.keeps_tail() ? runner.num_blocks : 0;
+  runner.decode_graphs = decode_graphs;
+  runner.decode_graph_time = absl::Hours(1);  // all of them, on any machine
+  return options;
+}
+
+// One rank on a simulated machine of its own, and the plans that it is given.
+class Rank {
+ public:
+  Rank(const Served& served, const cli::RankOptions& options)
+      : served_(served),
+        machine_(std::make_shared<kernels::cuda_sim::SimMachine>(
+            kernels::cuda_sim::SimOptions{.seed = kSeed, .check_order = true})),
+        devices_(kernels::CreateSimulatedDevices(machine_)) {
+    auto ranks = cli::AssembleLocalGroup(*served.model, {}, options, served.engram,
+                                         *devices_, Clock::Real());
+    EXPECT_TRUE(ranks.ok()) << ranks.status();
+    ranks_ = *std::move(ranks);
+    Begin(1);
+  }
+  ~Rank() {
+    ranks_.clear();
+    EXPECT_TRUE(machine_->status().ok()) << machine_->status();
+  }
+
+  // The plan of the next step, to be filled.
+  proto::StepPlan& plan() { return plan_; }
+  void Begin(uint64_t epoch) {
+    plan_ = {};
+    plan_.epoch = epoch;
+    plan_.step = 1;
+    plan_.placement_version = 1;
+  }
+
+  // `slot` begins a sequence of its own seed, with the pages of `home`, another slot.
+  void Admit(uint32_t slot, uint32_t home, uint64_t seed) {
+    proto::SlotAdmission admission;
+    admission.slot = slot;
+    admission.prompt_length = static_cast<uint32_t>(Prompt(seed).size());
+    admission.sampling.temperature = seed % 2 == 0 ? 0.0F : 0.9F;
+    admission.sampling.seed = seed;
+    admission.sampling.num_logprobs = 5;
+    for (int64_t i = 0; i < kBlocksPerSlot; ++i) {
+      admission.blocks.push_back(static_cast<uint32_t>(home * kBlocksPerSlot + i));
+    }
+    if (served_.keeps_tail()) {
+      admission.tail_blocks = admission.blocks;
+    }
+    plan_.admissions.push_back(admission);
+    plan_.work.push_back(
+        {.slot = slot, .from_sample = false, .sample = true, .tokens = Prompt(seed)});
+  }
+  void Decode(const std::vector<uint32_t>& slots) {
+    for (const uint32_t slot : slots) {
+      plan_.work.push_back({.slot = slot, .from_sample = true, .sample = true});
+    }
+  }
+
+  absl::StatusOr<proto::StepResult> Execute() {
+    const kernels::cuda_sim::LaunchCount launches;
+    auto result = runner().Execute(plan_);
+    num_launches_ = launches.launches();
+    const uint64_t step = plan_.step;
+    Begin(plan_.epoch);
+    plan_.step = step + 1;
+    return result;
+  }
+
+  worker::ModelRunner& runner() { return *ranks_.front().runner; }
+  // Kernels that the host launched one by one in the last step.
+  int64_t num_launches() const { return num_launches_; }
+
+ private:
+  std::vector<int32_t> Prompt(uint64_t seed) const {
+    const auto begin = served_.ids.begin() + static_cast<std::ptrdiff_t>(seed % 7);
+    return {begin, begin + static_cast<std::ptrdiff_t>(1 + seed % 3)};
+  }
+
+  const Served& served_;
+  const std::shared_ptr<kernels::cuda_sim::SimMachine> machine_;
+  const std::unique_ptr<kernels::LocalDevices> devices_;
+  std::vector<cli::AssembledRank> ranks_;
+  proto::StepPlan plan_;
+  int64_t num_launches_ = 0;
+};
+
+std::vector<uint32_t> FirstSlots(uint32_t count) {
+  std::vector<uint32_t> slots(count);
+  std::iota(slots.begin(), slots.end(), 0U);
+  return slots;
+}
+
+// Runs `script` on a rank that has graphs and on one that has none; all results are the
+// same but for how the steps were run.
+class Comparison {
+ public:
+  Comparison(const Served& served, int64_t max_slots)
+      : eager_(served, Options(served, max_slots, false)),
+        graphs_(served, Options(served, max_slots, true)),
+        max_launches_(served.model->config.engram.has_value()
+                          ? std::ssize(served.model->config.engram->layer_ids)
+                          : 0) {}
+
+  template <typename Fill>
+  void Plan(const Fill& fill) {
+    fill(eager_);
+    fill(graphs_);
+  }
+
+  // The step is a launch of a graph of so many rows; 0: it runs eagerly.
+  void Execute(uint32_t graph_rows) {
+    SCOPED_TRACE(fmt::format("step {} of {} works, in a graph of {}", graphs_.plan().step,
+                             graphs_.plan().work.size(), graph_rows));
+    const auto expected = eager_.Execute();
+    const auto seen = graphs_.Execute();
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    ASSERT_TRUE(seen.ok()) << seen.status();
+    EXPECT_EQ(seen->sampled, expected->sampled);
+    EXPECT_FALSE(seen->sampled.empty());
+    EXPECT_EQ(seen->expert_counts, expected->expert_counts);
+    EXPECT_EQ(seen->counters.num_tokens, expected->counters.num_tokens);
+    EXPECT_EQ(seen->counters.engram_rows, expected->counters.engram_rows);
+    EXPECT_EQ(seen->counters.expert_imbalance, expected->counters.expert_imbalance);
+    EXPECT_EQ(expected->counters.graph_rows, 0);
+    EXPECT_EQ(seen->counters.graph_rows, graph_rows);
+    if (graph_rows > 0) {
+      EXPECT_LE(graphs_.num_launches(), max_launches_) << "but for Engram's rows";
+    }
+  }
+  void Decode(const std::vector<uint32_t>& slots, uint32_t graph_rows) {
+    Plan([&](Rank& rank) { rank.Decode(slots); });
+    Execute(graph_rows);
+  }
+
+ private:
+  Rank eager_;
+  Rank graphs_;
+  const int64_t max_launches_;
+};
+
+// Buckets of 4, 2 and 1: full, and with a row of padding.
+void ExpectTheBitsOfEagerSteps(const Served& served) {
+  Comparison comparison(served, 4);
+  comparison.Plan([](Rank& rank) {
+    for (const uint32_t slot : FirstSlots(3)) {
+      rank.Admit(slot, slot, slot);
+    }
+  });
+  comparison.Execute(0);
+  comparison.Decode({0, 1, 2}, 4);
+  comparison.Decode({1}, 1);
+  comparison.Decode({2, 0}, 2);
+  // Pages pass from one sequence to another, beside one that goes on.
+  comparison.Plan([](Rank& rank) {
+    rank.plan().releases = {0, 1};
+    rank.Decode({2});
+    rank.Admit(0, 1, 30);
+    rank.Admit(1, 0, 31);
+  });
+  comparison.Execute(0);
+  comparison.Decode({1, 0, 2}, 4);
+  comparison.Plan([](Rank& rank) { rank.Admit(3, 3, 5); });
+  comparison.Execute(0);
+  comparison.Plan([](Rank& rank) {
+    rank.Decode(FirstSlots(4));
+    rank.plan().reports_expert_counts = true;
+  });
+  comparison.Execute(4);
+}
+
+// Each number of rows up to 12, in buckets of 12, 8, 4, 2 and 1, falling and rising.
+void ExpectTheBitsOfAnyBatch(const Served& served) {
+  constexpr uint32_t kSlots = 12;
+  Comparison comparison(served, kSlots);
+  comparison.Plan([](Rank& rank) {
+    for (const uint32_t slot : FirstSlots(kSlots)) {
+      rank.Admit(slot, (slot + 5) % kSlots, slot);
+    }
+  });
+  comparison.Execute(0);
+  for (uint32_t rows = kSlots; rows > 0; rows -= 2) {
+    comparison.Decode(FirstSlots(rows), rows > 8 ? 12 : std::bit_ceil(rows));
+    comparison.Decode(FirstSlots(kSlots + 1 - rows),
+                      kSlots + 1 - rows > 8 ? 12 : std::bit_ceil(kSlots + 1 - rows));
+  }
+}
+
+// A tiny model written to a folder and loaded.
+class TinyDecodeGraphs : public ::testing::TestWithParam<TinyModel> {
+ protected:
+  void SetUp() override {
+    std::string directory = ::testing::TempDir() + "decode_graphs_XXXXXX";
+    ASSERT_NE(mkdtemp(directory.data()), nullptr);
+    directory_ = directory;
+    const absl::Status written =
+        testing::WriteTinyCheckpoint(GetParam(), kSeed, directory);
+    ASSERT_TRUE(written.ok()) << written;
+    auto loaded = cli::LoadModel(directory);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    loaded_ = *std::move(loaded);
+    auto engram = cli::ResidentEngram(*loaded_, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    served_ = {.model = loaded_.get(),
+               .engram = *std::move(engram),
+               .ids = testing::TinyPrompt(GetParam(), 16, kSeed)};
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::string directory_;
+  std::unique_ptr<cli::LoadedModel> loaded_;
+  Served served_;
+};
+
+TEST_P(TinyDecodeGraphs, HaveTheBitsOfEagerSteps) { ExpectTheBitsOfEagerSteps(served_); }
+
+TEST_P(TinyDecodeGraphs, HaveTheBitsOfEagerStepsInBatchesOfAnySize) {
+  if (!IsLong()) {
+    GTEST_SKIP() << "skipped: set TESSERA_LONG_TESTS=1";
+  }
+  ExpectTheBitsOfAnyBatch(served_);
+}
+
+std::vector<TinyModel> SomeTinyModels() {
+  std::vector<TinyModel> models;
+  for (TinyModel& tiny : testing::TinyModels()) {
+    if (IsLong() || tiny.name == "odd_sizes") {
+      models.push_back(std::move(tiny));
+    }
+  }
+  return models;
+}
+
+std::string NameOf(const ::testing::TestParamInfo<TinyModel>& test) {
+  return test.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TinyDecodeGraphs, ::testing::ValuesIn(SomeTinyModels()),
+                         NameOf);
+
+// What does not depend on the model.
+class DecodeGraphs : public TinyDecodeGraphs {
+ protected:
+  // Admits two sequences; then decodes one. The graph of that step.
+  uint32_t GraphRowsOf(Rank& rank) {
+    rank.Admit(0, 0, 3);
+    rank.Admit(1, 1, 4);
+    EXPECT_TRUE(rank.Execute().ok());
+    rank.Decode({0});
+    const auto result = rank.Execute();
+    EXPECT_TRUE(result.ok()) << result.status();
+    return result.ok() ? result->counters.graph_rows : 0;
+  }
+};
+
+TEST_P(DecodeGraphs, AreUsedWhereTheyAreWanted) {
+  Rank with(served_, Options(served_, 2, true));
+  EXPECT_EQ(GraphRowsOf(with), 1U);
+  Rank without(served_, Options(served_, 2, false));
+  EXPECT_EQ(GraphRowsOf(without), 0U);
+}
+
+TEST_P(DecodeGraphs, AreNoneBeyondTheirBudget) {
+  cli::RankOptions options = Options(served_, 2, true);
+  options.runner.decode_graph_time = absl::ZeroDuration();
+  Rank rank(served_, options);
+  EXPECT_EQ(GraphRowsOf(rank), 0U);
+}
+
+TEST_P(DecodeGraphs, AreNoneBesideDrafts) {
+  cli::RankOptions options = Options(served_, 2, true);
+  options.runner.num_speculative_tokens = 1;
+  Rank rank(served_, options);
+  EXPECT_EQ(GraphRowsOf(rank), 0U);
+}
+
+class NoSink final : public worker::TraceSink {
+ public:
+  void Record(std::string_view, int64_t, kernels::TensorView) override {}
+};
+
+TEST_P(DecodeGraphs, AreNotUsedWhileAStepIsTraced) {
+  Rank rank(served_, Options(served_, 2, true));
+  NoSink sink;
+  rank.runner().SetTrace(&sink, /*all_logits=*/false);
+  EXPECT_EQ(GraphRowsOf(rank), 0U);
+  rank.runner().SetTrace(nullptr, /*all_logits=*/false);
+  rank.Decode({1});
+  const auto result = rank.Execute();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->counters.graph_rows, 1U);
+}
+
+TEST_P(DecodeGraphs, TakeRowsThatTheHostGathers) {
+  served_.engram = Gathered(std::move(served_.engram));
+  ExpectTheBitsOfEagerSteps(served_);
+}
+
+TEST_P(DecodeGraphs, EndWithTheErrorOfRowsThatDoNotComeAndWorkInTheNextEpoch) {
+  const auto num_tables = std::ssize(loaded_->config.engram->layer_ids);
+  ASSERT_GT(num_tables, 1);
+  // Good ones: those of the start, of the prompt, and the first of the decode step.
+  served_.engram =
+      Gathered(std::move(served_.engram), static_cast<int>(2 * num_tables + 1));
+  Rank rank(served_, Options(served_, 2, true));
+  rank.Admit(0, 0, 3);
+  ASSERT_TRUE(rank.Execute().ok());
+  rank.Decode({0});
+  EXPECT_EQ(rank.Execute().status().code(), absl::StatusCode::kUnavailable);
+  rank.Begin(2);
+  EXPECT_EQ(GraphRowsOf(rank), 1U);
+}
+
+std::vector<TinyModel> ATinyModel() {
+  std::vector<TinyModel> models = testing::TinyModels();
+  std::erase_if(models, [](const TinyModel& tiny) { return tiny.name != "v41_bf16"; });
+  return models;
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, DecodeGraphs, ::testing::ValuesIn(ATinyModel()), NameOf);
+
+class FamilyDecodeGraphs : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(FamilyDecodeGraphs, HaveTheBitsOfEagerSteps) {
+  if (!IsLong()) {
+    GTEST_SKIP() << "skipped: set TESSERA_LONG_TESTS=1";
+  }
+  const auto family = FamilyModel::Load(GetParam());
+  ASSERT_TRUE(family.ok()) << family.status();
+  ExpectTheBitsOfEagerSteps(
+      {.model = family->model.get(), .engram = family->engram, .ids = family->ids});
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, FamilyDecodeGraphs,
+                         ::testing::Values("v3", "v32", "v4", "v4_0731", "v41", "demo"),
+                         [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace tessera

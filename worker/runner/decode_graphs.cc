@@ -1,0 +1,93 @@
+#include "worker/runner/decode_graphs.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "fmt/format.h"
+
+namespace tessera::worker {
+namespace {
+
+void Append(int64_t bucket, std::string& to) {
+  to += fmt::format("{}{}", to.empty() ? "" : " ", bucket);
+}
+
+}  // namespace
+
+std::vector<int64_t> DecodeBuckets(int64_t max_rows) {
+  std::vector<int64_t> buckets;
+  for (int64_t rows = 1; rows < max_rows; rows *= 2) {
+    buckets.push_back(rows);
+  }
+  if (max_rows >= 1) {
+    buckets.push_back(max_rows);
+  }
+  std::reverse(buckets.begin(), buckets.end());
+  return buckets;
+}
+
+int64_t DecodeBucketOf(int64_t num_rows, int64_t max_rows) {
+  if (num_rows < 1 || num_rows > max_rows) {
+    return 0;
+  }
+  int64_t bucket = 1;
+  while (bucket < num_rows) {
+    bucket *= 2;
+  }
+  return std::min(bucket, max_rows);
+}
+
+bool IsDecodeStep(std::span<const StepRun> runs) {
+  return !runs.empty() && std::all_of(runs.begin(), runs.end(), [](const StepRun& run) {
+    return run.count == 1 && run.num_head_rows() == 1;
+  });
+}
+
+DecodeGraphs::Report DecodeGraphs::Capture(kernels::StreamGraphFactory& factory,
+                                           kernels::Stream& stream, const Budget& budget,
+                                           Clock* clock, EnqueueStep enqueue) {
+  Report report;
+  const absl::Time begin = clock->Now();
+  absl::Duration last;
+  bool goes_on = budget.time > absl::ZeroDuration();
+  for (const int64_t num_rows : DecodeBuckets(max_rows_)) {
+    goes_on = goes_on && report.time + last <= budget.time;
+    if (!goes_on) {
+      Append(num_rows, report.eager);
+      continue;
+    }
+    Step step;
+    step.num_rows = num_rows;
+    absl::StatusOr<std::unique_ptr<kernels::StreamGraph>> graph = factory.Capture(
+        stream, [&] { return enqueue(num_rows, &step.collective_bytes); });
+    const absl::Duration time = clock->Now() - begin;
+    last = time - std::exchange(report.time, time);
+    const int64_t bytes =
+        report.device_bytes + (graph.ok() ? (*graph)->device_bytes() : 0);
+    if (!graph.ok() || bytes > budget.device_bytes) {
+      report.error = graph.status();
+      goes_on = false;
+      Append(num_rows, report.eager);
+      continue;
+    }
+    step.graph = *std::move(graph);
+    report.device_bytes = bytes;
+    report.num_nodes = std::max(report.num_nodes, step.graph->num_nodes());
+    Append(num_rows, report.captured);
+    steps_.push_back(std::move(step));
+  }
+  return report;
+}
+
+const DecodeGraphs::Step* DecodeGraphs::Find(int64_t num_rows) const {
+  const int64_t bucket = DecodeBucketOf(num_rows, max_rows_);
+  for (const Step& step : steps_) {
+    if (step.num_rows == bucket) {
+      return &step;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace tessera::worker
