@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "kernels/cuda/backend_stream.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/engram_rows/device_engram_reader.h"
 #include "kernels/cuda/expert_table.h"
@@ -16,28 +17,8 @@
 namespace tessera::kernels::cuda {
 namespace {
 
-class BackendStream final : public Stream {
- public:
-  explicit BackendStream(std::unique_ptr<GpuStream> stream)
-      : stream_(std::move(stream)) {}
-
-  absl::Status Synchronize() override {
-    const absl::Status status = stream_->Synchronize();
-    return error_.ok() ? status : error_;
-  }
-  GpuStream& gpu() { return *stream_; }
-  // Keeps the first error of a call for Synchronize.
-  void Note(const absl::Status& status) { error_.Update(status); }
-  // The first error so far, which is then forgotten.
-  absl::Status TakeError() { return std::exchange(error_, absl::OkStatus()); }
-
- private:
-  const std::unique_ptr<GpuStream> stream_;
-  absl::Status error_;
-};
-
-BackendStream& AsCuda(Stream& stream) { return static_cast<BackendStream&>(stream); }
-GpuStream& On(Stream& stream) { return AsCuda(stream).gpu(); }
+BackendStream& AsCuda(Stream& stream) { return AsBackendStream(stream); }
+GpuStream& On(Stream& stream) { return GpuStreamOf(stream); }
 
 class BackendGraph final : public StreamGraph {
  public:

@@ -188,6 +188,18 @@ TEST_F(DeviceRuntime, AnEventIsAskedWithoutWaiting) {
   EXPECT_TRUE(machine_->Free(memory).ok());
 }
 
+TEST_F(DeviceRuntime, AStreamIsAskedWithoutWaiting) {
+  EXPECT_EQ(stream_->Query().value_or(false), true) << "nothing was enqueued";
+  void* const memory = Filled();
+  LaunchAffine(*stream_, memory, 2, 0);
+  while (!stream_->Query().value_or(true)) {  // ends as soon as asking fails
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(stream_->Query().value_or(false), true);
+  EXPECT_EQ(Read(memory), Affine(Rising(), 2, 0));
+  EXPECT_TRUE(machine_->Free(memory).ok());
+}
+
 TEST_F(DeviceRuntime, AGraphRepeatsWhatTwoStreamsRecorded) {
   void* const memory = Filled();
   ASSERT_TRUE(stream_->Synchronize().ok());

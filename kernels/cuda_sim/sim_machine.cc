@@ -114,6 +114,11 @@ absl::Status SimMachine::status() const {
   return StatusLocked();
 }
 
+uint64_t SimMachine::num_host_waits() const {
+  MutexLock lock(&mutex_);
+  return num_host_waits_;
+}
+
 absl::Status SimMachine::StatusLocked() const {
   return error_.ok() ? findings_.ToStatus() : error_;
 }

@@ -75,6 +75,9 @@ class SimMachine {
   std::vector<Finding> findings() const;
   // The first error or finding; OK if there is none.
   absl::Status status() const;
+  // How often the host waited for a stream or event, however long: synchronisations,
+  // copies to pageable memory, queries that said yes.
+  uint64_t num_host_waits() const;
 
  private:
   friend class SimStream;
@@ -98,6 +101,7 @@ class SimMachine {
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
   OpId last_host_write_ ABSL_GUARDED_BY(mutex_);  // of a stream of the host's own
   uint64_t num_nccl_teams_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t num_host_waits_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace tessera::kernels::cuda_sim

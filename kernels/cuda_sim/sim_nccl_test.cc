@@ -228,6 +228,27 @@ TEST(SimNccl, AnEventBeforeTheOperationWasIssuedDoesNotWaitForIt) {
   EXPECT_EQ(seen, (std::set<bool>{false, true}));
 }
 
+// A synchronisation would be the finding of PartialCollective.
+TEST(SimNccl, AStreamIsAskedWhileAnotherRankMayStillCome) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    Ranks ranks(seed, 2);
+    const auto x = ranks.Ints(0, {0});
+    ranks.Recv(0, x, 1);
+    ASSERT_TRUE(ranks.Settle(0));
+    const uint64_t waits = ranks.machine().num_host_waits();
+    for (int polls = 0; polls < 3; ++polls) {
+      EXPECT_FALSE(ranks.stream(0).Query().value_or(true)) << "seed " << seed;
+    }
+    EXPECT_EQ(ranks.machine().num_host_waits(), waits);
+    ranks.Send(1, ranks.Ints(1, {5}), 0);
+    ASSERT_TRUE(ranks.Settle(1));
+    EXPECT_TRUE(ranks.stream(0).Query().value_or(false)) << "seed " << seed;
+    EXPECT_EQ(ranks.machine().num_host_waits(), waits + 1);
+    EXPECT_EQ(ranks.Get(0, x), std::vector<int32_t>{5});
+    EXPECT_TRUE(ranks.machine().status().ok()) << ranks.machine().status();
+  }
+}
+
 TEST(SimNccl, ACommunicatorIsInProgressUntilAllRanksHaveCome) {
   auto machine = std::make_shared<SimMachine>(SimOptions{.num_devices = 2});
   const SimNcclId id = SimNcclComm::GetUniqueId(machine);

@@ -68,6 +68,7 @@ absl::Status SimEvent::Synchronize() {
   if (record_->captured) {
     return absl::FailedPreconditionError("an event of a capture has no time");
   }
+  ++machine_->num_host_waits_;
   return machine_->Note(machine_->scheduler_.RunUntilDone(*record_));
 }
 
@@ -81,6 +82,7 @@ absl::StatusOr<bool> SimEvent::Query() {
   }
   const absl::StatusOr<bool> done = machine_->scheduler_.RunTowards(*record_);
   TESSERA_RETURN_IF_ERROR(machine_->Note(done.status()));
+  machine_->num_host_waits_ += *done ? 1 : 0;
   return done;
 }
 
@@ -170,8 +172,11 @@ absl::Status SimStream::Memcpy2DAsync(void* to, const void* from,
                     CopyRows(machine.checker_, to, from, copied, sides);
                     return absl::OkStatus();
                   }));
-  return sides.check_to ? absl::OkStatus()
-                        : machine_->Note(machine_->scheduler_.Drain(*queue_));
+  if (sides.check_to) {
+    return absl::OkStatus();
+  }
+  ++machine_->num_host_waits_;
+  return machine_->Note(machine_->scheduler_.Drain(*queue_));
 }
 
 absl::Status SimStream::MemsetAsync(void* to, uint8_t value, size_t bytes) {
@@ -267,7 +272,17 @@ absl::Status SimStream::Wait(const SimEvent& event) {
 absl::Status SimStream::Synchronize() {
   MutexLock lock(&machine_->mutex_);
   TESSERA_RETURN_IF_ERROR(NotWhileCapturing("a synchronisation"));
+  ++machine_->num_host_waits_;
   return machine_->Note(machine_->scheduler_.Drain(*queue_));
+}
+
+absl::StatusOr<bool> SimStream::Query() {
+  MutexLock lock(&machine_->mutex_);
+  TESSERA_RETURN_IF_ERROR(NotWhileCapturing("a query"));
+  const absl::StatusOr<bool> done = machine_->scheduler_.RunTowards(*queue_);
+  TESSERA_RETURN_IF_ERROR(machine_->Note(done.status()));
+  machine_->num_host_waits_ += *done ? 1 : 0;
+  return done;
 }
 
 absl::Status SimStream::BeginCapture() {

@@ -86,6 +86,8 @@ class SimStream {
   // flag that is not stored: who waits while another thread may still do it polls an
   // event.
   absl::Status Synchronize();
+  // Whether all that is enqueued has run, after what can run has run; SimEvent::Query.
+  absl::StatusOr<bool> Query();
 
   absl::Status BeginCapture();
   // kFailedPrecondition: a stream that joined the capture was not joined back.

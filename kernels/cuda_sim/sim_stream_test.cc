@@ -326,6 +326,7 @@ TEST(SimGraph, CaptureRefusesWhatARuntimeRefuses) {
   int32_t pageable = 0;
   ASSERT_TRUE(stream->BeginCapture().ok());
   EXPECT_EQ(stream->Synchronize().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(stream->Query().status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(stream->MallocAsync(4).status().code(),
             absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(stream->MemcpyAsync(&pageable, x.data, 4).code(),

@@ -230,15 +230,20 @@ absl::Status StreamScheduler::Deadlock() const {
       missing.empty() ? "streams wait for events that are never reached" : missing);
 }
 
-absl::Status StreamScheduler::Drain(StreamQueue& queue) {
+absl::StatusOr<bool> StreamScheduler::RunTowards(StreamQueue& queue) {
   while (!queue.ops.empty()) {
     TESSERA_ASSIGN_OR_RETURN(const bool ran, Step());
     if (!ran) {
-      return Deadlock();
+      return false;
     }
   }
   HostWaitedFor(queue.clock);
-  return absl::OkStatus();
+  return true;
+}
+
+absl::Status StreamScheduler::Drain(StreamQueue& queue) {
+  TESSERA_ASSIGN_OR_RETURN(const bool done, RunTowards(queue));
+  return done ? absl::OkStatus() : Deadlock();
 }
 
 absl::Status StreamScheduler::DrainDevice(int device) {

@@ -107,6 +107,8 @@ class StreamScheduler {
   absl::Status RunUntilDone(const EventRecord& record);
   // Runs what can run until the record is done; whether it is.
   absl::StatusOr<bool> RunTowards(const EventRecord& record);
+  // The same until the queue is empty.
+  absl::StatusOr<bool> RunTowards(StreamQueue& queue);
 
   void HostWaitedFor(const Clock& clock) { host_clock_.Join(clock); }
   // What the host has waited for and done so far.

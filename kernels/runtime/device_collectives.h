@@ -6,6 +6,8 @@
 // The host enqueues copies and operations; they run in the order of the calls, after
 // those of this rank and together with those of its peers. An operation meets those of
 // the other ranks as NCCL's do: sends and receives pair by pair, collectives one by one.
+// They go to a stream of their own, which Poll asks about, or (ExchangeOn, AllGatherOn)
+// between the ops of a backend's stream, and into the graph that it captures.
 #ifndef TESSERA_KERNELS_RUNTIME_DEVICE_COLLECTIVES_H_
 #define TESSERA_KERNELS_RUNTIME_DEVICE_COLLECTIVES_H_
 
@@ -16,6 +18,7 @@
 #include "absl/status/statusor.h"
 
 #include "kernels/runtime/device_buffer.h"
+#include "kernels/runtime/stream.h"
 
 namespace tessera::kernels {
 
@@ -42,7 +45,8 @@ class DeviceCollectives {
   // failed.
   virtual absl::StatusOr<bool> Poll() = 0;
 
-  // kResourceExhausted. The memory may outlive this object.
+  // Zeroed: what follows an operation that was aborted runs on what is there. Start-up
+  // only. kResourceExhausted. The memory may outlive this object.
   virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
   // `host` may be memory of the backend's Allocate, and is read by the time that Poll
   // says true.
@@ -55,6 +59,18 @@ class DeviceCollectives {
   // recv: [size, bytes]; `send` may be its own place in it.
   virtual absl::Status AllGather(const void* send, void* recv, size_t bytes) = 0;
   virtual absl::Status Broadcast(void* data, size_t bytes, int root) = 0;
+
+  // The same, once the group is formed, in the order of `stream`, of the backend that is
+  // on this rank's device. The host waits for that stream before it goes back to the
+  // operations above. Nothing of this class and nothing for the stream may follow until
+  // PollEnqueued says true.
+  virtual absl::Status ExchangeOn(Stream& stream,
+                                  std::span<const DeviceTransfer> transfers) = 0;
+  virtual absl::Status AllGatherOn(Stream& stream, const void* send, void* recv,
+                                   size_t bytes) = 0;
+  // Whether the last of these is in its stream, where it may wait for its peers; it makes
+  // progress. Errors are Poll's, but kAborted also where all that was enqueued has run.
+  virtual absl::StatusOr<bool> PollEnqueued() = 0;
 
   // What is under way ends without a result. Other ranks may hear of it, or not.
   // Idempotent.

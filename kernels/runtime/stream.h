@@ -4,6 +4,9 @@
 #define TESSERA_KERNELS_RUNTIME_STREAM_H_
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "common/status_macros.h"
 
 namespace tessera::kernels {
 
@@ -15,6 +18,14 @@ class Stream {
   // Blocks until all enqueued ops are done. kInternal if one of them faulted; the worker
   // is then poisoned and must exit.
   virtual absl::Status Synchronize() = 0;
+
+  // Whether all enqueued ops are done, without waiting: for whoever has to give up where
+  // Synchronize would wait for ever, as for a collective that another rank never enters.
+  // Errors are Synchronize's. Here: of a stream whose ops run when they are enqueued.
+  virtual absl::StatusOr<bool> Poll() {
+    TESSERA_RETURN_IF_ERROR(Synchronize());
+    return true;
+  }
 };
 
 }  // namespace tessera::kernels

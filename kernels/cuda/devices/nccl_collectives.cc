@@ -5,6 +5,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/cuda/backend_stream.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -40,7 +41,7 @@ class NcclCollectives final : public DeviceCollectives {
       }
     }
     if (state == NcclState::kRemoteError) {
-      return absl::AbortedError("a rank left the communicator");
+      return PeerLeft();
     }
     return false;
   }
@@ -48,9 +49,14 @@ class NcclCollectives final : public DeviceCollectives {
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
     TESSERA_ASSIGN_OR_RETURN(void* const memory,
                              machine_->Malloc(device_, std::max<size_t>(bytes, 1)));
-    return DeviceBuffer(memory, bytes, [machine = machine_](void* data) {
+    DeviceBuffer buffer(memory, bytes, [machine = machine_](void* data) {
       static_cast<void>(machine->Free(data));  // its own: a failure is an operation's
     });
+    if (bytes > 0) {
+      TESSERA_RETURN_IF_ERROR(stream_->MemsetAsync(memory, 0, bytes));
+      TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
+    }
+    return buffer;
   }
   absl::Status CopyIn(std::span<const std::byte> host, void* device) override {
     return host.empty() ? absl::OkStatus()
@@ -64,21 +70,29 @@ class NcclCollectives final : public DeviceCollectives {
   }
 
   absl::Status Exchange(std::span<const DeviceTransfer> transfers) override {
-    TESSERA_RETURN_IF_ERROR(comm_->GroupStart());
-    for (const DeviceTransfer& transfer : transfers) {
-      const auto state = transfer.is_send ? comm_->Send(transfer.data, transfer.bytes,
-                                                        kBytes, transfer.peer, *stream_)
-                                          : comm_->Recv(transfer.data, transfer.bytes,
-                                                        kBytes, transfer.peer, *stream_);
-      TESSERA_RETURN_IF_ERROR(state.status());
-    }
-    return Note(comm_->GroupEnd());
+    return Note(Transfer(transfers, *stream_));
   }
   absl::Status AllGather(const void* send, void* recv, size_t bytes) override {
     return Note(comm_->AllGather(send, recv, bytes, kBytes, *stream_));
   }
   absl::Status Broadcast(void* data, size_t bytes, int root) override {
     return Note(comm_->Broadcast(data, data, bytes, kBytes, root, *stream_));
+  }
+
+  absl::Status ExchangeOn(Stream& stream,
+                          std::span<const DeviceTransfer> transfers) override {
+    return Transfer(transfers, GpuStreamOf(stream)).status();
+  }
+  absl::Status AllGatherOn(Stream& stream, const void* send, void* recv,
+                           size_t bytes) override {
+    return comm_->AllGather(send, recv, bytes, kBytes, GpuStreamOf(stream)).status();
+  }
+  absl::StatusOr<bool> PollEnqueued() override {
+    TESSERA_ASSIGN_OR_RETURN(const NcclState state, comm_->GetAsyncError());
+    if (state == NcclState::kRemoteError) {
+      return PeerLeft();
+    }
+    return state == NcclState::kSuccess;
   }
 
   void Abort() override {
@@ -91,6 +105,21 @@ class NcclCollectives final : public DeviceCollectives {
  private:
   static constexpr auto kBytes = model::DType::kU8;
 
+  static absl::Status PeerLeft() {
+    return absl::AbortedError("a rank left the communicator");
+  }
+  absl::StatusOr<NcclState> Transfer(std::span<const DeviceTransfer> transfers,
+                                     GpuStream& stream) {
+    TESSERA_RETURN_IF_ERROR(comm_->GroupStart());
+    for (const DeviceTransfer& transfer : transfers) {
+      const auto state =
+          transfer.is_send
+              ? comm_->Send(transfer.data, transfer.bytes, kBytes, transfer.peer, stream)
+              : comm_->Recv(transfer.data, transfer.bytes, kBytes, transfer.peer, stream);
+      TESSERA_RETURN_IF_ERROR(state.status());
+    }
+    return comm_->GroupEnd();
+  }
   absl::Status Note(const absl::StatusOr<NcclState>& state) {
     recorded_ = false;
     issued_ = state.ok() && *state == NcclState::kSuccess;

@@ -13,6 +13,8 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
+#include "kernels/cuda/backend_stream.h"
+
 namespace tessera::kernels::cuda {
 namespace {
 
@@ -86,10 +88,46 @@ class NcclCollectivesTest : public testing::Test {
   }
   DeviceCollectives& Rank(int rank) { return *ranks_[static_cast<size_t>(rank)]; }
 
+  // A stream of each rank's device, as its backend has.
+  void MakeStreams() {
+    for (int rank = 0; rank < size_; ++rank) {
+      auto stream = GpuStream::Create(machine_, rank);
+      ASSERT_TRUE(stream.ok()) << stream.status();
+      streams_.push_back(std::make_unique<BackendStream>(*std::move(stream)));
+    }
+  }
+  BackendStream& StreamOf(int rank) { return *streams_[static_cast<size_t>(rank)]; }
+  // Until all ranks' operations are in their streams: the first ones may need each other.
+  void AwaitEnqueued() {
+    for (int left = size_; left > 0;) {
+      left = size_;
+      for (const auto& rank : ranks_) {
+        const absl::StatusOr<bool> enqueued = rank->PollEnqueued();
+        ASSERT_TRUE(enqueued.ok()) << enqueued.status();
+        left -= *enqueued ? 1 : 0;
+      }
+    }
+  }
+  void FinishStreams() {
+    for (int rank = 0; rank < size_; ++rank) {
+      absl::StatusOr<bool> done = StreamOf(rank).Poll();
+      while (done.ok() && !*done) {
+        done = StreamOf(rank).Poll();
+      }
+      ASSERT_TRUE(done.ok()) << done.status();
+    }
+  }
+  // What the rank has at place 0 goes to place 1 of the peer.
+  std::vector<DeviceTransfer> ToThePeer(int rank) {
+    return {{.is_send = true, .data = Memory(rank), .bytes = kBytes, .peer = 1 - rank},
+            {.data = Memory(rank) + kBytes, .bytes = kBytes, .peer = 1 - rank}};
+  }
+
   std::shared_ptr<GpuMachine> machine_;
   int size_ = 0;
   std::vector<std::unique_ptr<DeviceCollectives>> ranks_;
   std::vector<DeviceBuffer> memory_;  // room for kBytes of every rank
+  std::vector<std::unique_ptr<BackendStream>> streams_;
 };
 
 TEST_F(NcclCollectivesTest, AllGatherPutsEachRanksBytesInItsPlace) {
@@ -135,6 +173,72 @@ TEST_F(NcclCollectivesTest, AnExchangeMeetsItsPeersPairByPair) {
   for (int rank = 0; rank < 2; ++rank) {
     EXPECT_EQ(Read(rank, kBytes), BytesOf(1 - rank));
   }
+}
+
+TEST_F(NcclCollectivesTest, OperationsOnABackendsStreamRunBetweenItsOwn) {
+  MakeStreams();
+  const auto own = [this](int rank) {
+    return Memory(rank) + kBytes * static_cast<size_t>(rank);
+  };
+  for (int rank = 0; rank < size_; ++rank) {
+    const std::vector<std::byte> bytes = BytesOf(rank);
+    ASSERT_TRUE(StreamOf(rank).gpu().MemcpyAsync(own(rank), bytes.data(), kBytes).ok());
+    ASSERT_TRUE(
+        Rank(rank).AllGatherOn(StreamOf(rank), own(rank), Memory(rank), kBytes).ok());
+  }
+  ASSERT_NO_FATAL_FAILURE(AwaitEnqueued());
+  for (int rank = 0; rank < size_; ++rank) {  // behind it
+    ASSERT_TRUE(StreamOf(rank).gpu().MemsetAsync(own(rank), 0, kBytes).ok());
+  }
+  ASSERT_NO_FATAL_FAILURE(FinishStreams());
+  for (int rank = 0; rank < size_; ++rank) {
+    for (int from = 0; from < size_; ++from) {
+      EXPECT_EQ(Read(rank, kBytes * static_cast<size_t>(from)),
+                from == rank ? std::vector<std::byte>(kBytes) : BytesOf(from));
+    }
+  }
+}
+
+TEST_F(NcclCollectivesTest, AGraphRepeatsAnExchange) {
+  if (size_ < 2) {
+    GTEST_SKIP() << "one device, expected two";
+  }
+  MakeStreams();
+  for (int rank = 0; rank < 2; ++rank) {
+    ASSERT_TRUE(StreamOf(rank).gpu().BeginCapture().ok());
+    ASSERT_TRUE(Rank(rank).ExchangeOn(StreamOf(rank), ToThePeer(rank)).ok());
+  }
+  ASSERT_NO_FATAL_FAILURE(AwaitEnqueued());
+  std::vector<GpuGraph> graphs;
+  for (int rank = 0; rank < 2; ++rank) {
+    auto graph = StreamOf(rank).gpu().EndCapture();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    graphs.push_back(*std::move(graph));
+  }
+  for (const int shift : {0, 2, 5}) {
+    for (int rank = 0; rank < 2; ++rank) {
+      GpuStream& stream = StreamOf(rank).gpu();
+      const std::vector<std::byte> bytes = BytesOf(rank + shift);
+      ASSERT_TRUE(stream.MemcpyAsync(Memory(rank), bytes.data(), kBytes).ok());
+      ASSERT_TRUE(stream.Launch(graphs[static_cast<size_t>(rank)]).ok());
+    }
+    ASSERT_NO_FATAL_FAILURE(FinishStreams());
+    for (int rank = 0; rank < 2; ++rank) {
+      EXPECT_EQ(Read(rank, kBytes), BytesOf(1 - rank + shift)) << "shift " << shift;
+    }
+  }
+}
+
+TEST_F(NcclCollectivesTest, AnOperationOnABackendsStreamEndsWithAnAbort) {
+  if (size_ < 2) {
+    GTEST_SKIP() << "one device, expected two";
+  }
+  MakeStreams();
+  ASSERT_TRUE(Rank(0).ExchangeOn(StreamOf(0), ToThePeer(0)).ok());
+  EXPECT_TRUE(Rank(0).PollEnqueued().ok());
+  EXPECT_TRUE(StreamOf(0).Poll().ok());
+  Rank(0).Abort();
+  EXPECT_TRUE(StreamOf(0).Synchronize().ok()) << "nothing waits for a peer any more";
 }
 
 TEST_F(NcclCollectivesTest, NothingFollowsAnAbort) {

@@ -133,6 +133,16 @@ absl::Status CudaStream::Synchronize() {
   return error_.ok() ? status : error_;
 }
 
+absl::StatusOr<bool> CudaStream::Query() {
+  const cudaError_t result = cudaStreamQuery(stream_);
+  TESSERA_RETURN_IF_ERROR(error_);
+  if (result == cudaErrorNotReady) {
+    return false;
+  }
+  TESSERA_RETURN_IF_ERROR(CudaStatus(result, "cudaStreamQuery"));
+  return true;
+}
+
 absl::Status CudaStream::BeginCapture() {
   TESSERA_RETURN_IF_ERROR(Use());
   // Thread-local: what other ranks of the process call is not our capture's business.

@@ -91,6 +91,8 @@ class CudaStream {
   // Until all that is enqueued has run. The first error of a launch on this stream, or of
   // the device.
   absl::Status Synchronize();
+  // Whether all that is enqueued has run. Never waits. Errors are Synchronize's.
+  absl::StatusOr<bool> Query();
 
   // Of the calls of this thread.
   absl::Status BeginCapture();
