@@ -179,9 +179,10 @@ NativeMetrics::NativeMetrics(const MetricsOptions& options)
       step_time_(Histograms("tessera_step_seconds", "Plans out to last result in.")),
       rank_steps_(Counters("tessera_rank_steps_total",
                            "Steps of ranks, by a launch of a graph or eagerly.")),
-      collective_time_(
-          Histograms("tessera_collective_seconds", "Collectives of a step, per rank.")
-              .Add({{"op", "all"}}, TimeBuckets())),
+      collective_time_(Histograms("tessera_collective_seconds",
+                                  "The host's time in collectives of a step, per rank; "
+                                  "those on a device's stream take none.")
+                           .Add({{"op", "all"}}, TimeBuckets())),
       collective_bytes_(
           Counters("tessera_collective_bytes_total", "Bytes of collectives.")
               .Add({{"op", "all"}})),

@@ -22,6 +22,7 @@
 #include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 #include "common/clock.h"
 #include "common/status_macros.h"
@@ -31,6 +32,7 @@
 #include "kernels/local_devices.h"
 #include "tests/integration/family_model.h"
 #include "tests/integration/group_harness.h"
+#include "tests/integration/step_plans.h"
 #include "tests/testing/tiny_checkpoint.h"
 #include "worker/runner/trace_program.h"
 
@@ -186,17 +188,31 @@ class CudaModel {
   std::vector<SequenceOutput> alone_;
 };
 
-// A tiny model written to a folder and loaded.
+// A tiny model in a folder of its own.
+class TinyFolder {
+ public:
+  explicit TinyFolder(const TinyModel& tiny)
+      : path_(::testing::TempDir() + "cuda_group_XXXXXX") {
+    EXPECT_NE(mkdtemp(path_.data()), nullptr);
+    const absl::Status written = testing::WriteTinyCheckpoint(tiny, kSeed, path_);
+    EXPECT_TRUE(written.ok()) << written;
+  }
+  ~TinyFolder() { std::filesystem::remove_all(path_); }
+  TinyFolder(const TinyFolder&) = delete;
+  TinyFolder& operator=(const TinyFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// A tiny model written and loaded.
 class CudaTiny : public ::testing::TestWithParam<TinyModel> {
  protected:
   void SetUp() override {
-    std::string directory = ::testing::TempDir() + "cuda_group_XXXXXX";
-    ASSERT_NE(mkdtemp(directory.data()), nullptr);
-    directory_ = directory;
-    const absl::Status written =
-        testing::WriteTinyCheckpoint(GetParam(), kSeed, directory);
-    ASSERT_TRUE(written.ok()) << written;
-    auto loaded = cli::LoadModel(directory);
+    folder_ = std::make_unique<TinyFolder>(GetParam());
+    auto loaded = cli::LoadModel(folder_->path());
     ASSERT_TRUE(loaded.ok()) << loaded.status();
     loaded_ = *std::move(loaded);
     auto engram = cli::ResidentEngram(*loaded_, Clock::Real());
@@ -209,9 +225,8 @@ class CudaTiny : public ::testing::TestWithParam<TinyModel> {
     model_ =
         std::make_unique<CudaModel>(*loaded_, *std::move(engram), std::move(prompts), 2);
   }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
 
-  std::string directory_;
+  std::unique_ptr<TinyFolder> folder_;
   std::unique_ptr<cli::LoadedModel> loaded_;
   std::unique_ptr<CudaModel> model_;
 };
@@ -307,20 +322,43 @@ TEST_P(CudaEngram, RowsThatDoNotComeEndTheStepWithTheirError) {
   EXPECT_TRUE(RunScripted({.num_good = num_tables}).ok());
 }
 
-// A step of two ranks of which one does not take part: what the other says of it.
+// Two ranks that share a model: what they say of a step that one of them does not finish.
 class LostRank : public CudaTiny {
+ public:
+  // The first of these prefills a sequence, each other one makes a token of it.
+  static proto::StepPlan PlanOf(const cli::LoadedModel& model, uint64_t step) {
+    proto::StepPlan plan =
+        step == 1 ? testing::PrefillPlan(1, model.config.tail_tokens() > 0, true)
+                  : testing::DecodePlan(step, 1, 0);
+    if (step == 1) {
+      plan.work.front().tokens = {3, 1, 4, 1, 5};
+    }
+    return plan;
+  }
+
  protected:
-  void Assemble(absl::Duration timeout) {
-    const Machine machine({.tp = 2});
+  // `script`: of the Engram rows of rank 1.
+  void Assemble(absl::Duration timeout, const ScriptedRows& script = {}) {
+    const Machine machine({.tp = 2}, kSeed, /*check_order=*/true);
+    machine_ = machine.machine;
     HarnessOptions options = model_->Options(machine, {.tp = 2}, 64);
     options.rank.comm.timeout = timeout;
     options.rank.runner.max_tokens = 64;
-    const auto engram = cli::ResidentEngram(*loaded_, Clock::Real());
-    ASSERT_TRUE(engram.ok()) << engram.status();
-    auto ranks = cli::AssembleLocalGroup(*loaded_, {.tp = 2}, options.rank, *engram,
-                                         *machine.devices, Clock::Real());
+    const auto resident = cli::ResidentEngram(*loaded_, Clock::Real());
+    ASSERT_TRUE(resident.ok()) << resident.status();
+    const auto scripted = Scripted(*resident, script);
+    auto ranks = cli::AssembleLocalGroup(
+        *loaded_, {.tp = 2}, options.rank,
+        [&](int rank) { return rank == 1 ? scripted(rank) : (*resident)(rank); },
+        *machine.devices, Clock::Real());
     ASSERT_TRUE(ranks.ok()) << ranks.status();
     ranks_ = *std::move(ranks);
+  }
+  // What ranks do wrong, and how they leave a group, is found.
+  void TearDown() override {
+    ranks_.clear();
+    ASSERT_NE(machine_, nullptr);
+    EXPECT_TRUE(machine_->status().ok()) << machine_->status();
   }
   absl::Status Run(size_t rank) {
     return worker::RunTrace(loaded_->config,
@@ -330,14 +368,19 @@ class LostRank : public CudaTiny {
                             64, *ranks_[rank].runner, nullptr)
         .status();
   }
+  absl::Status Step(size_t rank, uint64_t step) {
+    return ranks_[rank].runner->Execute(PlanOf(*loaded_, step)).status();
+  }
 
+  std::shared_ptr<kernels::cuda_sim::SimMachine> machine_;
   std::vector<cli::AssembledRank> ranks_;
 };
 
 TEST_P(LostRank, IsMissedByTheDeadline) {
   ASSERT_NO_FATAL_FAILURE(Assemble(absl::Milliseconds(300)));
   const absl::Time begin = absl::Now();
-  EXPECT_EQ(Run(0).code(), absl::StatusCode::kDeadlineExceeded);
+  const absl::Status missed = Run(0);
+  EXPECT_EQ(missed.code(), absl::StatusCode::kDeadlineExceeded) << missed;
   EXPECT_GE(absl::Now() - begin, absl::Milliseconds(300));
   EXPECT_EQ(Run(1).code(), absl::StatusCode::kAborted);
 }
@@ -347,6 +390,83 @@ TEST_P(LostRank, EndsTheOthersAtOnceIfItSaysSo) {
   std::thread dying([&] { ranks_[1].groups.Abort("the rank ended"); });
   EXPECT_EQ(Run(0).code(), absl::StatusCode::kAborted);
   dying.join();
+}
+
+TEST_P(LostRank, IsWaitedForWhereItIsLate) {
+  ASSERT_NO_FATAL_FAILURE(Assemble(kPatience));
+  std::thread late([&] {
+    Clock::Real()->Sleep(absl::Milliseconds(300));
+    EXPECT_TRUE(Run(1).ok());
+  });
+  EXPECT_TRUE(Run(0).ok());
+  late.join();
+}
+
+TEST_P(LostRank, InADecodeStepEndsAllGroupsOfTheOthers) {
+  ASSERT_NO_FATAL_FAILURE(Assemble(absl::Seconds(5)));
+  std::thread other([&] { EXPECT_TRUE(Step(1, 1).ok()); });
+  EXPECT_TRUE(Step(0, 1).ok());
+  other.join();
+  const absl::Status missed = Step(0, 2);
+  EXPECT_EQ(missed.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_NE(missed.message().find("step 2: tp0 rank 0"), absl::string_view::npos)
+      << missed;
+  for (const cli::AssembledRank& rank : ranks_) {
+    EXPECT_EQ(rank.groups.tp->Barrier().code(), absl::StatusCode::kAborted);
+    EXPECT_EQ(rank.groups.ep->Barrier().code(), absl::StatusCode::kAborted);
+  }
+  EXPECT_EQ(Step(1, 2).code(), absl::StatusCode::kAborted);
+}
+
+// Its step stops between two collectives, of which others have enqueued both.
+TEST_P(LostRank, WhoseStepFailsEndsThoseOfTheOthers) {
+  ASSERT_NO_FATAL_FAILURE(Assemble(kPatience, {.num_good = 1}));
+  std::thread failing(
+      [&] { EXPECT_EQ(Step(1, 1).code(), absl::StatusCode::kUnavailable); });
+  EXPECT_EQ(Step(0, 1).code(), absl::StatusCode::kAborted);
+  failing.join();
+}
+
+// Sums and gathers of the group are in the stream, so the host waits for logits alone.
+TEST(CudaDense, ADecodeStepWaitsAsOftenWhateverTheNumberOfLayers) {
+  std::vector<uint64_t> waits;
+  for (const int64_t num_layers : {2, 5}) {
+    TinyModel tiny = testing::TinyModels()[2];
+    ASSERT_EQ(tiny.name, "no_engram_all_dense");
+    nlohmann::json config = nlohmann::json::parse(tiny.config_json);
+    config["num_hidden_layers"] = num_layers;
+    config["first_k_dense_replace"] = num_layers;
+    tiny.config_json = config.dump();
+    const TinyFolder folder(tiny);
+    const auto loaded = cli::LoadModel(folder.path());
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    const auto engram = cli::ResidentEngram(**loaded, Clock::Real());
+    ASSERT_TRUE(engram.ok()) << engram.status();
+    const Machine machine({.tp = 2});
+    CudaModel model(**loaded, *engram, {{1}}, 1);
+    HarnessOptions options = model.Options(machine, {.tp = 2}, 64);
+    options.rank.runner.max_tokens = 64;
+    auto ranks = cli::AssembleLocalGroup(**loaded, {.tp = 2}, options.rank, *engram,
+                                         *machine.devices, Clock::Real());
+    ASSERT_TRUE(ranks.ok()) << ranks.status();
+    uint64_t before = 0;
+    for (uint64_t step = 1; step <= 3; ++step) {
+      before = machine.machine->num_host_waits();
+      std::vector<std::thread> threads;
+      for (cli::AssembledRank& rank : *ranks) {
+        threads.emplace_back([&] {
+          const auto result = rank.runner->Execute(LostRank::PlanOf(**loaded, step));
+          EXPECT_TRUE(result.ok()) << result.status();
+        });
+      }
+      for (std::thread& thread : threads) {
+        thread.join();
+      }
+    }
+    waits.push_back(machine.machine->num_host_waits() - before);
+  }
+  EXPECT_EQ(waits[0], waits[1]);
+  EXPECT_LE(waits[0], 2 * 4U) << "of two ranks: logits, their copy, the end";
 }
 
 std::vector<TinyModel> SomeTinyModels() {

@@ -31,6 +31,8 @@
 
 namespace tessera::worker {
 
+class DeviceCommunicator;
+
 struct CommOptions {
   absl::Duration timeout = absl::Seconds(30);
 };
@@ -83,6 +85,11 @@ class Communicator {
   virtual absl::Status Barrier() = 0;
 
   virtual CommStats stats() const { return {}; }
+
+  // The same group's collectives in the order of a device's stream
+  // (stream_communicator.h), or null: where they would go over the host. Between the two
+  // the host waits for the stream.
+  virtual DeviceCommunicator* on_stream() { return nullptr; }
 
   // Makes every pending and later call fail with kAborted. Idempotent; any thread.
   virtual void Abort(std::string_view reason) = 0;

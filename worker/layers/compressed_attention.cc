@@ -245,13 +245,11 @@ absl::StatusOr<TensorView> CompressedAttention::GatherHeads(const StepContext& c
   const auto bytes = static_cast<int64_t>(
       model::DTypeBytes(context.dtype(), static_cast<size_t>(tokens * width)));
   std::fill(gather_counts_.begin(), gather_counts_.end(), bytes);
-  TESSERA_RETURN_IF_ERROR(TimedCollective(context, bytes * options_.tp_size, [&] {
-    return context.tp->AllGather(
-        {static_cast<const std::byte*>(o.data), static_cast<size_t>(bytes)},
-        gather_counts_,
-        {static_cast<std::byte*>(by_rank.data),
-         static_cast<size_t>(bytes * options_.tp_size)});
-  }));
+  TESSERA_RETURN_IF_ERROR(GatherOverTp(
+      context, {static_cast<const std::byte*>(o.data), static_cast<size_t>(bytes)},
+      gather_counts_,
+      {static_cast<std::byte*>(by_rank.data),
+       static_cast<size_t>(bytes * options_.tp_size)}));
   for (int64_t rank = 0; rank < options_.tp_size; ++rank) {
     context.backend->Copy(*context.stream, by_rank.Rows(rank, 1).Reshape({tokens, width}),
                           heads.Slice(1, rank * width, width));

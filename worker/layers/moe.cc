@@ -116,12 +116,11 @@ absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
         ShareOf(context.num_tokens, rank, tp_size).count * row_bytes;
   }
   auto* const bytes = static_cast<std::byte*>(out.data);
-  return TimedCollective(context, context.num_tokens * row_bytes, [&] {
-    return context.tp->AllGather(
-        {bytes + share.begin * row_bytes, static_cast<size_t>(share.count * row_bytes)},
-        std::span<const int64_t>(gather_counts_).first(static_cast<size_t>(tp_size)),
-        {bytes, static_cast<size_t>(context.num_tokens * row_bytes)});
-  });
+  return GatherOverTp(
+      context,
+      {bytes + share.begin * row_bytes, static_cast<size_t>(share.count * row_bytes)},
+      std::span<const int64_t>(gather_counts_).first(static_cast<size_t>(tp_size)),
+      {bytes, static_cast<size_t>(context.num_tokens * row_bytes)});
 }
 
 void Moe::Route(const StepContext& context, TensorView x, TensorView expert_ids,

@@ -1,6 +1,8 @@
 #include "worker/layers/step_context.h"
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -11,18 +13,29 @@
 #include "model/formats/dtype.h"
 
 namespace tessera::worker {
+namespace {
 
-absl::Status TimedCollective(const StepContext& context, int64_t bytes,
-                             absl::FunctionRef<absl::Status()> collective) {
-  TESSERA_RETURN_IF_ERROR(context.stream->Synchronize());
-  const absl::Time begin = context.clock->Now();
-  absl::Status status = collective();
+void Book(const StepContext& context, absl::Duration time, int64_t bytes) {
   if (context.collective_ns != nullptr) {
-    *context.collective_ns += absl::ToInt64Nanoseconds(context.clock->Now() - begin);
+    *context.collective_ns += absl::ToInt64Nanoseconds(time);
   }
   if (context.collective_bytes != nullptr) {
     *context.collective_bytes += bytes;
   }
+}
+
+StreamCommunicator::Place PlaceOf(const StepContext& context) {
+  return {.backend = context.backend, .stream = context.stream};
+}
+
+}  // namespace
+
+absl::Status TimedCollective(const StepContext& context, int64_t bytes,
+                             absl::FunctionRef<absl::Status()> collective) {
+  TESSERA_RETURN_IF_ERROR(context.wait->Synchronize(*context.stream));
+  const absl::Time begin = context.clock->Now();
+  absl::Status status = collective();
+  Book(context, context.clock->Now() - begin, bytes);
   return status;
 }
 
@@ -32,7 +45,18 @@ absl::Status ReduceOverTp(const StepContext& context, kernels::TensorView x) {
   }
   const auto bytes = static_cast<int64_t>(
       model::DTypeBytes(x.dtype, static_cast<size_t>(x.num_elements())));
-  return TimedCollective(context, bytes, [&] { return context.tp->AllReduceSum(x); });
+  const absl::Duration before = context.tp->host_time();
+  TESSERA_RETURN_IF_ERROR(context.tp->AllReduceSum(PlaceOf(context), x));
+  Book(context, context.tp->host_time() - before, bytes);
+  return absl::OkStatus();
+}
+
+absl::Status GatherOverTp(const StepContext& context, std::span<const std::byte> send,
+                          std::span<const int64_t> counts, std::span<std::byte> recv) {
+  const absl::Duration before = context.tp->host_time();
+  TESSERA_RETURN_IF_ERROR(context.tp->AllGather(PlaceOf(context), send, counts, recv));
+  Book(context, context.tp->host_time() - before, static_cast<int64_t>(recv.size()));
+  return absl::OkStatus();
 }
 
 }  // namespace tessera::worker

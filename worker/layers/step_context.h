@@ -4,6 +4,7 @@
 #ifndef TESSERA_WORKER_LAYERS_STEP_CONTEXT_H_
 #define TESSERA_WORKER_LAYERS_STEP_CONTEXT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -14,8 +15,9 @@
 #include "common/clock.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
-#include "worker/comm/communicator.h"
 #include "worker/comm/expert_exchange.h"
+#include "worker/comm/stream_communicator.h"
+#include "worker/comm/stream_wait.h"
 #include "worker/layers/routed_loads.h"
 #include "worker/layers/scratch_arena.h"
 
@@ -35,8 +37,9 @@ struct StepContext {
   kernels::KernelBackend* backend = nullptr;
   kernels::Stream* stream = nullptr;
   ScratchArena* scratch = nullptr;
-  Communicator* tp = nullptr;  // this rank's TP group
-  TraceSink* trace = nullptr;  // may be null
+  StreamCommunicator* tp = nullptr;  // this rank's TP group
+  StreamWait* wait = nullptr;        // how the host waits for `stream`
+  TraceSink* trace = nullptr;        // may be null
   Clock* clock = nullptr;
 
   int64_t num_tokens = 0;  // T, may be 0: collectives over all ranks still take place
@@ -67,7 +70,8 @@ struct StepContext {
   };
   std::span<const Entries> entries;  // one per distinct ratio of the model, rising
 
-  // Time and bytes spent in collectives, for metrics; layers add to them.
+  // The host's time and the bytes of collectives, for metrics; layers add to them. What
+  // runs on the device's stream takes no time of the host.
   int64_t* collective_ns = nullptr;
   int64_t* collective_bytes = nullptr;
   // Counts the items of each layer, for metrics; may be null.
@@ -85,7 +89,11 @@ struct StepContext {
 // tp = 1 and for a step without tokens.
 absl::Status ReduceOverTp(const StepContext& context, kernels::TensorView x);
 
-// Runs one collective and books its time and bytes.
+// Communicator::AllGather over the TP group, of memory of the backend.
+absl::Status GatherOverTp(const StepContext& context, std::span<const std::byte> send,
+                          std::span<const int64_t> counts, std::span<std::byte> recv);
+
+// Runs one collective of the host, once the stream is done, and books its time and bytes.
 absl::Status TimedCollective(const StepContext& context, int64_t bytes,
                              absl::FunctionRef<absl::Status()> collective);
 

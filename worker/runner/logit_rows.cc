@@ -35,7 +35,7 @@ auto VisitRow(TensorView logits, int64_t row, const Visit& visit) {
 
 absl::StatusOr<LogitRows> LogitRows::Create(const Options& options,
                                             kernels::KernelBackend* backend,
-                                            Communicator* tp) {
+                                            StreamCommunicator* tp) {
   LogitRows rows;
   rows.options_ = options;
   rows.backend_ = backend;
@@ -47,7 +47,9 @@ absl::StatusOr<LogitRows> LogitRows::Create(const Options& options,
   TESSERA_ASSIGN_OR_RETURN(rows.shard_, backend->Allocate(bytes(options.vocab_shard)));
   rows.host_.resize(bytes(options.vocab_size));
   if (tp->size() > 1) {
-    rows.gathered_.resize(bytes(options.vocab_size));
+    TESSERA_ASSIGN_OR_RETURN(rows.gathered_,
+                             backend->Allocate(bytes(options.vocab_size)));
+    rows.host_gathered_.resize(options.max_rows > 1 ? bytes(options.vocab_size) : 0);
   }
   rows.gather_counts_.resize(static_cast<size_t>(tp->size()));
   return rows;
@@ -60,55 +62,69 @@ TensorView LogitRows::logits() const {
 
 absl::Status LogitRows::Compute(const StepContext& context, TensorView streams,
                                 Head head) {
-  Project(streams, head);
-  return Collect(context, streams.dim(0));
+  TESSERA_RETURN_IF_ERROR(Project(context, streams, head));
+  return Collect(context, streams.dim(0), streams.dim(0));
 }
 
-void LogitRows::Project(TensorView streams, Head head) const {
-  TESSERA_CHECK_LE(streams.dim(0), options_.max_rows);
-  head(streams, Shard(streams.dim(0)));
-}
-
-absl::Status LogitRows::Collect(const StepContext& context, int64_t num_rows) {
+absl::Status LogitRows::Project(const StepContext& context, TensorView streams,
+                                Head head) {
+  const int64_t num_rows = streams.dim(0);
   TESSERA_CHECK_LE(num_rows, options_.max_rows);
-  num_rows_ = num_rows;
-  const TensorView shard = Shard(num_rows);
-  if (tp_->size() == 1) {
-    backend_->Download(*context.stream, shard, host_.data());
-    return context.stream->Synchronize();
-  }
-  return GatherShards(context, shard);
-}
-
-absl::Status LogitRows::GatherShards(const StepContext& context, TensorView shard) {
+  const TensorView shard(shard_.data(), dtype_, {num_rows, options_.vocab_shard});
+  head(streams, shard);
   const int tp_size = tp_->size();
-  const int64_t vocab = options_.vocab_size;
-  const auto element = static_cast<int64_t>(model::DTypeBytes(dtype_, 1));
-  const auto shard_begin = [&](int rank) { return vocab * rank / tp_size; };
+  if (tp_size == 1) {
+    return absl::OkStatus();
+  }
+  const auto bytes = [&](int64_t width) {
+    return static_cast<int64_t>(
+        model::DTypeBytes(dtype_, static_cast<size_t>(num_rows * width)));
+  };
   for (int rank = 0; rank < tp_size; ++rank) {
     gather_counts_[static_cast<size_t>(rank)] =
-        num_rows_ * (shard_begin(rank + 1) - shard_begin(rank)) * element;
+        bytes(ShardBegin(rank + 1) - ShardBegin(rank));
   }
-  const int64_t total = num_rows_ * vocab * element;
-  TESSERA_RETURN_IF_ERROR(TimedCollective(context, total, [&] {
-    return tp_->AllGather(
-        {static_cast<const std::byte*>(shard.data),
-         static_cast<size_t>(num_rows_ * options_.vocab_shard * element)},
-        gather_counts_,
-        std::span<std::byte>(gathered_).first(static_cast<size_t>(total)));
-  }));
-  // [tp][rows][V_rank] -> [rows][V].
-  int64_t offset = 0;
-  for (int rank = 0; rank < tp_size; ++rank) {
-    const int64_t begin = shard_begin(rank);
-    const int64_t piece = (shard_begin(rank + 1) - begin) * element;
-    for (int64_t row = 0; row < num_rows_; ++row) {
-      std::memcpy(host_.data() + (row * vocab + begin) * element,
-                  gathered_.data() + offset + row * piece, static_cast<size_t>(piece));
-    }
-    offset += gather_counts_[static_cast<size_t>(rank)];
+  return GatherOverTp(context,
+                      {static_cast<const std::byte*>(shard.data),
+                       static_cast<size_t>(bytes(options_.vocab_shard))},
+                      gather_counts_,
+                      {static_cast<std::byte*>(gathered_.data()),
+                       static_cast<size_t>(bytes(options_.vocab_size))});
+}
+
+absl::Status LogitRows::Collect(const StepContext& context, int64_t num_projected,
+                                int64_t num_rows) {
+  TESSERA_CHECK_LE(num_rows, num_projected);
+  num_rows_ = num_rows;
+  // A copy to the host waits where it cannot give up, so it comes after this.
+  TESSERA_RETURN_IF_ERROR(context.wait->Synchronize(*context.stream));
+  // One row's shards lie as the row does.
+  const bool by_shards = tp_->size() > 1 && num_projected > 1;
+  backend_->Download(*context.stream,
+                     {tp_->size() > 1 ? gathered_.data() : shard_.data(),
+                      dtype_,
+                      {by_shards ? num_projected : num_rows, options_.vocab_size}},
+                     by_shards ? host_gathered_.data() : host_.data());
+  TESSERA_RETURN_IF_ERROR(context.stream->Synchronize());
+  if (by_shards) {
+    InterleaveShards(num_projected);
   }
   return absl::OkStatus();
+}
+
+// [tp][num_projected][V_rank] -> [rows][V].
+void LogitRows::InterleaveShards(int64_t num_projected) {
+  const auto element = static_cast<int64_t>(model::DTypeBytes(dtype_, 1));
+  const std::byte* from = host_gathered_.data();
+  for (int rank = 0; rank < tp_->size(); ++rank) {
+    const int64_t begin = ShardBegin(rank);
+    const int64_t piece = (ShardBegin(rank + 1) - begin) * element;
+    for (int64_t row = 0; row < num_rows_; ++row) {
+      std::memcpy(host_.data() + (row * options_.vocab_size + begin) * element,
+                  from + row * piece, static_cast<size_t>(piece));
+    }
+    from += num_projected * piece;
+  }
 }
 
 absl::StatusOr<proto::SampledToken> LogitRows::Sample(

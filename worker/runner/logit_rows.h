@@ -16,7 +16,7 @@
 #include "kernels/runtime/device_buffer.h"
 #include "kernels/tensor_view.h"
 #include "proto/step_plan.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/stream_communicator.h"
 #include "worker/layers/step_context.h"
 #include "worker/runner/sampler.h"
 
@@ -38,17 +38,21 @@ class LogitRows {
   // kResourceExhausted: memory. `backend` and `tp` must outlive it.
   static absl::StatusOr<LogitRows> Create(const Options& options,
                                           kernels::KernelBackend* backend,
-                                          Communicator* tp);
+                                          StreamCommunicator* tp);
 
   // Runs `head` for streams [n, M, d], n <= max_rows, and gathers. Collective over the TP
   // group, whose ranks give the same rows. Errors are those of the gathering.
   absl::Status Compute(const StepContext& context, kernels::TensorView streams,
                        Head head);
 
-  // The two halves of Compute, for a head that is part of a graph. Project only enqueues;
-  // Collect takes the first `num_rows` rows that it, or a launch of the graph, left.
-  void Project(kernels::TensorView streams, Head head) const;
-  absl::Status Collect(const StepContext& context, int64_t num_rows);
+  // The two halves of Compute, for a head that is part of a graph. Project only enqueues
+  // where the group's collectives do, at addresses that depend on n alone; Collect takes
+  // the first `num_rows` of the `num_projected` rows that it, or a launch of the graph,
+  // left.
+  absl::Status Project(const StepContext& context, kernels::TensorView streams,
+                       Head head);
+  absl::Status Collect(const StepContext& context, int64_t num_projected,
+                       int64_t num_rows);
 
   // [n, V] on the host, of the last Compute or Collect.
   kernels::TensorView logits() const;
@@ -67,21 +71,19 @@ class LogitRows {
   int64_t max_rows() const { return options_.max_rows; }
 
  private:
-  // This rank's shard of `num_rows` rows, on the device.
-  kernels::TensorView Shard(int64_t num_rows) const {
-    return {shard_.data(), dtype_, {num_rows, options_.vocab_shard}};
-  }
-  absl::Status GatherShards(const StepContext& context, kernels::TensorView shard);
+  void InterleaveShards(int64_t num_projected);
+  int64_t ShardBegin(int rank) const { return options_.vocab_size * rank / tp_->size(); }
 
   Options options_;
   kernels::KernelBackend* backend_ = nullptr;
-  Communicator* tp_ = nullptr;
+  StreamCommunicator* tp_ = nullptr;
   kernels::DType dtype_ = kernels::DType::kF32;
-  int64_t num_rows_ = 0;                // of logits()
-  kernels::DeviceBuffer shard_;         // [max_rows, V_local]
-  std::vector<std::byte> gathered_;     // tp > 1: [tp][rows][V_rank]
-  std::vector<std::byte> host_;         // [max_rows, V]
-  std::vector<int64_t> gather_counts_;  // [tp] bytes
+  int64_t num_rows_ = 0;                  // of logits()
+  kernels::DeviceBuffer shard_;           // [max_rows, V_local]
+  kernels::DeviceBuffer gathered_;        // tp > 1: [tp][rows][V_rank]
+  std::vector<std::byte> host_gathered_;  // the same, where there are several rows
+  std::vector<std::byte> host_;           // [max_rows, V]
+  std::vector<int64_t> gather_counts_;    // [tp] bytes
 };
 
 }  // namespace tessera::worker

@@ -54,10 +54,20 @@ ModelRunner::ModelRunner(const model::ModelConfig& config, const RunnerOptions& 
     : config_(config),
       options_(options),
       parts_(parts),
+      host_tp_(parts.tp),
+      tp_(parts.tp->on_stream() != nullptr ? parts.tp->on_stream()
+                                           : static_cast<StreamCommunicator*>(&host_tp_)),
+      wait_({parts.tp, parts.ep, parts.node, parts.rail}, parts.clock),
       max_head_rows_(std::min(options.max_tokens,
                               options.max_slots * (1 + options.num_speculative_tokens))),
       slots_(MakeSlotLimits(config, options, parts)),
       sampler_(config.vocab_size, slots_.limits().num_token_ids) {}
+
+ModelRunner::~ModelRunner() {
+  if (stream_ != nullptr) {  // which would wait for what a rank is missing in
+    wait_.GiveUp(*stream_, "a rank of it ended");
+  }
+}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     const model::ModelConfig& config, const RunnerOptions& options,
@@ -225,7 +235,7 @@ absl::Status ModelRunner::AllocateActivations() {
                            LogitRows::Create({.max_rows = max_head_rows_,
                                               .vocab_size = config_.vocab_size,
                                               .vocab_shard = decoder_->vocab_shard()},
-                                             backend, parts_.tp));
+                                             backend, tp_));
   return absl::OkStatus();
 }
 
@@ -304,7 +314,8 @@ StepContext ModelRunner::MakeContext() {
   context.backend = parts_.backend;
   context.stream = stream_.get();
   context.scratch = &scratch_;
-  context.tp = parts_.tp;
+  context.tp = tp_;
+  context.wait = &wait_;
   context.trace = trace_.get();
   context.clock = parts_.clock;
   inputs_.Describe(&context);
@@ -314,13 +325,14 @@ StepContext ModelRunner::MakeContext() {
   return context;
 }
 
-void ModelRunner::EnqueueHead(const StepContext& context) {
+absl::Status ModelRunner::EnqueueHead(const StepContext& context) {
   const TensorView rows = inputs_.head_rows();
   const TensorView picked(head_streams_.data(), context.dtype(),
                           {rows.dim(0), config_.num_streams(), config_.hidden_size});
   parts_.backend->GatherRows(*stream_, StreamsView(context.num_tokens), rows, picked);
-  logits_.Project(
-      picked, [&](TensorView in, TensorView out) { decoder_->Head(context, in, out); });
+  return logits_.Project(context, picked, [&](TensorView in, TensorView out) {
+    decoder_->Head(context, in, out);
+  });
 }
 
 absl::Status ModelRunner::SampleAll(const StepContext& context, bool has_logits,
@@ -332,9 +344,9 @@ absl::Status ModelRunner::SampleAll(const StepContext& context, bool has_logits,
     return absl::OkStatus();
   }
   if (!has_logits) {
-    EnqueueHead(context);
+    TESSERA_RETURN_IF_ERROR(EnqueueHead(context));
   }
-  TESSERA_RETURN_IF_ERROR(logits_.Collect(context, count));
+  TESSERA_RETURN_IF_ERROR(logits_.Collect(context, inputs_.head_rows().dim(0), count));
   // As late as it can be: the masks are made while the forward pass runs.
   proto::LateInput input;
   if (std::any_of(plan.work.begin(), plan.work.end(),
@@ -422,6 +434,22 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
 
 absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& plan,
                                                        proto::LateInputFunction late) {
+  runs_step_ = false;
+  absl::StatusOr<proto::StepResult> result = RunStep(plan, late);
+  if (!result.ok()) {
+    absl::Status status = wait_.TakeError();
+    status.Update(result.status());
+    status = WithContext(status, fmt::format("step {}", plan.step));
+    if (runs_step_) {
+      wait_.EndGroups({status.message().data(), status.message().size()});
+    }
+    return status;
+  }
+  return result;
+}
+
+absl::StatusOr<proto::StepResult> ModelRunner::RunStep(const proto::StepPlan& plan,
+                                                       proto::LateInputFunction late) {
   const absl::Time begin = parts_.clock->Now();
   TESSERA_RETURN_IF_ERROR(CheckOrder(plan));
   // Until the step has succeeded; an error below leaves slots and caches half-way.
@@ -436,6 +464,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
                           .num_dp_ranks = parts_.ep->size() / parts_.tp->size()}));
   TESSERA_RETURN_IF_ERROR(slots_.Apply(plan));
   TESSERA_RETURN_IF_ERROR(CheckWork(plan));
+  runs_step_ = true;
   collective_ns_ = 0;
   collective_bytes_ = 0;
   // The ranks of a TP group route the same tokens.
@@ -473,7 +502,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::Execute(const proto::StepPlan& pl
     TESSERA_RETURN_IF_ERROR(
         drafter_->Observe(context, runs_, StreamsView(context.num_tokens)));
   }
-  TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
+  TESSERA_RETURN_IF_ERROR(wait_.Synchronize(*stream_));
   routed_loads_->Finish();
   TESSERA_RETURN_IF_ERROR(exchange_->Check());
   TESSERA_RETURN_IF_ERROR(draft_exchange()->Check());

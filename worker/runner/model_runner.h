@@ -29,7 +29,9 @@
 #include "routing/expert_placement.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/expert_exchange.h"
+#include "worker/comm/host_stream_communicator.h"
 #include "worker/comm/kv_transfer.h"
+#include "worker/comm/stream_wait.h"
 #include "worker/layers/decoder.h"
 #include "worker/layers/routed_loads.h"
 #include "worker/layers/scratch_arena.h"
@@ -112,6 +114,7 @@ class ModelRunner {
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       const model::ModelConfig& config, const RunnerOptions& options,
       const routing::ExpertPlacement& placement, const RunnerParts& parts);
+  ~ModelRunner();
 
   // Runs one step. Collective over the group. `late` is called before the sampler if the
   // plan has masked work; what it returns in error is the step's. kInvalidArgument,
@@ -163,11 +166,13 @@ class ModelRunner {
   // Enqueues the forward pass and the head of the inputs, a row for each token, with
   // Engram rows that have been staged. Waits for nothing.
   absl::Status EnqueueDecode(const StepContext& context);
-  void EnqueueHead(const StepContext& context);
+  absl::Status EnqueueHead(const StepContext& context);
   // The graph that can run the step of the inputs; null: it runs eagerly.
   const DecodeGraphs::Step* FindGraph() const;
   // The forward pass of the inputs by `graph` or, if that is null, eagerly.
   absl::Status Forward(const StepContext& context, const DecodeGraphs::Step* graph);
+  absl::StatusOr<proto::StepResult> RunStep(const proto::StepPlan& plan,
+                                            proto::LateInputFunction late);
   absl::Status CheckOrder(const proto::StepPlan& plan);
   // Every work by itself, and all together, before any is applied.
   absl::Status CheckWork(const proto::StepPlan& plan);
@@ -193,6 +198,9 @@ class ModelRunner {
   const model::ModelConfig config_;
   const RunnerOptions options_;
   const RunnerParts parts_;
+  HostStreamCommunicator host_tp_;
+  StreamCommunicator* const tp_;  // on the device's stream, or host_tp_
+  StreamWait wait_;               // for stream_
   uint64_t placement_version_ = 0;
   uint64_t weight_bytes_ = 0;
   int64_t max_head_rows_ = 0;
@@ -219,21 +227,24 @@ class ModelRunner {
   // Waits for the ops that make a record's rows before the sink reads them.
   class SettledTrace final : public TraceSink {
    public:
-    SettledTrace(kernels::Stream* stream, TraceSink* sink)
-        : stream_(stream), sink_(sink) {}
+    SettledTrace(StreamWait* wait, kernels::Stream* stream, TraceSink* sink)
+        : wait_(*wait), stream_(*stream), sink_(sink) {}
     void Record(std::string_view what, int64_t layer, kernels::TensorView rows) override {
-      // An error stays with the stream, whose next user returns it.
-      static_cast<void>(stream_->Synchronize());
-      sink_->Record(what, layer, rows);
+      // An error stays with the wait or the stream, and the step fails.
+      if (wait_.Synchronize(stream_).ok()) {
+        sink_->Record(what, layer, rows);
+      }
     }
 
    private:
-    kernels::Stream* const stream_;
+    StreamWait& wait_;
+    kernels::Stream& stream_;
     TraceSink* const sink_;
   };
   std::unique_ptr<SettledTrace> trace_;  // or null
   bool trace_all_logits_ = false;
   bool epoch_failed_ = false;
+  bool runs_step_ = false;  // the last plan was good
   uint64_t epoch_ = 0;
   uint64_t last_step_ = 0;
   uint64_t plan_serial_ = 0;  // of all epochs

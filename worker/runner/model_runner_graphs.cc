@@ -21,8 +21,7 @@ absl::Status ModelRunner::EnqueueDecode(const StepContext& context) {
   TESSERA_RETURN_IF_ERROR(
       decoder_->Forward(context, engram_ == nullptr ? nullptr : engram_->staged(),
                         StreamsView(context.num_tokens)));
-  EnqueueHead(context);
-  return absl::OkStatus();
+  return EnqueueHead(context);
 }
 
 absl::Status ModelRunner::WarmUp(int64_t num_rows) {
@@ -46,7 +45,7 @@ absl::Status ModelRunner::WarmUp(int64_t num_rows) {
     }
   }
   TESSERA_RETURN_IF_ERROR(EnqueueDecode(context));
-  TESSERA_RETURN_IF_ERROR(stream_->Synchronize());
+  TESSERA_RETURN_IF_ERROR(wait_.Synchronize(*stream_));
   return engram_ == nullptr ? absl::OkStatus() : engram_->Check();
 }
 

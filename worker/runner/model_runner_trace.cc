@@ -36,8 +36,8 @@ void AppendValues(TensorView view, std::vector<double>& out) {
 }  // namespace
 
 void ModelRunner::SetTrace(TraceSink* sink, bool all_logits) {
-  trace_ =
-      sink == nullptr ? nullptr : std::make_unique<SettledTrace>(stream_.get(), sink);
+  trace_ = sink == nullptr ? nullptr
+                           : std::make_unique<SettledTrace>(&wait_, stream_.get(), sink);
   trace_all_logits_ = all_logits;
 }
 
@@ -98,6 +98,7 @@ absl::Status ModelRunner::RunDraft(uint32_t slot, int64_t begin,
                                             }));
     AppendValues(logits_.logits(), logits);
   }
+  TESSERA_RETURN_IF_ERROR(wait_.Synchronize(*stream_));
   parts_.backend->Download(*stream_, device, streams.data());
   return stream_->Synchronize();
 }

@@ -1,19 +1,16 @@
 #include "worker/comm/nccl/nccl_group.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <span>
-#include <string>
-#include <thread>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
-
-#include "common/mutex.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "worker/comm/back_off.h"
 #include "worker/comm/collective_arguments.h"
+#include "worker/comm/nccl/group_end.h"
+#include "worker/comm/nccl/nccl_stream.h"
 #include "worker/comm/tree_sum.h"
 
 namespace tessera::worker {
@@ -27,43 +24,6 @@ using kernels::TensorView;
 // dominates a message, and 64 ranks still get 16 KiB each.
 constexpr size_t kStagingBytes = 1 << 20;
 
-// Waiting: polls alone at first, since a decode step's exchange takes some 100
-// microseconds; past that the peer is computing, and polling would take its core.
-constexpr int kYieldPolls = 64;
-constexpr int kShortSleepPolls = kYieldPolls + 100;
-constexpr absl::Duration kShortSleep = absl::Microseconds(50);
-constexpr absl::Duration kLongSleep = absl::Microseconds(500);
-
-void BackOff(int num_polls, Clock* clock) {
-  if (num_polls < kYieldPolls) {
-    std::this_thread::yield();
-  } else {
-    clock->Sleep(num_polls < kShortSleepPolls ? kShortSleep : kLongSleep);
-  }
-}
-
-// Why a group ended, for its ranks in this process. Thread-safe; the first reason stays.
-class GroupEnd {
- public:
-  void Set(std::string_view reason) {
-    MutexLock lock(&mutex_);
-    if (!ended_.load(std::memory_order_relaxed)) {
-      reason_.assign(reason);
-      ended_.store(true, std::memory_order_release);
-    }
-  }
-  bool is_set() const { return ended_.load(std::memory_order_acquire); }
-  std::string reason() const {
-    MutexLock lock(&mutex_);
-    return reason_;
-  }
-
- private:
-  mutable Mutex mutex_;
-  std::atomic<bool> ended_ = false;
-  std::string reason_ ABSL_GUARDED_BY(mutex_);
-};
-
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::string_view name, std::unique_ptr<DeviceCollectives> device,
@@ -75,12 +35,15 @@ class NcclCommunicator final : public Communicator {
         end_(std::move(end)),
         device_(std::move(device)),
         staging_(std::move(staging)),
-        other_(kStagingBytes) {}
+        other_(kStagingBytes),
+        on_stream_(this, device_.get(), {received(), kStagingBytes}, options, clock,
+                   end_) {}
 
   int rank() const override { return device_->rank(); }
   int size() const override { return device_->size(); }
   std::string_view name() const override { return name_; }
   CommStats stats() const override { return stats_; }
+  DeviceCommunicator* on_stream() override { return &on_stream_; }
 
   absl::Status AllReduceSum(TensorView x) override;
   absl::Status AllGather(std::span<const std::byte> send, std::span<const int64_t> counts,
@@ -98,7 +61,6 @@ class NcclCommunicator final : public Communicator {
   template <typename Exchange>
   absl::Status Run(const absl::Status& arguments, Exchange exchange);
   absl::Status CheckAlive() const;
-  absl::Status Dead() const;
   // Until what was enqueued is done.
   absl::Status Await();
 
@@ -124,17 +86,11 @@ class NcclCommunicator final : public Communicator {
   std::vector<std::byte> other_;         // an operand of the tree
   absl::Time deadline_;                  // of the call in progress
   CommStats stats_;
+  NcclStream on_stream_;
 };
 
-absl::Status NcclCommunicator::Dead() const {
-  return StatusF(absl::StatusCode::kAborted, "{}: group torn down: {}", name_,
-                 end_->reason());
-}
-
 absl::Status NcclCommunicator::CheckAlive() const {
-  if (end_->is_set()) {
-    return Dead();
-  }
+  TESSERA_RETURN_IF_ERROR(end_->Check(name_));
   if (clock_->Now() >= deadline_) {
     return DeadlineExceededF(
         "{} rank {}: collective not finished by all {} ranks within {}", name_, rank(),

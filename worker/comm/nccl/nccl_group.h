@@ -2,7 +2,7 @@
 // no NCCL or CUDA type is seen here). Buffers of a call go through memory of the device,
 // a piece at a time. Every wait polls, since neither NCCL nor a device can be
 // interrupted: until the call is done, its deadline, Abort, or a peer that NCCL says is
-// gone.
+// gone. On a backend's stream (nccl_stream.h) nothing is copied, and nobody waits.
 //
 // NCCL cannot probe: an AllToAllV sends the lengths of its parts ahead, 8 bytes to each
 // rank, and no empty part after them. AllReduceSum is a recursive doubling whose
