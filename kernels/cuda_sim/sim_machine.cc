@@ -119,6 +119,11 @@ uint64_t SimMachine::num_host_waits() const {
   return num_host_waits_;
 }
 
+uint64_t SimMachine::num_launches() const {
+  MutexLock lock(&mutex_);
+  return num_launches_;
+}
+
 absl::Status SimMachine::StatusLocked() const {
   return error_.ok() ? findings_.ToStatus() : error_;
 }

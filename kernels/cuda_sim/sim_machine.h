@@ -78,6 +78,8 @@ class SimMachine {
   // How often the host waited for a stream or event, however long: synchronisations,
   // copies to pageable memory, queries that said yes.
   uint64_t num_host_waits() const;
+  // Kernels that the host launched, captured or not; the launch of a graph is none.
+  uint64_t num_launches() const;
 
  private:
   friend class SimStream;
@@ -102,6 +104,7 @@ class SimMachine {
   OpId last_host_write_ ABSL_GUARDED_BY(mutex_);  // of a stream of the host's own
   uint64_t num_nccl_teams_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t num_host_waits_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t num_launches_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace tessera::kernels::cuda_sim

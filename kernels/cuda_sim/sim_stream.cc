@@ -11,7 +11,6 @@
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "kernels/cuda_sim/call_fault.h"
-#include "kernels/cuda_sim/launch_count.h"
 
 namespace tessera::kernels::cuda_sim {
 namespace {
@@ -126,8 +125,8 @@ absl::Status SimStream::Enqueue(std::string_view name, cuda::LaunchConfig config
 
 absl::Status SimStream::LaunchKernel(std::string_view name,
                                      const cuda::LaunchConfig& config, KernelBody body) {
-  LaunchCount::Add();
   MutexLock lock(&machine_->mutex_);
+  ++machine_->num_launches_;
   SimMachine& machine = *machine_;
   return Enqueue(name, config,
                  [&machine, body = std::move(body)](const Operation& operation)

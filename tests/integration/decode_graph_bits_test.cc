@@ -29,7 +29,6 @@
 #include "common/status_macros.h"
 #include "engram_store/client/engram_source.h"
 #include "kernels/cuda/devices/simulated_devices.h"
-#include "kernels/cuda_sim/launch_count.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/local_devices.h"
 #include "proto/step_plan.h"
@@ -160,9 +159,9 @@ class Rank {
   }
 
   absl::StatusOr<proto::StepResult> Execute() {
-    const kernels::cuda_sim::LaunchCount launches;
+    const uint64_t before = machine_->num_launches();
     auto result = runner().Execute(plan_);
-    num_launches_ = launches.launches();
+    num_launches_ = static_cast<int64_t>(machine_->num_launches() - before);
     const uint64_t step = plan_.step;
     Begin(plan_.epoch);
     plan_.step = step + 1;
