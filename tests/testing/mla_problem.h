@@ -91,6 +91,7 @@ class MlaProblem {
     if (workspace > 0) {
       TESSERA_ASSIGN_OR_RETURN(args.workspace,
                                machine.Malloc(0, static_cast<size_t>(workspace)));
+      args.workspace_bytes = workspace;
       memory.all.push_back(args.workspace);
     }
     TESSERA_RETURN_IF_ERROR(MlaDecode(stream, args));

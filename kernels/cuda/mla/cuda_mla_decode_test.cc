@@ -374,5 +374,55 @@ TEST(CudaMlaDecode, RefusalsAndBadMemoryAreErrors) {
   EXPECT_EQ(MlaDecode(**stream, args).code(), absl::StatusCode::kInvalidArgument);
 }
 
+// None of these reaches a launch, which would read or write the host's memory.
+TEST(CudaMlaDecode, ViewsOfOtherLengthsAndASmallWorkspaceAreRefused) {
+  const auto machine = std::make_shared<cuda_sim::SimMachine>(cuda_sim::SimOptions{});
+  auto stream = cuda_sim::SimStream::Create(machine, 0);
+  ASSERT_TRUE(stream.ok());
+  alignas(16) static uint16_t memory[8];
+  MlaDecodeArgs good;
+  good.q = TensorView(memory, DType::kBF16, {2, 16, kMlaWidth});
+  good.cache.rows = TensorView(memory, DType::kU8, {1, 64, 656});
+  good.cache.format = kMlaPackedRows;
+  good.index.block_tables = TensorView(memory, DType::kI32, {1, 1});
+  good.index.sequence_of_row = TensorView(memory, DType::kI32, {2});
+  good.index.positions = TensorView(memory, DType::kI32, {2});
+  good.index.block_size = 64;
+  good.selected = TensorView(memory, DType::kI32, {2, 4});
+  good.num_selected = TensorView(memory, DType::kI32, {2});
+  good.rows_max = kMlaSplitRows + 1;  // two splits, so that there are partial results
+  good.out = TensorView(memory, DType::kF32, {2, 16, kMlaLatent});
+  good.workspace = memory;
+  good.workspace_bytes = ChooseMlaDecode(ShapeOf(good)).workspace_bytes;
+  ASSERT_GT(good.workspace_bytes, 0);
+  const auto expect_refused = [&](const MlaDecodeArgs& args, const char* what) {
+    const absl::Status status = MlaDecode(**stream, args);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(what));
+  };
+  MlaDecodeArgs args = good;
+  --args.workspace_bytes;
+  expect_refused(args, "workspace");
+  args = good;
+  args.workspace = nullptr;
+  expect_refused(args, "workspace");
+  args = good;
+  args.index.positions.shape[0] = 1;
+  expect_refused(args, "positions");
+  args = good;
+  args.index.sequence_of_row.shape[0] = 3;
+  expect_refused(args, "sequences");
+  args = good;
+  args.selected.shape[0] = 1;
+  expect_refused(args, "selections");
+  args = good;
+  args.num_selected = {};
+  expect_refused(args, "numbers of selections");
+  args = good;
+  args.num_selected.dtype = DType::kI64;
+  expect_refused(args, "numbers of selections");
+  EXPECT_EQ(machine->num_launches(), 0U);
+}
+
 }  // namespace
 }  // namespace tessera::kernels::cuda

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 
 #include "common/status.h"
 #include "common/status_macros.h"
@@ -374,6 +375,37 @@ absl::StatusOr<GpuTileMap> MapOf(const TensorView& view, uint32_t box_rows) {
                              .swizzle = Swizzle::k128});
 }
 
+absl::Status CheckIntegers(std::string_view what, const TensorView& view, int rank,
+                           int64_t tokens) {
+  if (view.rank == rank && view.dtype == DType::kI32 && view.dim(0) == tokens) {
+    return absl::OkStatus();
+  }
+  return InvalidArgumentF("mla decode: {} of rank {} and type {} for {} tokens", what,
+                          view.rank, model::DTypeName(view.dtype), tokens);
+}
+
+// What belongs to each token is there for each, and so is the workspace.
+absl::Status CheckLengths(const MlaDecodeArgs& args, const MlaDecodeShape& shape) {
+  if (shape.tokens == 0) {
+    return absl::OkStatus();
+  }
+  TESSERA_RETURN_IF_ERROR(
+      CheckIntegers("positions", args.index.positions, 1, shape.tokens));
+  TESSERA_RETURN_IF_ERROR(
+      CheckIntegers("sequences", args.index.sequence_of_row, 1, shape.tokens));
+  if (shape.selects) {
+    TESSERA_RETURN_IF_ERROR(CheckIntegers("selections", args.selected, 2, shape.tokens));
+    TESSERA_RETURN_IF_ERROR(
+        CheckIntegers("numbers of selections", args.num_selected, 1, shape.tokens));
+  }
+  const int64_t needed = ChooseMlaDecode(shape).workspace_bytes;
+  if (args.workspace_bytes < needed || (needed > 0 && args.workspace == nullptr)) {
+    return InvalidArgumentF("mla decode: a workspace of {} bytes, expected {}",
+                            args.workspace_bytes, needed);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckArgs(const MlaDecodeArgs& args) {
   const MlaDecodeShape shape = ShapeOf(args);
   const MlaDecodeRefusal refusal = CheckMlaDecode(shape);
@@ -388,7 +420,8 @@ absl::Status CheckArgs(const MlaDecodeArgs& args) {
   TESSERA_CHECK(args.q.dtype == DType::kBF16);
   TESSERA_CHECK(packed || args.cache.rows.dtype == DType::kBF16);
   TESSERA_CHECK_EQ(args.index.block_size, args.cache.block_size());
-  TESSERA_CHECK(args.out.dim(0) == shape.tokens && args.out.dim(1) == shape.heads);
+  TESSERA_CHECK(args.out.dtype == DType::kF32 && args.out.dim(0) == shape.tokens &&
+                args.out.dim(1) == shape.heads);
   TESSERA_CHECK(args.scale > 0);
   for (const TensorView& view : {args.q, args.cache.rows}) {
     const int64_t bytes = view.stride(1) * (view.dtype == DType::kBF16 ? 2 : 1);
@@ -409,7 +442,7 @@ absl::Status CheckArgs(const MlaDecodeArgs& args) {
         reinterpret_cast<uintptr_t>(args.out.data) % 8, args.out.stride(0),
         args.out.stride(1), reinterpret_cast<uintptr_t>(args.workspace) % 16);
   }
-  return absl::OkStatus();
+  return CheckLengths(args, shape);
 }
 
 mla::RowCounts CountsOf(const MlaDecodeArgs& args) {
@@ -440,7 +473,6 @@ absl::Status LaunchDecode(GpuStream& stream, const MlaDecodeArgs& args,
   constexpr double kLog2E = 0x1.71547652b82fep+0;
   const int64_t queries = args.q.dim(0) * args.q.dim(1);
   const int64_t partials = config.splits > 1 ? queries * config.splits : 0;
-  TESSERA_CHECK(partials == 0 || args.workspace != nullptr);
   mla::MlaDecodeKernel<Rows> kernel;
   TESSERA_ASSIGN_OR_RETURN(kernel.queries, MapOf(args.q, config.query_box_rows));
   kernel.rows = rows;

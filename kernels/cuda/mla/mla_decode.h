@@ -34,20 +34,25 @@ struct MlaDecodeArgs {
   // token sees part of must have been written once, with anything. Or kMlaPackedRows, u8
   // [num_blocks, block_size, 656].
   CacheView cache;
-  PagedIndex index;         // position -1 is padding and gives zeros
-  TensorView selected;      // [T, topk] i32: positions, or rank 0: all; of packed rows
+  PagedIndex index;  // position -1 is padding and gives zeros
+  // [T, topk] i32: positions, or rank 0: all; of packed rows. Of each row the first
+  // num_selected are read, and name positions that the token sees: a negative one is a
+  // read outside of the cache.
+  TensorView selected;
   TensorView num_selected;  // [T] i32, or rank 0 with it; 0 gives zeros
   // At least position + 1, or num_selected, of every token; one with more gets NaNs.
   int64_t rows_max = 0;
   double scale = 1;  // > 0
-  // config.workspace_bytes, at a multiple of 16; it holds nothing between calls.
+  // At least config.workspace_bytes, at a multiple of 16; it holds nothing between calls.
   void* workspace = nullptr;
+  int64_t workspace_bytes = 0;
   TensorView out;  // f32 [T, H, 512]
 };
 
 // kFailedPrecondition with the refusal's name for a shape that CheckMlaDecode refuses,
 // kInvalidArgument for what copies and vectors cannot reach: rows that do not begin at
-// multiples of 16 bytes, queries or pages that do not follow one another.
+// multiples of 16 bytes, queries or pages that do not follow one another; and for views
+// of other lengths or types than theirs, or too small a workspace.
 absl::Status MlaDecode(GpuStream& stream, const MlaDecodeArgs& args);
 
 MlaDecodeShape ShapeOf(const MlaDecodeArgs& args);
