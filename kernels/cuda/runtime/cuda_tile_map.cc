@@ -9,9 +9,10 @@
 namespace tessera::kernels::cuda {
 
 absl::StatusOr<CudaTileMap> CudaTileMap::Create(const TileMapShape& shape) {
-  TESSERA_ASSIGN_OR_RETURN(
-      const auto encode,
-      DriverCall<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled"));
+  // Found once: a launch makes several maps, and the driver stays where it is.
+  static const absl::StatusOr<decltype(&cuTensorMapEncodeTiled)> found =
+      DriverCall<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
+  TESSERA_ASSIGN_OR_RETURN(const auto encode, found);
   CudaTileMap map;
   const cuuint64_t dimensions[2] = {shape.cols, shape.rows};
   const cuuint64_t strides[1] = {shape.row_bytes};
