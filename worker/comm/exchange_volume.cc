@@ -7,7 +7,7 @@ namespace tessera::worker {
 namespace {
 
 constexpr int64_t kHeaderBytes = 24;
-constexpr int64_t kWordBytes = 4;  // a row's number of items; an item's expert
+constexpr int64_t kWordBytes = 4;  // a row's number of items; an item's expert; a value
 
 int64_t Padded(int64_t bytes) { return (bytes + 7) / 8 * 8; }
 
@@ -105,6 +105,23 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
                 volume.node);
   }
   return volume;
+}
+
+ExchangeVolume SlotVolume(const ExpertExchangeOptions& options, int num_ranks,
+                          int64_t rows) {
+  int64_t most_experts = 0;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    most_experts =
+        std::max<int64_t>(most_experts, std::ranges::count(options.expert_owner, rank));
+  }
+  const int64_t k = options.experts_per_token;
+  const int64_t words = options.hidden_size + k + (options.weights_travel ? k : 0);
+  const int64_t others = num_ranks - 1;
+  return {.messages = 2 * others,
+          .dispatch_bytes = others * rows * ((words + 3) / 4 * 4) * kWordBytes,
+          .combine_bytes = others * rows * std::min(k, most_experts) *
+                           options.hidden_size * kWordBytes,
+          .combine_parts = others};
 }
 
 WireVolume WithLengthsAhead(const ExchangeVolume& volume) {

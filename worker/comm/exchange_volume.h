@@ -43,6 +43,11 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
                                    std::span<const std::vector<int32_t>> expert_ids,
                                    int rank, int ranks_per_node);
 
+// Of an exchange in slots (SlotExchange) of `rows` rows a rank: the same for every rank
+// and routing. Activations of 4 bytes; no lengths ahead.
+ExchangeVolume SlotVolume(const ExpertExchangeOptions& options, int num_ranks,
+                          int64_t rows);
+
 // What comes to one rank over the wire where a transport sends lengths ahead, 8 bytes for
 // each message, and no empty part (NCCL).
 struct WireVolume {

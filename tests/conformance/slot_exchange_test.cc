@@ -1,0 +1,282 @@
+// SlotExchange over the simulated devices and their NCCL: the bits of one rank alone
+// whatever the placement and the spread of the tokens, eager and by graphs; what ranks
+// hear of an expert that does not exist; and the bytes of its formula. Every rank is a
+// thread on a device of its own, all checks on, and no case may leave a finding.
+#include "worker/comm/slot_exchange.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "common/clock.h"
+#include "kernels/cuda/backend_stream.h"
+#include "kernels/cuda/devices/nccl_collectives.h"
+#include "kernels/cuda/devices/simulated_devices.h"
+#include "kernels/cuda_sim/sim_machine.h"
+#include "kernels/cuda_sim/sim_nccl.h"
+#include "kernels/local_devices.h"
+#include "tests/conformance/exchange_problem.h"
+#include "tests/testing/status_matchers.h"
+#include "worker/comm/exchange_volume.h"
+#include "worker/comm/nccl/nccl_group.h"
+#include "worker/comm/stream_wait.h"
+
+namespace tessera::worker {
+namespace {
+
+using kernels::cuda_sim::NcclTraffic;
+using kernels::cuda_sim::SimMachine;
+using kernels::cuda_sim::SimNcclComm;
+using kernels::cuda_sim::SimNcclId;
+using testing::IsOk;
+using testing::StatusIs;
+
+// What a rank of a case works with.
+struct Rank {
+  Communicator* comm = nullptr;
+  kernels::KernelBackend* backend = nullptr;
+  std::unique_ptr<kernels::Stream> stream;
+  std::unique_ptr<StreamWait> wait;
+
+  int rank() const { return comm->rank(); }
+  std::unique_ptr<SlotExchange> Exchange(const ExpertExchangeOptions& options) const {
+    auto exchange = SlotExchange::Create(options, kMaxTokens, backend, comm->on_stream());
+    EXPECT_THAT(exchange, IsOk());
+    return *std::move(exchange);
+  }
+  absl::Status Wait() const { return wait->Synchronize(*stream); }
+};
+
+class SlotRanks : public ::testing::TestWithParam<int> {
+ protected:
+  // Returns what each rank received.
+  std::vector<NcclTraffic> Run(int size, const std::function<void(Rank&)>& body) {
+    const auto machine = std::make_shared<SimMachine>(
+        kernels::cuda_sim::SimOptions{.seed = ++seed_, .num_devices = size});
+    const SimNcclId id = SimNcclComm::GetUniqueId(machine);
+    {
+      const auto devices = kernels::CreateSimulatedDevices(machine);
+      std::vector<std::unique_ptr<kernels::DeviceCollectives>> connected;
+      std::vector<std::unique_ptr<kernels::KernelBackend>> backends;
+      for (int rank = 0; rank < size; ++rank) {
+        connected.push_back(
+            *kernels::cuda::CreateNcclCollectives(machine, id, size, rank, rank));
+        backends.push_back(*devices->CreateBackend(rank));
+      }
+      auto group = CreateNcclGroup("ep", std::move(connected), kGenerous, Clock::Real());
+      EXPECT_THAT(group, IsOk());
+      std::vector<std::thread> threads;
+      for (size_t i = 0; i < backends.size(); ++i) {
+        threads.emplace_back([&, i] {
+          Rank rank;
+          rank.comm = (*group)[i].get();
+          rank.backend = backends[i].get();
+          rank.stream = *backends[i]->CreateStream();
+          rank.wait = std::make_unique<StreamWait>(
+              std::initializer_list<Communicator*>{rank.comm}, Clock::Real());
+          body(rank);
+        });
+      }
+      for (std::thread& thread : threads) {
+        thread.join();
+      }
+    }
+    EXPECT_THAT(machine->status(), IsOk()) << "seed " << seed_;
+    std::vector<NcclTraffic> received(static_cast<size_t>(size));
+    for (int to = 0; to < size; ++to) {
+      for (int from = 0; from < size; ++from) {
+        const NcclTraffic one = id.Traffic(from, to);
+        received[static_cast<size_t>(to)].messages += one.messages;
+        received[static_cast<size_t>(to)].bytes += one.bytes;
+      }
+    }
+    return received;
+  }
+
+ private:
+  static uint64_t seed_;
+};
+
+uint64_t SlotRanks::seed_ = 0;
+
+// Of a rank's tokens, [begin, begin + out.size() / d) of the problem.
+bool HasBits(const std::vector<float>& out, const std::vector<float>& expected,
+             int64_t begin) {
+  return out.empty() || std::memcmp(out.data(), expected.data() + begin * kHidden,
+                                    out.size() * sizeof(float)) == 0;
+}
+
+int64_t Before(const std::vector<int64_t>& counts, int rank) {
+  return std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
+}
+
+TEST_P(SlotRanks, AnyPlacementAndSpreadGivesTheBitsOfOneRank) {
+  const int size = GetParam();
+  const Problem problem(DType::kF32, kMaxTokens * size);
+  for (const bool weights_travel : {false, true}) {
+    const auto alone =
+        RunAlone<float>(problem, weights_travel, *MakeBackend(DType::kF32));
+    Run(size, [&](Rank& rank) {
+      for (const std::vector<int>& owner : Placements(size)) {
+        const auto exchange = rank.Exchange(Options(owner, weights_travel));
+        for (int round = 0; round < 3; ++round) {
+          // The last rank alone has tokens in the second, and nobody in the third.
+          std::vector<int64_t> counts = Spread(size, round);
+          for (int64_t& count : counts) {
+            count = std::min<int64_t>(count, 7);
+          }
+          exchange->SetRows(round == 0 ? 7 : 9);
+          const int64_t begin = Before(counts, rank.rank());
+          const auto out = RunTokens<float>(
+              problem, begin, counts[static_cast<size_t>(rank.rank())], *rank.backend,
+              *exchange,
+              [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+          EXPECT_TRUE(HasBits(out, alone, begin)) << "round " << round;
+          EXPECT_THAT(exchange->Check(), IsOk());
+        }
+      }
+    });
+  }
+}
+
+// One graph a rank, replayed with other tokens and other routing.
+TEST_P(SlotRanks, AGraphHasTheBitsOfOneRankForWhateverTokensThereAre) {
+  constexpr int64_t kRows = 3;
+  constexpr int64_t kReplays = 3;
+  const int size = GetParam();
+  const Problem problem(DType::kF32, kRows * size * kReplays);
+  const auto alone = RunAlone<float>(problem, false, *MakeBackend(DType::kF32));
+  Run(size, [&](Rank& rank) {
+    kernels::KernelBackend& backend = *rank.backend;
+    const auto exchange = rank.Exchange(Options(Placements(size)[2]));
+    exchange->SetRows(kRows);
+    const auto wait = [&](kernels::Stream& stream) {
+      return rank.wait->Synchronize(stream);
+    };
+    DeviceArrays arrays(backend, *rank.stream, wait);
+    std::vector<float> values(kRows * kHidden);
+    std::vector<float> factors(kRows * kSlots);
+    std::vector<int32_t> experts_of(kRows * kSlots);
+    const TensorView x = arrays.Put(values, {kRows, kHidden});
+    const TensorView weights = arrays.Put(factors, {kRows, kSlots});
+    const TensorView ids = arrays.Put(experts_of, {kRows, kSlots});
+    const TensorView out = arrays.Put(values, {kRows, kHidden});
+    const TensorView matrices = arrays.Put(
+        problem.expert_values, {static_cast<int64_t>(problem.expert_values.size())});
+    std::vector<kernels::ExpertWeights> experts;
+    for (const int expert : exchange->local_experts()) {
+      experts.push_back(Problem::Expert(matrices, expert));
+    }
+    const auto enqueue = [&] {
+      const auto batch = exchange->Dispatch(*rank.stream, x, ids, weights);
+      ASSERT_THAT(batch, IsOk());
+      backend.GroupedExperts(*rank.stream, {.x = batch->rows,
+                                            .row_of_item = batch->row_of_item,
+                                            .item_offsets = batch->item_offsets,
+                                            .experts = experts,
+                                            .item_weights = batch->item_weights,
+                                            .out = batch->out});
+      ASSERT_THAT(exchange->Combine(*rank.stream, out), IsOk());
+    };
+    enqueue();  // what is made at a first call
+    ASSERT_THAT(rank.Wait(), IsOk());
+    kernels::cuda::GpuStream& gpu = kernels::cuda::GpuStreamOf(*rank.stream);
+    ASSERT_THAT(gpu.BeginCapture(), IsOk());
+    enqueue();
+    const auto graph = gpu.EndCapture();
+    ASSERT_THAT(graph, IsOk());
+    for (int64_t replay = 0; replay < kReplays; ++replay) {
+      const int64_t begin = (replay * size + rank.rank()) * kRows;
+      const auto part = [&](const auto& from, int64_t width, auto& to) {
+        std::copy_n(from.begin() + begin * width, kRows * width, to.begin());
+      };
+      part(problem.x, kHidden, values);
+      part(problem.weights, kSlots, factors);
+      part(problem.ids, kSlots, experts_of);
+      backend.Upload(*rank.stream, values.data(), x);
+      backend.Upload(*rank.stream, factors.data(), weights);
+      backend.Upload(*rank.stream, experts_of.data(), ids);
+      ASSERT_THAT(gpu.Launch(*graph), IsOk());
+      EXPECT_TRUE(HasBits(arrays.Get<float>(out), alone, begin)) << "replay " << replay;
+      EXPECT_THAT(exchange->Check(), IsOk());
+    }
+  });
+}
+
+// The rows of all ranks are seen by all: so is an id that is wrong.
+TEST_P(SlotRanks, AnExpertThatDoesNotExistIsNotedOnEveryRank) {
+  const int size = GetParam();
+  Problem problem(DType::kF32, size);
+  problem.ids[static_cast<size_t>((size - 1) * kSlots + 2)] = kExperts;
+  Run(size, [&](Rank& rank) {
+    const auto exchange = rank.Exchange(Options(Placements(size)[0]));
+    exchange->SetRows(1);
+    const auto wait = [&](kernels::Stream& stream) {
+      return rank.wait->Synchronize(stream);
+    };
+    RunTokens<float>(problem, rank.rank(), 1, *rank.backend, *exchange, wait);
+    EXPECT_THAT(exchange->Check(), StatusIs(absl::StatusCode::kInternal));
+    RunTokens<float>(problem, 0, 1, *rank.backend, *exchange, wait);
+    EXPECT_THAT(exchange->Check(), IsOk());
+  });
+}
+
+// A row that names an expert twice has more items than places: it is not cut in silence.
+TEST(SlotExchange, ASlotThatHasNoPlaceIsNoted) {
+  class Ranks : public SlotRanks {
+   public:
+    using SlotRanks::Run;
+    void TestBody() override {}
+  };
+  Problem problem(DType::kF32, 1);
+  problem.ids = {3, 3, 3, 3};
+  std::vector<int> owner;  // three experts a rank
+  for (int expert = 0; expert < kExperts; ++expert) {
+    owner.push_back(expert / 3);
+  }
+  Ranks().Run(4, [&](Rank& rank) {
+    const auto exchange = rank.Exchange(Options(owner));
+    exchange->SetRows(1);
+    RunTokens<float>(
+        problem, 0, rank.rank() == 0 ? 1 : 0, *rank.backend, *exchange,
+        [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+    EXPECT_THAT(exchange->Check(), rank.rank() == 0
+                                       ? StatusIs(absl::StatusCode::kInternal)
+                                       : StatusIs(absl::StatusCode::kOk));
+  });
+}
+
+TEST_P(SlotRanks, OnTheWireAreMessagesAndBytesOfTheFormula) {
+  const int size = GetParam();
+  const Problem problem(DType::kF32, size);
+  for (const bool weights_travel : {false, true}) {
+    for (const std::vector<int>& owner : Placements(size)) {
+      const auto received = Run(size, [&](Rank& rank) {
+        const auto exchange = rank.Exchange(Options(owner, weights_travel));
+        exchange->SetRows(2);
+        RunTokens<float>(
+            problem, rank.rank(), 1, *rank.backend, *exchange,
+            [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+      });
+      const ExchangeVolume volume = SlotVolume(Options(owner, weights_travel), size, 2);
+      for (const NcclTraffic& one : received) {
+        EXPECT_EQ(one.messages, static_cast<uint64_t>(volume.messages));
+        EXPECT_EQ(one.bytes,
+                  static_cast<uint64_t>(volume.dispatch_bytes + volume.combine_bytes));
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, SlotRanks, ::testing::Values(2, 3, 4),
+                         ::testing::PrintToStringParamName());
+
+}  // namespace
+}  // namespace tessera::worker
