@@ -35,7 +35,6 @@ void AddOtherServersOptions(OptionTable* table) {
   table->Ignore("trust-remote-code", false, "no remote code ever runs");
   table->Ignore("gpu-memory-utilization", true,
                 "this backend takes --kv-cache-memory-bytes");
-  table->Ignore("enforce-eager", false, "there is nothing to compile");
   table->Refuse("chat-template", "the chat encoding comes from the checkpoint");
   table->Refuse("pipeline-parallel-size", "layers are not split over ranks");
   table->Refuse("enable-lora", "adapters are not served");
@@ -57,6 +56,25 @@ void AddKernelOptions(OptionTable* table, ModelOptions* options) {
             "bits; "
             "w8a8-g32: wider weights too. Each faster, with answers of its own")
       .OneOf({"f32", "int8-g32", "w8a8-g32"});
+}
+
+void AddGraphOptions(OptionTable* table, ModelOptions* options) {
+  table
+      ->Add("decode-graphs", &options->decode_graphs,
+            "decode steps captured at the start, each then one launch: auto, where the "
+            "backend has graphs (cuda) and the group allows it, or off. No bit depends "
+            "on it")
+      .OneOf({"auto", "off"});
+  table->Add("enforce-eager", &options->enforce_eager, "the same as --decode-graphs off");
+  table
+      ->Add("decode-graph-time", &options->decode_graph_time,
+            "what the captures of a rank may take; batch sizes that it leaves run "
+            "eagerly, and the log says which")
+      .AtLeast(0);
+  table
+      ->Add("decode-graph-mib", &options->decode_graph_mib,
+            "MiB of its device that they may take")
+      .Range(0, 1 << 20);
 }
 
 void AddCacheOptions(OptionTable* table, ModelOptions* options) {
@@ -275,6 +293,7 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
       .Range(1, 1 << 20);
   AddCacheOptions(table, options);
   AddSpeculativeOptions(table, &options->speculative);
+  AddGraphOptions(table, options);
   table->Heading("Deadlines");
   table->Add("collective-timeout", &options->collective_timeout,
              "a collective that takes longer ends the group");
@@ -331,6 +350,9 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   runner.max_tokens = options.max_num_batched_tokens;
   runner.max_slots = options.max_num_seqs;
   runner.engram_timeout = options.engram_timeout;
+  runner.decode_graphs = options.decode_graphs == "auto" && !options.enforce_eager;
+  runner.decode_graph_time = options.decode_graph_time;
+  runner.decode_graph_bytes = options.decode_graph_mib << 20;
   runner.kv_cache_dtype = options.kv_cache_dtype == "fp8"
                               ? worker::KvCacheDtype::kFp8
                               : worker::KvCacheDtype::kActivations;

@@ -47,6 +47,10 @@ struct ModelOptions {
   int prefill_ranks = 0;         // of the data-parallel ranks, that only prefill
   int64_t kv_transfer_mib = 64;  // per rank and step, sent and received each
   SpeculativeOptions speculative;
+  std::string decode_graphs = "off";
+  bool enforce_eager = false;
+  absl::Duration decode_graph_time = absl::Seconds(60);  // of all captures of a rank
+  int64_t decode_graph_mib = 1024;                       // of a rank's device
   absl::Duration collective_timeout = absl::Seconds(30);
   absl::Duration engram_timeout = absl::Seconds(10);
 };

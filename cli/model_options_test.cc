@@ -1,11 +1,14 @@
 #include "cli/model_options.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/cell_options.h"
 #include "gtest/gtest.h"
 
+#include "common/option_table.h"
 #include "model/config/model_config.h"
 #include "tests/testing/config_documents.h"
 #include "tests/testing/status_matchers.h"
@@ -45,6 +48,38 @@ TEST(RankOptions, CacheMemoryOfV4IsSplitBetweenBlocksAndTailBlocks) {
   EXPECT_EQ(rank->runner.num_tail_blocks, tails);
   EXPECT_EQ(rank->runner.num_blocks,
             ((int64_t{1} << 30) - tails * kFlashTail) / kFlashBlock);
+}
+
+TEST(RankOptions, DecodeStepsAreGraphsWhereTheyAreTurnedOn) {
+  const model::ModelConfig config = Config("deepseek_v3.2");
+  ModelOptions options = Options(int64_t{1} << 32);
+  EXPECT_FALSE(RankOptionsOf(options, config, 1)->runner.decode_graphs);
+  options.decode_graphs = "auto";
+  options.decode_graph_time = absl::Seconds(7);
+  options.decode_graph_mib = 3;
+  const auto rank = RankOptionsOf(options, config, 1);
+  ASSERT_THAT(rank, IsOk());
+  EXPECT_TRUE(rank->runner.decode_graphs);
+  EXPECT_EQ(rank->runner.decode_graph_time, absl::Seconds(7));
+  EXPECT_EQ(rank->runner.decode_graph_bytes, 3 << 20);
+  options.decode_graphs = "off";
+  EXPECT_FALSE(RankOptionsOf(options, config, 1)->runner.decode_graphs);
+  options.decode_graphs = "auto";
+  options.enforce_eager = true;
+  EXPECT_FALSE(RankOptionsOf(options, config, 1)->runner.decode_graphs);
+}
+
+TEST(ModelOptions, EnforceEagerTurnsGraphsOffAsOtherServersSpellIt) {
+  ModelOptions options;
+  OptionTable table("serve", "");
+  AddModelOptions(&table, &options);
+  const auto nothing = [](const std::string&) { return std::optional<std::string>(); };
+  const std::vector<std::string> arguments = {"--enforce-eager", "--decode-graph-time",
+                                              "2.5", "--decode-graph-mib", "7"};
+  ASSERT_THAT(table.Parse(arguments, nothing), IsOk());
+  EXPECT_TRUE(options.enforce_eager);
+  EXPECT_EQ(options.decode_graph_time, absl::Milliseconds(2500));
+  EXPECT_EQ(options.decode_graph_mib, 7);
 }
 
 TEST(ShapeOf, NodesHaveEqualNumbersOfRanks) {

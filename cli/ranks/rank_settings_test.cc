@@ -128,6 +128,9 @@ TEST_F(RankSettings, LeaveOutWhatMayDifferBetweenMachines) {
   options.num_threads = 7;
   options.cpu_isa = "scalar";
   options.runner.engram_timeout = absl::Seconds(77);
+  options.runner.decode_graphs = true;
+  options.runner.decode_graph_time = absl::Seconds(7);
+  options.runner.decode_graph_bytes = 7;
   EXPECT_EQ(RankSettingsOf(*model_, {}, {}), RankSettingsOf(*model_, options, {}));
 }
 

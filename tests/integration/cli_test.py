@@ -89,6 +89,7 @@ class CommandLine(unittest.TestCase):
         got = server.run("serve", "--trust-remote-code", "--enforce-eager", "--print-config")
         self.assertEqual(got.returncode, 0, got)
         self.assertIn("no remote code", got.stderr)
+        self.assertIn("enforce-eager: true", got.stdout)
 
     def test_what_this_machine_lacks_ends_it_at_once(self):
         # A group that can never be formed is not worth trying again and again.
