@@ -469,22 +469,15 @@ TEST(CudaDense, ADecodeStepWaitsAsOftenWhateverTheNumberOfLayers) {
   EXPECT_LE(waits[0], 2 * 4U) << "of two ranks: logits, their copy, the end";
 }
 
-std::vector<TinyModel> SomeTinyModels() {
-  std::vector<TinyModel> models;
-  for (TinyModel& tiny : testing::TinyModels()) {
-    if (IsLong() || tiny.name == "v41_bf16") {
-      models.push_back(std::move(tiny));
-    }
-  }
-  return models;
-}
-
 std::string NameOf(const ::testing::TestParamInfo<TinyModel>& test) {
   return test.param.name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, CudaTiny, ::testing::ValuesIn(SomeTinyModels()), NameOf);
-INSTANTIATE_TEST_SUITE_P(Models, CudaEngram, ::testing::ValuesIn(SomeTinyModels()),
+INSTANTIATE_TEST_SUITE_P(Models, CudaTiny,
+                         ::testing::ValuesIn(testing::TinyModelOrAll("v41_bf16")),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Models, CudaEngram,
+                         ::testing::ValuesIn(testing::TinyModelOrAll("v41_bf16")),
                          NameOf);
 INSTANTIATE_TEST_SUITE_P(Models, LostRank,
                          ::testing::Values(testing::TinyModels().front()), NameOf);

@@ -1,5 +1,6 @@
-"""`serve --backend cuda` answers over HTTP with the tokens of the cpu backend: on a GPU where the build has its code, else simulated."""
+"""`serve --backend cuda` answers over HTTP with the tokens of the cpu backend, decode steps as graphs: on a GPU where the build has its code, else simulated."""
 
+import re
 import unittest
 
 import server
@@ -14,7 +15,7 @@ class CudaServes(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         try:
-            cls.cuda = server.start(cls, "--backend", "cuda", *SMALL)
+            cls.cuda = server.start(cls, "--backend", "cuda", "--decode-graphs", "auto", *SMALL)
         except AssertionError as error:
             if "no device" in str(error):
                 raise unittest.SkipTest("skipped: no device") from None
@@ -30,6 +31,10 @@ class CudaServes(unittest.TestCase):
         self.assertEqual(seen.json["choices"][0]["logprobs"]["tokens"],
                          expected.json["choices"][0]["logprobs"]["tokens"])
         self.assertEqual(seen.json["usage"]["completion_tokens"], 4)
+        # The first token is the prompt's, whose step is no graph.
+        graphs = re.search(r'tessera_rank_steps_total\{[^}]*execution="graph"[^}]*\} (\d+)',
+                           self.cuda.get("/metrics").body.decode())
+        self.assertGreaterEqual(int(graphs[1]), 3)
 
     def test_a_chat_streams_to_its_end(self):
         stream = self.cuda.stream(

@@ -322,21 +322,12 @@ TEST_P(TinyDecodeGraphs, HaveTheBitsOfEagerStepsInBatchesOfAnySize) {
   ExpectTheBitsOfAnyBatch(served_);
 }
 
-std::vector<TinyModel> SomeTinyModels() {
-  std::vector<TinyModel> models;
-  for (TinyModel& tiny : testing::TinyModels()) {
-    if (IsLong() || tiny.name == "odd_sizes") {
-      models.push_back(std::move(tiny));
-    }
-  }
-  return models;
-}
-
 std::string NameOf(const ::testing::TestParamInfo<TinyModel>& test) {
   return test.param.name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TinyDecodeGraphs, ::testing::ValuesIn(SomeTinyModels()),
+INSTANTIATE_TEST_SUITE_P(Models, TinyDecodeGraphs,
+                         ::testing::ValuesIn(testing::TinyModelOrAll("odd_sizes")),
                          NameOf);
 
 // What does not depend on the model.

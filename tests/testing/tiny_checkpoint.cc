@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <fstream>
 #include <ostream>
 #include <random>
@@ -295,6 +296,14 @@ std::vector<TinyModel> TinyModels() {
                  {"expert_dtype", "fp4"}}},
                EngramRowFormat::kFp8),
   };
+}
+
+std::vector<TinyModel> TinyModelOrAll(std::string_view name) {
+  std::vector<TinyModel> models = TinyModels();
+  if (std::getenv("TESSERA_LONG_TESTS") == nullptr) {
+    std::erase_if(models, [&](const TinyModel& tiny) { return tiny.name != name; });
+  }
+  return models;
 }
 
 absl::Status WriteTinyCheckpoint(const TinyModel& tiny, uint64_t seed,

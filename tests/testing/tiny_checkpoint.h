@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <iosfwd>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -29,6 +30,8 @@ void PrintTo(const TinyModel& tiny, std::ostream* os);
 
 // All of them, each with 8 attention heads, so that tensor parallelism up to 8 works.
 std::vector<TinyModel> TinyModels();
+// That of this name alone; all of them where TESSERA_LONG_TESTS is set.
+std::vector<TinyModel> TinyModelOrAll(std::string_view name);
 
 // Writes config.json and model.safetensors into `directory`, which must exist. The same
 // seed gives the same bytes; weights are scaled so that activations stay near 1. Errors:
