@@ -31,6 +31,11 @@ LeafGroups GroupsOf(const KSplit& split, int64_t inputs) {
   return out;
 }
 
+// `rows` as whole blocks.
+int64_t InBlocks(int64_t rows) {
+  return (rows + kRoundedBlockRows - 1) / kRoundedBlockRows * kRoundedBlockRows;
+}
+
 // Rows of x in the room for what passes between the loops of an op.
 class RoundedInputs {
  public:
@@ -45,16 +50,18 @@ class RoundedInputs {
 
   int64_t most_rows() const { return most_rows_; }
 
-  // Rounds `count` rows; row(i) is the address of row i.
+  // Rounds `count` rows; row(i) is the address of row i. Each `run` of them begin a
+  // block.
   template <typename Row>
-  void Round(int64_t count, const Row& row) {
-    const int64_t blocks = (count + kRoundedBlockRows - 1) / kRoundedBlockRows;
+  void Round(int64_t count, int64_t run, const Row& row) {
+    const int64_t stride = InBlocks(run);
     rows_ = RoundedRowsAt(context_.simd(), context_.expert_items(),
-                          blocks * kRoundedBlockRows, leaves_);
+                          (count + run - 1) / run * stride, leaves_);
     context_.ParallelFor(count, count * leaves_.input[leaves_.count] * kRoundingWork,
                          [&](int64_t begin, int64_t end, int) {
                            for (int64_t i = begin; i < end; ++i) {
-                             context_.simd().round_row(row(i), leaves_, rows_, i);
+                             context_.simd().round_row(row(i), leaves_, rows_,
+                                                       i / run * stride + i % run);
                            }
                          });
   }
@@ -137,7 +144,7 @@ void RoundedLinear(CpuContext& context, TensorView x, const WeightView& w,
   const int64_t tiles = (row_end + kTileRows - 1) / kTileRows - first_tile;
   for (int64_t first = 0; first < x.dim(0); first += inputs.most_rows()) {
     const int64_t count = std::min(inputs.most_rows(), x.dim(0) - first);
-    inputs.Round(count, [&](int64_t i) { return x.row<float>(first + i); });
+    inputs.Round(count, count, [&](int64_t i) { return x.row<float>(first + i); });
     const RoundedTask task = {.codes = packed.codes,
                               .steps = packed.steps,
                               .leaves = packed.leaves,
@@ -169,11 +176,9 @@ void RoundedHeadLinear(CpuContext& context, TensorView x, const WeightView& w,
   const int64_t units = (rows + 2 * kTileRows - 2) / kTileRows;
   for (int64_t first = 0; first < x.dim(0); first += most) {
     const int64_t count = std::min(most, x.dim(0) - first);
-    const int64_t stride =
-        (count + kRoundedBlockRows - 1) / kRoundedBlockRows * kRoundedBlockRows;
-    inputs.Round(heads * stride, [&](int64_t i) {
-      return x.row<float>(first + std::min(i % stride, count - 1), i / stride);
-    });
+    const int64_t stride = InBlocks(count);
+    inputs.Round(heads * count, count,
+                 [&](int64_t i) { return x.row<float>(first + i % count, i / count); });
     context.ParallelFor(heads * units, WorkOf(count, heads * rows, w.cols),
                         [&](int64_t begin, int64_t end, int) {
                           for (; begin < end; ++begin) {

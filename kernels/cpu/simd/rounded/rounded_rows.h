@@ -14,7 +14,7 @@ constexpr int32_t kMaxLeaves = 8;
 constexpr int64_t kRoundedGroup = 32;
 constexpr int64_t kRoundedRuns = 8;          // of 64 bytes in a group of a tile
 constexpr int64_t kRoundedGroupBytes = 512;  // of a tile of 16 weight rows
-constexpr int64_t kRoundedBlockRows = 6;     // rows of x that lie together
+constexpr int64_t kRoundedBlockRows = 12;    // rows of x that lie together
 struct LeafGroups {
   int32_t count;                  // leaves; 1 for a contraction that is not cut
   int64_t input[kMaxLeaves + 1];  // where they begin
