@@ -16,7 +16,7 @@ namespace tessera::kernels {
 namespace {
 
 constexpr uint64_t kSeed = 11;
-constexpr std::string_view kIsas[] = {"scalar", "avx2", "avx512", "avx512vnni"};
+constexpr std::string_view kIsas[] = {"scalar", "avx2", "avx512", "avx512vnni", "amx"};
 constexpr double kLimit = 4;
 
 BackendOptions Rounded(std::string_view isa, int threads = 1) {

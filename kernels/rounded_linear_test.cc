@@ -19,7 +19,7 @@ namespace tessera::kernels {
 namespace {
 
 constexpr int64_t kGroup = 32;
-constexpr std::string_view kIsas[] = {"scalar", "avx2", "avx512", "avx512vnni"};
+constexpr std::string_view kIsas[] = {"scalar", "avx2", "avx512", "avx512vnni", "amx"};
 
 BackendOptions Rounded(std::string_view isa, int threads = 1) {
   return {.name = "cpu",

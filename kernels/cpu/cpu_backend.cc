@@ -8,12 +8,13 @@
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/tile_support.h"
 #include "kernels/runtime/host_runtime.h"
 
 namespace tessera::kernels {
 namespace {
 
-const cpu::SimdOps& TableOf(cpu::CpuIsa isa) {
+cpu::SimdOps TableOf(cpu::CpuIsa isa) {
   switch (isa) {
     case cpu::CpuIsa::kScalar:
       return cpu::scalar::kOps;
@@ -22,8 +23,12 @@ const cpu::SimdOps& TableOf(cpu::CpuIsa isa) {
     case cpu::CpuIsa::kAvx512:
       return cpu::avx512::kOps;
     case cpu::CpuIsa::kAvx512Vnni:
-    case cpu::CpuIsa::kAmx:  // float32 sums have no use for bf16 tiles: see CpuIsa
       return cpu::avx512vnni::kOps;
+    case cpu::CpuIsa::kAmx: {
+      cpu::SimdOps ops = cpu::avx512vnni::kOps;
+      ops.rounded_linear = cpu::amx::kTileOps.rounded_linear;
+      return ops;
+    }
   }
   return cpu::scalar::kOps;
 }
@@ -41,9 +46,7 @@ class CpuBackend final : public KernelBackend {
     return context_->rounds_experts() ? "cpu/int8-g32" : "cpu/f32";
   }
   DType activation_dtype() const override { return DType::kF32; }
-  std::string_view isa() const override {
-    return isa_ == cpu::CpuIsa::kAmx ? "amx (avx512 vectors)" : cpu::CpuIsaName(isa_);
-  }
+  std::string_view isa() const override { return cpu::CpuIsaName(isa_); }
 
   absl::Status Supports(DType weight, DType scale) const override {
     if (cpu::CanRun(weight, scale)) {
@@ -223,7 +226,10 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCpuBackend(
         fmt::format("cpu backend: numerics '{}', expected f32, int8-g32 or w8a8-g32",
                     options.numerics));
   }
-  TESSERA_ASSIGN_OR_RETURN(const cpu::CpuIsa isa, cpu::ChooseCpuIsa(options.cpu_isa));
+  TESSERA_ASSIGN_OR_RETURN(
+      const cpu::CpuIsa isa,
+      cpu::SettleCpuIsa(options.cpu_isa, cpu::CpuIsasOf(cpu::ReadCpu()),
+                        &cpu::PrepareTiles));
   if (options.work_per_thread < 1) {
     return absl::InvalidArgumentError(
         fmt::format("cpu backend: {} multiply-adds per thread, expected at least 1",

@@ -118,7 +118,7 @@ class CpuContext {
         work_per_thread_(options.work_per_thread),
         pool_(std::move(pool)) {}
 
-  const SimdOps& simd_;
+  const SimdOps simd_;
   const bool rounds_experts_;
   const bool rounds_dense_;
   const int64_t work_per_thread_;

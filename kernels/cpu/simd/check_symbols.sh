@@ -7,7 +7,7 @@ shift
 status=0
 for archive in "$@"; do
   symbols=$("$nm" --defined-only --extern-only --demangle "$archive" | sed -n 's/^[0-9a-f]* //p')
-  extra=$(printf '%s\n' "$symbols" | grep -v '^[RD] tessera::kernels::cpu::[a-z0-9]*::kOps$' || true)
+  extra=$(printf '%s\n' "$symbols" | grep -v '^[RD] tessera::kernels::cpu::[a-z0-9]*::k\(Tile\)\{0,1\}Ops$' || true)
   if [ -n "$extra" ]; then
     echo "$archive defines shared symbols:"
     echo "$extra"

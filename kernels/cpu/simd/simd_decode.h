@@ -7,7 +7,6 @@ namespace tessera::kernels::cpu::TESSERA_SIMD_ISA {
 namespace {
 
 TESSERA_INLINE int64_t RoundUp16(int64_t n) { return (n + 15) / 16 * 16; }
-TESSERA_INLINE int64_t Smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Bytes of n values from an even index on.
 TESSERA_INLINE int64_t CodeBytes(WeightFormat format, int64_t n) {

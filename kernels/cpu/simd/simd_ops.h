@@ -16,6 +16,8 @@
 
 namespace tessera::kernels::cpu {
 
+static constexpr int64_t Smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 enum class WeightFormat : int32_t { kF32, kBf16, kF8E4M3, kFp4 };
 enum class ScaleFormat : int32_t { kNone, kF32, kE8M0, kE4M3 };  // kE4M3: cache rows
 

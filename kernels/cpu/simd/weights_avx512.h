@@ -98,6 +98,7 @@ TESSERA_INLINE I16 LoadFirstBytes(const uint8_t* at, int64_t n) {
 TESSERA_INLINE void StoreBytes(I16 v, uint8_t* at) { _mm512_storeu_si512(at, v); }
 TESSERA_INLINE I16 LoadInts(const int32_t* at) { return _mm512_loadu_si512(at); }
 TESSERA_INLINE I16 ZeroInts() { return _mm512_setzero_si512(); }
+TESSERA_INLINE I16 SetInts(int32_t value) { return _mm512_set1_epi32(value); }
 TESSERA_INLINE I16 LoadTwice(const uint8_t* at) {
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
 }

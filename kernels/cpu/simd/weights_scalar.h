@@ -88,6 +88,13 @@ TESSERA_INLINE void StoreBytes(const I16& v, uint8_t* at) {
 }
 TESSERA_INLINE I16 LoadInts(const int32_t* at) { return LoadBytes(at); }
 TESSERA_INLINE I16 ZeroInts() { return {}; }
+TESSERA_INLINE I16 SetInts(int32_t value) {
+  I16 out;
+  for (int32_t& lane : out.lane) {
+    lane = value;
+  }
+  return out;
+}
 TESSERA_INLINE I16 LoadTwice(const uint8_t* at) {  // 32 bytes, two times
   uint8_t bytes[64];
   __builtin_memcpy(bytes, at, 32);

@@ -92,8 +92,17 @@ TESSERA_INLINE void StoreTile(const RoundedTask& task, V16 sums, int64_t tile_ro
   }
 }
 
+// How the groups of a block are added up: by vectors alone.
+struct VectorGroups {
+  template <int kX, int kTiles>
+  TESSERA_INLINE void Add(const RoundedBlock<kX, kTiles>& block, int64_t begin,
+                          int64_t end, V16 (*sums)[kTiles]) {
+    AddGroups(block, begin, end, sums);
+  }
+};
+
 // kX rows of x from `item` on against kTiles tiles from `tile` on.
-template <int kX, int kTiles>
+template <int kX, int kTiles, typename Groups = VectorGroups>
 TESSERA_APART void RoundedItems(const RoundedTask& task, int64_t item, int64_t tile) {
   const int64_t groups = task.leaves.begin[task.leaves.count];
   const int64_t at =
@@ -110,15 +119,15 @@ TESSERA_APART void RoundedItems(const RoundedTask& task, int64_t item, int64_t t
   V16 sums[kMaxLeaves][kX][kTiles];
   for (int32_t leaf = 0; leaf < task.leaves.count; ++leaf) {
     V16 part[kX][kTiles];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < kX; ++j) {
 #pragma GCC unroll 2
       for (int t = 0; t < kTiles; ++t) {
         part[j][t] = Zero();
       }
     }
-    AddGroups(block, task.leaves.begin[leaf], task.leaves.begin[leaf + 1], part);
-#pragma GCC unroll 8
+    Groups::Add(block, task.leaves.begin[leaf], task.leaves.begin[leaf + 1], part);
+#pragma GCC unroll 16
     for (int j = 0; j < kX; ++j) {
 #pragma GCC unroll 2
       for (int t = 0; t < kTiles; ++t) {
@@ -143,9 +152,9 @@ TESSERA_APART void RoundedItems(const RoundedTask& task, int64_t item, int64_t t
   }
 }
 
+// The rows of x from `item` on, which begins kRoundedXRows.
 template <int kTiles>
-void RoundedTiles(const RoundedTask& task, int64_t tile) {
-  int64_t item = 0;
+void RoundedTiles(const RoundedTask& task, int64_t tile, int64_t item = 0) {
   for (; item + kRoundedXRows <= task.count; item += kRoundedXRows) {
     RoundedItems<kRoundedXRows, kTiles>(task, item, tile);
   }
@@ -167,16 +176,16 @@ void RoundedTiles(const RoundedTask& task, int64_t tile) {
 }
 
 // Rows of x that meet all weights of a task before the next ones: 192 KiB, for L2.
-int64_t RoundedPassRows(const LeafGroups& leaves) {
-  constexpr int64_t kPassBytes = 192 << 10;
+constexpr int64_t kRoundedPassBytes = 192 << 10;
+TESSERA_INLINE int64_t RoundedPassRows(const LeafGroups& leaves, int64_t pass_bytes) {
   constexpr int64_t kBytes = kRoundedBlockRows * kRoundedGroup * kRoundedValueBytes;
-  const int64_t blocks = kPassBytes / (leaves.begin[leaves.count] * kBytes + 1);
+  const int64_t blocks = pass_bytes / (leaves.begin[leaves.count] * kBytes + 1);
   return (blocks > 1 ? blocks : 1) * kRoundedBlockRows;
 }
 
 void RoundedLinear(const RoundedTask& task) {
   const int64_t end = (task.row_end + 15) / 16;
-  const int64_t rows = RoundedPassRows(task.leaves);
+  const int64_t rows = RoundedPassRows(task.leaves, kRoundedPassBytes);
   // Few rows of x wait for memory. One tile behind the other is one run of addresses, of
   // which a processor fetches ahead more than prefetch instructions do.
   constexpr int64_t kStreamedRows = 4;

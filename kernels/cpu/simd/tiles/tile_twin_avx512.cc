@@ -1,0 +1,13 @@
+// The kernels of simd_amx.cc over registers in software.
+#define TESSERA_SIMD_ISA avx512vnni
+
+// The kernels come last.
+// clang-format off
+#include "kernels/cpu/simd/simd_ops.h"
+#include "kernels/cpu/simd/vector_avx512.h"
+#include "kernels/cpu/simd/weights_avx512.h"
+#include "kernels/cpu/simd/rounded/bytes_avx512.h"
+#include "kernels/cpu/simd/rounded/simd_rounded.h"
+#include "kernels/cpu/simd/tiles/tiles_twin.h"
+#include "kernels/cpu/simd/tiles/simd_tiles.h"
+// clang-format on
