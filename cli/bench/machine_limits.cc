@@ -13,6 +13,9 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/simd/tiles/tile_ops.h"
+#include "kernels/cpu/tile_support.h"
 
 namespace tessera::cli {
 namespace {
@@ -110,11 +113,24 @@ __attribute__((target("avx512f,avx512vnni"))) int64_t VnniLoop(float*) {
   return kIterations * static_cast<int64_t>(kSums) * 64;
 }
 
+// Products of whole tiles.
+int64_t TileLoop(float*) { return kernels::cpu::amx::kTileOps.multiply(kIterations / 4); }
+
+// As the cpu backend decides.
+bool HasTiles() {
+  namespace cpu = kernels::cpu;
+  return cpu::CpuIsasOf(cpu::ReadCpu()).back() == cpu::CpuIsa::kAmx &&
+         cpu::PrepareTiles().ok();
+}
+
 Peak PeakOf(Arithmetic arithmetic) {
   const bool avx512 = __builtin_cpu_supports("avx512f") != 0;
   const bool avx2 =
       __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
   if (arithmetic == Arithmetic::kInt8) {
+    if (HasTiles()) {
+      return {"amx_int8", &TileLoop};
+    }
     if (avx512 && __builtin_cpu_supports("avx512vnni") != 0) {
       return {"avx512_vnni", &VnniLoop};
     }

@@ -34,7 +34,8 @@ class MachineLimits {
   // widest instructions that this processor has for it: the best of three runs.
   double MultiplyAddsPerSecond(Arithmetic arithmetic);
 
-  // The instructions behind MultiplyAddsPerSecond: "avx512_vnni", "avx2", "scalar"…
+  // The instructions behind MultiplyAddsPerSecond: "amx_int8", "avx512_vnni",
+  // "avx2", "scalar"…
   static std::string_view InstructionSet(Arithmetic arithmetic);
 
  private:
