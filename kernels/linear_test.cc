@@ -140,6 +140,72 @@ TEST_P(LinearEnds, ManyRowsTogetherHaveTheBitsOfEachAlone) {
   }
 }
 
+// A row alone takes codes as they lie where 64 columns have one scale; several rows take
+// a panel of decoded ones.
+TEST_P(LinearEnds, ARowAloneAgainstTransposedHeadsHasTheBitsOfItAmongOthers) {
+  constexpr int64_t kHeads = 2;
+  constexpr int64_t kHeadRows = 150;
+  constexpr int64_t kSeen = 140;  // of each head, from row 5 on: three blocks of scales
+  constexpr int64_t kColumns = 256;
+  constexpr int64_t kScaleRows = 5;
+  std::vector<uint8_t> codes(kHeads * kHeadRows * kColumns);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    codes[i] = static_cast<uint8_t>(i * 41 % 251 % 127 + (i % 3 == 0 ? 128 : 0));
+  }
+  std::vector<float> x(3 * kHeads * kSeen);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = 0.3F - 0.01F * static_cast<float>(i % 59);
+  }
+  enum Damage { kNothing, kCode, kScale, kLargeScale };
+  for (const Damage damage : {kNothing, kCode, kScale, kLargeScale}) {
+    std::vector<float> scales(kScaleRows * 2);
+    for (size_t i = 0; i < scales.size(); ++i) {
+      scales[i] = 0.01F + 0.003F * static_cast<float>(i);
+    }
+    std::vector<uint8_t> stored = codes;
+    if (damage == kCode) {
+      stored[(kHeadRows + 30) * kColumns + 200] = 0xff;
+    } else if (damage != kNothing) {
+      scales[7] = damage == kScale ? NAN : 0x1p+120F;  // times 2^8 it is infinite
+    }
+    for (uint8_t& code : stored) {
+      if (damage == kLargeScale) {
+        code &= 0x9f;  // so small that no sum is infinite
+      }
+    }
+    WeightView w;
+    w.data = reinterpret_cast<const std::byte*>(stored.data());
+    w.dtype = DType::kF8E4M3;
+    w.rows = kHeads * kHeadRows;
+    w.cols = kColumns;
+    w.row_bytes = kColumns;
+    w.scales = reinterpret_cast<const std::byte*>(scales.data());
+    w.scale_dtype = DType::kF32;
+    w.scale_stride = 2;
+    w.block_rows = 64;
+    w.block_cols = 128;
+    std::vector<float> together(3 * kHeads * kColumns);
+    std::vector<float> alone(together.size());
+    const TensorView in = Floats(x, {3, kHeads, kSeen});
+    backend_->HeadLinearTransposed(*stream_, in, w, kHeadRows, 5,
+                                   Floats(together, {3, kHeads, kColumns}));
+    const TensorView out = Floats(alone, {3, kHeads, kColumns});
+    for (int64_t row = 0; row < 3; ++row) {
+      backend_->HeadLinearTransposed(*stream_, in.Rows(row, 1), w, kHeadRows, 5,
+                                     out.Rows(row, 1));
+    }
+    int64_t damaged = 0;
+    for (size_t i = 0; i < alone.size(); ++i) {
+      ASSERT_EQ(std::isnan(alone[i]), std::isnan(together[i])) << damage << ": " << i;
+      damaged += std::isnan(alone[i]) ? 1 : 0;
+      if (!std::isnan(alone[i])) {
+        ASSERT_EQ(alone[i], together[i]) << damage << ": " << i;
+      }
+    }
+    EXPECT_EQ(damaged, damage == kCode ? 3 : damage == kScale ? 3 * 128 : 0);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Levels, LinearEnds, EveryLevel(), LevelName);
 
 }  // namespace

@@ -178,7 +178,63 @@ TESSERA_APART void TransposedRows(const TransposedTask& task, int64_t t, int64_t
   }
 }
 
+// One row of x against e4m3 codes that are decoded on the way: a panel is written to L2
+// and read again, which takes twice as long. False, and `out` has to be made another way,
+// where 64 columns have more than one scale or a value is no number.
+TESSERA_APART bool TransposedF8(const TransposedTask& task) {
+  constexpr int64_t kColumns = 64;
+  constexpr int64_t kRowsAhead = 4;
+  const WeightRows& w = task.weights;
+  if (task.count != 1 || w.format != WeightFormat::kF8E4M3 ||
+      w.scale_format == ScaleFormat::kNone || w.block_cols % kColumns != 0 ||
+      (w.col_offset + task.col_begin) % kColumns != 0 ||
+      (task.col_end - task.col_begin) % kColumns != 0) {
+    return false;
+  }
+  const uint8_t* const codes = w.data + task.row_begin * w.row_bytes;
+  I16 largest = ZeroInts();
+  for (int64_t col = task.col_begin; col < task.col_end; col += kColumns) {
+    const int64_t block = (w.col_offset + col) / w.block_cols;
+    V16 sums[4] = {Zero(), Zero(), Zero(), Zero()};
+    for (int64_t i = 0; i < task.rows;) {
+      const int64_t scale_row = (w.row_offset + task.row_begin + i) / w.block_rows;
+      const int64_t end = Smaller(
+          task.rows, (scale_row + 1) * w.block_rows - w.row_offset - task.row_begin);
+      const float scale = ScaleAt(w, scale_row * w.scale_stride + block) * 256.0F;
+      if (scale == __builtin_inff()) {
+        return false;
+      }
+      const V16 factor = Set(scale);
+      for (; i < end; ++i) {
+        const uint8_t* const at = codes + i * w.row_bytes + col;
+        if (col == task.col_begin) {  // the columns after these find all of the row near
+          for (int64_t c = 0; c < task.col_end - col; c += kColumns) {
+            __builtin_prefetch(at + kRowsAhead * w.row_bytes + c);
+          }
+        }
+        V16 values[4];
+        DecodeFiniteF8(at, values);
+        DecodeFiniteF8(at + 32, values + 2);
+        largest = LargerF8(largest, LoadBytes(at));
+        const V16 x = Set(task.x[i]);
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; ++c) {
+          sums[c] = Fma(x, Mul(values[c], factor), sums[c]);
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      Store(sums[c], task.out + col + 16 * c);
+    }
+  }
+  return !HoldsNanF8(largest);
+}
+
 void LinearTransposed(const TransposedTask& task) {
+  if (TransposedF8(task)) {
+    return;
+  }
   // Many rows of x meet a panel that lies in L1, 32 KiB of 128 weight rows; its rows
   // follow each other, since those of a wide one would share few places of that cache.
   constexpr int64_t kManyRows = 8;
