@@ -6,6 +6,7 @@
 #ifndef TESSERA_KERNELS_CPU_CPU_OPS_H_
 #define TESSERA_KERNELS_CPU_CPU_OPS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -90,10 +91,7 @@ class CpuContext {
   float* shared() const { return shared_; }
   // kExpertFloats likewise, for experts and for rounded inputs.
   float* expert_items() const { return expert_items_; }
-
-  // Where copies of weights go.
-  HostArena& weights() { return weights_; }
-
+  HostArena& weights() { return weights_; }  // where copies of weights go
   int num_threads() const { return pool_->num_threads(); }
   bool rounds_experts() const { return rounds_experts_; }
   bool rounds_dense() const { return rounds_dense_; }
@@ -102,14 +100,23 @@ class CpuContext {
   // in fused multiply-adds, is worth (BackendOptions::work_per_thread).
   template <typename Body>
   void ParallelFor(int64_t count, int64_t work, const Body& body) {
-    const int64_t parts = work / work_per_thread_ + 1;
-    pool_->ParallelFor(count,
-                       parts < ThreadPool::kMaxThreads ? static_cast<int>(parts)
-                                                       : ThreadPool::kMaxThreads,
-                       body);
+    pool_->ParallelFor(count, PartsOf(work), body);
+  }
+
+  // In pieces of 10 us of weights or more: cores seldom read at one rate.
+  template <typename Body>
+  void ParallelForShared(int64_t count, int64_t work, const Body& body) {
+    constexpr int64_t kPieceWork = 1 << 19;
+    const int64_t grain = kPieceWork / (work / (count < 1 ? 1 : count) + 1) + 1;
+    pool_->ParallelForShared(count, grain, PartsOf(work), body);
   }
 
  private:
+  int PartsOf(int64_t work) const {
+    constexpr int64_t kMost = ThreadPool::kMaxThreads;
+    return static_cast<int>(std::min(work / work_per_thread_ + 1, kMost));
+  }
+
   CpuContext(const SimdOps& simd, std::unique_ptr<ThreadPool> pool,
              const BackendOptions& options)
       : simd_(simd),

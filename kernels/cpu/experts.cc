@@ -297,29 +297,29 @@ class ExpertRun {
     return places;
   }
 
-  // visit(segment, rows, thread) for all weight rows of all segments. Shares are even
-  // where reading the weights of a unit costs as much as about kReadItems items.
+  // visit(segment, rows, thread) for all weight rows of all segments: a unit at a time,
+  // or, of segments with few items, all units of a piece, so that a thread reads a weight
+  // for long before it turns to the next. In multiply-adds, reading the weights of a unit
+  // costs as much as about kReadItems items.
   template <typename Visit>
   void ForEachUnit(int64_t rows, int64_t values_per_row, const Visit& visit) {
     constexpr int64_t kReadItems = 4;
     const int64_t units = (rows + kRowsPerUnit - 1) / kRowsPerUnit;
-    const int64_t total = units * (end_ - begin_ + num_segments_ * kReadItems);
-    context_.ParallelFor(
-        total, total * std::min(rows, kRowsPerUnit) * values_per_row,
+    const int64_t cost = end_ - begin_ + num_segments_ * kReadItems;
+    context_.ParallelForShared(
+        num_segments_ * units,
+        units * cost * std::min(rows, kRowsPerUnit) * values_per_row,
         [&](int64_t begin, int64_t end, int thread) {
-          // A unit belongs to the thread whose part of the total holds its middle.
-          int64_t middle_before = 0;
-          for (int64_t s = 0; s < num_segments_; ++s) {
-            const Segment& segment = segments_[s];
-            const int64_t cost = segment.end - segment.begin + kReadItems;
-            for (int64_t unit = 0; unit < units; ++unit, middle_before += cost) {
-              const int64_t middle = middle_before + cost / 2;
-              if (middle >= begin && middle < end) {
-                visit(segment,
-                      {unit * kRowsPerUnit, std::min(rows, (unit + 1) * kRowsPerUnit)},
-                      thread);
-              }
-            }
+          while (begin < end) {
+            const Segment& segment = segments_[begin / units];
+            const int64_t unit = begin % units;
+            const int64_t count = segment.end - segment.begin <= kReadItems
+                                      ? std::min(end - begin, units - unit)
+                                      : 1;
+            visit(segment,
+                  {unit * kRowsPerUnit, std::min(rows, (unit + count) * kRowsPerUnit)},
+                  thread);
+            begin += count;
           }
         });
   }

@@ -58,14 +58,14 @@ void Linear(CpuContext& context, TensorView x, const WeightView& w, const KSplit
     return;
   }
   const int64_t blocks = (w.rows + kBlockRows - 1) / kBlockRows;
-  context.ParallelFor(blocks, WorkOf(task.count, w, w.rows),
-                      [&](int64_t begin, int64_t end, int thread) {
-                        LinearTask part = task;
-                        part.row_begin = begin * kBlockRows;
-                        part.row_end = std::min(end * kBlockRows, w.rows);
-                        part.scratch = context.scratch(thread).panel;
-                        context.simd().linear(part);
-                      });
+  context.ParallelForShared(blocks, WorkOf(task.count, w, w.rows),
+                            [&](int64_t begin, int64_t end, int thread) {
+                              LinearTask part = task;
+                              part.row_begin = begin * kBlockRows;
+                              part.row_end = std::min(end * kBlockRows, w.rows);
+                              part.scratch = context.scratch(thread).panel;
+                              context.simd().linear(part);
+                            });
 }
 
 void HeadLinear(CpuContext& context, TensorView x, const WeightView& w, int64_t head_rows,

@@ -155,10 +155,10 @@ void RoundedLinear(CpuContext& context, TensorView x, const WeightView& w,
                               .count = count,
                               .out = out.row<float>(first),
                               .out_stride = out.stride(0)};
-    context.ParallelFor(tiles, WorkOf(count, w.rows, w.cols),
-                        [&](int64_t begin, int64_t end, int) {
-                          RunTiles(context, task, first_tile + begin, first_tile + end);
-                        });
+    context.ParallelForShared(
+        tiles, WorkOf(count, w.rows, w.cols), [&](int64_t begin, int64_t end, int) {
+          RunTiles(context, task, first_tile + begin, first_tile + end);
+        });
   }
 }
 
@@ -179,30 +179,30 @@ void RoundedHeadLinear(CpuContext& context, TensorView x, const WeightView& w,
     const int64_t stride = InBlocks(count);
     inputs.Round(heads * count, count,
                  [&](int64_t i) { return x.row<float>(first + i % count, i / count); });
-    context.ParallelFor(heads * units, WorkOf(count, heads * rows, w.cols),
-                        [&](int64_t begin, int64_t end, int) {
-                          for (; begin < end; ++begin) {
-                            const int64_t head = begin / units;
-                            const int64_t row =
-                                w.packed_row + head * head_rows + row_begin;
-                            const int64_t tile = row / kTileRows + begin % units;
-                            if (tile * kTileRows >= row + rows) {
-                              continue;
-                            }
-                            RunTiles(context,
-                                     {.codes = packed.codes,
-                                      .steps = packed.steps,
-                                      .leaves = packed.leaves,
-                                      .row_begin = row,
-                                      .row_end = row + rows,
-                                      .x = inputs.rows(),
-                                      .x_row = head * stride,
-                                      .count = count,
-                                      .out = out.row<float>(first, head),
-                                      .out_stride = out.stride(0)},
-                                     tile, tile + 1);
-                          }
-                        });
+    context.ParallelForShared(heads * units, WorkOf(count, heads * rows, w.cols),
+                              [&](int64_t begin, int64_t end, int) {
+                                for (; begin < end; ++begin) {
+                                  const int64_t head = begin / units;
+                                  const int64_t row =
+                                      w.packed_row + head * head_rows + row_begin;
+                                  const int64_t tile = row / kTileRows + begin % units;
+                                  if (tile * kTileRows >= row + rows) {
+                                    continue;
+                                  }
+                                  RunTiles(context,
+                                           {.codes = packed.codes,
+                                            .steps = packed.steps,
+                                            .leaves = packed.leaves,
+                                            .row_begin = row,
+                                            .row_end = row + rows,
+                                            .x = inputs.rows(),
+                                            .x_row = head * stride,
+                                            .count = count,
+                                            .out = out.row<float>(first, head),
+                                            .out_stride = out.stride(0)},
+                                           tile, tile + 1);
+                                }
+                              });
   }
 }
 

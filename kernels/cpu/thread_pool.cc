@@ -1,5 +1,6 @@
 #include "kernels/cpu/thread_pool.h"
 
+#include <algorithm>
 #include <system_error>
 
 #include "fmt/format.h"
@@ -43,6 +44,10 @@ void WaitWhile(const std::atomic<uint32_t>& value, uint32_t seen) {
   }
 }
 
+uint64_t PackRange(int64_t begin, int64_t end) {
+  return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
+}
+
 // The CPUs that this thread may run on, in rising order.
 std::vector<int> AllowedCpus() {
   cpu_set_t set;
@@ -72,7 +77,9 @@ absl::Status Pin(std::thread& thread, int cpu) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_workers) : mailboxes_(static_cast<size_t>(num_workers)) {
+ThreadPool::ThreadPool(int num_workers)
+    : mailboxes_(static_cast<size_t>(num_workers)),
+      shares_(static_cast<size_t>(num_workers) + 1) {
   workers_.reserve(static_cast<size_t>(num_workers));
 }
 
@@ -119,19 +126,62 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::Run(const Job& job) {
   job_ = job;
+  if (job.grain > 0) {
+    for (int part = 0; part < job.parts; ++part) {
+      shares_[static_cast<size_t>(part)].range.store(
+          PackRange(job.BeginOf(part), job.BeginOf(part + 1)), std::memory_order_relaxed);
+    }
+  }
   running_.store(static_cast<uint32_t>(job.parts - 1), std::memory_order_relaxed);
   for (int part = 1; part < job.parts; ++part) {
     Mailbox& mailbox = mailboxes_[static_cast<size_t>(part - 1)];
     mailbox.round.fetch_add(1, std::memory_order_release);
     mailbox.round.notify_one();
   }
-  job.RunPart(0);
+  RunPart(0);
   for (;;) {
     const uint32_t running = running_.load(std::memory_order_acquire);
     if (running == 0) {
       return;
     }
     WaitWhile(running_, running);
+  }
+}
+
+void ThreadPool::RunPart(int part) {
+  if (job_.grain == 0) {
+    job_.call(job_.body, job_.BeginOf(part), job_.BeginOf(part + 1), part);
+    return;
+  }
+  int64_t begin = 0;
+  int64_t end = 0;
+  for (int i = 0; i < job_.parts; ++i) {
+    Share& share = shares_[static_cast<size_t>((part + i) % job_.parts)];
+    while (TakePiece(share, i == 0, &begin, &end)) {
+      job_.call(job_.body, begin, end, part);
+    }
+  }
+}
+
+// False once nothing is left of the share.
+bool ThreadPool::TakePiece(Share& share, bool from_front, int64_t* begin,
+                           int64_t* end) const {
+  constexpr uint64_t kLow = 0xffffffffu;
+  uint64_t range = share.range.load(std::memory_order_relaxed);
+  for (;;) {
+    const auto first = static_cast<int64_t>(range >> 32);
+    const auto last = static_cast<int64_t>(range & kLow);
+    if (first >= last) {
+      return false;
+    }
+    const int64_t piece =
+        std::min(last - first, std::max(job_.grain, (last - first) / 2));
+    *begin = from_front ? first : last - piece;
+    *end = *begin + piece;
+    const uint64_t left = from_front ? PackRange(*end, last) : PackRange(first, *begin);
+    if (share.range.compare_exchange_weak(range, left, std::memory_order_relaxed)) {
+      return true;
+    }
   }
 }
 
@@ -142,7 +192,7 @@ void ThreadPool::WorkerLoop(int worker) {
     if (stop_.load(std::memory_order_relaxed)) {
       return;
     }
-    job_.RunPart(worker + 1);
+    RunPart(worker + 1);
     if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
       running_.notify_one();
     }

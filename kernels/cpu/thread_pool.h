@@ -13,6 +13,8 @@
 
 #include "absl/status/statusor.h"
 
+#include "common/check.h"
+
 namespace tessera::kernels::cpu {
 
 struct ThreadPoolOptions {
@@ -58,8 +60,32 @@ class ThreadPool {
             [](const void* self, int64_t begin, int64_t end, int thread) {
               (*static_cast<const Body*>(self))(begin, end, thread);
             },
-            count, parts});
+            count, parts, 0});
   }
+
+  // As ParallelFor, for elements that take long and do not take equally long: each thread
+  // begins its part from the front, half of what is left of it at a time and at least
+  // `grain` elements a call, and one that is done takes such pieces from the end of
+  // another's. So body is called several times, for consecutive elements each time, and
+  // which thread has which depends on time: results must not depend on it. `count` is at
+  // most kMaxShared.
+  template <typename Body>
+  void ParallelForShared(int64_t count, int64_t grain, int max_parts, const Body& body) {
+    const int parts = max_parts < num_threads() ? max_parts : num_threads();
+    if (parts <= 1 || count <= grain) {
+      if (count > 0) {
+        body(int64_t{0}, count, 0);
+      }
+      return;
+    }
+    TESSERA_CHECK_LE(count, kMaxShared);
+    Run(Job{&body,
+            [](const void* self, int64_t begin, int64_t end, int thread) {
+              (*static_cast<const Body*>(self))(begin, end, thread);
+            },
+            count, parts, grain < 1 ? 1 : grain});
+  }
+  static constexpr int64_t kMaxShared = int64_t{1} << 31;
 
  private:
   struct Job {
@@ -67,10 +93,15 @@ class ThreadPool {
     void (*call)(const void* body, int64_t begin, int64_t end, int thread) = nullptr;
     int64_t count = 0;
     int parts = 0;
+    int64_t grain = 0;  // 0: a part is one call
 
-    void RunPart(int part) const {
-      call(body, count * part / parts, count * (part + 1) / parts, part);
-    }
+    int64_t BeginOf(int part) const { return count * part / parts; }
+  };
+
+  // What is left of a part whose pieces others may take: [begin, end), begin in the upper
+  // half. A cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> range{0};
   };
 
   // What one worker waits for; a cache line of its own.
@@ -81,9 +112,12 @@ class ThreadPool {
   explicit ThreadPool(int num_workers);
 
   void Run(const Job& job);
+  void RunPart(int part);
+  bool TakePiece(Share& share, bool from_front, int64_t* begin, int64_t* end) const;
   void WorkerLoop(int worker);
 
   std::vector<Mailbox> mailboxes_;
+  std::vector<Share> shares_;  // by part
   std::vector<std::thread> workers_;
   Job job_;  // written before a round is raised, read by those it was raised for
   alignas(64) std::atomic<uint32_t> running_{0};

@@ -1,6 +1,8 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include <atomic>
+#include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -34,6 +36,66 @@ TEST(ThreadPool, PartsAreGivenToThreadsInOrder) {
   });
   EXPECT_EQ(begins, (std::vector<int64_t>{0, 3, 6}));
   EXPECT_EQ(ends, (std::vector<int64_t>{3, 6, 10}));
+}
+
+TEST(ThreadPool, EveryElementOfASharedLoopIsVisitedOnce) {
+  const auto pool = ThreadPool::Create({.num_threads = 4});
+  ASSERT_TRUE(pool.ok());
+  for (int round = 0; round < 200; ++round) {
+    for (const int64_t count : {0, 1, 2, 3, 4, 5, 7, 64, 1000}) {
+      for (const int64_t grain : {0, 1, 3, 2000}) {
+        std::vector<std::atomic<int>> visits(static_cast<size_t>(count));
+        (*pool)->ParallelForShared(count, grain, 4,
+                                   [&](int64_t begin, int64_t end, int thread) {
+                                     EXPECT_LT(begin, end);
+                                     EXPECT_LT(thread, 4);
+                                     for (int64_t i = begin; i < end; ++i) {
+                                       ++visits[static_cast<size_t>(i)];
+                                     }
+                                   });
+        for (const std::atomic<int>& visit : visits) {
+          ASSERT_EQ(visit, 1) << count << ", grain " << grain;
+        }
+      }
+    }
+  }
+}
+
+// Ends only if others take what the thread that waits has left of its part.
+TEST(ThreadPool, WhatASlowThreadLeavesIsDoneByOthers) {
+  const auto pool = ThreadPool::Create({.num_threads = 3});
+  ASSERT_TRUE(pool.ok());
+  constexpr int64_t kCount = 300;
+  for (int slow = 0; slow < 3; ++slow) {
+    std::atomic<int64_t> done = 0;
+    std::atomic<int64_t> held = 0;
+    (*pool)->ParallelForShared(kCount, 1, 3, [&](int64_t begin, int64_t end, int thread) {
+      if (thread == slow && held == 0) {
+        held = end - begin;
+        while (done + held < kCount) {
+          std::this_thread::yield();
+        }
+      }
+      while (held == 0) {  // nobody takes anything from the slow one before it has begun
+        std::this_thread::yield();
+      }
+      done += end - begin;
+    });
+    EXPECT_EQ(done, kCount);
+    EXPECT_EQ(held, kCount / 3 / 2);
+  }
+}
+
+TEST(ThreadPool, ASharedLoopBelowItsGrainIsOneCall) {
+  const auto pool = ThreadPool::Create({.num_threads = 2});
+  ASSERT_TRUE(pool.ok());
+  int calls = 0;
+  (*pool)->ParallelForShared(8, 8, 2, [&](int64_t begin, int64_t end, int thread) {
+    ++calls;
+    EXPECT_EQ(end - begin, 8);
+    EXPECT_EQ(thread, 0);
+  });
+  EXPECT_EQ(calls, 1);
 }
 
 TEST(ThreadPool, NothingRunsForAnEmptyRange) {

@@ -34,8 +34,6 @@ class SoftwareTiles {
   bool configured() const { return configured_; }
   // Why nothing more is done; empty if nothing was refused.
   const std::string& fault() const { return fault_; }
-  // How many products of tiles there were.
-  int64_t products() const { return products_; }
   // Forgets everything, a fault too.
   void Reset() { *this = SoftwareTiles(); }
 
@@ -52,7 +50,6 @@ class SoftwareTiles {
   Tile* Usable(int tile);
 
   bool configured_ = false;
-  int64_t products_ = 0;
   std::array<Tile, kMaxTiles> tiles_ = {};
   std::string fault_;
 };
