@@ -8,6 +8,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "proto/decode_rows.h"
 
 namespace tessera::proto {
 namespace {
@@ -436,6 +437,7 @@ wire::StepPlan ToWire(const StepPlan& plan) {
     }
     to->set_masked(from.masked);
   }
+  message.set_decode_rows(plan.decode_rows);
   message.set_leaves_expert_counts(plan.leaves_expert_counts);
   message.set_reports_expert_counts(plan.reports_expert_counts);
   return message;
@@ -509,6 +511,8 @@ absl::StatusOr<StepPlan> FromWire(const wire::StepPlan& message,
     TESSERA_ASSIGN_OR_RETURN(SlotWork work, WorkFromWire(from, limits, &num_tokens));
     plan.work.push_back(std::move(work));
   }
+  plan.decode_rows = message.decode_rows();
+  TESSERA_RETURN_IF_ERROR(CheckDecodeRows(plan, max_slots));
   plan.leaves_expert_counts = message.leaves_expert_counts();
   plan.reports_expert_counts = message.reports_expert_counts();
   return plan;

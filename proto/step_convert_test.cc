@@ -102,6 +102,19 @@ TEST(StepConvert, BlocksTravelOnlyInStepsWithTransfers) {
   EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
 }
 
+TEST(StepConvert, TheRowsOfADecodeStepFitItsWork) {
+  StepPlan plan;
+  plan.work = {{0, true, true}, {1, false, true, {5}}};
+  plan.decode_rows = 3;
+  EXPECT_THAT(FromWire(ToWire(plan)), IsOkAndHolds(plan));
+  EXPECT_THAT(FromWire(ToWire(plan), {.max_slots = 2}), StatusIs(kInvalid));
+  plan.decode_rows = 1;
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+  plan.decode_rows = 2;
+  plan.work[1].tokens = {5, 6};
+  EXPECT_THAT(FromWire(ToWire(plan)), StatusIs(kInvalid));
+}
+
 TEST(StepConvert, TailTablesAreLimitedLikeBlockTables) {
   StepPlan plan;
   plan.appends = {{0, {}, {1, 2, 3}}};

@@ -159,6 +159,10 @@ struct StepPlan {
   std::vector<BlockAppend> appends = {};
   std::vector<SlotWork>
       work;  // may be empty: the rank still takes part in the collectives
+  // Not 0: a decode step. All work of all plans of the step, of which it is the same, is
+  // IsDecodeWork (decode_rows.h), and no plan has more of it. So every rank knows what
+  // the others run, and with how many rows.
+  uint32_t decode_rows = 0;
   // A TP group's first rank counts the items that the group's tokens route to each expert
   // of each MoE layer, drafts that are verified included, draft layers not.
   bool leaves_expert_counts = false;   // a probe: what this step routes isn't counted

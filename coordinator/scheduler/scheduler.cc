@@ -9,6 +9,7 @@
 #include "common/status_macros.h"
 #include "coordinator/scheduler/group_scheduler.h"
 #include "coordinator/scheduler/tenant_account.h"
+#include "proto/decode_rows.h"
 
 namespace tessera::coordinator {
 namespace {
@@ -102,6 +103,10 @@ void GroupScheduler::CloseStep(PlannedStep* step) {
     step->num_tokens += totals.num_tokens;
     step->num_prefill_tokens += totals.num_prefill_tokens;
     step->num_sequences += totals.num_sequences;
+  }
+  const uint32_t decode_rows = proto::DecodeRowsOf(step->plans);
+  for (proto::StepPlan& plan : step->plans) {
+    plan.decode_rows = decode_rows;
   }
 }
 

@@ -345,6 +345,40 @@ TEST(Scheduler, DpRanksShareTheLoadAndAPrefixDrawsItsFollower) {
   harness.Drain();
 }
 
+// Of all plans, which have to say the same.
+uint32_t DecodeRows(const PlannedStep& step) {
+  for (const proto::StepPlan& plan : step.plans) {
+    EXPECT_EQ(plan.decode_rows, step.plans[0].decode_rows);
+  }
+  return step.plans[0].decode_rows;
+}
+
+TEST(Scheduler, EveryPlanOfADecodeStepNamesTheRowsOfTheRankWithMost) {
+  SchedulerOptions options = SmallOptions();
+  options.num_dp_ranks = 2;
+  Harness harness(options);
+  const auto enqueue = [&](SequenceId id, int32_t length, int64_t max_tokens) {
+    const int32_t first = static_cast<int32_t>(10 * id);
+    ASSERT_THAT(harness.scheduler().Enqueue(MakeSpec(
+                    id, Numbers(first, static_cast<size_t>(length)), max_tokens)),
+                IsOk());
+  };
+  for (SequenceId id = 1; id <= 3; ++id) {
+    enqueue(id, 2, 4);
+  }
+  const auto run = [&] {
+    const uint32_t rows = DecodeRows(harness.Plan());
+    harness.Accept();
+    return rows;
+  };
+  EXPECT_EQ(run(), 0) << "prompts";
+  EXPECT_EQ(run(), 2);
+  enqueue(4, 3, 2);
+  EXPECT_EQ(run(), 0) << "a prompt on one of the ranks";
+  EXPECT_EQ(run(), 2);
+  harness.Drain();
+}
+
 TEST(Scheduler, ExpiredNamesSequencesAtTheirDeadlineUntilTheyAreFinished) {
   Harness harness(SmallOptions());
   Scheduler& scheduler = harness.scheduler();
@@ -369,6 +403,7 @@ TEST(Scheduler, AProbeRunsOnEveryRankAndLeavesNothing) {
   ASSERT_THAT(probe, IsOk());
   for (const proto::StepPlan& plan : probe->plans) {
     EXPECT_EQ(plan.work.at(0).tokens, std::vector<int32_t>{7});
+    EXPECT_EQ(plan.decode_rows, 1);
   }
   EXPECT_THAT(harness.scheduler().PlanProbe(7),
               StatusIs(absl::StatusCode::kFailedPrecondition));

@@ -6,6 +6,7 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "proto/decode_rows.h"
 
 namespace tessera::testing {
 namespace {
@@ -213,6 +214,7 @@ absl::StatusOr<proto::StepResult> StubWorker::Execute(const proto::StepPlan& pla
                                                       StubTransfers* transfers,
                                                       uint32_t dp_rank) {
   TESSERA_RETURN_IF_ERROR(Begin(plan));
+  TESSERA_RETURN_IF_ERROR(proto::CheckDecodeRows(plan, options_.max_num_seqs));
   proto::StepResult result;
   result.epoch = plan.epoch;
   result.step = plan.step;
