@@ -27,6 +27,7 @@
 #include "worker/comm/exchange_volume.h"
 #include "worker/comm/nccl/nccl_group.h"
 #include "worker/comm/stream_wait.h"
+#include "worker/comm/switched_exchange.h"
 
 namespace tessera::worker {
 namespace {
@@ -273,6 +274,46 @@ TEST_P(SlotRanks, OnTheWireAreMessagesAndBytesOfTheFormula) {
       }
     }
   }
+}
+
+// By way of the host and in slots, in turn.
+TEST_P(SlotRanks, ASwitchedExchangeGivesTheSameBitsEitherWay) {
+  const int size = GetParam();
+  const Problem problem(DType::kF32, kMaxTokens * size);
+  const auto alone = RunAlone<float>(problem, false, *MakeBackend(DType::kF32));
+  Run(size, [&](Rank& rank) {
+    const auto exchange = SwitchedExchange::Create(Options(Placements(size)[2]), 3,
+                                                   rank.backend, {.ep = rank.comm});
+    ASSERT_THAT(exchange, IsOk());
+    for (const int64_t slots : {0, 3, 2, 0, 3}) {
+      (*exchange)->UseSlots(slots);
+      EXPECT_EQ((*exchange)->is_capturable(), slots > 0);
+      const int64_t begin = 2 * rank.rank();
+      const auto out = RunTokens<float>(
+          problem, begin, 2, *rank.backend, **exchange,
+          [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+      EXPECT_TRUE(HasBits(out, alone, begin)) << "slots " << slots;
+      EXPECT_THAT((*exchange)->Check(), IsOk());
+    }
+  });
+}
+
+TEST_P(SlotRanks, ASwitchedExchangeSaysWhatWentWrongInSlotsThatItHasLeft) {
+  const int size = GetParam();
+  Problem problem(DType::kF32, size);
+  problem.ids[0] = kExperts;
+  Run(size, [&](Rank& rank) {
+    const auto exchange = SwitchedExchange::Create(Options(Placements(size)[0]), 1,
+                                                   rank.backend, {.ep = rank.comm});
+    ASSERT_THAT(exchange, IsOk());
+    (*exchange)->UseSlots(1);
+    RunTokens<float>(
+        problem, rank.rank(), 1, *rank.backend, **exchange,
+        [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+    (*exchange)->UseSlots(0);
+    EXPECT_THAT((*exchange)->Check(), StatusIs(absl::StatusCode::kInternal));
+    EXPECT_THAT((*exchange)->Check(), IsOk());
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, SlotRanks, ::testing::Values(2, 3, 4),
