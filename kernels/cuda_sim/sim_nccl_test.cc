@@ -340,6 +340,29 @@ TEST(PlantedBug, RanksThatWantDifferentThingsAreFoundAndNamed) {
   }
 }
 
+// As graphs of two batch sizes that one step launches.
+TEST(PlantedBug, GraphsThatDoNotBelongTogetherAreFoundAndNamed) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    Ranks ranks(seed, 2);
+    for (int rank = 0; rank < 2; ++rank) {
+      const auto x = ranks.Ints(
+          rank, rank == 0 ? std::vector<int32_t>{1, 2} : std::vector<int32_t>{3});
+      const auto all = ranks.Ints(rank, {0, 0, 0, 0});
+      ASSERT_TRUE(ranks.stream(rank).BeginCapture().ok());
+      ranks.Gather(rank, x, all);
+      ASSERT_TRUE(ranks.Settle(rank));
+      auto graph = ranks.stream(rank).EndCapture();
+      ASSERT_TRUE(graph.ok()) << graph.status();
+      ASSERT_TRUE(ranks.stream(rank).Launch(*graph).ok());
+    }
+    EXPECT_FALSE(ranks.stream(0).Synchronize().ok());
+    const auto found = ranks.Found(FindingKind::kMismatchedCollective);
+    ASSERT_EQ(found.size(), 1U) << "seed " << seed;
+    EXPECT_THAT(found[0].detail, HasSubstr("ncclAllGather of 1 x I32"));
+    EXPECT_THAT(found[0].detail, HasSubstr("ncclAllGather of 2 x I32"));
+  }
+}
+
 TEST(PlantedBug, BuffersOfOperationsAreCheckedLikeThoseOfKernels) {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     Ranks ranks(seed, 2);
