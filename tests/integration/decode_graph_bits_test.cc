@@ -8,11 +8,8 @@
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
-#include <limits>
 #include <memory>
 #include <numeric>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,12 +23,12 @@
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
-#include "common/status_macros.h"
-#include "engram_store/client/engram_source.h"
 #include "kernels/cuda/devices/simulated_devices.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/local_devices.h"
+#include "proto/decode_rows.h"
 #include "proto/step_plan.h"
+#include "tests/integration/decode_script.h"
 #include "tests/integration/family_model.h"
 #include "tests/testing/tiny_checkpoint.h"
 #include "worker/layers/step_context.h"
@@ -40,77 +37,23 @@
 namespace tessera {
 namespace {
 
+using ::tessera::testing::DecodeOptions;
 using ::tessera::testing::FamilyModel;
+using ::tessera::testing::Gathered;
+using ::tessera::testing::PlanWriter;
+using ::tessera::testing::Served;
+using ::tessera::testing::ServedTiny;
 using ::tessera::testing::TinyModel;
 
 constexpr uint64_t kSeed = 11;
-constexpr int64_t kBlocksPerSlot = 2;
 
 bool IsLong() { return std::getenv("TESSERA_LONG_TESTS") != nullptr; }
 
-// Rows that the host gathers, as those of another host; one request fails.
-class GatheredRows final : public engram_store::EngramSource {
- public:
-  GatheredRows(std::unique_ptr<engram_store::EngramSource> rows, int num_good)
-      : rows_(std::move(rows)), num_good_(num_good) {}
-
-  std::string_view name() const override { return "gathered"; }
-  std::span<const engram_store::TableInfo> tables() const override {
-    return rows_->tables();
-  }
-  engram_store::PendingRows Issue(size_t table, std::span<const uint32_t> row_ids,
-                                  std::span<std::byte> destination) override {
-    return rows_->Issue(table, row_ids, destination);
-  }
-  absl::Status Wait(engram_store::PendingRows pending, absl::Time deadline) override {
-    const absl::Status status = rows_->Wait(pending, deadline);
-    return num_good_-- == 0 ? absl::UnavailableError("no replica answers") : status;
-  }
-  engram_store::EngramSourceStats stats() const override { return rows_->stats(); }
-
- private:
-  const std::unique_ptr<engram_store::EngramSource> rows_;
-  int num_good_;
-};
-
-cli::EngramSourceFactory Gathered(cli::EngramSourceFactory rows,
-                                  int num_good = std::numeric_limits<int>::max()) {
-  return [rows = std::move(rows), num_good](
-             int rank) -> absl::StatusOr<std::unique_ptr<engram_store::EngramSource>> {
-    TESSERA_ASSIGN_OR_RETURN(auto source, rows(rank));
-    return std::make_unique<GatheredRows>(std::move(source), num_good);
-  };
-}
-
-// What the tests run: a model, its rows, and prompts.
-struct Served {
-  const cli::LoadedModel* model = nullptr;
-  cli::EngramSourceFactory engram;
-  std::vector<int32_t> ids;  // that prompts are cut from
-
-  bool keeps_tail() const { return model->config.tail_tokens() > 0; }
-};
-
-cli::RankOptions Options(const Served& served, int64_t max_slots, bool decode_graphs) {
-  cli::RankOptions options;
-  options.backend = "cuda";
-  worker::RunnerOptions& runner = options.runner;
-  runner.max_slots = max_slots;
-  runner.max_tokens = 32;
-  runner.block_size = served.model->config.default_block_size();
-  runner.max_model_len = kBlocksPerSlot * runner.block_size;
-  runner.num_blocks = max_slots * kBlocksPerSlot;
-  runner.num_tail_blocks = served.keeps_tail() ? runner.num_blocks : 0;
-  runner.decode_graphs = decode_graphs;
-  runner.decode_graph_time = absl::Hours(1);  // all of them, on any machine
-  return options;
-}
-
 // One rank on a simulated machine of its own, and the plans that it is given.
-class Rank {
+class Rank : public PlanWriter {
  public:
   Rank(const Served& served, const cli::RankOptions& options)
-      : served_(served),
+      : PlanWriter(&served),
         machine_(std::make_shared<kernels::cuda_sim::SimMachine>(
             kernels::cuda_sim::SimOptions{.seed = kSeed, .check_order = true})),
         devices_(kernels::CreateSimulatedDevices(machine_)) {
@@ -118,53 +61,18 @@ class Rank {
                                          *devices_, Clock::Real());
     EXPECT_TRUE(ranks.ok()) << ranks.status();
     ranks_ = *std::move(ranks);
-    Begin(1);
   }
   ~Rank() {
     ranks_.clear();
     EXPECT_TRUE(machine_->status().ok()) << machine_->status();
   }
 
-  // The plan of the next step, to be filled.
-  proto::StepPlan& plan() { return plan_; }
-  void Begin(uint64_t epoch) {
-    plan_ = {};
-    plan_.epoch = epoch;
-    plan_.step = 1;
-    plan_.placement_version = 1;
-  }
-
-  // `slot` begins a sequence of its own seed, with the pages of `home`, another slot.
-  void Admit(uint32_t slot, uint32_t home, uint64_t seed) {
-    proto::SlotAdmission admission;
-    admission.slot = slot;
-    admission.prompt_length = static_cast<uint32_t>(Prompt(seed).size());
-    admission.sampling.temperature = seed % 2 == 0 ? 0.0F : 0.9F;
-    admission.sampling.seed = seed;
-    admission.sampling.num_logprobs = 5;
-    for (int64_t i = 0; i < kBlocksPerSlot; ++i) {
-      admission.blocks.push_back(static_cast<uint32_t>(home * kBlocksPerSlot + i));
-    }
-    if (served_.keeps_tail()) {
-      admission.tail_blocks = admission.blocks;
-    }
-    plan_.admissions.push_back(admission);
-    plan_.work.push_back(
-        {.slot = slot, .from_sample = false, .sample = true, .tokens = Prompt(seed)});
-  }
-  void Decode(const std::vector<uint32_t>& slots) {
-    for (const uint32_t slot : slots) {
-      plan_.work.push_back({.slot = slot, .from_sample = true, .sample = true});
-    }
-  }
-
   absl::StatusOr<proto::StepResult> Execute() {
+    plan().decode_rows = proto::DecodeRowsOf({&plan(), 1});
     const uint64_t before = machine_->num_launches();
-    auto result = runner().Execute(plan_);
+    auto result = runner().Execute(plan());
     num_launches_ = static_cast<int64_t>(machine_->num_launches() - before);
-    const uint64_t step = plan_.step;
-    Begin(plan_.epoch);
-    plan_.step = step + 1;
+    BeginNextStep();
     return result;
   }
 
@@ -173,16 +81,9 @@ class Rank {
   int64_t num_launches() const { return num_launches_; }
 
  private:
-  std::vector<int32_t> Prompt(uint64_t seed) const {
-    const auto begin = served_.ids.begin() + static_cast<std::ptrdiff_t>(seed % 7);
-    return {begin, begin + static_cast<std::ptrdiff_t>(1 + seed % 3)};
-  }
-
-  const Served& served_;
   const std::shared_ptr<kernels::cuda_sim::SimMachine> machine_;
   const std::unique_ptr<kernels::LocalDevices> devices_;
   std::vector<cli::AssembledRank> ranks_;
-  proto::StepPlan plan_;
   int64_t num_launches_ = 0;
 };
 
@@ -197,8 +98,8 @@ std::vector<uint32_t> FirstSlots(uint32_t count) {
 class Comparison {
  public:
   Comparison(const Served& served, int64_t max_slots)
-      : eager_(served, Options(served, max_slots, false)),
-        graphs_(served, Options(served, max_slots, true)),
+      : eager_(served, DecodeOptions(served, max_slots, false)),
+        graphs_(served, DecodeOptions(served, max_slots, true)),
         max_launches_(served.model->config.engram.has_value()
                           ? std::ssize(served.model->config.engram->layer_ids)
                           : 0) {}
@@ -287,29 +188,16 @@ void ExpectTheBitsOfAnyBatch(const Served& served) {
   }
 }
 
-// A tiny model written to a folder and loaded.
 class TinyDecodeGraphs : public ::testing::TestWithParam<TinyModel> {
  protected:
   void SetUp() override {
-    std::string directory = ::testing::TempDir() + "decode_graphs_XXXXXX";
-    ASSERT_NE(mkdtemp(directory.data()), nullptr);
-    directory_ = directory;
-    const absl::Status written =
-        testing::WriteTinyCheckpoint(GetParam(), kSeed, directory);
-    ASSERT_TRUE(written.ok()) << written;
-    auto loaded = cli::LoadModel(directory);
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    loaded_ = *std::move(loaded);
-    auto engram = cli::ResidentEngram(*loaded_, Clock::Real());
-    ASSERT_TRUE(engram.ok()) << engram.status();
-    served_ = {.model = loaded_.get(),
-               .engram = *std::move(engram),
-               .ids = testing::TinyPrompt(GetParam(), 16, kSeed)};
+    auto tiny = ServedTiny::Create(GetParam(), kSeed);
+    ASSERT_TRUE(tiny.ok()) << tiny.status();
+    tiny_ = *std::move(tiny);
+    served_ = tiny_->served();
   }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
 
-  std::string directory_;
-  std::unique_ptr<cli::LoadedModel> loaded_;
+  std::unique_ptr<ServedTiny> tiny_;
   Served served_;
 };
 
@@ -346,21 +234,21 @@ class DecodeGraphs : public TinyDecodeGraphs {
 };
 
 TEST_P(DecodeGraphs, AreUsedWhereTheyAreWanted) {
-  Rank with(served_, Options(served_, 2, true));
+  Rank with(served_, DecodeOptions(served_, 2, true));
   EXPECT_EQ(GraphRowsOf(with), 1U);
-  Rank without(served_, Options(served_, 2, false));
+  Rank without(served_, DecodeOptions(served_, 2, false));
   EXPECT_EQ(GraphRowsOf(without), 0U);
 }
 
 TEST_P(DecodeGraphs, AreNoneBeyondTheirBudget) {
-  cli::RankOptions options = Options(served_, 2, true);
+  cli::RankOptions options = DecodeOptions(served_, 2, true);
   options.runner.decode_graph_time = absl::ZeroDuration();
   Rank rank(served_, options);
   EXPECT_EQ(GraphRowsOf(rank), 0U);
 }
 
 TEST_P(DecodeGraphs, AreNoneBesideDrafts) {
-  cli::RankOptions options = Options(served_, 2, true);
+  cli::RankOptions options = DecodeOptions(served_, 2, true);
   options.runner.num_speculative_tokens = 1;
   Rank rank(served_, options);
   EXPECT_EQ(GraphRowsOf(rank), 0U);
@@ -372,7 +260,7 @@ class NoSink final : public worker::TraceSink {
 };
 
 TEST_P(DecodeGraphs, AreNotUsedWhileAStepIsTraced) {
-  Rank rank(served_, Options(served_, 2, true));
+  Rank rank(served_, DecodeOptions(served_, 2, true));
   NoSink sink;
   rank.runner().SetTrace(&sink, /*all_logits=*/false);
   EXPECT_EQ(GraphRowsOf(rank), 0U);
@@ -389,12 +277,12 @@ TEST_P(DecodeGraphs, TakeRowsThatTheHostGathers) {
 }
 
 TEST_P(DecodeGraphs, EndWithTheErrorOfRowsThatDoNotComeAndWorkInTheNextEpoch) {
-  const auto num_tables = std::ssize(loaded_->config.engram->layer_ids);
+  const auto num_tables = std::ssize(served_.model->config.engram->layer_ids);
   ASSERT_GT(num_tables, 1);
   // Good ones: those of the start, of the prompt, and the first of the decode step.
   served_.engram =
       Gathered(std::move(served_.engram), static_cast<int>(2 * num_tables + 1));
-  Rank rank(served_, Options(served_, 2, true));
+  Rank rank(served_, DecodeOptions(served_, 2, true));
   rank.Admit(0, 0, 3);
   ASSERT_TRUE(rank.Execute().ok());
   rank.Decode({0});

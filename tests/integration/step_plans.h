@@ -50,6 +50,7 @@ inline proto::StepPlan DecodePlan(uint64_t step, uint32_t num_sequences,
                          .tokens = {},
                          .num_drafts = num_drafts});
   }
+  plan.decode_rows = num_drafts == 0 ? num_sequences : 0;
   return plan;
 }
 
