@@ -218,6 +218,7 @@ absl::Status ModelBench::Decode(const BenchPoint& point) {
     plan.work.push_back(
         {.slot = static_cast<uint32_t>(sequence), .from_sample = true, .sample = true});
   }
+  plan.decode_rows = static_cast<uint32_t>(point.batch);
   for (int64_t step = 0; step < point.steps; ++step) {
     if (point.made_up_steps || point.stitched) {
       for (proto::SlotWork& work : plan.work) {

@@ -2,6 +2,9 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -9,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
 
+#include "common/status.h"
 #include "common/status_macros.h"
 #include "engram_store/client/engram_source.h"
 #include "engram_store/client/memory_source.h"
@@ -54,6 +58,42 @@ absl::Status AddRunner(const LoadedModel& model, const RankOptions& options, Clo
   return absl::OkStatus();
 }
 
+// All ranks at once: it is a collective.
+absl::Status CaptureDecodeSteps(std::span<AssembledRank> ranks) {
+  std::vector<absl::Status> results(ranks.size());
+  std::vector<std::thread> threads;
+  threads.reserve(ranks.size());
+  absl::Status started;
+  for (size_t i = 0; i < ranks.size() && started.ok(); ++i) {
+    try {
+      threads.emplace_back([&ranks, &results, i] {
+        results[i] = ranks[i].runner->CaptureDecodeSteps();
+        if (!results[i].ok()) {
+          ranks[i].groups.Abort("a rank could not capture decode steps");
+        }
+      });
+    } catch (const std::system_error& error) {
+      started = StatusF(absl::StatusCode::kResourceExhausted, "rank {}: no thread: {}", i,
+                        error.what());
+      ranks[i].groups.Abort("a rank has no thread");
+    }
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  TESSERA_RETURN_IF_ERROR(started);
+  // The reason first, not what others heard of it.
+  for (const absl::Status& status : results) {
+    if (!status.ok() && status.code() != absl::StatusCode::kAborted) {
+      return status;
+    }
+  }
+  for (const absl::Status& status : results) {
+    TESSERA_RETURN_IF_ERROR(status);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
@@ -93,6 +133,7 @@ absl::StatusOr<AssembledRank> AssembleRank(
   rank.groups = std::move(groups);
   rank.engram = std::move(engram);
   TESSERA_RETURN_IF_ERROR(AddRunner(model, options, clock, rank));
+  TESSERA_RETURN_IF_ERROR(rank.runner->CaptureDecodeSteps());
   return rank;
 }
 
@@ -119,6 +160,9 @@ absl::StatusOr<std::vector<AssembledRank>> AssembleLocalGroup(
     rank.groups = std::move(groups[i]);
     TESSERA_ASSIGN_OR_RETURN(rank.engram, engram(index));
     TESSERA_RETURN_IF_ERROR(AddRunner(model, options, clock, rank));
+  }
+  if (options.runner.decode_graphs) {
+    TESSERA_RETURN_IF_ERROR(CaptureDecodeSteps(ranks));
   }
   return ranks;
 }

@@ -1,10 +1,15 @@
 #include "worker/runner/decode_graphs.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "fmt/format.h"
+
+#include "common/status_macros.h"
 
 namespace tessera::worker {
 namespace {
@@ -38,10 +43,20 @@ int64_t DecodeBucketOf(int64_t num_rows, int64_t max_rows) {
   return std::min(bucket, max_rows);
 }
 
-bool IsDecodeStep(std::span<const StepRun> runs) {
-  return !runs.empty() && std::all_of(runs.begin(), runs.end(), [](const StepRun& run) {
-    return run.count == 1 && run.num_head_rows() == 1;
-  });
+absl::StatusOr<int64_t> AgreeOnBuckets(Communicator& group, int64_t max_rows,
+                                       int64_t num_buckets) {
+  using Report = std::array<int64_t, 2>;
+  const auto size = static_cast<size_t>(group.size());
+  const Report own = {max_rows, num_buckets};
+  std::vector<Report> all(size);
+  const std::vector<int64_t> bytes(size, sizeof(Report));
+  TESSERA_RETURN_IF_ERROR(group.AllGather(std::as_bytes(std::span(own)), bytes,
+                                          std::as_writable_bytes(std::span(all))));
+  int64_t least = num_buckets;
+  for (const auto& [rows, buckets] : all) {
+    least = std::min(least, rows == max_rows ? buckets : 0);
+  }
+  return least;
 }
 
 DecodeGraphs::Report DecodeGraphs::Capture(kernels::StreamGraphFactory& factory,
@@ -78,6 +93,15 @@ DecodeGraphs::Report DecodeGraphs::Capture(kernels::StreamGraphFactory& factory,
     steps_.push_back(std::move(step));
   }
   return report;
+}
+
+std::string DecodeGraphs::KeepFirst(int64_t num_buckets) {
+  std::string dropped;
+  for (int64_t i = num_buckets; i < this->num_buckets(); ++i) {
+    Append(steps_[static_cast<size_t>(i)].num_rows, dropped);
+  }
+  steps_.resize(static_cast<size_t>(std::min(num_buckets, this->num_buckets())));
+  return dropped;
 }
 
 const DecodeGraphs::Step* DecodeGraphs::Find(int64_t num_rows) const {

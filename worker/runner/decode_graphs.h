@@ -1,22 +1,24 @@
 // DecodeGraphs: a rank's decode steps as graphs of its stream, one for each bucket: a
-// padded number of rows, so that a few captures serve every batch. A step of T rows runs
-// in the smallest bucket that holds it, filled up with padding rows.
+// padded number of rows, so that a few captures serve every batch. A step whose rank with
+// most work has T rows (StepPlan::decode_rows) runs in the smallest bucket that holds T,
+// on every rank, filled up with padding rows. The ranks of a group launch the same
+// graphs, whose collectives meet: what one of them has not captured, none keeps.
 #ifndef TESSERA_WORKER_RUNNER_DECODE_GRAPHS_H_
 #define TESSERA_WORKER_RUNNER_DECODE_GRAPHS_H_
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 #include "common/clock.h"
 #include "kernels/runtime/stream_graph.h"
-#include "worker/runner/sequence_slots.h"
+#include "worker/comm/communicator.h"
 
 namespace tessera::worker {
 
@@ -25,9 +27,10 @@ std::vector<int64_t> DecodeBuckets(int64_t max_rows);
 // The smallest of them that holds `num_rows` rows; 0: none, or there are no rows.
 int64_t DecodeBucketOf(int64_t num_rows, int64_t max_rows);
 
-// Whether a step of these runs can be one of a graph: each is one token whose logits are
-// wanted, nothing else. (Prompts and drafts have more tokens or fewer logits.)
-bool IsDecodeStep(std::span<const StepRun> runs);
+// Collective; start-up. Of the numbers of buckets that the ranks of `group` have, from
+// the largest bucket down, the least; 0 where their max_rows differ. The group's errors.
+absl::StatusOr<int64_t> AgreeOnBuckets(Communicator& group, int64_t max_rows,
+                                       int64_t num_buckets);
 
 // Step thread only. It goes before the backend and the stream.
 class DecodeGraphs {
@@ -65,6 +68,11 @@ class DecodeGraphs {
   // it; what was captured before stays.
   Report Capture(kernels::StreamGraphFactory& factory, kernels::Stream& stream,
                  const Budget& budget, Clock* clock, EnqueueStep enqueue);
+
+  // The first so many of DecodeBuckets have graphs.
+  int64_t num_buckets() const { return static_cast<int64_t>(steps_.size()); }
+  // Drops the others, and says which: "2 1".
+  std::string KeepFirst(int64_t num_buckets);
 
   // The graph for a step of `num_rows` rows; null: its bucket has none.
   const Step* Find(int64_t num_rows) const;

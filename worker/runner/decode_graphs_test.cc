@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 
 #include "common/clock.h"
 #include "kernels/runtime/stream_graph.h"
+#include "worker/comm/in_process/in_process_group.h"
 
 namespace tessera::worker {
 namespace {
@@ -41,20 +43,40 @@ TEST(DecodeBuckets, AStepBelongsToTheSmallestThatHoldsIt) {
   }
 }
 
-TEST(DecodeSteps, AreThoseOfOneTokenWithLogitsPerSequence) {
-  const StepRun decode = {.slot = 0, .begin = 7, .count = 1, .sample = true};
-  const StepRun prefill = {.slot = 1, .begin = 0, .count = 1, .sample = false};
-  const StepRun last_chunk = {.slot = 1, .begin = 0, .count = 3, .sample = true};
-  const StepRun drafts = {
-      .slot = 1, .begin = 9, .count = 3, .num_drafts = 2, .sample = true};
-  EXPECT_TRUE(IsDecodeStep(std::vector<StepRun>{decode}));
-  EXPECT_TRUE(IsDecodeStep(std::vector<StepRun>{decode, decode}));
-  EXPECT_FALSE(IsDecodeStep({}));
-  for (const StepRun& other : {prefill, last_chunk, drafts}) {
-    EXPECT_FALSE(IsDecodeStep(std::vector<StepRun>{other}));
-    EXPECT_FALSE(IsDecodeStep(std::vector<StepRun>{decode, other}));
-    EXPECT_FALSE(IsDecodeStep(std::vector<StepRun>{other, decode}));
+// What each rank of a group hears.
+std::vector<int64_t> Agreed(const std::vector<std::pair<int64_t, int64_t>>& reports) {
+  auto group = CreateInProcessGroup("test", static_cast<int>(reports.size()),
+                                    {.timeout = absl::Seconds(60)}, Clock::Real());
+  EXPECT_TRUE(group.ok()) << group.status();
+  std::vector<int64_t> heard(reports.size());
+  std::vector<std::thread> threads;
+  for (size_t rank = 0; rank < reports.size(); ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto agreed =
+          AgreeOnBuckets(*(*group)[rank], reports[rank].first, reports[rank].second);
+      EXPECT_TRUE(agreed.ok()) << agreed.status();
+      heard[rank] = agreed.value_or(-1);
+    });
   }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  return heard;
+}
+
+TEST(DecodeBuckets, OfAGroupAreThoseThatEveryRankHas) {
+  EXPECT_EQ(Agreed({{12, 5}}), Buckets({5}));
+  EXPECT_EQ(Agreed({{12, 5}, {12, 3}, {12, 4}}), Buckets({3, 3, 3}));
+  EXPECT_EQ(Agreed({{12, 5}, {12, 0}}), Buckets({0, 0}));
+  EXPECT_EQ(Agreed({{12, 5}, {16, 5}}), Buckets({0, 0})) << "other buckets";
+}
+
+TEST(DecodeBuckets, OfAGroupThatHasEndedAreItsError) {
+  auto group = CreateInProcessGroup("test", 2, {}, Clock::Real());
+  ASSERT_TRUE(group.ok()) << group.status();
+  (*group)[1]->Abort("planted");
+  EXPECT_EQ(AgreeOnBuckets(*(*group)[0], 12, 5).status().code(),
+            absl::StatusCode::kAborted);
 }
 
 class NoStream final : public kernels::Stream {
@@ -171,6 +193,20 @@ TEST_F(DecodeGraphsTest, KeepWhatWasCapturedBeforeAnError) {
   EXPECT_EQ(report.error, absl::InternalError("planted"));
   EXPECT_EQ(RowsOf(graphs, 9), 12);
   EXPECT_EQ(RowsOf(graphs, 1), 0);
+}
+
+TEST_F(DecodeGraphsTest, KeepNoneThatAnotherRankLacks) {
+  DecodeGraphs graphs(12);
+  Capture(graphs, absl::Milliseconds(4500), 10000);
+  EXPECT_EQ(graphs.num_buckets(), 4);
+  EXPECT_EQ(graphs.KeepFirst(5), "");
+  EXPECT_EQ(graphs.num_buckets(), 4);
+  EXPECT_EQ(graphs.KeepFirst(2), "4 2");
+  EXPECT_EQ(graphs.num_buckets(), 2);
+  EXPECT_EQ(RowsOf(graphs, 5), 8);
+  EXPECT_EQ(RowsOf(graphs, 4), 0);
+  EXPECT_EQ(graphs.KeepFirst(0), "12 8");
+  EXPECT_EQ(RowsOf(graphs, 12), 0);
 }
 
 }  // namespace

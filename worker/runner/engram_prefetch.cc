@@ -148,6 +148,9 @@ TensorView EngramPrefetch::DeviceRows(size_t index, int64_t num_tokens) const {
 }
 
 absl::Status EngramPrefetch::Stage(const StepContext& context) {
+  if (num_tokens_ == 0) {
+    return absl::OkStatus();
+  }
   for (size_t i = 0; i < tables_.size(); ++i) {
     TESSERA_RETURN_IF_ERROR(Await(context, static_cast<int64_t>(i)).status());
   }

@@ -19,6 +19,7 @@
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
+#include "proto/decode_rows.h"
 #include "proto/step_plan.h"
 #include "routing/expert_placement.h"
 #include "worker/runner/model_shapes.h"
@@ -138,7 +139,6 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
                                             .logits = &runner->logits_,
                                             .sampler = &runner->sampler_}));
   }
-  runner->CaptureDecodeSteps();
   return runner;
 }
 
@@ -154,16 +154,28 @@ StepInputs::Options ModelRunner::InputOptions() const {
 }
 
 absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placement) {
-  const auto create = [&](const model::MoeConfig& moe, const std::vector<int>& owner) {
-    return ExpertExchange::Create(
-        {.max_tokens = options_.max_tokens,
-         .hidden_size = config_.hidden_size,
-         .experts_per_token = moe.experts_per_token,
-         .weights_travel = moe.weights_before_down,
-         .expert_owner = owner},
-        parts_.backend, {.ep = parts_.ep, .node = parts_.node, .rail = parts_.rail});
+  const ExchangeGroups groups = {
+      .ep = parts_.ep, .node = parts_.node, .rail = parts_.rail};
+  const auto options_of = [&](const model::MoeConfig& moe,
+                              const std::vector<int>& owner) -> ExpertExchangeOptions {
+    return {.max_tokens = options_.max_tokens,
+            .hidden_size = config_.hidden_size,
+            .experts_per_token = moe.experts_per_token,
+            .weights_travel = moe.weights_before_down,
+            .expert_owner = owner};
   };
-  TESSERA_ASSIGN_OR_RETURN(exchange_, create(config_.moe, placement.rank_of_expert));
+  const ExpertExchangeOptions options = options_of(config_.moe, placement.rank_of_expert);
+  if (captures() && parts_.ep->size() > 1) {
+    TESSERA_ASSIGN_OR_RETURN(
+        std::unique_ptr<SwitchedExchange> switched,
+        SwitchedExchange::Create(options, SlotRows(max_decode_rows()), parts_.backend,
+                                 groups));
+    switched_ = switched.get();
+    exchange_ = std::move(switched);
+  } else {
+    TESSERA_ASSIGN_OR_RETURN(exchange_,
+                             ExpertExchange::Create(options, parts_.backend, groups));
+  }
   const model::MoeConfig& draft = config_.draft_moe;
   if (config_.num_draft_layers == 0 ||
       (draft.num_experts == config_.moe.num_experts &&
@@ -175,7 +187,9 @@ absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placem
   for (int64_t expert = 0; expert < draft.num_experts; ++expert) {
     owner.push_back(static_cast<int>(expert * parts_.ep->size() / draft.num_experts));
   }
-  TESSERA_ASSIGN_OR_RETURN(own_draft_exchange_, create(draft, owner));
+  TESSERA_ASSIGN_OR_RETURN(
+      own_draft_exchange_,
+      ExpertExchange::Create(options_of(draft, owner), parts_.backend, groups));
   return absl::OkStatus();
 }
 
@@ -285,7 +299,7 @@ absl::Status ModelRunner::CheckWork(const proto::StepPlan& plan) {
     return InvalidArgumentF("{} tokens in a step, at most {}", num_tokens,
                             options_.max_tokens);
   }
-  return absl::OkStatus();
+  return proto::CheckDecodeRows(plan, max_decode_rows());
 }
 
 absl::Status ModelRunner::GatherInputs(const proto::StepPlan& plan) {
@@ -474,7 +488,7 @@ absl::StatusOr<proto::StepResult> ModelRunner::RunStep(const proto::StepPlan& pl
     TESSERA_RETURN_IF_ERROR(drafter_->Propose(MakeContext(), plan));
   }
   TESSERA_RETURN_IF_ERROR(GatherInputs(plan));
-  const DecodeGraphs::Step* const graph = FindGraph();
+  const DecodeGraphs::Step* const graph = FindGraph(plan);
   if (graph != nullptr) {
     inputs_.Pad(graph->num_rows);
     result.counters.graph_rows = static_cast<uint32_t>(graph->num_rows);

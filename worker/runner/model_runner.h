@@ -5,12 +5,14 @@
 #ifndef TESSERA_WORKER_RUNNER_MODEL_RUNNER_H_
 #define TESSERA_WORKER_RUNNER_MODEL_RUNNER_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,6 +34,7 @@
 #include "worker/comm/host_stream_communicator.h"
 #include "worker/comm/kv_transfer.h"
 #include "worker/comm/stream_wait.h"
+#include "worker/comm/switched_exchange.h"
 #include "worker/layers/decoder.h"
 #include "worker/layers/routed_loads.h"
 #include "worker/layers/scratch_arena.h"
@@ -106,15 +109,21 @@ struct DraftBlock {
 // Step thread only.
 class ModelRunner {
  public:
-  // Maps the weights, allocates everything, captures decode steps. kInvalidArgument: a
-  // shard or placement that the model does not allow, a model too large for the backend's
-  // ops, or a disk tier that its disk does not have; kResourceExhausted: memory;
-  // kUnavailable, kFailedPrecondition: the tier's file (DiskSlots); kNotFound, kDataLoss:
-  // the checkpoint.
+  // Maps the weights, allocates everything. kInvalidArgument: a shard or placement that
+  // the model does not allow, a model too large for the backend's ops, or a disk tier
+  // that its disk does not have; kResourceExhausted: memory; kUnavailable,
+  // kFailedPrecondition: the tier's file (DiskSlots); kNotFound, kDataLoss: the
+  // checkpoint.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       const model::ModelConfig& config, const RunnerOptions& options,
       const routing::ExpertPlacement& placement, const RunnerParts& parts);
   ~ModelRunner();
+
+  // Captures decode steps as graphs if the options ask for them; logs which, or why none.
+  // Start-up, before the first step. Collective over the group, whose ranks have the same
+  // options: all of them have the same graphs then, or all have none. That a rank cannot
+  // capture is no error, its group runs those steps eagerly; an error is the group's end.
+  absl::Status CaptureDecodeSteps();
 
   // Runs one step. Collective over the group. `late` is called before the sampler if the
   // plan has masked work; what it returns in error is the step's. kInvalidArgument,
@@ -142,7 +151,8 @@ class ModelRunner {
                                            std::optional<int32_t> last_token);
 
   // From the next step on, rank-local intermediates go to `sink` (null: none). With
-  // `all_logits` the head runs for every token ("all_logits").
+  // `all_logits` the head runs for every token ("all_logits"). No such step is a graph:
+  // where plans name decode steps, all ranks of a group are traced or none is.
   void SetTrace(TraceSink* sink, bool all_logits);
 
   uint64_t weight_bytes() const { return weight_bytes_; }
@@ -157,18 +167,32 @@ class ModelRunner {
   absl::Status CreateTransfer();
   absl::Status CreateDisk();
   absl::Status AllocateActivations();
-  // Decode steps as graphs, if they are wanted and can be; logs which. A step that is no
-  // graph runs eagerly, so nothing here is an error of the start.
-  void CaptureDecodeSteps();
-  // Runs a decode step of padding alone, so that what is made at a first call is there;
-  // and brings rows of Engram for `num_rows` tokens.
-  absl::Status WarmUp(int64_t num_rows);
+  // Why no step is captured, whatever a capture says, which is the same on all ranks;
+  // empty: some may be.
+  std::string_view WhyEager() const;
+  bool captures() const { return options_.decode_graphs && WhyEager().empty(); }
+  // Rows of the largest decode step.
+  int64_t max_decode_rows() const {
+    return std::min(options_.max_slots, options_.max_tokens);
+  }
+  // Of a step of `num_rows` rows, those that a rank dispatches to experts, at most.
+  int64_t SlotRows(int64_t num_rows) const {
+    return (num_rows + parts_.tp->size() - 1) / parts_.tp->size();
+  }
+  // Brings rows of Engram for `num_rows` tokens, of which padding rows take what earlier
+  // steps left. This rank alone.
+  absl::Status StageRows(int64_t num_rows);
+  // Runs a decode step of padding alone, so that what is made at a first call is there.
+  absl::Status WarmUp();
+  DecodeGraphs::Report Capture(DecodeGraphs& graphs);
   // Enqueues the forward pass and the head of the inputs, a row for each token, with
   // Engram rows that have been staged. Waits for nothing.
   absl::Status EnqueueDecode(const StepContext& context);
+  // The same of a step that is captured: its rows go to experts in slots.
+  absl::Status EnqueueInSlots(const StepContext& context);
   absl::Status EnqueueHead(const StepContext& context);
-  // The graph that can run the step of the inputs; null: it runs eagerly.
-  const DecodeGraphs::Step* FindGraph() const;
+  // The graph that can run the step; null: it runs eagerly.
+  const DecodeGraphs::Step* FindGraph(const proto::StepPlan& plan) const;
   // The forward pass of the inputs by `graph` or, if that is null, eagerly.
   absl::Status Forward(const StepContext& context, const DecodeGraphs::Step* graph);
   absl::StatusOr<proto::StepResult> RunStep(const proto::StepPlan& plan,
@@ -209,6 +233,8 @@ class ModelRunner {
   std::unique_ptr<HostBlocks> host_blocks_;
   std::unique_ptr<KvTransfer> transfer_;  // null without transfers
   std::unique_ptr<ExpertExchange> exchange_;
+  SwitchedExchange* switched_ =
+      nullptr;  // exchange_, where steps of a group are captured
   std::unique_ptr<ExpertExchange> own_draft_exchange_;  // null: drafts use exchange_
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<EngramPrefetch> engram_;  // null without Engram

@@ -1,0 +1,195 @@
+// A group on the simulated `--backend cuda` whose decode steps are graphs says what one
+// rank alone says that runs them eagerly, bit by bit: tokens, the log-probabilities of
+// the whole vocabulary, expert counts; over any tensor, data and expert parallelism and
+// placement of experts. Every rank is a thread on a device of its own, all checks of the
+// simulator are on. Every run has a tiny model over some groups; TESSERA_LONG_TESTS=1:
+// all tiny models and the demo model over all groups.
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cli/ranks/rank_assembly.h"
+#include "fmt/format.h"
+#include "gtest/gtest.h"
+
+#include "routing/expert_placement.h"
+#include "tests/integration/decode_script.h"
+#include "tests/integration/family_model.h"
+#include "tests/integration/graph_group.h"
+#include "tests/testing/tiny_checkpoint.h"
+
+namespace tessera {
+namespace {
+
+using ::tessera::testing::DecodeOptions;
+using ::tessera::testing::ExpectTheBitsOfOneRank;
+using ::tessera::testing::FamilyModel;
+using ::tessera::testing::GraphGroup;
+using ::tessera::testing::MakeGroupMachine;
+using ::tessera::testing::RunAlone;
+using ::tessera::testing::Said;
+using ::tessera::testing::ScriptStep;
+using ::tessera::testing::Served;
+using ::tessera::testing::ServedTiny;
+using ::tessera::testing::TinyModel;
+
+constexpr uint64_t kSeed = 13;
+constexpr uint32_t kSequences = 5;
+
+bool IsLong() { return std::getenv("TESSERA_LONG_TESTS") != nullptr; }
+
+// Batches of several sizes, some of which leave ranks without work; prompts beside
+// decodes; pages that pass to another sequence.
+std::vector<ScriptStep> Script() {
+  std::vector<ScriptStep> steps(1);
+  for (uint32_t sequence = 0; sequence < kSequences; ++sequence) {
+    steps[0].admits.emplace_back(sequence, sequence);
+  }
+  steps.push_back({.decodes = {0, 1, 2, 3, 4}});
+  steps.push_back({.decodes = {2}});
+  steps.push_back({.decodes = {3, 1, 4}});
+  steps.push_back({.decodes = {1, 4}, .admits = {{0, 31}}, .releases = {0, 3}});
+  steps.push_back({.decodes = {4, 0}});
+  steps.push_back({.decodes = {}, .admits = {{3, 32}}});
+  steps.push_back({.decodes = {2, 3, 0, 1, 4}, .reports = true});
+  return steps;
+}
+
+// Of every size up to all sequences, up and down.
+std::vector<ScriptStep> ScriptOfAnyBatch() {
+  std::vector<ScriptStep> steps = {Script().front()};
+  for (uint32_t size = 1; size <= kSequences; ++size) {
+    for (const uint32_t first : {uint32_t{0}, kSequences - size}) {
+      ScriptStep step;
+      for (uint32_t sequence = first; sequence < first + size; ++sequence) {
+        step.decodes.push_back(sequence);
+      }
+      steps.push_back(step);
+    }
+  }
+  return steps;
+}
+
+int64_t SlotsOf(const cli::GroupShape& shape) {
+  return (kSequences + shape.dp - 1) / shape.dp;
+}
+
+std::string Describe(const cli::GroupShape& shape) {
+  return fmt::format("tp {} dp {} ranks per node {}", shape.tp, shape.dp,
+                     shape.ranks_per_node);
+}
+
+cli::RankOptions GraphOptions(const Served& served, const cli::GroupShape& shape) {
+  cli::RankOptions options = DecodeOptions(served, SlotsOf(shape), true);
+  options.comm.timeout = absl::Minutes(10);  // not about time
+  return options;
+}
+
+void ExpectTheBitsOfOneRankOver(const Served& served,
+                                const std::vector<cli::GroupShape>& shapes,
+                                const std::vector<ScriptStep>& script) {
+  const std::vector<Said> alone = RunAlone(served, kSequences, script);
+  for (const cli::GroupShape& shape : shapes) {
+    SCOPED_TRACE(Describe(shape));
+    GraphGroup group(served, shape, GraphOptions(served, shape),
+                     MakeGroupMachine(shape, kSeed));
+    ExpectTheBitsOfOneRank(group, SlotsOf(shape), script, alone);
+  }
+}
+
+std::vector<cli::GroupShape> Shapes() {
+  if (!IsLong()) {
+    return {{.tp = 2, .dp = 2, .ranks_per_node = 2}};
+  }
+  return {{.tp = 1},
+          {.tp = 2},
+          {.tp = 4},
+          {.tp = 8},
+          {.dp = 2},
+          {.tp = 2, .dp = 2, .ranks_per_node = 2},
+          {.dp = 4, .ranks_per_node = 2},
+          {.tp = 4, .dp = 2, .ranks_per_node = 4},
+          {.tp = 2, .dp = 4},
+          {.dp = 8}};
+}
+
+class GroupGraphs : public ::testing::TestWithParam<TinyModel> {
+ protected:
+  void SetUp() override {
+    auto tiny = ServedTiny::Create(GetParam(), kSeed);
+    ASSERT_TRUE(tiny.ok()) << tiny.status();
+    tiny_ = *std::move(tiny);
+    served_ = tiny_->served();
+  }
+
+  std::unique_ptr<ServedTiny> tiny_;
+  Served served_;
+};
+
+TEST_P(GroupGraphs, HaveTheBitsOfOneRankOverAnyGroup) {
+  ExpectTheBitsOfOneRankOver(served_, Shapes(), Script());
+}
+
+TEST_P(GroupGraphs, HaveTheBitsOfOneRankInBatchesOfAnySize) {
+  if (!IsLong()) {
+    GTEST_SKIP() << "skipped: set TESSERA_LONG_TESTS=1";
+  }
+  ExpectTheBitsOfOneRankOver(served_, Shapes(), ScriptOfAnyBatch());
+}
+
+// A rank that has one expert alone; and, in long runs, experts in turn.
+TEST_P(GroupGraphs, HaveTheBitsOfOneRankForAnyPlacement) {
+  const cli::GroupShape shape = {.tp = 2};
+  std::vector<ScriptStep> script = Script();
+  if (!IsLong()) {
+    script.resize(3);
+  }
+  const std::vector<Said> alone = RunAlone(served_, kSequences, script);
+  GraphGroup group(served_, shape, GraphOptions(served_, shape),
+                   MakeGroupMachine(shape, kSeed));
+  routing::ExpertPlacement in_turn = group.StaticPlacement();
+  routing::ExpertPlacement uneven = in_turn;
+  for (size_t expert = 0; expert < in_turn.rank_of_expert.size(); ++expert) {
+    in_turn.rank_of_expert[expert] = static_cast<int>(expert % 2);
+    uneven.rank_of_expert[expert] = expert == 3 ? 0 : 1;
+  }
+  std::vector<routing::ExpertPlacement> placements = {uneven};
+  if (IsLong()) {
+    placements.push_back(in_turn);
+  }
+  uint64_t epoch = 1;
+  for (const routing::ExpertPlacement& placement : placements) {
+    group.CreateRunners(placement);
+    for (const absl::Status& status : group.Capture()) {
+      ASSERT_TRUE(status.ok()) << status;
+    }
+    group.Begin(++epoch);
+    ExpectTheBitsOfOneRank(group, SlotsOf(shape), script, alone);
+  }
+}
+
+std::string NameOf(const ::testing::TestParamInfo<TinyModel>& test) {
+  return test.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GroupGraphs,
+                         ::testing::ValuesIn(testing::TinyModelOrAll("v41_bf16")),
+                         NameOf);
+
+TEST(DemoGroupGraphs, HaveTheBitsOfOneRankOverAnyGroup) {
+  if (!IsLong()) {
+    GTEST_SKIP() << "skipped: set TESSERA_LONG_TESTS=1";
+  }
+  const auto demo = FamilyModel::Load("demo");
+  ASSERT_TRUE(demo.ok()) << demo.status();
+  const Served served = {
+      .model = demo->model.get(), .engram = demo->engram, .ids = demo->ids};
+  ExpectTheBitsOfOneRankOver(served, Shapes(), Script());
+}
+
+}  // namespace
+}  // namespace tessera
