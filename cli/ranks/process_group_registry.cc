@@ -1,6 +1,7 @@
 #include "cli/ranks/process_group_registry.h"
 
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -33,6 +34,29 @@ std::string SelfPath() {
 }
 
 bool InProcessGroupJob() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
+
+absl::StatusOr<HostPosition> PositionOnHost() {
+  if (!InProcessGroupJob()) {
+    return HostPosition{};
+  }
+  const auto number = [](const char* name) {
+    const char* text = std::getenv(name);
+    int value = -1;
+    if (text != nullptr) {
+      std::from_chars(text, text + std::strlen(text), value);
+    }
+    return value;
+  };
+  const HostPosition position = {.rank = number("OMPI_COMM_WORLD_LOCAL_RANK"),
+                                 .num_ranks = number("OMPI_COMM_WORLD_LOCAL_SIZE")};
+  if (position.rank < 0 || position.rank >= position.num_ranks) {
+    return InvalidArgumentF(
+        "OMPI_COMM_WORLD_LOCAL_RANK {} of OMPI_COMM_WORLD_LOCAL_SIZE {}, expected a rank "
+        "below the size from the launcher",
+        position.rank, position.num_ranks);
+  }
+  return position;
+}
 
 #ifdef TESSERA_MPI
 

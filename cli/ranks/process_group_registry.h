@@ -38,6 +38,16 @@ inline constexpr const char* kMemoryDirectory = "/dev/shm";
 // True in a process that mpirun started.
 bool InProcessGroupJob();
 
+// A rank's place among the ranks of its job on one host.
+struct HostPosition {
+  int rank = 0;
+  int num_ranks = 1;
+};
+
+// Of this process; alone where no mpirun started it. It opens nothing: JoinProcessGroup
+// may come later. kInvalidArgument: a launcher that does not say it.
+absl::StatusOr<HostPosition> PositionOnHost();
+
 // kUnimplemented: a build without MPI. Blocks until all processes of the job have come.
 absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinProcessGroup(Clock* clock);
 
