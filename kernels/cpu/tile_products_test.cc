@@ -38,6 +38,7 @@ struct Kernel {
 class TileProducts : public testing::TestWithParam<Kernel> {
  protected:
   void SetUp() override {
+    ThreadTiles().Reset();
     if (GetParam().needs == CpuIsa::kAmx && !Has(CpuIsa::kAmx)) {
       GTEST_SKIP() << "no AMX";
     }
@@ -47,7 +48,6 @@ class TileProducts : public testing::TestWithParam<Kernel> {
     if (GetParam().needs == CpuIsa::kAmx) {
       ASSERT_TRUE(RequestTiles().ok()) << RequestTiles();
     }
-    ThreadTiles().Reset();
     if (GetParam().emulated) {
       if (Has(CpuIsa::kAmx)) {
         GTEST_SKIP() << "this machine has AMX itself";
@@ -207,6 +207,24 @@ TEST_P(TileProducts, PassesOverRowsHaveThem) {
   EXPECT_EQ(problem.Run(ops().rounded_linear), problem.Run(scalar::kOps.rounded_linear));
 }
 
+// Blocks of 12 rows and then half a one; fewer rows and other weight rows cost nothing.
+TEST_P(TileProducts, EachBlockIsMultipliedOnce) {
+  if (GetParam().needs == CpuIsa::kAmx) {
+    GTEST_SKIP() << "products of a processor are not counted";
+  }
+  constexpr int64_t kGroups = 5;
+  struct Count {
+    int64_t rows;
+    int64_t blocks;
+  };
+  for (const Count& count : {Count{5, 0}, Count{6, 1}, Count{11, 1}, Count{12, 1},
+                             Count{17, 1}, Count{18, 2}, Count{41, 3}, Count{42, 4}}) {
+    ThreadTiles().Reset();
+    Problem({{150}, 20, 70, 0, count.rows}, kSeed).Run(ops().rounded_linear);
+    EXPECT_EQ(ThreadTiles().products(), count.blocks * 4 * kGroups) << count.rows;
+  }
+}
+
 TEST_P(TileProducts, TheLargestCodesHaveThem) {
   Problem problem({{128}, 0, 32, 0, 12}, kSeed);
   for (size_t i = 0; i < problem.x_codes().size(); ++i) {
@@ -243,8 +261,9 @@ TEST_P(TileProducts, TheCheckOfTheBackendAgrees) {
   EXPECT_TRUE(CheckTiles(ops()).ok()) << CheckTiles(ops());
 }
 
-// One output of a kernel that is one unit in the last place off is seen.
-TEST(TileSupport, TheCheckSeesOneWrongBit) {
+// One output of a kernel that is one unit in the last place off, or a part of the problem
+// left out.
+TEST(TileSupport, TheCheckSeesWhatIsWrong) {
   const TileOps first = {.rounded_linear =
                              [](const RoundedTask& task) {
                                scalar::kOps.rounded_linear(task);
@@ -261,7 +280,29 @@ TEST(TileSupport, TheCheckSeesOneWrongBit) {
                             },
                         .multiply = nullptr};
   const TileOps none = {.rounded_linear = [](const RoundedTask&) {}, .multiply = nullptr};
-  for (const TileOps* wrong : {&first, &last, &none}) {
+  // Not the rows after the last half block, nor a tile of its own, nor a second leaf.
+  const TileOps rest = {.rounded_linear =
+                            [](const RoundedTask& task) {
+                              RoundedTask whole = task;
+                              whole.count = task.count / 6 * 6;
+                              scalar::kOps.rounded_linear(whole);
+                            },
+                        .multiply = nullptr};
+  const TileOps pairs = {.rounded_linear =
+                             [](const RoundedTask& task) {
+                               RoundedTask whole = task;
+                               whole.row_end = task.row_end / 32 * 32;
+                               scalar::kOps.rounded_linear(whole);
+                             },
+                         .multiply = nullptr};
+  const TileOps leaf = {.rounded_linear =
+                            [](const RoundedTask& task) {
+                              RoundedTask one = task;
+                              one.leaves.count = 1;
+                              scalar::kOps.rounded_linear(one);
+                            },
+                        .multiply = nullptr};
+  for (const TileOps* wrong : {&first, &last, &none, &rest, &pairs, &leaf}) {
     EXPECT_EQ(CheckTiles(*wrong).code(), absl::StatusCode::kInternal);
   }
 }

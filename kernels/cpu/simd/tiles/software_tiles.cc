@@ -105,6 +105,7 @@ void SoftwareTiles::AddProducts(int sums, int a, int b) {
                "left side as wide as the right one is not high")) {
     return;
   }
+  ++products_;
   for (size_t m = 0; m < static_cast<size_t>(to->rows); ++m) {
     for (size_t n = 0; n < static_cast<size_t>(to->row_bytes) / 4; ++n) {
       uint32_t sum;

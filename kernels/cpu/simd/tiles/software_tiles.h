@@ -34,6 +34,8 @@ class SoftwareTiles {
   bool configured() const { return configured_; }
   // Why nothing more is done; empty if nothing was refused.
   const std::string& fault() const { return fault_; }
+  // How many products of tiles there were.
+  int64_t products() const { return products_; }
   // Forgets everything, a fault too.
   void Reset() { *this = SoftwareTiles(); }
 
@@ -50,6 +52,7 @@ class SoftwareTiles {
   Tile* Usable(int tile);
 
   bool configured_ = false;
+  int64_t products_ = 0;
   std::array<Tile, kMaxTiles> tiles_ = {};
   std::string fault_;
 };

@@ -46,6 +46,7 @@ TEST(SoftwareTiles, ProductsAreOfColumnsInGroupsOfFour) {
   tiles.AddProducts(0, 1, 2);
   tiles.Store(0, sums.data(), 12);
   EXPECT_EQ(tiles.fault(), "");
+  EXPECT_EQ(tiles.products(), 1);
   for (size_t m = 0; m < 2; ++m) {
     for (size_t n = 0; n < 3; ++n) {
       int32_t expected = before[m * 3 + n];
