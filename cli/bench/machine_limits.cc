@@ -13,9 +13,9 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/isa/cpu_features.h"
+#include "kernels/cpu/isa/tile_support.h"
 #include "kernels/cpu/simd/tiles/tile_ops.h"
-#include "kernels/cpu/tile_support.h"
 
 namespace tessera::cli {
 namespace {

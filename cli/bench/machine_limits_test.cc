@@ -3,8 +3,8 @@
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
-#include "kernels/cpu/cpu_features.h"
-#include "kernels/cpu/tile_support.h"
+#include "kernels/cpu/isa/cpu_features.h"
+#include "kernels/cpu/isa/tile_support.h"
 
 namespace tessera::cli {
 namespace {

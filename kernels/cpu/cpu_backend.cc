@@ -6,32 +6,14 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
-#include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "kernels/cpu/tile_support.h"
+#include "kernels/cpu/isa/cpu_features.h"
+#include "kernels/cpu/isa/simd_tables.h"
+#include "kernels/cpu/isa/tile_support.h"
 #include "kernels/runtime/host_runtime.h"
 
 namespace tessera::kernels {
 namespace {
-
-cpu::SimdOps TableOf(cpu::CpuIsa isa) {
-  switch (isa) {
-    case cpu::CpuIsa::kScalar:
-      return cpu::scalar::kOps;
-    case cpu::CpuIsa::kAvx2:
-      return cpu::avx2::kOps;
-    case cpu::CpuIsa::kAvx512:
-      return cpu::avx512::kOps;
-    case cpu::CpuIsa::kAvx512Vnni:
-      return cpu::avx512vnni::kOps;
-    case cpu::CpuIsa::kAmx: {
-      cpu::SimdOps ops = cpu::avx512vnni::kOps;
-      ops.rounded_linear = cpu::amx::kTileOps.rounded_linear;
-      return ops;
-    }
-  }
-  return cpu::scalar::kOps;
-}
 
 class CpuBackend final : public KernelBackend {
  public:
@@ -236,7 +218,7 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateCpuBackend(
                     options.work_per_thread));
   }
   TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<cpu::CpuContext> context,
-                           cpu::CpuContext::Create(TableOf(isa), options));
+                           cpu::CpuContext::Create(cpu::TableOf(isa), options));
   return std::make_unique<CpuBackend>(isa, std::move(context));
 }
 

@@ -1,4 +1,4 @@
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/isa/cpu_features.h"
 
 #include <algorithm>
 #include <array>

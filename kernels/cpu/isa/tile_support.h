@@ -1,7 +1,7 @@
 // Whether matrix tiles (AMX) may be used in this process, and whether they give the bits
 // that they should.
-#ifndef TESSERA_KERNELS_CPU_TILE_SUPPORT_H_
-#define TESSERA_KERNELS_CPU_TILE_SUPPORT_H_
+#ifndef TESSERA_KERNELS_CPU_ISA_TILE_SUPPORT_H_
+#define TESSERA_KERNELS_CPU_ISA_TILE_SUPPORT_H_
 
 #include "absl/status/status.h"
 
@@ -23,4 +23,4 @@ absl::Status PrepareTiles();
 
 }  // namespace tessera::kernels::cpu
 
-#endif  // TESSERA_KERNELS_CPU_TILE_SUPPORT_H_
+#endif  // TESSERA_KERNELS_CPU_ISA_TILE_SUPPORT_H_

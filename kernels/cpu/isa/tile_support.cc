@@ -1,4 +1,4 @@
-#include "kernels/cpu/tile_support.h"
+#include "kernels/cpu/isa/tile_support.h"
 
 #include <cerrno>
 #include <cstdint>

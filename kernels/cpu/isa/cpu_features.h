@@ -1,7 +1,7 @@
 // Which instruction sets this machine and its operating system offer to the cpu backend,
 // and the choice that --cpu-isa makes among them.
-#ifndef TESSERA_KERNELS_CPU_CPU_FEATURES_H_
-#define TESSERA_KERNELS_CPU_CPU_FEATURES_H_
+#ifndef TESSERA_KERNELS_CPU_ISA_CPU_FEATURES_H_
+#define TESSERA_KERNELS_CPU_ISA_CPU_FEATURES_H_
 
 #include <cstdint>
 #include <string_view>
@@ -52,4 +52,4 @@ absl::StatusOr<CpuIsa> SettleCpuIsa(std::string_view name,
 
 }  // namespace tessera::kernels::cpu
 
-#endif  // TESSERA_KERNELS_CPU_CPU_FEATURES_H_
+#endif  // TESSERA_KERNELS_CPU_ISA_CPU_FEATURES_H_

@@ -1,6 +1,6 @@
 // Which instruction sets follow from what processor and system say, and which of them a
 // backend takes; processors are made up.
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/isa/cpu_features.h"
 
 #include <cstdint>
 #include <string>

@@ -13,12 +13,12 @@
 
 #include "gtest/gtest.h"
 
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/isa/cpu_features.h"
+#include "kernels/cpu/isa/tile_support.h"
 #include "kernels/cpu/simd/simd_ops.h"
 #include "kernels/cpu/simd/tiles/emulated_tiles.h"
 #include "kernels/cpu/simd/tiles/software_tiles.h"
 #include "kernels/cpu/simd/tiles/twin_registers.h"
-#include "kernels/cpu/tile_support.h"
 
 namespace tessera::kernels::cpu {
 namespace {

@@ -1,0 +1,179 @@
+// Ops of w8a8-g32 with the table of amx against those with the scalar one, bit by bit:
+// dense products, those of heads, experts, on one thread and on three. Where the machine
+// has no tiles their instructions are emulated.
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/isa/simd_tables.h"
+#include "kernels/cpu/isa/tile_support.h"
+#include "kernels/cpu/simd/tiles/emulated_tiles.h"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+constexpr uint64_t kSeed = 51;
+
+bool Has(CpuIsa isa) {
+  const std::vector<CpuIsa> all = CpuIsasOf(ReadCpu());
+  return std::find(all.begin(), all.end(), isa) != all.end();
+}
+
+class TileOpsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!Has(CpuIsa::kAvx512Vnni)) {
+      GTEST_SKIP() << "no avx512vnni";
+    }
+    if (Has(CpuIsa::kAmx)) {
+      ASSERT_TRUE(RequestTiles().ok()) << RequestTiles();
+    } else {
+      emulation_.emplace();
+    }
+  }
+
+  static std::unique_ptr<CpuContext> Context(CpuIsa isa, int threads) {
+    auto context = CpuContext::Create(
+        TableOf(isa),
+        {.numerics = "w8a8-g32", .num_threads = threads, .work_per_thread = 1});
+    EXPECT_TRUE(context.ok()) << context.status();
+    return *std::move(context);
+  }
+
+  std::vector<float> Normal(int64_t count) {
+    std::normal_distribution<float> normal(0, 0.3F);
+    std::vector<float> values(static_cast<size_t>(count));
+    std::generate(values.begin(), values.end(), [&] { return normal(random_); });
+    return values;
+  }
+
+ private:
+  std::optional<EmulatedTiles> emulation_;
+  std::mt19937_64 random_{kSeed};
+};
+
+WeightView ViewOf(const std::vector<float>& values, int64_t cols) {
+  WeightView view;
+  view.data = reinterpret_cast<const std::byte*>(values.data());
+  view.dtype = DType::kF32;
+  view.rows = static_cast<int64_t>(values.size()) / cols;
+  view.cols = cols;
+  view.row_bytes = cols * 4;
+  return view;
+}
+
+// A weight in the form of a context.
+struct Rounded {
+  Rounded(CpuContext& context, const WeightView& w, const KSplit& split) {
+    const auto rounded = RoundWeight(context, w, split, &memory);
+    EXPECT_TRUE(rounded.ok()) << rounded.status();
+    view = *rounded;
+  }
+  DeviceBuffer memory;
+  WeightView view;
+};
+
+TEST_F(TileOpsTest, DenseProductsHaveTheBitsOfTheScalarTable) {
+  constexpr int64_t kInputs = 360;
+  constexpr int64_t kOutputs = 75;
+  const std::vector<float> w = Normal(kInputs * kOutputs);
+  for (const int64_t rows : {1, 5, 6, 12, 40, 97}) {
+    std::vector<float> x = Normal(rows * kInputs);
+    for (const KSplit& split : {KSplit::Whole(), KSplit{kInputs, 0, 8}}) {
+      const auto run = [&](CpuIsa isa, int threads) {
+        const auto context = Context(isa, threads);
+        const Rounded weight(*context, ViewOf(w, kInputs), split);
+        std::vector<float> out(static_cast<size_t>(rows * kOutputs), -1);
+        Linear(*context, TensorView(x.data(), DType::kF32, {rows, kInputs}), weight.view,
+               split, TensorView(out.data(), DType::kF32, {rows, kOutputs}));
+        return out;
+      };
+      const std::vector<float> expected = run(CpuIsa::kScalar, 1);
+      EXPECT_EQ(run(CpuIsa::kAmx, 1), expected) << rows;
+      EXPECT_EQ(run(CpuIsa::kAmx, 3), expected) << rows;
+    }
+  }
+}
+
+TEST_F(TileOpsTest, ProductsOfHeadsHaveThem) {
+  constexpr int64_t kHeads = 3;
+  constexpr int64_t kHeadRows = 37;  // heads begin inside of tiles
+  constexpr int64_t kInputs = 80;
+  const std::vector<float> w = Normal(kHeads * kHeadRows * kInputs);
+  for (const int64_t tokens : {1, 7, 29}) {
+    std::vector<float> x = Normal(tokens * kHeads * kInputs);
+    const auto run = [&](CpuIsa isa, int threads) {
+      const auto context = Context(isa, threads);
+      const Rounded weight(*context, ViewOf(w, kInputs), KSplit::Whole());
+      std::vector<float> out(static_cast<size_t>(tokens * kHeads * kHeadRows), -1);
+      HeadLinear(*context, TensorView(x.data(), DType::kF32, {tokens, kHeads, kInputs}),
+                 weight.view, kHeadRows, 0,
+                 TensorView(out.data(), DType::kF32, {tokens, kHeads, kHeadRows}));
+      return out;
+    };
+    const std::vector<float> expected = run(CpuIsa::kScalar, 1);
+    EXPECT_EQ(run(CpuIsa::kAmx, 1), expected) << tokens;
+    EXPECT_EQ(run(CpuIsa::kAmx, 3), expected) << tokens;
+  }
+}
+
+TEST_F(TileOpsTest, ExpertsHaveThem) {
+  constexpr int64_t kInputs = 96;
+  constexpr int64_t kInner = 72;
+  constexpr int64_t kRows = 5;
+  std::vector<int32_t> offsets = {0, 1, 14, 14, 124, 131};
+  const int64_t items = offsets.back();
+  const size_t experts = offsets.size() - 1;
+  std::vector<std::vector<float>> weights;
+  for (size_t i = 0; i < 3 * experts; ++i) {
+    weights.push_back(Normal(kInputs * kInner));
+  }
+  std::vector<float> x = Normal(kRows * kInputs);
+  std::vector<int32_t> row_of_item(static_cast<size_t>(items));
+  for (size_t i = 0; i < row_of_item.size(); ++i) {
+    row_of_item[i] = static_cast<int32_t>(i % kRows);
+  }
+  const auto run = [&](CpuIsa isa, int threads) {
+    const auto context = Context(isa, threads);
+    std::vector<std::unique_ptr<Rounded>> rounded;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      rounded.push_back(std::make_unique<Rounded>(
+          *context, ViewOf(weights[i], i % 3 == 2 ? kInner : kInputs), KSplit::Whole()));
+    }
+    std::vector<ExpertWeights> all;
+    for (size_t e = 0; e < experts; ++e) {
+      all.push_back(
+          {rounded[3 * e]->view, rounded[3 * e + 1]->view, rounded[3 * e + 2]->view});
+    }
+    std::vector<float> out(static_cast<size_t>(items * kInputs), -1);
+    GroupedExpertsArgs args;
+    args.x = TensorView(x.data(), DType::kF32, {kRows, kInputs});
+    args.row_of_item = TensorView(row_of_item.data(), DType::kI32, {items});
+    args.item_offsets =
+        TensorView(offsets.data(), DType::kI32, {static_cast<int64_t>(offsets.size())});
+    args.experts = all;
+    args.out = TensorView(out.data(), DType::kF32, {items, kInputs});
+    GroupedExperts(*context, args);
+    return out;
+  };
+  const std::vector<float> expected = run(CpuIsa::kScalar, 1);
+  EXPECT_EQ(run(CpuIsa::kAmx, 1), expected);
+  EXPECT_EQ(run(CpuIsa::kAmx, 3), expected);
+}
+
+TEST(SimdTables, OnlyManyRowsOfRoundedWeightsDifferFromTheLevelBelow) {
+  const SimdOps amx = TableOf(CpuIsa::kAmx);
+  const SimdOps below = TableOf(CpuIsa::kAvx512Vnni);
+  EXPECT_NE(amx.rounded_linear, below.rounded_linear);
+  EXPECT_EQ(amx.linear, below.linear);
+  EXPECT_EQ(amx.rounded_attention, below.rounded_attention);
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cpu
