@@ -1,6 +1,6 @@
-// Ops of w8a8-g32 with the table of amx against those with the scalar one, bit by bit:
-// dense products, those of heads, experts, on one thread and on three. Where the machine
-// has no tiles their instructions are emulated.
+// Products in 8 bits with the table of amx against those with the scalar one, bit by bit:
+// dense ones, those of heads, experts in 8 bits and in e2m1, on one thread and on three.
+// Where the machine has no tiles their instructions are emulated.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -167,10 +167,85 @@ TEST_F(TileOpsTest, ExpertsHaveThem) {
   EXPECT_EQ(run(CpuIsa::kAmx, 3), expected);
 }
 
-TEST(SimdTables, OnlyManyRowsOfRoundedWeightsDifferFromTheLevelBelow) {
+// As a checkpoint has them: codes, and a scale for 32 of them.
+struct PackedMatrix {
+  PackedMatrix(int64_t num_rows, int64_t num_cols, std::mt19937_64* random)
+      : rows(num_rows),
+        cols(num_cols),
+        codes(static_cast<size_t>(num_rows * num_cols / 2)),
+        scales(static_cast<size_t>(num_rows * num_cols / 32)) {
+    for (uint8_t& code : codes) {
+      code = static_cast<uint8_t>((*random)() & 0xff);
+    }
+    for (uint8_t& scale : scales) {
+      scale = static_cast<uint8_t>(118 + (*random)() % 6);
+    }
+  }
+  WeightView View() const {
+    WeightView view;
+    view.data = reinterpret_cast<const std::byte*>(codes.data());
+    view.dtype = DType::kFp4;
+    view.rows = rows;
+    view.cols = cols;
+    view.row_bytes = cols / 2;
+    view.scales = reinterpret_cast<const std::byte*>(scales.data());
+    view.scale_dtype = DType::kF8E8M0;
+    view.scale_stride = cols / 32;
+    view.block_rows = 1;
+    view.block_cols = 32;
+    return view;
+  }
+  int64_t rows;
+  int64_t cols;
+  std::vector<uint8_t> codes;
+  std::vector<uint8_t> scales;
+};
+
+TEST_F(TileOpsTest, PackedExpertsHaveThem) {
+  constexpr int64_t kInputs = 608;
+  constexpr int64_t kInner = 96;
+  constexpr int64_t kRows = 5;
+  std::mt19937_64 random(kSeed);
+  std::vector<int32_t> offsets = {0, 1, 14, 14, 94, 101};
+  const int64_t items = offsets.back();
+  std::vector<PackedMatrix> matrices;
+  std::vector<ExpertWeights> all;
+  for (size_t e = 0; e + 1 < offsets.size(); ++e) {
+    matrices.emplace_back(kInner, kInputs, &random);
+    matrices.emplace_back(kInner, kInputs, &random);
+    matrices.emplace_back(kInputs, kInner, &random);
+  }
+  for (size_t i = 0; i < matrices.size(); i += 3) {
+    all.push_back({matrices[i].View(), matrices[i + 1].View(), matrices[i + 2].View()});
+  }
+  std::vector<float> x = Normal(kRows * kInputs);
+  std::vector<int32_t> row_of_item(static_cast<size_t>(items));
+  for (size_t i = 0; i < row_of_item.size(); ++i) {
+    row_of_item[i] = static_cast<int32_t>(i % kRows);
+  }
+  const auto run = [&](CpuIsa isa, int threads) {
+    const auto context = Context(isa, threads);
+    std::vector<float> out(static_cast<size_t>(items * kInputs), -1);
+    GroupedExpertsArgs args;
+    args.x = TensorView(x.data(), DType::kF32, {kRows, kInputs});
+    args.row_of_item = TensorView(row_of_item.data(), DType::kI32, {items});
+    args.item_offsets =
+        TensorView(offsets.data(), DType::kI32, {static_cast<int64_t>(offsets.size())});
+    args.experts = all;
+    args.out = TensorView(out.data(), DType::kF32, {items, kInputs});
+    GroupedExperts(*context, args);
+    return out;
+  };
+  const std::vector<float> expected = run(CpuIsa::kScalar, 1);
+  EXPECT_EQ(run(CpuIsa::kAmx, 1), expected);
+  EXPECT_EQ(run(CpuIsa::kAmx, 3), expected);
+}
+
+TEST(SimdTables, OnlyProductsOfManyRowsDifferFromTheLevelBelow) {
   const SimdOps amx = TableOf(CpuIsa::kAmx);
   const SimdOps below = TableOf(CpuIsa::kAvx512Vnni);
   EXPECT_NE(amx.rounded_linear, below.rounded_linear);
+  EXPECT_NE(amx.int8_linear, below.int8_linear);
   EXPECT_EQ(amx.linear, below.linear);
   EXPECT_EQ(amx.rounded_attention, below.rounded_attention);
 }

@@ -14,7 +14,7 @@
 namespace tessera::kernels::cpu {
 
 // In rising order. kAvx512Vnni: with dot products of bytes. kAmx: with products of tiles
-// of bytes, for many rows of w8a8-g32; all else is kAvx512Vnni's.
+// of bytes, for many rows of w8a8-g32 and int8-g32; all else is kAvx512Vnni's.
 enum class CpuIsa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kAmx };
 
 std::string_view CpuIsaName(CpuIsa isa);

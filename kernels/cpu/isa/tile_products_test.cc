@@ -272,14 +272,18 @@ TEST(TileSupport, TheCheckSeesWhatIsWrong) {
                                bits ^= 1;
                                std::memcpy(task.out, &bits, sizeof(bits));
                              },
+                         .int8_linear = nullptr,
                          .multiply = nullptr};
   const TileOps last = {.rounded_linear =
                             [](const RoundedTask& task) {
                               scalar::kOps.rounded_linear(task);
                               task.out[task.count * task.out_stride - 1] += 1;
                             },
+                        .int8_linear = nullptr,
                         .multiply = nullptr};
-  const TileOps none = {.rounded_linear = [](const RoundedTask&) {}, .multiply = nullptr};
+  const TileOps none = {.rounded_linear = [](const RoundedTask&) {},
+                        .int8_linear = nullptr,
+                        .multiply = nullptr};
   // Not the rows after the last half block, nor a tile of its own, nor a second leaf.
   const TileOps rest = {.rounded_linear =
                             [](const RoundedTask& task) {
@@ -287,6 +291,7 @@ TEST(TileSupport, TheCheckSeesWhatIsWrong) {
                               whole.count = task.count / 6 * 6;
                               scalar::kOps.rounded_linear(whole);
                             },
+                        .int8_linear = nullptr,
                         .multiply = nullptr};
   const TileOps pairs = {.rounded_linear =
                              [](const RoundedTask& task) {
@@ -294,6 +299,7 @@ TEST(TileSupport, TheCheckSeesWhatIsWrong) {
                                whole.row_end = task.row_end / 32 * 32;
                                scalar::kOps.rounded_linear(whole);
                              },
+                         .int8_linear = nullptr,
                          .multiply = nullptr};
   const TileOps leaf = {.rounded_linear =
                             [](const RoundedTask& task) {
@@ -301,8 +307,29 @@ TEST(TileSupport, TheCheckSeesWhatIsWrong) {
                               one.leaves.count = 1;
                               scalar::kOps.rounded_linear(one);
                             },
+                        .int8_linear = nullptr,
                         .multiply = nullptr};
   for (const TileOps* wrong : {&first, &last, &none, &rest, &pairs, &leaf}) {
+    EXPECT_EQ(CheckTiles(*wrong).code(), absl::StatusCode::kInternal);
+  }
+}
+
+TEST(TileSupport, TheCheckSeesWhatIsWrongWithPackedWeights) {
+  const TileOps rows = {.rounded_linear = scalar::kOps.rounded_linear,
+                        .int8_linear = [](const Int8Task&) { return int64_t{12}; },
+                        .multiply = nullptr};
+  const TileOps none = {.rounded_linear = scalar::kOps.rounded_linear,
+                        .int8_linear = [](const Int8Task&) { return int64_t{18}; },
+                        .multiply = nullptr};
+  const TileOps last = {.rounded_linear = scalar::kOps.rounded_linear,
+                        .int8_linear =
+                            [](const Int8Task& task) {
+                              scalar::kOps.int8_linear(task);
+                              task.out[18 * task.out_stride - 1] *= 1.0000002F;
+                              return int64_t{18};
+                            },
+                        .multiply = nullptr};
+  for (const TileOps* wrong : {&rows, &none, &last}) {
     EXPECT_EQ(CheckTiles(*wrong).code(), absl::StatusCode::kInternal);
   }
 }

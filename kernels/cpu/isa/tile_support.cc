@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #if defined(__linux__)
@@ -84,6 +85,84 @@ class CheckProblem {
   RoundedTask task_ = {};
 };
 
+// The same of e2m1 weights: a whole block of groups and a part of one.
+constexpr int64_t kFp4Inputs = kInt8BlockValues + 3 * kInt8GroupValues;
+constexpr int64_t kFp4Blocks = 2;
+constexpr int64_t kFp4Done = 12 + 6;  // rows that suit tiles
+
+class Fp4CheckProblem {
+ public:
+  Fp4CheckProblem() {
+    constexpr uint64_t kSeed = 21;
+    std::mt19937_64 random(kSeed);
+    std::normal_distribution<float> normal;
+    std::vector<float> x(kFp4Inputs);
+    const Int8Rows rows = {x_codes_.data(), scales_.data(), offsets_.data(), kFp4Blocks};
+    for (int64_t row = 0; row < kCheckRows; ++row) {
+      for (float& value : x) {
+        value = normal(random);
+      }
+      scalar::kOps.quantize_int8(x.data(), kFp4Inputs, rows, row);
+    }
+    for (uint8_t& code : codes_) {
+      code = static_cast<uint8_t>(random() & 0xff);
+    }
+    for (uint8_t& scale : weight_scales_) {
+      scale = static_cast<uint8_t>(110 + random() % 32);
+    }
+    task_ = {.weights = {.data = codes_.data(),
+                         .row_bytes = kFp4Inputs / 2,
+                         .format = WeightFormat::kFp4,
+                         .scale_format = ScaleFormat::kE8M0,
+                         .scales = weight_scales_.data(),
+                         .scale_stride = kFp4Inputs / kInt8GroupValues,
+                         .block_rows = 1,
+                         .block_cols = kInt8GroupValues,
+                         .row_offset = 0,
+                         .col_offset = 0},
+             .row_begin = 0,
+             .row_end = kCheckOutputs,
+             .inputs = kFp4Inputs,
+             .x = rows,
+             .count = kCheckRows,
+             .out = nullptr,
+             .out_stride = kCheckOutputs,
+             .scratch = scratch_.data()};
+  }
+
+  template <typename Int8Linear>
+  std::vector<float> Run(const Int8Linear& int8_linear) {
+    std::vector<float> out(kCheckRows * kCheckOutputs, -1);
+    task_.out = out.data();
+    int8_linear(task_);
+    return out;
+  }
+
+ private:
+  static constexpr size_t kPlaces = kCheckRows * kFp4Blocks;
+
+  std::vector<int8_t> x_codes_ = std::vector<int8_t>(kPlaces * kInt8BlockValues);
+  std::vector<float> scales_ = std::vector<float>(kPlaces * 16);
+  std::vector<int32_t> offsets_ = std::vector<int32_t>(kPlaces * 16);
+  std::vector<uint8_t> codes_ = std::vector<uint8_t>(kCheckOutputs * kFp4Inputs / 2);
+  std::vector<uint8_t> weight_scales_ =
+      std::vector<uint8_t>(kCheckOutputs * kFp4Inputs / kInt8GroupValues);
+  std::vector<float> scratch_ = std::vector<float>(kLinearScratchFloats);
+  Int8Task task_ = {};
+};
+
+// The first `rows` rows of both.
+absl::Status Compare(const std::vector<float>& seen, const std::vector<float>& expected,
+                     int64_t rows, std::string_view what) {
+  for (size_t i = 0; i < static_cast<size_t>(rows * kCheckOutputs); ++i) {
+    if (std::memcmp(&seen[i], &expected[i], sizeof(float)) != 0) {
+      return InternalF("tiles give other bits of {}: row {}, output {} is {}, not {}",
+                       what, i / kCheckOutputs, i % kCheckOutputs, seen[i], expected[i]);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status RequestTiles() {
@@ -104,15 +183,17 @@ absl::Status RequestTiles() {
 absl::Status CheckTiles(const TileOps& tiles) {
   static_assert(kRoundedBlockRows * kCheckBlocks >= kCheckRows);
   const CheckProblem problem;
-  const std::vector<float> expected = problem.Run(scalar::kOps.rounded_linear);
-  const std::vector<float> seen = problem.Run(tiles.rounded_linear);
-  for (size_t i = 0; i < expected.size(); ++i) {
-    if (std::memcmp(&seen[i], &expected[i], sizeof(float)) != 0) {
-      return InternalF("tiles give other bits: row {}, output {} is {}, not {}",
-                       i / kCheckOutputs, i % kCheckOutputs, seen[i], expected[i]);
-    }
+  TESSERA_RETURN_IF_ERROR(Compare(problem.Run(tiles.rounded_linear),
+                                  problem.Run(scalar::kOps.rounded_linear), kCheckRows,
+                                  "weights in 8 bits"));
+  Fp4CheckProblem fp4;
+  int64_t done = 0;
+  const std::vector<float> seen =
+      fp4.Run([&](const Int8Task& task) { done = tiles.int8_linear(task); });
+  if (done != kFp4Done) {
+    return InternalF("tiles took {} of {} rows, expected {}", done, kCheckRows, kFp4Done);
   }
-  return absl::OkStatus();
+  return Compare(seen, fp4.Run(scalar::kOps.int8_linear), done, "e2m1 weights");
 }
 
 absl::Status PrepareTiles() {

@@ -7,7 +7,6 @@
 #include "kernels/cpu/simd/vector_avx512.h"
 #include "kernels/cpu/simd/weights_avx512.h"
 #include "kernels/cpu/simd/rounded/bytes_avx512.h"
-#include "kernels/cpu/simd/rounded/simd_rounded.h"
 #include "kernels/cpu/simd/tiles/tiles_amx.h"
-#include "kernels/cpu/simd/tiles/simd_tiles.h"
+#include "kernels/cpu/simd/tiles/tile_table.h"
 // clang-format on

@@ -48,19 +48,19 @@ constexpr TileConfig kRoundedConfig = {
              kRoundedRuns, kRoundedRuns}};
 constexpr int64_t kTileSums = kRoundedBlockRows * 16;
 
-// Multiplies group g by the registers of turn kTurn; its sums go to `dots`.
-template <int kTurn, int kX, int kTiles>
-TESSERA_INLINE void MultiplyGroup(const RoundedBlock<kX, kTiles>& b, int64_t g,
-                                  int32_t* dots) {
+// Multiplies rows of x of a group, `stride` bytes apart, by the registers of turn kTurn
+// with its weights at `w`, those of another tile `next` bytes on; sums go to `dots`.
+template <int kTurn, int kTiles>
+TESSERA_INLINE void MultiplyTiles(const int8_t* x, int64_t stride, const uint8_t* w,
+                                  int64_t next, int32_t* dots) {
   constexpr int kSums = kSumTile + 2 * kTurn;
   constexpr int kInputs = kInputTile + kTurn;
-  const uint8_t* w = b.codes + g * kRoundedGroupBytes;
-  TileLoad<kInputs>(b.x + g * kRoundedBlockRows * kRoundedGroup, kRoundedGroup);
+  TileLoad<kInputs>(x, stride);
   TileLoad<kWeightTile>(w, 64);
   TileZero<kSums>();
   TileAddProducts<kSums, kInputs, kWeightTile>();
   if constexpr (kTiles > 1) {
-    TileLoad<kWeightTile + 1>(w + b.tile_codes, 64);
+    TileLoad<kWeightTile + 1>(w + next, 64);
     TileZero<kSums + 1>();
     TileAddProducts<kSums + 1, kInputs, kWeightTile + 1>();
   }
@@ -68,6 +68,13 @@ TESSERA_INLINE void MultiplyGroup(const RoundedBlock<kX, kTiles>& b, int64_t g,
   if constexpr (kTiles > 1) {
     TileStore<kSums + 1>(dots + kTileSums, 64);
   }
+}
+
+template <int kTurn, int kX, int kTiles>
+TESSERA_INLINE void MultiplyGroup(const RoundedBlock<kX, kTiles>& b, int64_t g,
+                                  int32_t* dots) {
+  MultiplyTiles<kTurn, kTiles>(b.x + g * kRoundedBlockRows * kRoundedGroup, kRoundedGroup,
+                               b.codes + g * kRoundedGroupBytes, b.tile_codes, dots);
 }
 
 // The sums of group g, without what the 128 of the weights added, times their scales.
@@ -92,29 +99,36 @@ TESSERA_INLINE void AddDotsOfGroup(const RoundedBlock<kX, kTiles>& b, int64_t g,
   }
 }
 
+// Groups [begin, end) of a block by turns.
+template <template <int, int> class Block, int kX, int kTiles>
+TESSERA_INLINE void AddGroupsByTurns(const Block<kX, kTiles>& block, int64_t begin,
+                                     int64_t end, V16 (*sums)[kTiles]) {
+  alignas(64) int32_t dots[2][kTiles * kTileSums];
+  if (begin == end) {
+    return;  // a leaf without inputs
+  }
+  MultiplyGroup<0>(block, begin, dots[0]);
+  int64_t g = begin;
+  for (; g + 2 < end; g += 2) {
+    MultiplyGroup<1>(block, g + 1, dots[1]);
+    AddDotsOfGroup(block, g, dots[0], sums);
+    MultiplyGroup<0>(block, g + 2, dots[0]);
+    AddDotsOfGroup(block, g + 1, dots[1], sums);
+  }
+  if (g + 1 < end) {
+    MultiplyGroup<1>(block, g + 1, dots[1]);
+    AddDotsOfGroup(block, g, dots[0], sums);
+    AddDotsOfGroup(block, g + 1, dots[1], sums);
+  } else {
+    AddDotsOfGroup(block, g, dots[0], sums);
+  }
+}
+
 struct TileGroups {
   template <int kX, int kTiles>
   TESSERA_INLINE void Add(const RoundedBlock<kX, kTiles>& block, int64_t begin,
                           int64_t end, V16 (*sums)[kTiles]) {
-    alignas(64) int32_t dots[2][kTiles * kTileSums];
-    if (begin == end) {
-      return;  // a leaf without inputs
-    }
-    MultiplyGroup<0>(block, begin, dots[0]);
-    int64_t g = begin;
-    for (; g + 2 < end; g += 2) {
-      MultiplyGroup<1>(block, g + 1, dots[1]);
-      AddDotsOfGroup(block, g, dots[0], sums);
-      MultiplyGroup<0>(block, g + 2, dots[0]);
-      AddDotsOfGroup(block, g + 1, dots[1], sums);
-    }
-    if (g + 1 < end) {
-      MultiplyGroup<1>(block, g + 1, dots[1]);
-      AddDotsOfGroup(block, g, dots[0], sums);
-      AddDotsOfGroup(block, g + 1, dots[1], sums);
-    } else {
-      AddDotsOfGroup(block, g, dots[0], sums);
-    }
+    AddGroupsByTurns(block, begin, end, sums);
   }
 };
 
@@ -184,9 +198,6 @@ int64_t TileMultiply(int64_t rounds) {
 }
 
 }  // namespace
-
-const TileOps kTileOps = {.rounded_linear = TileRoundedLinear, .multiply = TileMultiply};
-
 }  // namespace tessera::kernels::cpu::TESSERA_SIMD_ISA
 
 #endif  // TESSERA_KERNELS_CPU_SIMD_TILES_SIMD_TILES_H_

@@ -30,6 +30,9 @@ static_assert(sizeof(TileConfig) == 64);
 struct TileOps {
   // As in SimdOps, with the same bits, of rows of x with rounded_value_bytes of 1.
   void (*rounded_linear)(const RoundedTask& task);
+  // The first rows of x of a task, as many as suit tiles, with the bits of SimdOps;
+  // returns how many, perhaps none. Codes and offsets of x are those of avx512vnni.
+  int64_t (*int8_linear)(const Int8Task& task);
   // Runs `rounds` times four products of whole tiles, operands in registers. Returns how
   // many products of bytes that were.
   int64_t (*multiply)(int64_t rounds);

@@ -8,7 +8,6 @@
 #include "kernels/cpu/simd/vector_scalar.h"
 #include "kernels/cpu/simd/weights_scalar.h"
 #include "kernels/cpu/simd/rounded/bytes_scalar.h"
-#include "kernels/cpu/simd/rounded/simd_rounded.h"
 #include "kernels/cpu/simd/tiles/tiles_twin.h"
-#include "kernels/cpu/simd/tiles/simd_tiles.h"
+#include "kernels/cpu/simd/tiles/tile_table.h"
 // clang-format on
