@@ -16,10 +16,13 @@
 #include "fmt/format.h"
 #include "gtest/gtest.h"
 
+#include "kernels/cuda/devices/simulated_devices.h"
+#include "kernels/local_devices.h"
 #include "routing/expert_placement.h"
 #include "tests/integration/decode_script.h"
 #include "tests/integration/family_model.h"
 #include "tests/integration/graph_group.h"
+#include "tests/integration/group_harness.h"
 #include "tests/testing/tiny_checkpoint.h"
 
 namespace tessera {
@@ -169,6 +172,43 @@ TEST_P(GroupGraphs, HaveTheBitsOfOneRankForAnyPlacement) {
     }
     group.Begin(++epoch);
     ExpectTheBitsOfOneRank(group, SlotsOf(shape), script, alone);
+  }
+}
+
+// Of plans that the scheduler makes, one step ahead of what it knows.
+TEST_P(GroupGraphs, AreTheDecodeStepsThatTheSchedulerPlans) {
+  constexpr int64_t kTokens = 4;
+  std::vector<std::vector<int32_t>> tokens_alone;
+  for (const cli::GroupShape& shape : {cli::GroupShape{}, cli::GroupShape{.dp = 2}}) {
+    SCOPED_TRACE(Describe(shape));
+    const auto machine = MakeGroupMachine(shape, kSeed);
+    const auto devices = kernels::CreateSimulatedDevices(machine);
+    testing::HarnessOptions options;
+    options.shape = shape;
+    options.rank = DecodeOptions(served_, 2, shape.dp > 1);
+    options.rank.comm.timeout = absl::Minutes(10);
+    options.devices = devices.get();
+    options.step_timeout = absl::Minutes(10);
+    options.max_batched_tokens = 32;
+    options.max_sequences = 2;
+    options.record_logits = false;
+    auto harness = testing::GroupHarness::Create(*served_.model, options, served_.engram);
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    const auto outputs =
+        (*harness)->Run({{served_.ids.begin(), served_.ids.begin() + 2},
+                         {served_.ids.begin() + 3, served_.ids.begin() + 6},
+                         {served_.ids.begin() + 1, served_.ids.begin() + 4}},
+                        kTokens);
+    ASSERT_TRUE(outputs.ok()) << outputs.status();
+    for (size_t i = 0; i < outputs->size(); ++i) {
+      if (shape.dp == 1) {
+        tokens_alone.push_back((*outputs)[i].tokens);
+      }
+      EXPECT_EQ((*outputs)[i].tokens, tokens_alone[i]) << "sequence " << i;
+    }
+    EXPECT_EQ((*harness)->totals().num_graph_steps >= kTokens - 1, shape.dp > 1);
+    harness->reset();
+    EXPECT_TRUE(machine->status().ok()) << machine->status();
   }
 }
 

@@ -180,9 +180,11 @@ absl::Status GroupHarness::SubmitStep(const coordinator::PlannedStep& step) {
 absl::StatusOr<std::vector<proto::StepResult>> GroupHarness::WaitStep() {
   ++totals_.num_steps;
   std::vector<proto::StepResult> results;
+  size_t num_graphs = 0;
   for (size_t rank = 0; rank < threads_.size(); ++rank) {
     TESSERA_ASSIGN_OR_RETURN(proto::StepResult result,
                              threads_[rank]->Wait(absl::Now() + step_timeout_));
+    num_graphs += result.counters.graph_rows > 0 ? 1 : 0;
     if (rank % static_cast<size_t>(tp_size_) == 0) {
       totals_.drafts.num_drafts += result.counters.num_drafts;
       totals_.drafts.num_draft_tokens += result.counters.num_draft_tokens;
@@ -192,6 +194,7 @@ absl::StatusOr<std::vector<proto::StepResult>> GroupHarness::WaitStep() {
       results.push_back(std::move(result));
     }
   }
+  totals_.num_graph_steps += num_graphs == threads_.size() ? 1 : 0;
   return results;
 }
 

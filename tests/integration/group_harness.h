@@ -51,7 +51,8 @@ struct HarnessOptions {
 // What the steps of a harness came to.
 struct HarnessTotals {
   int64_t num_steps = 0;
-  int64_t num_tokens = 0;  // that reached a sequence
+  int64_t num_graph_steps = 0;  // launches of graphs, on all ranks; none while recording
+  int64_t num_tokens = 0;       // that reached a sequence
   uint64_t preemptions = 0;
   proto::StepCounters drafts;  // of drafts alone, over all DP ranks
 };
