@@ -20,9 +20,10 @@ namespace {
 
 // What a name alone decides.
 absl::Status CheckOptions(const BackendOptions& options) {
-  if (options.name != "cpu" && options.numerics != "f32") {
-    return InvalidArgumentF("{} backend: numerics '{}', expected f32", options.name,
-                            options.numerics);
+  if (options.name != "cpu" && options.numerics != "f32" &&
+      options.numerics != "fp8-g128") {
+    return InvalidArgumentF("{} backend: numerics '{}', expected f32 or fp8-g128",
+                            options.name, options.numerics);
   }
   if (options.name == "cuda" && options.dtype != DType::kF32) {
     return InvalidArgumentF("cuda backend: dtype {}, expected {}",
@@ -73,9 +74,9 @@ absl::StatusOr<std::unique_ptr<LocalDevices>> CreateLocalDevices(
   }
   if (options.name == "cuda") {
 #ifndef TESSERA_CUDA
-    return CreateSimulatedCudaDevices(num_ranks);
+    return CreateSimulatedCudaDevices(num_ranks, options.numerics);
 #elif defined(TESSERA_NCCL)
-    TESSERA_ASSIGN_OR_RETURN(auto devices, CreateGpuDevices(num_ranks));
+    TESSERA_ASSIGN_OR_RETURN(auto devices, CreateGpuDevices(num_ranks, options.numerics));
     if (devices != nullptr) {
       return devices;
     }
@@ -88,13 +89,13 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateBackend(
     const BackendOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckOptions(options));
   if (options.name == "reference") {
-    return CreateReferenceBackend(options.dtype);
+    return CreateReferenceBackend(options);
   }
   if (options.name == "cuda") {
 #ifdef TESSERA_CUDA
-    return CreateGpuBackend();
+    return CreateGpuBackend(options.numerics);
 #else
-    return CreateSimulatedCudaBackend({});
+    return CreateSimulatedCudaBackend({.numerics = options.numerics});
 #endif
   }
   if (options.name == "cpu") {

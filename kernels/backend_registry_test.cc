@@ -34,6 +34,10 @@ TEST(CreateBackend, NamesTheArithmeticOfEachBackend) {
     }
     EXPECT_EQ((*CreateBackend({.name = name}))->numerics_id(),
               std::string(NumericsFamily(name)) + "/f32");
+    if (name != "cpu") {
+      EXPECT_EQ((*CreateBackend({.name = name, .numerics = "fp8-g128"}))->numerics_id(),
+                std::string(NumericsFamily(name)) + "/fp8-g128");
+    }
   }
 }
 
@@ -71,7 +75,11 @@ TEST(CreateBackend, RefusesWhatDoesNotExist) {
         BackendOptions{.work_per_thread = 0},
         BackendOptions{.name = "reference", .dtype = DType::kBF16},
         BackendOptions{.name = "cuda", .dtype = DType::kF64},
-        BackendOptions{.name = "cuda", .numerics = "int8-g32"}}) {
+        BackendOptions{.name = "cuda", .numerics = "int8-g32"},
+        BackendOptions{.name = "cpu", .numerics = "fp8-g128"},
+        BackendOptions{.name = "reference", .numerics = "int8-g32"},
+        BackendOptions{
+            .name = "reference", .dtype = DType::kF64, .numerics = "fp8-g128"}}) {
     EXPECT_EQ(CreateBackend(options).status().code(), absl::StatusCode::kInvalidArgument);
   }
 }
@@ -80,6 +88,10 @@ TEST(CreateBackend, RefusesWhatDoesNotExist) {
 TEST(CreateLocalDevices, GiveEachRankADeviceThatItsGroupsAreOn) {
   const auto devices = CreateLocalDevices({.name = "cuda"}, 2);
   ASSERT_TRUE(devices.ok()) << devices.status();
+  const auto rounding = CreateLocalDevices({.name = "cuda", .numerics = "fp8-g128"}, 1);
+  ASSERT_TRUE(rounding.ok()) << rounding.status();
+  EXPECT_EQ((*(*rounding)->CreateBackend(0))->numerics_id(),
+            std::string(NumericsFamily("cuda")) + "/fp8-g128");
   if (NumericsFamily("cuda") == "cuda") {
     EXPECT_FALSE((*devices)->has_collectives());
     return;

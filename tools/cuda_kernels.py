@@ -35,7 +35,7 @@ OPCODES = {"tensor core": r"(?:HMMA|IMMA|DMMA|HGMMA|IGMMA|QGMMA|BGMMA)\b", "bulk
 
 
 # Kernels that would be something else without them.
-TENSOR_CORE_KERNELS = ("Fp8GemmKernel", "MlaDecodeKernel")
+TENSOR_CORE_KERNELS = ("Fp4GemmKernel", "Fp8GemmKernel", "MlaDecodeKernel")
 
 
 @dataclasses.dataclass

@@ -128,15 +128,19 @@ class Roofline(unittest.TestCase):
         self.assertLess(experts.bytes, 8 * 3 * 7168 * 2048 * 1.01)
 
     def test_tiles_of_fp8_products_are_those_of_the_configs_test(self):
-        # kernels/cuda/fp8_gemm_config_test.cc has the same shapes.
+        # kernels/cuda/products/fp8_gemm_config_test.cc has the same shapes.
         def tile(*shape):
             return tensor_core_roofline.choose(tensor_core_roofline.Product("", *shape), 132)
-        for shape, expected, shared in [((16, 7168, 2048), (64, 16, 8), 83136), ((2048, 7168, 16384), (128, 128, 6), 200288)]:
+        for shape, expected, shared in [((16, 7168, 2048), (64, 16, 8), 83200), ((2048, 7168, 16384), (128, 128, 6), 200800)]:
             seen = tile(*shape)
             self.assertEqual((seen.outputs, seen.tokens, seen.stages), expected)
             self.assertEqual(seen.shared(shape[2]), shared)
         self.assertEqual(tile(8, 7168, 2048, 32).outputs, 128)
-        self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "fp8_gemm.cu", "Fp8GemmKernel<2,128>"), cuda_roofline.Launch(288, 200288))
+        # fp4_gemm_config_test.cc likewise.
+        for tokens, expected in [(16, (128, 16, 8, 384, 144992)), (512, (128, 64, 8, 384, 195168))]:
+            seen = tile(tokens, 2048, 7168, 32, True)
+            self.assertEqual((seen.outputs, seen.tokens, seen.stages, seen.threads, seen.shared(7168)), expected)
+        self.assertEqual(cuda_roofline.launch_of(cuda_kernels.ROOT, "fp8_gemm.cu", "Fp8GemmKernel<2,128>"), cuda_roofline.Launch(288, 200800))
 
     def test_launches_of_mla_decode_are_those_of_its_configs_test(self):
         # kernels/cuda/mla/mla_decode_config_test.cc has the same bytes.
@@ -155,7 +159,8 @@ class Roofline(unittest.TestCase):
         self.assertAlmostEqual(mla_roofline.Decode(128, 64, 8192).bytes, 64 * (8192 * 1152 + 128 * (1152 + 2048)))
 
     def test_a_prediction_of_an_fp8_product_is_never_better_than_the_roofline(self):
-        machine = {"hbm": cuda_roofline.HBM, "l2": cuda_roofline.L2, "peak": cuda_roofline.PEAK["fp8"], "latency": cuda_roofline.LATENCY}
+        machine = {"hbm": cuda_roofline.HBM, "l2": cuda_roofline.L2, "peak": cuda_roofline.PEAK["fp8"], "latency": cuda_roofline.LATENCY,
+                   "clock": cuda_roofline.CLOCK}
         for name in cuda_roofline.MODELS:
             for rows in (1, 64, 2048):
                 for op in cuda_roofline.tensor_core_ops(cuda_roofline.config_of(cuda_kernels.ROOT, name), rows):

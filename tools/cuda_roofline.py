@@ -43,8 +43,9 @@ memory. The test `cuda_kernels_check` runs that where the objects were built: `.
 counts the check as skipped.
 **Nothing here was measured on a GPU.** Registers, shared and local memory are the compiler's; occupancy follows from them and Hopper's limits (64 warps, 32 blocks,
 65,536 registers and 228 KiB of shared memory an SM, 1 KiB of it a block's own: NVIDIA, Hopper Tuning Guide); dynamic shared memory is that of the largest model below.
-The kernels of fp8_gemm.cu and mla_decode.cu are those of [design note 0010](design/0010-hopper-kernels.md), on tensor cores and bulk copies; all others are the portable ones of
-[0008](design/0008-cuda-and-its-simulator.md), without either, by design. No backend uses the former so far.
+The kernels of fp4_gemm.cu, fp8_gemm.cu and mla_decode.cu are those of [design note 0010](design/0010-hopper-kernels.md), on tensor cores and bulk copies; all others are the portable ones of
+[0008](design/0008-cuda-and-its-simulator.md), without either, by design. The first two are used by
+numerics fp8-g128, which is not the default; the last is used by no backend so far.
 
 ## Resources
 """
@@ -132,7 +133,7 @@ def launch_of(root, source, kernel):
     if kernel in ("MlaAttentionKernel", "SharedKvAttentionKernel"):
         text = (folder / "primitives/softmax_rows.cuh").read_text(encoding="utf-8")
         return Launch(constant(text, "kSoftmaxThreads"), constant(text, "kSoftmaxSharedBytes"))
-    if source == "fp8_gemm.cu":
+    if source in ("fp4_gemm.cu", "fp8_gemm.cu"):
         return tensor_core_roofline.launch_of(kernel)
     if source == "mla_decode.cu":
         shared = {"MlaDecodeKernel<BulkRows>": mla_roofline.SHARED, "MlaDecodeKernel<PackedRows>": mla_roofline.PACKED_SHARED}
@@ -301,7 +302,7 @@ def roofline_lines(root, resources):
 
 
 def tensor_core_lines(root):
-    """Markdown of the part about fp8_gemm.cu: the projections and experts of each model."""
+    """Markdown of the part about fp8_gemm.cu and fp4_gemm.cu: the projections and experts of each model."""
     lines = tensor_core_roofline.TITLE.splitlines()
     for name in MODELS:
         config = config_of(root, name)
@@ -310,7 +311,8 @@ def tensor_core_lines(root):
                 tile = tensor_core_roofline.choose(op, MULTIPROCESSORS)
                 ideal = max(op.bytes / HBM, op.flops / PEAK["fp8"])
                 bounds = tensor_core_roofline.bounds(op, tile, MULTIPROCESSORS,
-                                                     {"hbm": HBM, "l2": L2, "peak": PEAK["fp8"], "latency": LATENCY})
+                                                     {"hbm": HBM, "l2": L2, "peak": PEAK["fp8"], "latency": LATENCY,
+                                                      "clock": CLOCK})
                 bound = max(bounds, key=bounds.get)
                 lines.append(f"| {name} | {op.name} | {step} | {tile.outputs} x {tile.tokens} | {op.bytes / 1e6:.1f} | {op.flops / 1e9:.1f} | "
                              f"{ideal * 1e6:.1f} | {bounds[bound] * 1e6:.0f} | {100 * ideal / bounds[bound]:.0f} % | {bound} |")
@@ -318,18 +320,19 @@ def tensor_core_lines(root):
 
 
 def tensor_core_ops(config, rows):
-    """The products of a step whose weights are FP8."""
+    """The products of a step whose weights are FP8, or FP4 experts."""
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     per_head = config["qk_nope_head_dim"] + config["qk_rope_head_dim"] if "kv_lora_rank" in config else config["head_dim"]
     back = heads * config["v_head_dim"] if "kv_lora_rank" in config else config["o_groups"] * config["o_lora_rank"]
     product = tensor_core_roofline.Product
     ops = [product("q_a projection", rows, config["q_lora_rank"], hidden), product("q_b projection", rows, heads * per_head, config["q_lora_rank"]),
            product("output projection", rows, hidden, back)]
-    if bits_of(config, "experts")[1] == "fp8":
-        local = config["n_routed_experts"] // EP
-        items = math.ceil(rows * config["num_experts_per_tok"] / local)
-        ops += [product("experts, gate and up", items, 2 * config["moe_intermediate_size"], hidden, local),
-                product("experts, down", items, hidden, config["moe_intermediate_size"], local)]
+    local = config["n_routed_experts"] // EP
+    items = math.ceil(rows * config["num_experts_per_tok"] / local)
+    fp4 = bits_of(config, "experts")[1] == "fp4"
+    kind = "FP4 experts" if fp4 else "experts"
+    ops += [product(f"{kind}, gate and up", items, 2 * config["moe_intermediate_size"], hidden, local, fp4),
+            product(f"{kind}, down", items, hidden, config["moe_intermediate_size"], local, fp4)]
     return ops
 
 

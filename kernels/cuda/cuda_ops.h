@@ -21,6 +21,7 @@
 namespace tessera::kernels::cuda {
 
 class ExpertTable;  // expert_table.h
+struct ExpertPart;
 
 // ---- cuda_shape_limits.cc ----
 // As KernelBackend's.
@@ -56,6 +57,9 @@ inline constexpr int64_t kMaxExpertWidth = 48 * 1024;
 // model's. `out`, `row_of_item` and `item_weights` may have more rows than the last
 // offset names: `out` keeps what the others hold.
 void GroupedExperts(GpuStream& stream, const ExpertTable& table,
+                    const GroupedExpertsArgs& args);
+// The items of one part's experts.
+void GroupedExperts(GpuStream& stream, const ExpertPart& part,
                     const GroupedExpertsArgs& args);
 
 // ---- hyper.cu ----

@@ -11,7 +11,9 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/engram_rows/device_engram_reader.h"
 #include "kernels/cuda/expert_table.h"
+#include "kernels/cuda/products/fp8_ops.h"
 #include "kernels/engram_reader.h"
+#include "kernels/fp8_products.h"
 #include "kernels/runtime/stream_graph.h"
 
 namespace tessera::kernels::cuda {
@@ -66,11 +68,12 @@ class DeviceBackend final : public KernelBackend,
                             public StreamGraphFactory {
  public:
   DeviceBackend(DeviceBackendOptions options, std::shared_ptr<GpuMachine> machine,
-                std::unique_ptr<GpuStream> setup)
+                std::unique_ptr<GpuStream> setup, std::unique_ptr<Fp8Ops> fp8_ops)
       : options_(std::move(options)),
         machine_(std::move(machine)),
         setup_(std::move(setup)),
-        expert_tables_(machine_, options_.device, setup_.get()) {}
+        fp8_ops_(std::move(fp8_ops)),
+        expert_tables_(machine_, options_.device, setup_.get(), fp8_ops_ != nullptr) {}
 
   std::string_view name() const override { return "cuda"; }
   std::string_view numerics_id() const override { return options_.numerics_id; }
@@ -159,6 +162,10 @@ class DeviceBackend final : public KernelBackend,
 
   void Linear(Stream& stream, TensorView x, const WeightView& w, const KSplit& split,
               TensorView out) override {
+    if (fp8_ops_ != nullptr && IsFp8Product(w, split)) {
+      AsCuda(stream).Note(fp8_ops_->Linear(On(stream), x, w, split, out));
+      return;
+    }
     cuda::Linear(On(stream), x, w, split, out);
   }
   void HeadLinearTransposed(Stream& stream, TensorView x, const WeightView& w,
@@ -270,7 +277,13 @@ class DeviceBackend final : public KernelBackend,
       AsCuda(stream).Note(table.status());
       return;
     }
-    cuda::GroupedExperts(On(stream), **table, args);
+    for (const ExpertPart& part : (*table)->parts()) {
+      if (part.maps.size > 0) {
+        AsCuda(stream).Note(fp8_ops_->GroupedExperts(On(stream), part, args));
+      } else {
+        cuda::GroupedExperts(On(stream), part, args);
+      }
+    }
   }
   void CombineExperts(Stream& stream, TensorView y, TensorView row_of_slot,
                       TensorView weights, TensorView out) override {
@@ -298,10 +311,21 @@ class DeviceBackend final : public KernelBackend,
   const DeviceBackendOptions options_;
   const std::shared_ptr<GpuMachine> machine_;
   const std::unique_ptr<GpuStream> setup_;  // zeroes memory, uploads tables of experts
+  const std::unique_ptr<Fp8Ops> fp8_ops_;   // of numerics fp8-g128, otherwise null
   ExpertTables expert_tables_;
 };
 
 }  // namespace
+
+DeviceBackendOptions GpuBackendOptions(int device, std::string_view numerics,
+                                       std::string isa) {
+  // A prefill of 2048 tokens with 8 experts each of V3's width goes in one turn.
+  constexpr size_t kWorkspaceBytes = size_t{512} << 20;
+  return {.device = device,
+          .numerics_id = fmt::format("cuda/{}", numerics),
+          .isa = std::move(isa),
+          .fp8_workspace_bytes = numerics == "fp8-g128" ? kWorkspaceBytes : 0};
+}
 
 absl::StatusOr<std::unique_ptr<KernelBackend>> CreateDeviceBackend(
     std::shared_ptr<GpuMachine> machine, DeviceBackendOptions options) {
@@ -309,8 +333,13 @@ absl::StatusOr<std::unique_ptr<KernelBackend>> CreateDeviceBackend(
   if (options.registrations == nullptr) {
     options.registrations = HostRegistrations::Create(machine);
   }
+  std::unique_ptr<Fp8Ops> fp8_ops;
+  if (options.fp8_workspace_bytes > 0) {
+    TESSERA_ASSIGN_OR_RETURN(fp8_ops, Fp8Ops::Create(machine, options.device, *setup,
+                                                     options.fp8_workspace_bytes));
+  }
   return std::make_unique<DeviceBackend>(std::move(options), std::move(machine),
-                                         std::move(setup));
+                                         std::move(setup), std::move(fp8_ops));
 }
 
 }  // namespace tessera::kernels::cuda

@@ -4,8 +4,10 @@
 #ifndef TESSERA_KERNELS_CUDA_DEVICE_BACKEND_H_
 #define TESSERA_KERNELS_CUDA_DEVICE_BACKEND_H_
 
+#include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 
@@ -26,7 +28,13 @@ struct DeviceBackendOptions {
   bool reads_engram_rows = false;
   // Of the tables that backends of one machine share; null: its own.
   std::shared_ptr<HostRegistrations> registrations = nullptr;
+  // Of numerics fp8-g128 (fp8_ops.h); 0: f32.
+  size_t fp8_workspace_bytes = 0;
 };
+
+// Those of a GPU's backend with these numerics, f32 or fp8-g128.
+DeviceBackendOptions GpuBackendOptions(int device, std::string_view numerics,
+                                       std::string isa);
 
 // One thread uses the backend and its streams. The backend's memory may outlive it.
 // Errors are those of a stream's creation.

@@ -8,6 +8,8 @@
 #include "common/check.h"
 #include "common/status_macros.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/products/weight_tile_map.h"
+#include "kernels/fp8_products.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -38,7 +40,7 @@ void TakeAddresses(DeviceWeight& weight, const uint8_t** addresses) {
 
 absl::StatusOr<std::unique_ptr<ExpertTable>> ExpertTable::Create(
     std::shared_ptr<GpuMachine> machine, int device, GpuStream& stream,
-    std::span<const ExpertWeights> experts) {
+    std::span<const ExpertWeights> experts, bool with_maps) {
   std::unique_ptr<ExpertTable> table(new ExpertTable(std::move(machine), experts));
   const size_t in_part = experts.size() * ExpertPart::kAddresses;
   std::vector<const uint8_t*> addresses;
@@ -58,30 +60,72 @@ absl::StatusOr<std::unique_ptr<ExpertTable>> ExpertTable::Create(
     const auto index = static_cast<size_t>(found - table->parts_.begin());
     if (found == table->parts_.end()) {
       table->parts_.push_back(part);
+      table->first_of_part_.push_back(e);
       addresses.resize(addresses.size() + in_part, nullptr);
     }
     std::copy(std::begin(own), std::end(own),
               addresses.begin() +
                   static_cast<int64_t>(index * in_part + e * ExpertPart::kAddresses));
   }
-  if (addresses.empty()) {
-    return table;
+  if (!addresses.empty()) {
+    TESSERA_RETURN_IF_ERROR(table->UploadAddresses(device, stream, addresses));
   }
-  const size_t bytes = addresses.size() * sizeof(addresses[0]);
-  TESSERA_ASSIGN_OR_RETURN(table->memory_, table->machine_->Malloc(device, bytes));
-  TESSERA_RETURN_IF_ERROR(stream.MemcpyAsync(table->memory_, addresses.data(), bytes));
-  TESSERA_RETURN_IF_ERROR(stream.Synchronize());
-  const auto* begin = static_cast<const uint8_t* const*>(table->memory_);
-  for (ExpertPart& part : table->parts_) {
-    part.addresses = {begin, static_cast<int64_t>(in_part)};
-    begin += in_part;
+  if (with_maps) {
+    TESSERA_RETURN_IF_ERROR(table->UploadMaps(device, stream));
   }
   return table;
 }
 
+absl::Status ExpertTable::UploadAddresses(int device, GpuStream& stream,
+                                          const std::vector<const uint8_t*>& addresses) {
+  const size_t bytes = addresses.size() * sizeof(addresses[0]);
+  TESSERA_ASSIGN_OR_RETURN(memory_, machine_->Malloc(device, bytes));
+  TESSERA_RETURN_IF_ERROR(stream.MemcpyAsync(memory_, addresses.data(), bytes));
+  TESSERA_RETURN_IF_ERROR(stream.Synchronize());
+  const auto* begin = static_cast<const uint8_t* const*>(memory_);
+  const size_t in_part = experts_.size() * ExpertPart::kAddresses;
+  for (ExpertPart& part : parts_) {
+    part.addresses = {begin, static_cast<int64_t>(in_part)};
+    begin += in_part;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertTable::UploadMaps(int device, GpuStream& stream) {
+  std::vector<GpuTileMap> maps(experts_.size() * ExpertPart::kMatrices);
+  bool any = false;
+  for (size_t e = 0; e < experts_.size(); ++e) {
+    if (!IsFp8Expert(experts_[e])) {
+      continue;
+    }
+    any = true;
+    const WeightView* const matrices[] = {&experts_[e].gate, &experts_[e].up,
+                                          &experts_[e].down};
+    for (size_t i = 0; i < std::size(matrices); ++i) {
+      TESSERA_ASSIGN_OR_RETURN(maps[e * ExpertPart::kMatrices + i],
+                               WeightTileMap(*matrices[i]));
+    }
+  }
+  if (!any) {
+    return absl::OkStatus();
+  }
+  const size_t bytes = maps.size() * sizeof(maps[0]);
+  TESSERA_ASSIGN_OR_RETURN(maps_, machine_->Malloc(device, bytes));
+  TESSERA_RETURN_IF_ERROR(stream.MemcpyAsync(maps_, maps.data(), bytes));
+  TESSERA_RETURN_IF_ERROR(stream.Synchronize());
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (IsFp8Expert(experts_[first_of_part_[i]])) {
+      parts_[i].maps = {static_cast<const GpuTileMap*>(maps_), std::ssize(maps)};
+    }
+  }
+  return absl::OkStatus();
+}
+
 ExpertTable::~ExpertTable() {
-  if (memory_ != nullptr) {
-    static_cast<void>(machine_->Free(memory_));  // its own: a failure is one of an op
+  for (void* const memory : {memory_, maps_}) {
+    if (memory != nullptr) {
+      static_cast<void>(machine_->Free(memory));  // its own: a failure is one of an op
+    }
   }
 }
 
@@ -103,8 +147,9 @@ absl::StatusOr<const ExpertTable*> ExpertTables::Of(
   if (found == tables_.end() && tables_.size() >= kMaxTables) {
     tables_.clear();
   }
-  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<ExpertTable> table,
-                           ExpertTable::Create(machine_, device_, *stream_, experts));
+  TESSERA_ASSIGN_OR_RETURN(
+      std::unique_ptr<ExpertTable> table,
+      ExpertTable::Create(machine_, device_, *stream_, experts, with_maps_));
   std::unique_ptr<ExpertTable>& place = tables_[experts.data()];
   place = std::move(table);
   return place.get();

@@ -33,6 +33,11 @@ struct ExpertPart {
   // [num_experts, kAddresses], of the whole set. Values of null: the expert is of another
   // part; scales of null: there are none.
   GlobalSpan<const uint8_t* const> addresses;
+
+  static constexpr int kMatrices = 3;  // gate, up, down
+  // Maps of each expert's values for bulk copies, [num_experts, kMatrices], by
+  // WeightTileMap: where the table was made with them, of parts that IsFp8Expert.
+  GlobalSpan<const GpuTileMap> maps;
 };
 
 // The table of one set of experts. Immutable; kernels may use it until it is destroyed,
@@ -42,9 +47,10 @@ class ExpertTable {
  public:
   // Uploads through `stream` and waits for it, so that any stream may read the table.
   // kResourceExhausted, or the stream's error. At most kMaxExpertWidth rows of gate.
+  // `with_maps`: errors of WeightTileMap as well.
   static absl::StatusOr<std::unique_ptr<ExpertTable>> Create(
       std::shared_ptr<GpuMachine> machine, int device, GpuStream& stream,
-      std::span<const ExpertWeights> experts);
+      std::span<const ExpertWeights> experts, bool with_maps);
   ~ExpertTable();
   ExpertTable(const ExpertTable&) = delete;
   ExpertTable& operator=(const ExpertTable&) = delete;
@@ -58,10 +64,16 @@ class ExpertTable {
   ExpertTable(std::shared_ptr<GpuMachine> machine, std::span<const ExpertWeights> experts)
       : machine_(std::move(machine)), experts_(experts.begin(), experts.end()) {}
 
+  absl::Status UploadAddresses(int device, GpuStream& stream,
+                               const std::vector<const uint8_t*>& addresses);
+  absl::Status UploadMaps(int device, GpuStream& stream);
+
   const std::shared_ptr<GpuMachine> machine_;
   const std::vector<ExpertWeights> experts_;
   std::vector<ExpertPart> parts_;
+  std::vector<size_t> first_of_part_;  // an expert of each
   void* memory_ = nullptr;  // of the parts' addresses, one part after the other
+  void* maps_ = nullptr;    // of all experts, which the parts share
 };
 
 // The tables of the sets of experts that a backend has seen, one for each span. The first
@@ -75,8 +87,12 @@ class ExpertTables {
   static constexpr size_t kMaxTables = 1024;
 
   // `stream` is borrowed and carries nothing but uploads of tables while one is made.
-  ExpertTables(std::shared_ptr<GpuMachine> machine, int device, GpuStream* stream)
-      : machine_(std::move(machine)), device_(device), stream_(stream) {}
+  ExpertTables(std::shared_ptr<GpuMachine> machine, int device, GpuStream* stream,
+               bool with_maps = false)
+      : machine_(std::move(machine)),
+        device_(device),
+        stream_(stream),
+        with_maps_(with_maps) {}
 
   // Valid until the next call that makes one. Errors as ExpertTable::Create.
   absl::StatusOr<const ExpertTable*> Of(std::span<const ExpertWeights> experts);
@@ -85,6 +101,7 @@ class ExpertTables {
   const std::shared_ptr<GpuMachine> machine_;
   const int device_;
   GpuStream* const stream_;
+  const bool with_maps_;
   std::unordered_map<const ExpertWeights*, std::unique_ptr<ExpertTable>> tables_;
 };
 

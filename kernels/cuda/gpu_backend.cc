@@ -7,11 +7,12 @@
 
 namespace tessera::kernels {
 
-absl::StatusOr<std::unique_ptr<KernelBackend>> CreateGpuBackend() {
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateGpuBackend(
+    std::string_view numerics) {
   TESSERA_ASSIGN_OR_RETURN(auto machine, cuda::CudaMachine::Create());
   std::string isa = machine->properties(0).ToString();
   return cuda::CreateDeviceBackend(std::move(machine),
-                                   {.numerics_id = "cuda/f32", .isa = std::move(isa)});
+                                   cuda::GpuBackendOptions(0, numerics, std::move(isa)));
 }
 
 }  // namespace tessera::kernels

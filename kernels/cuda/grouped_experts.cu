@@ -15,6 +15,7 @@
 #include "kernels/cuda/expert_table.h"
 #include "kernels/cuda/primitives/device_tensor.cuh"
 #include "kernels/cuda/primitives/lane_sum.cuh"
+#include "kernels/cuda/primitives/swiglu.cuh"
 #include "kernels/cuda/primitives/weight_decode.cuh"
 
 namespace tessera::kernels::cuda {
@@ -32,13 +33,6 @@ struct ExpertKernel {
   ExpertPart part;
   float limit;  // infinity: none
   DeviceRows<float> out;
-
-  TESSERA_DEVICE float Activation(float g, float u) const {
-    // Comparisons that leave a NaN as it is.
-    const float limited = u > limit ? limit : (u < -limit ? -limit : u);
-    const float bounded = g > limit ? limit : g;
-    return bounded / (1.0F + expf(-bounded)) * limited;
-  }
 
   // The first expert whose items end beyond `item`, which lies before the last end.
   TESSERA_DEVICE int64_t ExpertOf(Thread& thread, int64_t item) const {
@@ -87,7 +81,7 @@ struct ExpertKernel {
       g = ReduceLanes(thread, g);
       u = ReduceLanes(thread, u);
       if (lane == 0 && mine < gate.rows) {
-        thread.Store(hidden, row, Activation(g, u) * weight);
+        thread.Store(hidden, row, SwiGlu(g, u, limit) * weight);
       }
     }
   }
@@ -130,9 +124,10 @@ struct ExpertKernel {
 
 }  // namespace
 
-void GroupedExperts(GpuStream& stream, const ExpertTable& table,
+void GroupedExperts(GpuStream& stream, const ExpertPart& part,
                     const GroupedExpertsArgs& args) {
-  TESSERA_CHECK_EQ(args.item_offsets.dim(0), table.num_experts() + 1);
+  TESSERA_CHECK_EQ(part.addresses.size,
+                   (args.item_offsets.dim(0) - 1) * int64_t{ExpertPart::kAddresses});
   ExpertKernel kernel;
   kernel.x = RowsOf<const float>(args.x);
   kernel.row_of_item = ColumnOf<const int32_t>(args.row_of_item);
@@ -140,18 +135,23 @@ void GroupedExperts(GpuStream& stream, const ExpertTable& table,
   if (args.item_weights.rank > 0) {
     kernel.item_weights = ColumnOf<const float>(args.item_weights);
   }
+  kernel.part = part;
   kernel.limit = args.swiglu_limit > 0 ? static_cast<float>(args.swiglu_limit) : INFINITY;
   kernel.out = RowsOf<float>(args.out);
-  for (const ExpertPart& part : table.parts()) {
-    if (kernel.out.rows == 0) {
-      break;
-    }
-    kernel.part = part;
+  if (kernel.out.rows > 0) {
     Launch(stream,
            {.grid = {static_cast<uint32_t>(kernel.out.rows)},
             .block = {kBlock},
             .shared_bytes = static_cast<uint32_t>(4 * part.gate.rows)},
            kernel);
+  }
+}
+
+void GroupedExperts(GpuStream& stream, const ExpertTable& table,
+                    const GroupedExpertsArgs& args) {
+  TESSERA_CHECK_EQ(args.item_offsets.dim(0), table.num_experts() + 1);
+  for (const ExpertPart& part : table.parts()) {
+    GroupedExperts(stream, part, args);
   }
 }
 

@@ -7,7 +7,6 @@
 #ifndef TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 #define TESSERA_KERNELS_CUDA_SIM_SIM_THREAD_H_
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -16,13 +15,13 @@
 #include "kernels/cuda_sim/access_checker.h"
 #include "kernels/cuda_sim/finding.h"
 #include "kernels/cuda_sim/grid_runner.h"
-#include "kernels/cuda_sim/number_bits.h"
+#include "kernels/cuda_sim/sim_numbers.h"
 #include "kernels/cuda_sim/tile_map.h"
 
 namespace tessera::kernels::cuda_sim {
 
 // Lives as long as its thread runs; used by it alone.
-class SimThread {
+class SimThread : public SimNumbers {
  public:
   SimThread(GridRunner* runner, const cuda::Dim3& block, const cuda::Dim3& thread,
             const ThreadPosition& position)
@@ -92,22 +91,6 @@ class SimThread {
                                "the host changed a captured value since the capture");
     }
     return captured.value;
-  }
-
-  // Of an angle of at most about pi/4.
-  void SineCosineOfEighth(double angle, double* sine, double* cosine) {
-    *sine = std::sin(angle);
-    *cosine = std::cos(angle);
-  }
-
-  // Both in BF16, rounded to nearest even, `low` in the lower half.
-  uint32_t PackBF16(float low, float high) const {
-    return uint32_t{BF16Bits(high)} << 16 | BF16Bits(low);
-  }
-  // The two codes in the lower half of `codes`, exactly.
-  void UnpackE4M3(uint32_t codes, float (&values)[2]) const {
-    values[0] = E4M3Value(codes & 0xffU);
-    values[1] = E4M3Value(codes >> 8 & 0xffU);
   }
 
   // N elements that the whole block shares; `kId` tells the arrays of a kernel apart.
@@ -199,6 +182,11 @@ class SimThread {
         position_,
         {map, col, row, int64_t{SharedAddress(to)}, to.size, AddressOf(x, i, place)},
         place);
+  }
+  // A map that the host has put into global memory, for copies of this thread.
+  SimTileMap AcquireTileMap(cuda::GlobalSpan<const SimTileMap> maps, int64_t i,
+                            Place place = Place::Here()) {
+    return Load(maps, i, place);
   }
   // Gives the registers to the products that follow.
   template <size_t kCount>

@@ -12,7 +12,8 @@
 
 namespace tessera::kernels::cuda_sim {
 
-class SimTileMap {
+// As aligned as the driver wants it of a tensor map in global memory.
+class alignas(64) SimTileMap {
  public:
   SimTileMap() = default;
   // kInvalidArgument: what the driver refuses.

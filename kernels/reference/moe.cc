@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/fp8_products.h"
 #include "kernels/reference/reference_ops.h"
 #include "kernels/reference/sums.h"
 #include "kernels/reference/weight_decode.h"
@@ -108,6 +109,34 @@ void RouteRow(const RouterArgs& args, int64_t t, const std::vector<T>& scores) {
   }
 }
 
+// The items of expert `e`; `multiply(x, w, out)` makes a product.
+template <typename T, typename Multiply>
+void RunExpert(const GroupedExpertsArgs& args, size_t e, Multiply multiply) {
+  const int32_t* offsets = args.item_offsets.as<int32_t>();
+  const int64_t begin = offsets[e];
+  const int64_t count = offsets[e + 1] - begin;
+  if (count == 0) {
+    return;
+  }
+  const ExpertWeights& expert = args.experts[e];
+  const int64_t inner = expert.gate.rows;
+  std::vector<T> rows(static_cast<size_t>(count * args.x.dim(1)));
+  std::vector<T> gate(static_cast<size_t>(count * inner));
+  std::vector<T> up(static_cast<size_t>(count * inner));
+  const TensorView x(rows.data(), kDTypeOf<T>, {count, args.x.dim(1)});
+  const TensorView gate_view(gate.data(), kDTypeOf<T>, {count, inner});
+  const TensorView up_view(up.data(), kDTypeOf<T>, {count, inner});
+  GatherRows<T>(args.x, args.row_of_item.Slice(0, begin, count), x);
+  multiply(x, expert.gate, gate_view);
+  multiply(x, expert.up, up_view);
+  SiluMul<T>(gate_view, up_view, args.swiglu_limit, gate_view);
+  for (int64_t i = 0; args.item_weights.rank > 0 && i < count; ++i) {
+    Scale<T>(gate_view.Rows(i, 1),
+             static_cast<double>(args.item_weights.as<T>()[begin + i]));
+  }
+  multiply(gate_view, expert.down, args.out.Rows(begin, count));
+}
+
 }  // namespace
 
 template <typename T>
@@ -139,30 +168,19 @@ void LookupExperts(const int64_t* table, TensorView token_ids, TensorView out) {
 
 template <typename T>
 void GroupedExperts(const GroupedExpertsArgs& args) {
-  const int32_t* offsets = args.item_offsets.as<int32_t>();
   for (size_t e = 0; e < args.experts.size(); ++e) {
-    const int64_t begin = offsets[e];
-    const int64_t count = offsets[e + 1] - begin;
-    if (count == 0) {
-      continue;
-    }
-    const ExpertWeights& expert = args.experts[e];
-    const int64_t inner = expert.gate.rows;
-    std::vector<T> rows(static_cast<size_t>(count * args.x.dim(1)));
-    std::vector<T> gate(static_cast<size_t>(count * inner));
-    std::vector<T> up(static_cast<size_t>(count * inner));
-    const TensorView x(rows.data(), kDTypeOf<T>, {count, args.x.dim(1)});
-    const TensorView gate_view(gate.data(), kDTypeOf<T>, {count, inner});
-    const TensorView up_view(up.data(), kDTypeOf<T>, {count, inner});
-    GatherRows<T>(args.x, args.row_of_item.Slice(0, begin, count), x);
-    Linear<T>(x, expert.gate, KSplit::Whole(), gate_view);
-    Linear<T>(x, expert.up, KSplit::Whole(), up_view);
-    SiluMul<T>(gate_view, up_view, args.swiglu_limit, gate_view);
-    for (int64_t i = 0; args.item_weights.rank > 0 && i < count; ++i) {
-      Scale<T>(gate_view.Rows(i, 1),
-               static_cast<double>(args.item_weights.as<T>()[begin + i]));
-    }
-    Linear<T>(gate_view, expert.down, KSplit::Whole(), args.out.Rows(begin, count));
+    RunExpert<T>(args, e, [](TensorView x, const WeightView& w, TensorView out) {
+      Linear<T>(x, w, KSplit::Whole(), out);
+    });
+  }
+}
+
+void Fp8GroupedExperts(const GroupedExpertsArgs& args) {
+  for (size_t e = 0; e < args.experts.size(); ++e) {
+    const bool rounds = IsFp8Expert(args.experts[e]);
+    RunExpert<float>(args, e, [&](TensorView x, const WeightView& w, TensorView out) {
+      (rounds ? Fp8Linear : Linear<float>)(x, w, KSplit::Whole(), out);
+    });
   }
 }
 

@@ -5,6 +5,7 @@
 #include "fmt/format.h"
 
 #include "common/status.h"
+#include "kernels/fp8_products.h"
 #include "kernels/reference/reference_ops.h"
 #include "kernels/reference/weight_decode.h"
 #include "kernels/runtime/host_runtime.h"
@@ -15,8 +16,13 @@ namespace {
 template <typename T>
 class ReferenceBackend final : public KernelBackend {
  public:
+  explicit ReferenceBackend(bool rounds_fp8) : rounds_fp8_(rounds_fp8) {}
+
   std::string_view name() const override { return "reference"; }
   std::string_view numerics_id() const override {
+    if (rounds_fp8_) {
+      return "reference/fp8-g128";
+    }
     return std::is_same_v<T, float> ? "reference/f32" : "reference/f64";
   }
   DType activation_dtype() const override { return kDTypeOf<T>; }
@@ -48,6 +54,10 @@ class ReferenceBackend final : public KernelBackend {
 
   void Linear(Stream&, TensorView x, const WeightView& w, const KSplit& split,
               TensorView out) override {
+    if (rounds_fp8_ && IsFp8Product(w, split)) {
+      reference::Fp8Linear(x, w, split, out);
+      return;
+    }
     reference::Linear<T>(x, w, split, out);
   }
   void HeadLinearTransposed(Stream&, TensorView x, const WeightView& w, int64_t head_rows,
@@ -152,6 +162,10 @@ class ReferenceBackend final : public KernelBackend {
     reference::CountExperts(expert_ids, counts);
   }
   void GroupedExperts(Stream&, const GroupedExpertsArgs& args) override {
+    if (rounds_fp8_) {
+      reference::Fp8GroupedExperts(args);
+      return;
+    }
     reference::GroupedExperts<T>(args);
   }
   void CombineExperts(Stream&, TensorView y, TensorView row_of_slot, TensorView weights,
@@ -175,20 +189,30 @@ class ReferenceBackend final : public KernelBackend {
   void EngramConv(Stream&, const EngramConvArgs& args) override {
     reference::EngramConv<T>(args);
   }
+
+ private:
+  const bool rounds_fp8_;  // numerics fp8-g128, of float alone
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<KernelBackend>> CreateReferenceBackend(DType dtype) {
-  if (dtype == DType::kF32) {
-    return std::make_unique<ReferenceBackend<float>>();
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateReferenceBackend(
+    const BackendOptions& options) {
+  const bool rounds_fp8 = options.numerics == "fp8-g128";
+  if (!rounds_fp8 && options.numerics != "f32") {
+    return InvalidArgumentF("reference backend: numerics '{}', expected f32 or fp8-g128",
+                            options.numerics);
   }
-  if (dtype == DType::kF64) {
-    return std::make_unique<ReferenceBackend<double>>();
+  if (options.dtype == DType::kF32) {
+    return std::make_unique<ReferenceBackend<float>>(rounds_fp8);
   }
-  return absl::InvalidArgumentError(fmt::format(
-      "reference backend: dtype {}, expected {} or {}", model::DTypeName(dtype),
-      model::DTypeName(DType::kF32), model::DTypeName(DType::kF64)));
+  if (options.dtype == DType::kF64 && !rounds_fp8) {
+    return std::make_unique<ReferenceBackend<double>>(false);
+  }
+  return InvalidArgumentF(
+      "reference backend: dtype {} with numerics {}, expected {}{}",
+      model::DTypeName(options.dtype), options.numerics, model::DTypeName(DType::kF32),
+      rounds_fp8 ? "" : fmt::format(" or {}", model::DTypeName(DType::kF64)));
 }
 
 }  // namespace tessera::kernels

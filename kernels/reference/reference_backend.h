@@ -12,9 +12,12 @@
 
 namespace tessera::kernels {
 
-// `dtype` is kF32 (numerics "reference/f32") or kF64 ("reference/f64"); kInvalidArgument
-// for any other. Its ops may run on several streams at once: the backend holds no state.
-absl::StatusOr<std::unique_ptr<KernelBackend>> CreateReferenceBackend(DType dtype);
+// Reads `dtype` and `numerics`: kF32 ("reference/f32"), kF64 ("reference/f64"), or kF32
+// with numerics fp8-g128 ("reference/fp8-g128", kernels/fp8_products.h); kInvalidArgument
+// for anything else. Its ops may run on several streams at once: the backend holds no
+// state.
+absl::StatusOr<std::unique_ptr<KernelBackend>> CreateReferenceBackend(
+    const BackendOptions& options);
 
 }  // namespace tessera::kernels
 

@@ -25,6 +25,11 @@ template <typename T>
 void HeadLinear(TensorView x, const WeightView& w, int64_t head_rows, int64_t row_begin,
                 TensorView out);
 
+// ---- fp8_products.cc ----
+// Linear of numerics fp8-g128 (kernels/fp8_products.h): IsFp8Product(w, split), or FP4
+// weights of an expert, whole.
+void Fp8Linear(TensorView x, const WeightView& w, const KSplit& split, TensorView out);
+
 // ---- rows.cc ----
 template <typename T>
 void Embedding(const WeightView& table, TensorView ids, TensorView out);
@@ -95,6 +100,8 @@ void Route(const RouterArgs& args);
 void LookupExperts(const int64_t* table, TensorView token_ids, TensorView out);
 template <typename T>
 void GroupedExperts(const GroupedExpertsArgs& args);
+// Of numerics fp8-g128.
+void Fp8GroupedExperts(const GroupedExpertsArgs& args);
 template <typename T>
 void CombineExperts(TensorView y, TensorView row_of_slot, TensorView weights,
                     TensorView out);

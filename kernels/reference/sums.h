@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "common/check.h"
 #include "kernels/kernel_backend.h"
@@ -70,6 +71,17 @@ inline int64_t SplitInputs(const KSplit& split, int64_t whole) {
          KSplit::LeafBegin(split.total, split.first_leaf);
 }
 
+// The binary tree over the sums of leaves, a power of two of them, which it uses up.
+template <typename T>
+T AddLeaves(std::span<T> sums) {
+  for (size_t distance = 1; distance < sums.size(); distance *= 2) {
+    for (size_t leaf = 0; leaf < sums.size(); leaf += 2 * distance) {
+      sums[leaf] += sums[leaf + distance];
+    }
+  }
+  return sums[0];
+}
+
 // Dot over the leaves of `split`: each leaf with lanes of its own, the leaves as a binary
 // tree.
 template <typename T>
@@ -85,14 +97,7 @@ T SplitDot(const T* a, const T* b, int64_t n, const KSplit& split) {
         KSplit::LeafBegin(split.total, split.first_leaf + leaf + 1) - begin;
     sums[static_cast<size_t>(leaf)] = Dot(a + from, b + from, to - from);
   }
-  for (size_t distance = 1; distance < static_cast<size_t>(split.num_leaves);
-       distance *= 2) {
-    for (size_t leaf = 0; leaf < static_cast<size_t>(split.num_leaves);
-         leaf += 2 * distance) {
-      sums[leaf] += sums[leaf + distance];
-    }
-  }
-  return sums[0];
+  return AddLeaves(std::span<T>(sums.data(), static_cast<size_t>(split.num_leaves)));
 }
 
 // 1 / (1 + e^-x) and x times it.

@@ -45,7 +45,7 @@ ExpertExchangeOptions Options(int ranks) {
 // kLayers exchanges of one rank.
 void RunRank(const ExchangeGroups& groups, const ExpertExchangeOptions& options,
              std::vector<int32_t> ids) {
-  auto backend = kernels::CreateReferenceBackend(DType::kF32);
+  auto backend = kernels::CreateReferenceBackend({.name = "reference"});
   ASSERT_THAT(backend, IsOk());
   const auto stream = (*backend)->CreateStream();
   ASSERT_THAT(stream, IsOk());

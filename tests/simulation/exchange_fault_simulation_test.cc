@@ -159,7 +159,7 @@ class Rank {
     entered_ = clock_.Now();
     TESSERA_ASSIGN_OR_RETURN(groups_, all_groups_.Join(number_));
     TESSERA_ASSIGN_OR_RETURN(const auto backend,
-                             kernels::CreateReferenceBackend(DType::kF32));
+                             kernels::CreateReferenceBackend({.name = "reference"}));
     TESSERA_ASSIGN_OR_RETURN(const auto stream, backend->CreateStream());
     TESSERA_ASSIGN_OR_RETURN(
         const auto exchange,

@@ -4,6 +4,7 @@
 #define TESSERA_KERNELS_CUDA_DEVICES_SIMULATED_DEVICES_H_
 
 #include <memory>
+#include <string_view>
 
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/local_devices.h"
@@ -12,7 +13,7 @@ namespace tessera::kernels {
 
 // For whoever asks `machine` for its findings; others use CreateSimulatedCudaDevices.
 std::unique_ptr<LocalDevices> CreateSimulatedDevices(
-    std::shared_ptr<cuda_sim::SimMachine> machine);
+    std::shared_ptr<cuda_sim::SimMachine> machine, std::string_view numerics = "f32");
 
 }  // namespace tessera::kernels
 

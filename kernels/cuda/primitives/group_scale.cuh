@@ -89,6 +89,14 @@ TESSERA_DEVICE inline float RoundInGroup(GroupCode code, float value, float scal
          scale;
 }
 
+// The largest of the lanes' magnitudes, or a NaN if one of them is damaged.
+TESSERA_DEVICE inline float LargestOfWarp(Thread& thread, float largest, bool damaged) {
+  for (uint32_t lanes = kWarpSize / 2; lanes > 0; lanes /= 2) {
+    largest = fmaxf(largest, thread.ShuffleXor(largest, lanes));
+  }
+  return thread.Ballot(damaged) != 0 ? FloatOfBits(0x7fc00000U) : largest;
+}
+
 // max |x| over x[begin, begin + count), or a NaN if one is not finite; by a whole warp.
 TESSERA_DEVICE inline float LargestMagnitude(Thread& thread, GlobalSpan<const float> x,
                                              int64_t begin, int64_t count) {
@@ -99,10 +107,7 @@ TESSERA_DEVICE inline float LargestMagnitude(Thread& thread, GlobalSpan<const fl
     damaged = damaged || magnitude >= 0x7f800000U;
     largest = fmaxf(largest, FloatOfBits(magnitude));
   }
-  for (uint32_t lanes = kWarpSize / 2; lanes > 0; lanes /= 2) {
-    largest = fmaxf(largest, thread.ShuffleXor(largest, lanes));
-  }
-  return thread.Ballot(damaged) != 0 ? FloatOfBits(0x7fc00000U) : largest;
+  return LargestOfWarp(thread, largest, damaged);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -61,6 +61,16 @@ class NvccAsync {
         : "memory");
   }
 
+  // Of the host's writes: the proxy of tensor maps is none of a kernel's own.
+  __device__ const CudaTileMap& AcquireTileMap(GlobalSpan<const CudaTileMap> maps,
+                                               int64_t i) const {
+    const CudaTileMap& map = maps.data[i];
+    asm volatile(
+        "fence.proxy.tensormap::generic.acquire.sys [%0], 128;" ::"l"(&map.native)
+        : "memory");
+    return map;
+  }
+
   template <size_t kCount>
   __device__ void BeginProducts(float (&d)[kCount]) const {
     KeepInRegisters(d);

@@ -54,6 +54,10 @@ class NvccThread : public NvccAsync, public NvccBF16 {
     return captured.value;
   }
 
+  __device__ uint32_t SelectBytes(uint32_t low, uint32_t high, uint32_t selector) const {
+    return __byte_perm(low, high, selector);
+  }
+
   // By sincospi, which needs no reduction for large angles.
   __device__ void SineCosineOfEighth(double angle, double* sine, double* cosine) const {
     constexpr double kOneOverPi = 0x1.45f306dc9c883p-2;

@@ -1,7 +1,7 @@
 // Which tile the FP8 product of fp8_gemm.h takes for a shape: a pure function, so that it
 // can be read and tested without a device. The choice changes no bit of a result.
-#ifndef TESSERA_KERNELS_CUDA_FP8_GEMM_CONFIG_H_
-#define TESSERA_KERNELS_CUDA_FP8_GEMM_CONFIG_H_
+#ifndef TESSERA_KERNELS_CUDA_PRODUCTS_FP8_GEMM_CONFIG_H_
+#define TESSERA_KERNELS_CUDA_PRODUCTS_FP8_GEMM_CONFIG_H_
 
 #include <cstdint>
 #include <string>
@@ -41,19 +41,18 @@ constexpr uint32_t Fp8StageBytes(uint32_t consumers, uint32_t tile_tokens) {
   return (64 * consumers + tile_tokens) * 128 + scales;
 }
 
-// Bytes beside the stages: the weight scales of a tile and two barriers a stage.
+// Bytes beside the stages: two rows of weight scales and two barriers a stage.
 constexpr uint32_t Fp8FixedBytes(int64_t inputs, uint32_t stages) {
   const auto blocks = static_cast<uint32_t>((inputs + kFp8Block - 1) / kFp8Block);
-  return (blocks * 4 + 7) / 8 * 8 + stages * 16;
+  return blocks * 8 + stages * 16;
 }
 
 Fp8GemmConfig ChooseFp8Gemm(const Fp8GemmShape& shape);
 
-// Whether the product takes this weight: e4m3, blocks of 128 x 128 that it begins on,
-// rows that a bulk copy can read. kFailedPrecondition with the reason: the portable op
-// then does.
+// Whether the product takes this weight: e4m3, blocks of 128 x 128, its columns not cut
+// inside of one, rows that a bulk copy can read. kFailedPrecondition with the reason.
 absl::Status CheckFp8Weight(const WeightView& w);
 
 }  // namespace tessera::kernels::cuda
 
-#endif  // TESSERA_KERNELS_CUDA_FP8_GEMM_CONFIG_H_
+#endif  // TESSERA_KERNELS_CUDA_PRODUCTS_FP8_GEMM_CONFIG_H_

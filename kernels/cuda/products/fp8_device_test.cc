@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
-#include "kernels/cuda/fp8_gemm.h"
+#include "kernels/cuda/products/fp8_gemm.h"
 #include "model/formats/number_formats.h"
 #include "tests/testing/gpu_device_test.h"
 

@@ -11,7 +11,7 @@
 
 #include "gtest/gtest.h"
 
-#include "kernels/cuda/fp8_gemm.h"
+#include "kernels/cuda/products/fp8_gemm.h"
 #include "kernels/reference/reference_ops.h"
 #include "model/formats/number_formats.h"
 #include "tests/testing/simulated_device.h"
@@ -310,6 +310,13 @@ constexpr int64_t kGroups = 3;
 constexpr int64_t kGroupRows = 256;
 constexpr int64_t kGroupInputs = 272;
 
+GroupWeights WeightsOf(Problem& problem) {
+  GroupWeights weights;
+  weights.rows = problem.device().On(problem.w());
+  weights.group_rows = kGroupRows;
+  return weights;
+}
+
 // What the dense product makes of a token with a group's weights.
 std::vector<float> Alone(Problem& problem, int64_t row, int64_t group) {
   Fp8Tokens x = problem.XOnDevice();
@@ -336,7 +343,6 @@ TEST(CudaFp8Gemm, ContiguousGroupsHaveTheBitsOfTheDenseProduct) {
   std::fill_n(group_of_row.begin(), 20, 2);
   std::fill_n(group_of_row.begin() + 256, 70, 0);
   Fp8Groups groups;
-  groups.group_rows = kGroupRows;
   groups.group_of_row = problem.device().Ints(group_of_row);
   const TensorView out =
       Part(problem.device().Random({kTokens, kGroupRows}), kTokens, kGroupRows);
@@ -344,9 +350,9 @@ TEST(CudaFp8Gemm, ContiguousGroupsHaveTheBitsOfTheDenseProduct) {
   problem.device().Upload();
   groups.group_of_row = problem.device().On(groups.group_of_row);
   for (const Fp8GemmConfig& config : Configs(kGroupInputs)) {
-    ASSERT_TRUE(Fp8ContiguousLinear(problem.device().stream(), problem.XOnDevice(),
-                                    problem.device().On(problem.w()), groups, config,
-                                    problem.device().On(out))
+    ASSERT_TRUE(Fp8GroupedLinear(problem.device().stream(), problem.XOnDevice(),
+                                 WeightsOf(problem), groups, config,
+                                 problem.device().On(out))
                     .ok());
     problem.device().Download(out);
     for (int64_t row = 0; row < kTokens; ++row) {
@@ -367,7 +373,6 @@ TEST(CudaFp8Gemm, MaskedGroupsHaveTheBitsOfTheDenseProduct) {
   const std::vector<int32_t> counts = {7, 0, 20};
   Problem problem(5, {kTokens, kGroups * kGroupRows, kGroupInputs});
   Fp8Groups groups;
-  groups.group_rows = kGroupRows;
   groups.counts = problem.device().Ints(counts);
   groups.max_rows = kMaxRows;
   const TensorView out =
@@ -376,9 +381,9 @@ TEST(CudaFp8Gemm, MaskedGroupsHaveTheBitsOfTheDenseProduct) {
   problem.device().Upload();
   groups.counts = problem.device().On(groups.counts);
   for (const Fp8GemmConfig& config : Configs(kGroupInputs)) {
-    ASSERT_TRUE(Fp8MaskedLinear(problem.device().stream(), problem.XOnDevice(),
-                                problem.device().On(problem.w()), groups, config,
-                                problem.device().On(out))
+    ASSERT_TRUE(Fp8GroupedLinear(problem.device().stream(), problem.XOnDevice(),
+                                 WeightsOf(problem), groups, config,
+                                 problem.device().On(out))
                     .ok());
     problem.device().Download(out);
     for (int64_t row = 0; row < kTokens; ++row) {
