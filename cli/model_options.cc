@@ -52,10 +52,11 @@ void AddKernelOptions(OptionTable* table, ModelOptions* options) {
       .OneOf({"auto", "scalar", "avx2", "avx512", "avx512vnni", "amx"});
   table
       ->Add("numerics", &options->numerics,
-            "rounding of the cpu backend: f32; int8-g32: inputs of 4-bit experts in 8 "
-            "bits; "
-            "w8a8-g32: wider weights too. Each faster, with answers of its own")
-      .OneOf({"f32", "int8-g32", "w8a8-g32"});
+            "rounding: f32; on cpu int8-g32, inputs of 4-bit experts in 8 bits, or "
+            "w8a8-g32, wider weights too; on cuda (and reference) fp8-g128, inputs of "
+            "FP8 weights and of experts in FP8, by the tensor cores: compared with no "
+            "GPU so far. Each with answers of its own")
+      .OneOf({"f32", "int8-g32", "w8a8-g32", "fp8-g128"});
 }
 
 void AddGraphOptions(OptionTable* table, ModelOptions* options) {
@@ -208,6 +209,20 @@ absl::Status SizeDisk(const ModelOptions& options, const CacheDemand& demand,
   return absl::OkStatus();
 }
 
+absl::Status CheckNumerics(const RankOptions& rank) {
+  const bool is_fp8 = rank.numerics == "fp8-g128";
+  if (rank.numerics != "f32" && (rank.backend == "cpu") == is_fp8) {
+    return InvalidArgumentF("--numerics {} runs on --backend {} only, got {}",
+                            rank.numerics, is_fp8 ? "cuda or reference" : "cpu",
+                            rank.backend);
+  }
+  if (is_fp8 && rank.dtype != model::DType::kF32) {
+    return InvalidArgumentF("--numerics {} with --dtype float64, expected float32",
+                            rank.numerics);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<GroupShape> CountRanks(const ModelOptions& options) {
   GroupShape shape;
   shape.tp = options.tensor_parallel_size;
@@ -333,10 +348,7 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
     return InvalidArgumentF("--dtype float64 runs on --backend reference only, got {}",
                             rank.backend);
   }
-  if (rank.numerics != "f32" && rank.backend != "cpu") {
-    return InvalidArgumentF("--numerics {} runs on --backend cpu only, got {}",
-                            rank.numerics, rank.backend);
-  }
+  TESSERA_RETURN_IF_ERROR(CheckNumerics(rank));
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   rank.num_threads = options.threads_per_rank > 0 ? options.threads_per_rank
                                                   : std::max(1, cores / ranks_here);

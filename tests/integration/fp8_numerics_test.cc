@@ -1,0 +1,176 @@
+// Numerics fp8-g128 of whole models: the reference's logits do not depend on the batch,
+// the chunks or the parallelism, and the simulated cuda has their bits, alone and over
+// tensor-parallel ranks. Two models: the demo, whose experts are FP4 and whose cut
+// contractions are too short for FP8; and a tiny one whose experts are FP8 and whose cut
+// contractions are not.
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "cli/cell_options.h"
+#include "cli/loaded_model.h"
+#include "cli/ranks/rank_assembly.h"
+#include "fmt/format.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "common/clock.h"
+#include "model/tensors/checkpoint.h"
+#include "tests/integration/group_harness.h"
+#include "tests/testing/tiny_checkpoint.h"
+
+namespace tessera {
+namespace {
+
+using ::tessera::testing::GroupHarness;
+using ::tessera::testing::HarnessOptions;
+using ::tessera::testing::SequenceOutput;
+using ::tessera::testing::TinyModel;
+
+constexpr int64_t kNumTokens = 2;
+
+struct Served {
+  std::unique_ptr<cli::LoadedModel> model;
+  cli::EngramSourceFactory engram;
+  std::vector<std::vector<int32_t>> prompts;
+};
+
+Served Load(const std::string& folder) {
+  Served served;
+  auto model = cli::LoadModel(folder);
+  EXPECT_TRUE(model.ok()) << model.status();
+  served.model = std::move(*model);
+  auto engram = cli::ResidentEngram(*served.model, Clock::Real());
+  EXPECT_TRUE(engram.ok()) << engram.status();
+  served.engram = *std::move(engram);
+  return served;
+}
+
+Served Demo() {
+  Served served = Load("models/demo");
+  const auto golden = model::Checkpoint::OpenFile("tests/data/demo/golden.safetensors");
+  EXPECT_TRUE(golden.ok()) << golden.status();
+  const auto tensor = (*golden)->Find("prompt300.ids");
+  const auto* ids = reinterpret_cast<const int32_t*>(tensor->data.data());
+  served.prompts = {{ids, ids + 1}, {ids + 10, ids + 14}, {ids, ids + 8}};
+  return served;
+}
+
+// o_proj sums over 8 heads of 128 values, the dense down projection over 1024: leaves of
+// 128 inputs. The experts' widths end inside of a group of inputs.
+Served Tiny() {
+  TinyModel tiny;
+  for (const TinyModel& model : testing::TinyModels()) {
+    if (model.name == "expert_groups") {
+      tiny = model;
+    }
+  }
+  auto config = nlohmann::json::parse(tiny.config_json);
+  config.update({{"v_head_dim", 128},
+                 {"intermediate_size", 1024},
+                 {"moe_intermediate_size", 48},
+                 {"hidden_size", 160},
+                 {"quantization_config",
+                  {{"quant_method", "fp8"},
+                   {"fmt", "e4m3"},
+                   {"activation_scheme", "dynamic"},
+                   {"weight_block_size", {128, 128}},
+                   {"scale_fmt", "ue8m0"}}}});
+  tiny.config_json = config.dump(1);
+  const std::string folder = ::testing::TempDir() + "/fp8_numerics";
+  std::filesystem::create_directories(folder);
+  const absl::Status written = testing::WriteTinyCheckpoint(tiny, 5, folder);
+  EXPECT_TRUE(written.ok()) << written;
+  Served served = Load(folder);
+  for (const int64_t length : {1, 6, 21}) {
+    served.prompts.push_back(testing::TinyPrompt(tiny, length, 7));
+  }
+  return served;
+}
+
+HarnessOptions Options(std::string_view backend, std::string_view numerics, int tp,
+                       int64_t chunk) {
+  HarnessOptions options;
+  options.shape = {.tp = tp, .dp = 1};
+  options.rank.backend = backend;
+  options.rank.numerics = numerics;
+  options.rank.runner.num_blocks = 64;
+  options.rank.runner.max_model_len = 128;
+  options.rank.runner.decode_graphs = false;
+  options.step_timeout = absl::Minutes(30);
+  options.max_batched_tokens = chunk;
+  options.prefix_caching = false;
+  return options;
+}
+
+std::vector<SequenceOutput> Run(const Served& served, const HarnessOptions& options,
+                                const std::vector<std::vector<int32_t>>& prompts) {
+  auto harness = GroupHarness::Create(*served.model, options, served.engram);
+  EXPECT_TRUE(harness.ok()) << harness.status();
+  if (!harness.ok()) {
+    return {};
+  }
+  auto outputs = (*harness)->Run(prompts, kNumTokens);
+  EXPECT_TRUE(outputs.ok()) << outputs.status();
+  return outputs.ok() ? *std::move(outputs) : std::vector<SequenceOutput>();
+}
+
+// The reference's, each prompt alone.
+std::vector<SequenceOutput> Baseline(const Served& served, std::string_view numerics) {
+  std::vector<SequenceOutput> expected;
+  for (const std::vector<int32_t>& prompt : served.prompts) {
+    auto outputs = Run(served, Options("reference", numerics, 1, 64), {prompt});
+    expected.insert(expected.end(), outputs.begin(), outputs.end());
+  }
+  return expected;
+}
+
+void ExpectSame(const std::vector<SequenceOutput>& outputs,
+                const std::vector<SequenceOutput>& expected) {
+  ASSERT_EQ(outputs.size(), expected.size());
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    EXPECT_EQ(outputs[i].tokens, expected[i].tokens) << "prompt " << i;
+    size_t compared = 0;
+    for (const auto& [position, hash] : expected[i].logits_of_position) {
+      const auto it = outputs[i].logits_of_position.find(position);
+      // Steps that run ahead may compute one token past the end.
+      if (it != outputs[i].logits_of_position.end()) {
+        ++compared;
+        ASSERT_EQ(it->second, hash) << "prompt " << i << " position " << position;
+      }
+    }
+    EXPECT_GE(compared, static_cast<size_t>(kNumTokens)) << "prompt " << i;
+  }
+}
+
+using Group = std::tuple<std::string_view, int, int64_t>;  // backend, tp, chunk
+
+void CheckModel(const Served& served, const std::vector<Group>& groups) {
+  const std::vector<SequenceOutput> expected = Baseline(served, "fp8-g128");
+  ASSERT_EQ(expected.size(), served.prompts.size());
+  EXPECT_NE(expected.back().logits_of_position,
+            Baseline(served, "f32").back().logits_of_position);
+  for (const auto& [backend, tp, chunk] : groups) {
+    SCOPED_TRACE(fmt::format("{}, tp {}, chunks of {}", backend, tp, chunk));
+    ExpectSame(Run(served, Options(backend, "fp8-g128", tp, chunk), served.prompts),
+               expected);
+  }
+}
+
+TEST(Fp8Numerics, OfTheDemoModelHaveOneSetOfBits) {
+  CheckModel(Demo(), {{"reference", 2, 5}, {"reference", 8, 64}, {"cuda", 1, 6}});
+}
+
+TEST(Fp8Numerics, OfFp8ExpertsAndCutContractionsHaveOneSetOfBits) {
+  CheckModel(
+      Tiny(),
+      {{"reference", 2, 5}, {"reference", 8, 64}, {"cuda", 1, 64}, {"cuda", 2, 9}});
+}
+
+}  // namespace
+}  // namespace tessera
