@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -10,7 +11,10 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include <linux/filter.h>
 #include <linux/mempolicy.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -300,6 +304,44 @@ TEST(PlaceProcess, GoesOnAsWithOffWhereTheKernelRefuses) {
     EXPECT_THAT(PlaceProcess(pinned, folder.path()), IsOk());
     EXPECT_EQ(AllowedCpus()->size(), (cpus->size() + 1) / 2) << "pinned all the same";
   });
+}
+
+// As a container's filter does it: the calling thread may no longer set a memory policy.
+bool ForbidMemoryPolicies() {
+  std::array<sock_filter, 4> program = {
+      sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+      sock_filter{BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_set_mempolicy},
+      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EPERM},
+      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
+  const sock_fprog filter = {.len = program.size(), .filter = program.data()};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+TEST(PlaceProcess, GoesOnAsWithOffInAContainerThatForbidsPolicies) {
+  const auto cpus = AllowedCpus();
+  ASSERT_THAT(cpus, IsOk());
+  if (cpus->size() < 2) {
+    GTEST_SKIP() << "needs two CPUs";
+  }
+  const NodeFolder folder("0-1", {{0, ShowNumberList(Numbers{(*cpus)[0]})},
+                                  {1, ShowNumberList(Numbers{(*cpus)[1]})}});
+  bool forbidden = false;
+  OnThread([&] {
+    forbidden = ForbidMemoryPolicies();
+    if (!forbidden) {
+      return;
+    }
+    for (const char* numa : {"bind", "interleave"}) {
+      const HostPosition position = {.rank = 0, .num_ranks = 2};
+      EXPECT_THAT(PlaceProcess({.numa = numa, .position = position}, folder.path()),
+                  IsOkAndHolds(0));
+      EXPECT_EQ(*AllowedCpus(), *cpus);
+    }
+  });
+  if (!forbidden) {
+    GTEST_SKIP() << "this system takes no seccomp filter";
+  }
 }
 
 TEST(PlaceProcess, BrokenFilesAreAnErrorAndMissingOnesAreNot) {
