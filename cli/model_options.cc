@@ -7,6 +7,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/cache_sizes.h"
+#include "cli/numa/numa_options.h"
+#include "cli/numa/numa_topology.h"
+#include "cli/numa/process_placement.h"
+#include "cli/ranks/process_group_registry.h"
 #include "cli/ranks/rank_assembly.h"
 #include "cli/speculative_options.h"
 
@@ -245,6 +249,13 @@ absl::StatusOr<GroupShape> CountRanks(const ModelOptions& options) {
   return shape;
 }
 
+PlacementRequest RequestOf(const ModelOptions& options, const HostPosition& position) {
+  return {.numa = options.numa.mode,
+          .pin_threads = options.numa.pin_threads,
+          .threads_per_rank = options.threads_per_rank,
+          .position = position};
+}
+
 }  // namespace
 
 void AddModelOptions(OptionTable* table, ModelOptions* options) {
@@ -294,8 +305,10 @@ void AddModelOptions(OptionTable* table, ModelOptions* options) {
   AddKernelOptions(table, options);
   table
       ->Add("threads-per-rank", &options->threads_per_rank,
-            "0: the cores of the machine shared by its ranks")
+            "0: the cores of the machine shared by its ranks; with --numa bind, those of "
+            "a node by the ranks on it")
       .Range(0, 1024);
+  AddNumaOptions(table, &options->numa);
   table->Heading("Scheduler and cache");
   table
       ->Add("max-num-seqs", &options->max_num_seqs,
@@ -330,7 +343,27 @@ absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options) {
         "decodes",
         options.prefill_ranks, shape.dp);
   }
+  TESSERA_RETURN_IF_ERROR(CheckNumaOptions(options.numa, options.backend, options.workers,
+                                           shape.num_ranks()));
   return shape;
+}
+
+absl::Status PlaceRank(ModelOptions* options) {
+  if (!options->numa.asks()) {
+    return absl::OkStatus();
+  }
+  TESSERA_ASSIGN_OR_RETURN(const HostPosition position, PositionOnHost());
+  TESSERA_ASSIGN_OR_RETURN(const int num_threads,
+                           PlaceProcess(RequestOf(*options, position), kNumaNodeFolder));
+  if (options->threads_per_rank == 0) {
+    options->threads_per_rank = num_threads;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRankPlacement(const ModelOptions& options, int num_ranks) {
+  return CheckPlacement(RequestOf(options, {.rank = 0, .num_ranks = num_ranks}),
+                        kNumaNodeFolder);
 }
 
 absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
@@ -343,6 +376,7 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   rank.backend = options.backend;
   rank.cpu_isa = options.cpu_isa;
   rank.numerics = options.numerics;
+  rank.pin_threads = options.numa.pin_threads;
   rank.dtype = options.dtype == "float64" ? model::DType::kF64 : model::DType::kF32;
   if (rank.dtype == model::DType::kF64 && rank.backend != "reference") {
     return InvalidArgumentF("--dtype float64 runs on --backend reference only, got {}",

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/loaded_model.h"
+#include "cli/numa/numa_options.h"
 #include "cli/ranks/rank_assembly.h"
 #include "cli/speculative_options.h"
 
@@ -32,6 +33,7 @@ struct ModelOptions {
   std::string cpu_isa = "auto";
   std::string numerics = "f32";
   int threads_per_rank = 0;  // 0: the machine's cores shared by its ranks
+  NumaOptions numa;
   std::optional<int64_t> max_model_len;
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
@@ -60,9 +62,18 @@ struct ModelOptions {
 void AddModelOptions(OptionTable* table, ModelOptions* options);
 
 // tp and dp from the flags: with workers N, dp defaults to N / tp. kInvalidArgument for a
-// product that differs from N, a comm that does not fit, or prefill ranks without one
-// that decodes.
+// product that differs from N, a comm that does not fit, prefill ranks without one that
+// decodes, or ranks that do not fit the NUMA options.
 absl::StatusOr<GroupShape> ShapeOf(const ModelOptions& options);
+
+// Puts this process where the NUMA options of its rank, or its ranks, want it, which may
+// set `threads_per_rank`; nothing where they ask for nothing. To be called before threads
+// start and weights are read; errors as PlaceProcess and PositionOnHost say.
+absl::Status PlaceRank(ModelOptions* options);
+
+// What PlaceRank would say to any of `num_ranks` ranks on this host: a server would start
+// them in vain again and again.
+absl::Status CheckRankPlacement(const ModelOptions& options, int num_ranks);
 
 // What a rank needs; `ranks_here` share this machine's cores. kInvalidArgument: a value
 // that the model or the backend does not allow; kUnimplemented: one that this build

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/cell_options.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "common/option_table.h"
@@ -80,6 +81,57 @@ TEST(ModelOptions, EnforceEagerTurnsGraphsOffAsOtherServersSpellIt) {
   EXPECT_TRUE(options.enforce_eager);
   EXPECT_EQ(options.decode_graph_time, absl::Milliseconds(2500));
   EXPECT_EQ(options.decode_graph_mib, 7);
+}
+
+TEST(ModelOptions, NumaIsOffAndNothingIsPinnedUnlessTyped) {
+  ModelOptions options;
+  OptionTable table("serve", "");
+  AddModelOptions(&table, &options);
+  EXPECT_EQ(options.numa.mode, "off");
+  EXPECT_FALSE(options.numa.asks());
+  EXPECT_FALSE(
+      RankOptionsOf(Options(int64_t{1} << 32), Config("deepseek_v3"), 1)->pin_threads);
+  const auto nothing = [](const std::string&) { return std::optional<std::string>(); };
+  const std::vector<std::string> arguments = {"--numa", "interleave", "--pin-threads"};
+  ASSERT_THAT(table.Parse(arguments, nothing), IsOk());
+  EXPECT_EQ(options.numa.mode, "interleave");
+  EXPECT_TRUE(options.numa.pin_threads);
+  options.kv_cache_memory_bytes = int64_t{1} << 32;
+  options.max_model_len = 8192;
+  EXPECT_TRUE(RankOptionsOf(options, Config("deepseek_v3"), 1)->pin_threads);
+}
+
+TEST(ShapeOf, RanksThatAreThreadsAreNeitherBoundNorPinned) {
+  ModelOptions options;
+  options.tensor_parallel_size = 2;
+  options.numa.mode = "interleave";
+  EXPECT_THAT(ShapeOf(options), IsOk());
+  options.numa.mode = "bind";
+  EXPECT_THAT(ShapeOf(options),
+              StatusIs(kInvalid, ::testing::HasSubstr("--numa bind with 2 ranks")));
+  options.numa = {.mode = "off", .pin_threads = true};
+  EXPECT_THAT(ShapeOf(options),
+              StatusIs(kInvalid, ::testing::HasSubstr("give --workers 2")));
+  options.numa = {.mode = "bind", .pin_threads = true};
+  options.workers = 2;
+  options.comm = "mpi";
+  EXPECT_THAT(ShapeOf(options), IsOk());
+  options.backend = "cuda";
+  EXPECT_THAT(ShapeOf(options),
+              StatusIs(kInvalid, ::testing::HasSubstr("--backend cpu only, got cuda")));
+}
+
+TEST(PlaceRank, ThreadsThatAreGivenStay) {
+  ModelOptions options;
+  options.threads_per_rank = 1;
+  options.numa.pin_threads = true;
+  EXPECT_THAT(PlaceRank(&options), IsOk());
+  EXPECT_EQ(options.threads_per_rank, 1);
+  options.threads_per_rank = 0;
+  EXPECT_THAT(PlaceRank(&options), IsOk());
+  EXPECT_GE(options.threads_per_rank, 1) << "the CPUs that this process may run on";
+  options.threads_per_rank = 1024;
+  EXPECT_THAT(CheckRankPlacement(options, 64), StatusIs(kInvalid));
 }
 
 TEST(ShapeOf, NodesHaveEqualNumbersOfRanks) {

@@ -81,8 +81,7 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
   plan.worker_arguments = ChildArguments("worker", options, log_options);
   const ModelOptions& model = options.model;
   for (const std::string& word :
-       {fmt::format("--workers={}", model.workers),
-        fmt::format("--comm={}", model.comm),
+       {fmt::format("--workers={}", model.workers), fmt::format("--comm={}", model.comm),
         fmt::format("--tensor-parallel-size={}", model.tensor_parallel_size),
         fmt::format("--ranks-per-node={}", model.ranks_per_node),
         fmt::format("--backend={}", model.backend),
@@ -90,7 +89,11 @@ LaunchPlan MakeLaunchPlan(const ServerOptions& options, const LogOptions& log_op
         fmt::format("--kv-cache-dtype={}", model.kv_cache_dtype),
         fmt::format("--cpu-isa={}", model.cpu_isa),
         fmt::format("--numerics={}", model.numerics),
-        fmt::format("--threads-per-rank={}", rank.num_threads),
+        // Placed ranks count the CPUs that they are left with.
+        fmt::format("--threads-per-rank={}",
+                    model.numa.asks() ? model.threads_per_rank : rank.num_threads),
+        fmt::format("--numa={}", model.numa.mode),
+        std::string(model.numa.pin_threads ? "--pin-threads" : "--no-pin-threads"),
         fmt::format("--max-model-len={}", rank.runner.max_model_len),
         fmt::format("--max-num-seqs={}", rank.runner.max_slots),
         fmt::format("--max-num-batched-tokens={}", rank.runner.max_tokens),
@@ -166,10 +169,15 @@ absl::Status RunServe(Arguments arguments) {
   }
   ConfigureLogs(log_options);
   options.config_in_force = table.PrintConfig();
-  const SignalWatcher* const signals =
-      SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
   TESSERA_RETURN_IF_ERROR(CheckServerOptions(options));
   TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, ShapeOf(options.model));
+  if (options.model.workers == 0) {
+    TESSERA_RETURN_IF_ERROR(PlaceRank(&options.model));
+  } else {
+    TESSERA_RETURN_IF_ERROR(CheckRankPlacement(options.model, shape.num_ranks()));
+  }
+  const SignalWatcher* const signals =
+      SignalWatcher::Start(SignalWatcher::Hangup::kReloads);
   if (options.model.workers == 0 && options.engram_shards > 0) {
     return InvalidArgumentF("--engram-shards {} needs --workers and --comm mpi",
                             options.engram_shards);

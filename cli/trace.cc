@@ -259,6 +259,7 @@ absl::Status RunTrace(Arguments arguments) {
     again.insert(again.end(), arguments.begin(), arguments.end());
     return ReplaceByJob(shape.num_ranks(), again);
   }
+  TESSERA_RETURN_IF_ERROR(PlaceRank(&options.model));
   return Trace(options, shape);
 }
 

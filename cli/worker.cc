@@ -201,8 +201,9 @@ absl::Status RunWorker(Arguments arguments) {
     return InvalidArgumentF(
         "a worker needs a model, --coordinator and TESSERA_CLUSTER_TOKEN");
   }
-  const SignalWatcher* const signals = SignalWatcher::Start();
   TESSERA_ASSIGN_OR_RETURN(const GroupShape shape, ShapeOf(options.model));
+  TESSERA_RETURN_IF_ERROR(PlaceRank(&options.model));
+  const SignalWatcher* const signals = SignalWatcher::Start();
   return RunRank(options, shape, *signals);
 }
 

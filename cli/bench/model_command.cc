@@ -193,6 +193,7 @@ void PrintLimits(const ModelBench& bench, const Limits& limits) {
 absl::Status Measure(ModelPhase phase, ModelBenchOptions options, Clock* clock) {
   TESSERA_ASSIGN_OR_RETURN(const std::vector<BenchPoint> points,
                            PlanModelBench(phase, &options));
+  TESSERA_RETURN_IF_ERROR(PlaceRank(&options.model));
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
                            LoadModel(options.model.model, options.model.load));
   TESSERA_ASSIGN_OR_RETURN(const RankOptions rank,

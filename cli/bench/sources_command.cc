@@ -17,6 +17,7 @@
 #include "cli/load_progress.h"
 #include "cli/loaded_model.h"
 #include "cli/model_options.h"
+#include "cli/numa/numa_options.h"
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 
@@ -189,6 +190,9 @@ absl::Status Measure(Options options, Clock* clock) {
   }
   options.model.max_model_len = options.prompt_tokens + options.steps + 1;
   options.model.max_num_seqs = options.batch;
+  TESSERA_RETURN_IF_ERROR(
+      CheckNumaOptions(options.model.numa, options.model.backend, 0, 1));
+  TESSERA_RETURN_IF_ERROR(PlaceRank(&options.model));
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
                            LoadModel(options.model.model, options.model.load));
   TESSERA_ASSIGN_OR_RETURN(const RankOptions rank,

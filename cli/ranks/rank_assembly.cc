@@ -34,7 +34,8 @@ kernels::BackendOptions BackendOptionsOf(const RankOptions& options) {
           .dtype = options.dtype,
           .cpu_isa = options.cpu_isa,
           .numerics = options.numerics,
-          .num_threads = options.num_threads};
+          .num_threads = options.num_threads,
+          .pin_threads = options.pin_threads};
 }
 
 // The runner of a rank that has all else.

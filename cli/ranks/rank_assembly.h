@@ -29,6 +29,7 @@ struct RankOptions {
   std::string cpu_isa = "auto";
   std::string numerics = "f32";  // BackendOptions::numerics
   int num_threads = 1;
+  bool pin_threads = false;  // BackendOptions::pin_threads
   worker::CommOptions comm;
   worker::RunnerOptions runner;
   int64_t prefill_ranks = 0;  // of the DP ranks of its group

@@ -70,6 +70,11 @@ class CommandLine(unittest.TestCase):
                 (["--workers", "2", "--comm", "in-process"], "mpi"),
                 (["--comm", "mpi"], "--workers"),
                 (["--engram-shards", "2"], "--engram-shards 2"),
+                (["--numa", "mirror"], "--numa"),
+                (["-dp", "2", "--numa", "bind"], "--workers 2"),
+                (["--backend", "reference", "--numa", "interleave"], "--backend cpu"),
+                (["--workers", "2", "--comm", "mpi", "--pin-threads", "--threads-per-rank", "1024"],
+                 "--pin-threads of 1024 threads"),
                 (["two", "models"], "models")):
             with self.subTest(arguments=arguments):
                 got = server.run("serve", "--port", "0", "--grpc-port", "0", *arguments)

@@ -16,7 +16,7 @@ TYPED = {"worker_lost", "engram_unavailable", "not_ready", "deadline"}
 ROLES = ("--prefill-ranks", "1", "--prefill-min-tokens", "40", "--num-host-blocks", "256",
          "--kv-transfer-mib", "1", "--max-num-batched-tokens", "64")
 THREADS = ("--data-parallel-size", "3")
-PROCESSES = ("--workers", "4", "--comm", "mpi", "--tensor-parallel-size", "2",
+PROCESSES = ("--workers", "4", "--comm", "mpi", "--tensor-parallel-size", "2", "--numa", "bind",
              "--heartbeat-timeout", "3s", "--request-timeout", "100s")
 
 

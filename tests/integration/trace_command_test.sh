@@ -25,9 +25,15 @@ same tp2 -tp 2
 same tp8dp2 -tp 8 -dp 2
 same chunk3 --max-num-batched-tokens 3
 same threads --threads-per-rank 3
+same interleave --numa interleave
+same pinned --pin-threads
 if command -v mpirun > /dev/null; then
   same mpi2 --workers 2 --comm mpi
   same mpi4 --workers 4 -tp 2 --comm mpi
+  same mpi2bound --workers 2 --comm mpi --numa bind
+  if [ "$(nproc)" -ge 2 ]; then
+    same mpi2pinned --workers 2 -tp 2 --comm mpi --pin-threads
+  fi
 else
   echo "skipped: mpirun is not installed"
 fi
@@ -47,7 +53,8 @@ refuse "neither a list" models/demo --ids nothing --out "$dir/x"
 refuse "expected 1, 2, 4 or 8" models/demo -tp 3 --ids "[1]" --out "$dir/x"
 refuse "float64 runs on --backend reference" models/demo --dtype float64 --ids "[1]" --out "$dir/x"
 refuse "expected tp 2 x dp 1" models/demo --workers 3 -tp 2 --comm mpi --ids "[1]" --out "$dir/x"
+refuse "--numa bind with 2 ranks that are threads" models/demo -tp 2 --numa bind --ids "[1]" --out "$dir/x"
 refuse "--dump bones" models/demo --dump bones --ids "[1]" --out "$dir/x"
 refuse "does not exist" no/such/model --ids "[1]" --out "$dir/x"
 test ! -e "$dir/x"
-echo "refused: 8 kinds of nonsense"
+echo "refused: 9 kinds of nonsense"
