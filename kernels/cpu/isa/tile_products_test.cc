@@ -316,7 +316,7 @@ TEST(TileSupport, TheCheckSeesWhatIsWrong) {
 
 TEST(TileSupport, TheCheckSeesWhatIsWrongWithPackedWeights) {
   const TileOps rows = {.rounded_linear = scalar::kOps.rounded_linear,
-                        .int8_linear = [](const Int8Task&) { return int64_t{12}; },
+                        .int8_linear = [](const Int8Task&) { return int64_t{0}; },
                         .multiply = nullptr};
   const TileOps none = {.rounded_linear = scalar::kOps.rounded_linear,
                         .int8_linear = [](const Int8Task&) { return int64_t{18}; },
