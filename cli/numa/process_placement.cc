@@ -226,6 +226,15 @@ absl::StatusOr<ProcessPlacement> PlanPlacement(const PlacementRequest& request,
   return placement;
 }
 
+absl::Status CheckPlans(PlacementRequest request, const NumaTopology& topology,
+                        std::span<const int> allowed) {
+  for (int rank = 0; rank < request.position.num_ranks; ++rank) {
+    request.position.rank = rank;
+    TESSERA_RETURN_IF_ERROR(PlanPlacement(request, topology, allowed).status());
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<int>> AllowedCpus() {
   CpuMask mask;
   if (::sched_getaffinity(0, sizeof(mask.sets), mask.sets.data()) != 0) {
@@ -274,14 +283,10 @@ absl::StatusOr<int> PlaceProcess(const PlacementRequest& request,
   return placement.num_threads;
 }
 
-absl::Status CheckPlacement(PlacementRequest request, const std::string& folder) {
+absl::Status CheckPlacement(const PlacementRequest& request, const std::string& folder) {
   TESSERA_ASSIGN_OR_RETURN(const std::vector<int> allowed, AllowedCpus());
   TESSERA_ASSIGN_OR_RETURN(const NumaTopology topology, TopologyFor(request, folder));
-  for (int rank = 0; rank < request.position.num_ranks; ++rank) {
-    request.position.rank = rank;
-    TESSERA_RETURN_IF_ERROR(PlanPlacement(request, topology, allowed).status());
-  }
-  return absl::OkStatus();
+  return CheckPlans(request, topology, allowed);
 }
 
 }  // namespace tessera::cli

@@ -47,6 +47,10 @@ absl::StatusOr<ProcessPlacement> PlanPlacement(const PlacementRequest& request,
                                                const NumaTopology& topology,
                                                std::span<const int> allowed);
 
+// The first error of the plans of all its ranks, whatever `position.rank` says.
+absl::Status CheckPlans(PlacementRequest request, const NumaTopology& topology,
+                        std::span<const int> allowed);
+
 // The CPUs that the calling thread may run on, in rising order.
 absl::StatusOr<std::vector<int>> AllowedCpus();
 
@@ -61,7 +65,7 @@ absl::StatusOr<int> PlaceProcess(const PlacementRequest& request,
 
 // What PlaceProcess would say to any of the ranks that `request` has on this host; asks
 // nothing of the kernel.
-absl::Status CheckPlacement(PlacementRequest request, const std::string& folder);
+absl::Status CheckPlacement(const PlacementRequest& request, const std::string& folder);
 
 }  // namespace tessera::cli
 

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/status_macros.h"
 #include "tests/testing/node_folder.h"
 #include "tests/testing/status_matchers.h"
 
@@ -177,6 +178,18 @@ TEST(PlanPlacement, PinnedThreadsHaveACpuEach) {
               StatusIs(kInvalid, HasSubstr("5 threads of a rank, but 4 CPUs")));
 }
 
+TEST(CheckPlans, ALaterRankMayBeTheOneThatCannotBePlaced) {
+  const NumaTopology uneven = {{{.id = 0, .cpus = {0, 1, 2}}, {.id = 1, .cpus = {3}}}};
+  PlacementRequest request = Request("bind", 0, 2);
+  request.pin_threads = true;
+  request.threads_per_rank = 1;
+  EXPECT_THAT(CheckPlans(request, uneven, Numbers{0, 1, 2, 3}), IsOk());
+  request.threads_per_rank = 2;
+  EXPECT_THAT(PlanPlacement(request, uneven, Numbers{0, 1, 2, 3}), IsOk());
+  EXPECT_THAT(CheckPlans(request, uneven, Numbers{0, 1, 2, 3}),
+              StatusIs(kInvalid, HasSubstr("2 threads of a rank, but 1 CPUs")));
+}
+
 // What the kernel says of the calling thread.
 struct KernelPolicy {
   int mode = -1;
@@ -202,28 +215,26 @@ ProcessPlacement Place(const Numbers& cpus, MemoryPolicy memory, int memory_node
 // Affinity and policy are a thread's own.
 void OnThread(const std::function<void()>& body) { std::thread(body).join(); }
 
-// An online node of this machine whose memory the kernel lets us prefer, or why not.
+// A node of this machine that the kernel lets us bind to, asked without the code under
+// test: what that gets wrong must not read as a refusal.
 absl::StatusOr<NumaNode> NodeToBind() {
-  absl::StatusOr<NumaNode> result = absl::NotFoundError("");
-  OnThread([&result] {
-    const auto topology = ReadNumaTopology(kNumaNodeFolder);
-    if (!topology.ok()) {
-      result = topology.status();
-      return;
-    }
-    const NumaTopology nodes = NodesOfCpus(*topology, *AllowedCpus());
-    if (nodes.nodes.empty()) {
-      result = absl::NotFoundError("no node has a CPU of this process");
-      return;
-    }
-    const int id = nodes.nodes[0].id;
-    const absl::Status applied = ApplyPlacement(Place({}, MemoryPolicy::kPreferred, id));
-    result = applied.ok() && !ReadPolicy().asked
-                 ? absl::StatusOr<NumaNode>(absl::UnimplementedError("get_mempolicy"))
-             : applied.ok() ? absl::StatusOr<NumaNode>(nodes.nodes[0])
-                            : applied;
+  TESSERA_ASSIGN_OR_RETURN(const NumaTopology topology,
+                           ReadNumaTopology(kNumaNodeFolder));
+  TESSERA_ASSIGN_OR_RETURN(const Numbers cpus, AllowedCpus());
+  const NumaTopology nodes = NodesOfCpus(topology, cpus);
+  if (nodes.nodes.empty() || !nodes.nodes[0].has_memory || nodes.nodes[0].id >= 63) {
+    return absl::NotFoundError("no node below 63 has memory and a CPU of this process");
+  }
+  const unsigned long mask = 1UL << static_cast<size_t>(nodes.nodes[0].id);
+  bool allowed = false;
+  OnThread([&] {
+    allowed = ::syscall(SYS_set_mempolicy, MPOL_PREFERRED, &mask, 65) == 0 &&
+              ReadPolicy().asked;
   });
-  return result;
+  if (!allowed) {
+    return absl::UnimplementedError("the kernel refuses memory policies");
+  }
+  return nodes.nodes[0];
 }
 
 TEST(ApplyPlacement, TheKernelHasTheAffinityAndThePolicy) {
