@@ -160,12 +160,14 @@ struct Case {
 };
 
 // Whole tiles and parts of them; groups that end early; leaves of less than a group, and
-// of none; one row, and more than registers hold together; a rank's part of the leaves.
-const Case kCases[] = {{512, 64, 1, KSplit::Whole()}, {96, 33, 3, KSplit::Whole()},
-                       {45, 5, 7, KSplit::Whole()},   {1, 1, 2, KSplit::Whole()},
-                       {2048, 40, 23, {2048, 0, 8}},  {360, 17, 14, {720, 0, 4}},
-                       {100, 48, 4, {100, 0, 8}},     {5, 16, 2, {5, 0, 8}},
-                       {64, 20, 5, {512, 3, 1}}};
+// of none; one row, and more than registers hold together; a rank's part of the leaves;
+// one row with as many groups as are taken out of its block, and with more.
+const Case kCases[] = {{512, 64, 1, KSplit::Whole()},  {96, 33, 3, KSplit::Whole()},
+                       {45, 5, 7, KSplit::Whole()},    {1, 1, 2, KSplit::Whole()},
+                       {2048, 40, 23, {2048, 0, 8}},   {360, 17, 14, {720, 0, 4}},
+                       {100, 48, 4, {100, 0, 8}},      {5, 16, 2, {5, 0, 8}},
+                       {64, 20, 5, {512, 3, 1}},       {16384, 17, 1, KSplit::Whole()},
+                       {16390, 17, 1, KSplit::Whole()}};
 
 TEST(RoundedLinear, HasTheBitsOfItsDefinitionOnEveryInstructionSet) {
   constexpr uint64_t kSeed = 1;

@@ -19,8 +19,8 @@ namespace {
 
 static_assert(kRoundedBlockRows % kRoundedXRows == 0);
 
-// kX rows of x of one block, and kTiles tiles that follow each other.
-template <int kX, int kTiles>
+// kX rows of x of one block, which has kRows, and kTiles tiles that follow each other.
+template <int kX, int kTiles, int kRows = kRoundedBlockRows>
 struct RoundedBlock {
   const int8_t* x;
   const float* scales;
@@ -32,8 +32,8 @@ struct RoundedBlock {
 };
 
 // Groups [begin, end).
-template <int kX, int kTiles>
-TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles>& b, int64_t begin,
+template <int kX, int kTiles, int kRows>
+TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles, kRows>& b, int64_t begin,
                               int64_t end, V16 (*sums)[kTiles]) {
   for (int64_t g = begin; g < end; ++g) {
     I16 dots[kX][kTiles];
@@ -41,12 +41,11 @@ TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles>& b, int64_t begin,
     for (int j = 0; j < kX; ++j) {
 #pragma GCC unroll 2
       for (int t = 0; t < kTiles; ++t) {
-        dots[j][t] = StartDots(b.offsets[g * kRoundedBlockRows + j]);
+        dots[j][t] = StartDots(b.offsets[g * kRows + j]);
       }
     }
     const uint8_t* w = b.codes + g * kRoundedGroupBytes;
-    const int8_t* values =
-        b.x + g * kRoundedBlockRows * kRoundedGroup * kRoundedValueBytes;
+    const int8_t* values = b.x + g * kRows * kRoundedGroup * kRoundedValueBytes;
 #pragma GCC unroll 8
     for (int run = 0; run < kRoundedRuns; ++run) {
       RoundedWeights weights[kTiles];
@@ -69,7 +68,7 @@ TESSERA_INLINE void AddGroups(const RoundedBlock<kX, kTiles>& b, int64_t begin,
       const V16 step = DecodeSteps(b.steps + t * b.tile_steps + g * 16);
 #pragma GCC unroll 8
       for (int j = 0; j < kX; ++j) {
-        const V16 factor = Mul(step, Set(b.scales[g * kRoundedBlockRows + j]));
+        const V16 factor = Mul(step, Set(b.scales[g * kRows + j]));
         sums[j][t] = Fma(IntsToFloats(dots[j][t]), factor, sums[j][t]);
       }
     }
@@ -94,21 +93,21 @@ TESSERA_INLINE void StoreTile(const RoundedTask& task, V16 sums, int64_t tile_ro
 
 // How the groups of a block are added up: by vectors alone.
 struct VectorGroups {
-  template <int kX, int kTiles>
-  TESSERA_INLINE void Add(const RoundedBlock<kX, kTiles>& block, int64_t begin,
+  template <int kX, int kTiles, int kRows>
+  TESSERA_INLINE void Add(const RoundedBlock<kX, kTiles, kRows>& block, int64_t begin,
                           int64_t end, V16 (*sums)[kTiles]) {
     AddGroups(block, begin, end, sums);
   }
 };
 
-// kX rows of x from `item` on against kTiles tiles from `tile` on.
-template <int kX, int kTiles, typename Groups = VectorGroups>
+// kX rows of x, in blocks of kRows, from `item` on against kTiles tiles from `tile` on.
+template <int kX, int kTiles, typename Groups = VectorGroups,
+          int kRows = kRoundedBlockRows>
 TESSERA_APART void RoundedItems(const RoundedTask& task, int64_t item, int64_t tile) {
   const int64_t groups = task.leaves.begin[task.leaves.count];
   const int64_t at =
-      (task.x_row + item) / kRoundedBlockRows * groups * kRoundedBlockRows +
-      (task.x_row + item) % kRoundedBlockRows;
-  const RoundedBlock<kX, kTiles> block = {
+      (task.x_row + item) / kRows * groups * kRows + (task.x_row + item) % kRows;
+  const RoundedBlock<kX, kTiles, kRows> block = {
       .x = task.x.codes + at * kRoundedGroup * kRoundedValueBytes,
       .scales = task.x.scales + at,
       .offsets = task.x.offsets + at,
@@ -183,7 +182,40 @@ TESSERA_INLINE int64_t RoundedPassRows(const LeafGroups& leaves, int64_t pass_by
   return (blocks > 1 ? blocks : 1) * kRoundedBlockRows;
 }
 
+// One row of x, taken out of its block: there each group of it has lines of L1 of its
+// own, with those of rows that are not asked for, which the weights that pass push out
+// again.
+TESSERA_APART bool RoundedLinearOfOne(const RoundedTask& task) {
+  constexpr int64_t kMostGroups = 512;
+  constexpr int64_t kBytes = kRoundedGroup * kRoundedValueBytes;
+  const int64_t groups = task.leaves.begin[task.leaves.count];
+  if (task.count != 1 || groups > kMostGroups) {
+    return false;
+  }
+  alignas(64) int8_t codes[kMostGroups * kBytes];
+  float scales[kMostGroups];
+  int32_t offsets[kMostGroups];
+  const int64_t at = task.x_row / kRoundedBlockRows * groups * kRoundedBlockRows +
+                     task.x_row % kRoundedBlockRows;
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t from = at + g * kRoundedBlockRows;
+    __builtin_memcpy(codes + g * kBytes, task.x.codes + from * kBytes, kBytes);
+    scales[g] = task.x.scales[from];
+    offsets[g] = task.x.offsets[from];
+  }
+  RoundedTask alone = task;
+  alone.x = {codes, scales, offsets};
+  alone.x_row = 0;
+  for (int64_t tile = task.row_begin / 16; tile < (task.row_end + 15) / 16; ++tile) {
+    RoundedItems<1, 1, VectorGroups, 1>(alone, 0, tile);
+  }
+  return true;
+}
+
 void RoundedLinear(const RoundedTask& task) {
+  if (RoundedLinearOfOne(task)) {
+    return;
+  }
   const int64_t end = (task.row_end + 15) / 16;
   const int64_t rows = RoundedPassRows(task.leaves, kRoundedPassBytes);
   // Few rows of x wait for memory. One tile behind the other is one run of addresses, of
