@@ -36,9 +36,10 @@ using testing::StatusIs;
 constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 using Numbers = std::vector<int>;
 
-const NumaTopology kTwoSockets = {
-    {{.id = 0, .cpus = {0, 1, 4, 5}}, {.id = 1, .cpus = {2, 3, 6, 7}}}};
-const Numbers kEight = {0, 1, 2, 3, 4, 5, 6, 7};
+NumaTopology TwoSockets() {
+  return {{{.id = 0, .cpus = {0, 1, 4, 5}}, {.id = 1, .cpus = {2, 3, 6, 7}}}};
+}
+Numbers Eight() { return {0, 1, 2, 3, 4, 5, 6, 7}; }
 
 PlacementRequest Request(const std::string& numa, int rank, int num_ranks) {
   return {.numa = numa, .position = {rank, num_ranks}};
@@ -59,7 +60,7 @@ TEST(NodeOfRank, RanksAreSpreadInOrder) {
 }
 
 TEST(PlanPlacement, ARankIsBoundToItsNodeAndPrefersItsMemory) {
-  const auto plan = PlanPlacement(Request("bind", 1, 2), kTwoSockets, kEight);
+  const auto plan = PlanPlacement(Request("bind", 1, 2), TwoSockets(), Eight());
   ASSERT_THAT(plan, IsOk());
   EXPECT_EQ(plan->node, 1);
   EXPECT_THAT(plan->cpus, ElementsAre(2, 3, 6, 7));
@@ -72,7 +73,7 @@ TEST(PlanPlacement, ARankIsBoundToItsNodeAndPrefersItsMemory) {
 
 TEST(PlanPlacement, RanksOfANodeShareItsThreads) {
   for (const int rank : {0, 1, 2}) {
-    const auto plan = PlanPlacement(Request("bind", rank, 3), kTwoSockets, kEight);
+    const auto plan = PlanPlacement(Request("bind", rank, 3), TwoSockets(), Eight());
     ASSERT_THAT(plan, IsOk());
     EXPECT_EQ(plan->node, rank / 2);
     EXPECT_EQ(plan->cpus.size(), 4u);
@@ -105,19 +106,19 @@ TEST(PlanPlacement, NodesWithoutARankAreCounted) {
   for (int id = 0; id < 4; ++id) {
     four.nodes.push_back({.id = id, .cpus = {2 * id, 2 * id + 1}});
   }
-  const auto plan = PlanPlacement(Request("bind", 1, 2), four, kEight);
+  const auto plan = PlanPlacement(Request("bind", 1, 2), four, Eight());
   ASSERT_THAT(plan, IsOk());
   EXPECT_EQ(plan->node, 2);
   EXPECT_EQ(plan->idle_nodes, 2);
 }
 
 TEST(PlanPlacement, OneRankIsNotBoundToOneOfSeveralNodes) {
-  EXPECT_THAT(PlanPlacement(Request("bind", 0, 1), kTwoSockets, kEight),
+  EXPECT_THAT(PlanPlacement(Request("bind", 0, 1), TwoSockets(), Eight()),
               StatusIs(kInvalid, HasSubstr("--numa interleave, or --workers 2")));
 }
 
 TEST(PlanPlacement, InterleavedMemoryLeavesCpusAsTheyAre) {
-  const auto plan = PlanPlacement(Request("interleave", 0, 1), kTwoSockets, kEight);
+  const auto plan = PlanPlacement(Request("interleave", 0, 1), TwoSockets(), Eight());
   ASSERT_THAT(plan, IsOk());
   EXPECT_EQ(plan->node, std::nullopt);
   EXPECT_THAT(plan->cpus, IsEmpty());
@@ -127,10 +128,10 @@ TEST(PlanPlacement, InterleavedMemoryLeavesCpusAsTheyAre) {
 }
 
 TEST(PlanPlacement, OneNodeIsAsWithOffAndSaysSo) {
-  const NumaTopology one = {{{.id = 0, .cpus = kEight}}};
+  const NumaTopology one = {{{.id = 0, .cpus = Eight()}}};
   for (const char* numa : {"bind", "interleave"}) {
     for (const NumaTopology& topology : {one, NumaTopology{}}) {
-      const auto plan = PlanPlacement(Request(numa, 0, 2), topology, kEight);
+      const auto plan = PlanPlacement(Request(numa, 0, 2), topology, Eight());
       ASSERT_THAT(plan, IsOk());
       EXPECT_THAT(plan->cpus, IsEmpty());
       EXPECT_EQ(plan->memory, MemoryPolicy::kDefault);
@@ -140,7 +141,7 @@ TEST(PlanPlacement, OneNodeIsAsWithOffAndSaysSo) {
     }
   }
   // Bound by somebody else already.
-  const auto plan = PlanPlacement(Request("bind", 0, 1), kTwoSockets, Numbers{2, 3});
+  const auto plan = PlanPlacement(Request("bind", 0, 1), TwoSockets(), Numbers{2, 3});
   ASSERT_THAT(plan, IsOk());
   EXPECT_THAT(plan->off_why, HasSubstr("1 memory nodes"));
 }
@@ -151,7 +152,7 @@ TEST(PlanPlacement, PinnedRanksHaveCpusOfTheirOwn) {
     for (int rank = 0; rank < num_ranks; ++rank) {
       PlacementRequest request = Request(numa, rank, num_ranks);
       request.pin_threads = true;
-      const auto plan = PlanPlacement(request, kTwoSockets, kEight);
+      const auto plan = PlanPlacement(request, TwoSockets(), Eight());
       EXPECT_THAT(plan, IsOk());
       EXPECT_EQ(plan->num_threads, 8 / num_ranks);
       result.push_back(plan->cpus);
@@ -172,9 +173,9 @@ TEST(PlanPlacement, PinnedThreadsHaveACpuEach) {
               StatusIs(kInvalid, HasSubstr("--pin-threads")));
   request.position = {1, 2};
   request.threads_per_rank = 4;
-  EXPECT_THAT(PlanPlacement(request, {}, kEight), IsOk());
+  EXPECT_THAT(PlanPlacement(request, {}, Eight()), IsOk());
   request.threads_per_rank = 5;
-  EXPECT_THAT(PlanPlacement(request, {}, kEight),
+  EXPECT_THAT(PlanPlacement(request, {}, Eight()),
               StatusIs(kInvalid, HasSubstr("5 threads of a rank, but 4 CPUs")));
 }
 
