@@ -100,9 +100,9 @@ TESSERA_INLINE void AddDotsOfGroup(const RoundedBlock<kX, kTiles>& b, int64_t g,
 }
 
 // Groups [begin, end) of a block by turns.
-template <template <int, int> class Block, int kX, int kTiles>
-TESSERA_INLINE void AddGroupsByTurns(const Block<kX, kTiles>& block, int64_t begin,
-                                     int64_t end, V16 (*sums)[kTiles]) {
+template <typename Block, int kTiles>
+TESSERA_INLINE void AddGroupsByTurns(const Block& block, int64_t begin, int64_t end,
+                                     V16 (*sums)[kTiles]) {
   alignas(64) int32_t dots[2][kTiles * kTileSums];
   if (begin == end) {
     return;  // a leaf without inputs
