@@ -123,22 +123,39 @@ TEST_F(TileOpsTest, ProductsOfHeadsHaveThem) {
   }
 }
 
+// The outputs of all items; item i takes row i % rows of x.
+std::vector<float> RunExperts(CpuContext& context, std::vector<float>& x, int64_t rows,
+                              std::vector<int32_t>& offsets,
+                              const std::vector<ExpertWeights>& experts) {
+  const int64_t inputs = static_cast<int64_t>(x.size()) / rows;
+  const int64_t items = offsets.back();
+  std::vector<int32_t> row_of_item(static_cast<size_t>(items));
+  for (size_t i = 0; i < row_of_item.size(); ++i) {
+    row_of_item[i] = static_cast<int32_t>(static_cast<int64_t>(i) % rows);
+  }
+  std::vector<float> out(static_cast<size_t>(items * inputs), -1);
+  GroupedExpertsArgs args;
+  args.x = TensorView(x.data(), DType::kF32, {rows, inputs});
+  args.row_of_item = TensorView(row_of_item.data(), DType::kI32, {items});
+  args.item_offsets =
+      TensorView(offsets.data(), DType::kI32, {static_cast<int64_t>(offsets.size())});
+  args.experts = experts;
+  args.out = TensorView(out.data(), DType::kF32, {items, inputs});
+  GroupedExperts(context, args);
+  return out;
+}
+
 TEST_F(TileOpsTest, ExpertsHaveThem) {
   constexpr int64_t kInputs = 96;
   constexpr int64_t kInner = 72;
   constexpr int64_t kRows = 5;
   std::vector<int32_t> offsets = {0, 1, 14, 14, 124, 131};
-  const int64_t items = offsets.back();
   const size_t experts = offsets.size() - 1;
   std::vector<std::vector<float>> weights;
   for (size_t i = 0; i < 3 * experts; ++i) {
     weights.push_back(Normal(kInputs * kInner));
   }
   std::vector<float> x = Normal(kRows * kInputs);
-  std::vector<int32_t> row_of_item(static_cast<size_t>(items));
-  for (size_t i = 0; i < row_of_item.size(); ++i) {
-    row_of_item[i] = static_cast<int32_t>(i % kRows);
-  }
   const auto run = [&](CpuIsa isa, int threads) {
     const auto context = Context(isa, threads);
     std::vector<std::unique_ptr<Rounded>> rounded;
@@ -151,16 +168,7 @@ TEST_F(TileOpsTest, ExpertsHaveThem) {
       all.push_back(
           {rounded[3 * e]->view, rounded[3 * e + 1]->view, rounded[3 * e + 2]->view});
     }
-    std::vector<float> out(static_cast<size_t>(items * kInputs), -1);
-    GroupedExpertsArgs args;
-    args.x = TensorView(x.data(), DType::kF32, {kRows, kInputs});
-    args.row_of_item = TensorView(row_of_item.data(), DType::kI32, {items});
-    args.item_offsets =
-        TensorView(offsets.data(), DType::kI32, {static_cast<int64_t>(offsets.size())});
-    args.experts = all;
-    args.out = TensorView(out.data(), DType::kF32, {items, kInputs});
-    GroupedExperts(*context, args);
-    return out;
+    return RunExperts(*context, x, kRows, offsets, all);
   };
   const std::vector<float> expected = run(CpuIsa::kScalar, 1);
   EXPECT_EQ(run(CpuIsa::kAmx, 1), expected);
@@ -207,7 +215,6 @@ TEST_F(TileOpsTest, PackedExpertsHaveThem) {
   constexpr int64_t kRows = 5;
   std::mt19937_64 random(kSeed);
   std::vector<int32_t> offsets = {0, 1, 14, 14, 94, 101};
-  const int64_t items = offsets.back();
   std::vector<PackedMatrix> matrices;
   std::vector<ExpertWeights> all;
   for (size_t e = 0; e + 1 < offsets.size(); ++e) {
@@ -219,22 +226,9 @@ TEST_F(TileOpsTest, PackedExpertsHaveThem) {
     all.push_back({matrices[i].View(), matrices[i + 1].View(), matrices[i + 2].View()});
   }
   std::vector<float> x = Normal(kRows * kInputs);
-  std::vector<int32_t> row_of_item(static_cast<size_t>(items));
-  for (size_t i = 0; i < row_of_item.size(); ++i) {
-    row_of_item[i] = static_cast<int32_t>(i % kRows);
-  }
   const auto run = [&](CpuIsa isa, int threads) {
     const auto context = Context(isa, threads);
-    std::vector<float> out(static_cast<size_t>(items * kInputs), -1);
-    GroupedExpertsArgs args;
-    args.x = TensorView(x.data(), DType::kF32, {kRows, kInputs});
-    args.row_of_item = TensorView(row_of_item.data(), DType::kI32, {items});
-    args.item_offsets =
-        TensorView(offsets.data(), DType::kI32, {static_cast<int64_t>(offsets.size())});
-    args.experts = all;
-    args.out = TensorView(out.data(), DType::kF32, {items, kInputs});
-    GroupedExperts(*context, args);
-    return out;
+    return RunExperts(*context, x, kRows, offsets, all);
   };
   const std::vector<float> expected = run(CpuIsa::kScalar, 1);
   EXPECT_EQ(run(CpuIsa::kAmx, 1), expected);
