@@ -41,7 +41,7 @@ TESSERA_DEVICE inline uint32_t LowestBit(uint32_t bits) {
 
 struct ListExpertItemsKernel {
   static constexpr const char* kName = "ListExpertItemsKernel";
-  static constexpr uint32_t kMaxThreads = kBlock;
+  [[maybe_unused]] static constexpr uint32_t kMaxThreads = kBlock;
   ExpertValues local;
   DeviceRows<const float> weights;  // without rows: none
   DeviceRows<int32_t> item_offsets;
@@ -162,7 +162,7 @@ struct ListExpertItemsKernel {
 
 struct CountExpertsKernel {
   static constexpr const char* kName = "CountExpertsKernel";
-  static constexpr uint32_t kMaxThreads = kBlock;
+  [[maybe_unused]] static constexpr uint32_t kMaxThreads = kBlock;
   DeviceRows<const int32_t> expert_ids;
   DeviceRows<int32_t> counts;
 

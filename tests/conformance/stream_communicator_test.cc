@@ -193,7 +193,7 @@ TEST_P(StreamCommunicatorTest, AllReduceKeepsANanOnEveryRank) {
     rank.Upload(values, x);
     ASSERT_THAT(rank.on_stream().AllReduceSum(rank.place(), x), IsOk());
     std::vector<float> sums = rank.Read(x);
-    for (const size_t i : {3, 4, 5}) {
+    for (const size_t i : {3U, 4U, 5U}) {
       EXPECT_TRUE(std::isnan(sums[i])) << i;
       sums[i] = expected[i];
     }

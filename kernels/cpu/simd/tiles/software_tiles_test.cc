@@ -62,7 +62,7 @@ TEST(SoftwareTiles, SumsWrapAround) {
   SoftwareTiles tiles;
   TileConfig config = {};
   config.palette = 1;
-  for (const size_t i : {0, 1, 2}) {
+  for (size_t i = 0; i < 3; ++i) {
     config.rows[i] = 1;
     config.row_bytes[i] = 4;
   }
