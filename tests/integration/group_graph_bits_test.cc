@@ -78,7 +78,7 @@ std::vector<ScriptStep> ScriptOfAnyBatch() {
 }
 
 int64_t SlotsOf(const cli::GroupShape& shape) {
-  return (kSequences + shape.dp - 1) / shape.dp;
+  return (int64_t{kSequences} + shape.dp - 1) / shape.dp;
 }
 
 std::string Describe(const cli::GroupShape& shape) {
