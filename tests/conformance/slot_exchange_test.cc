@@ -5,117 +5,30 @@
 #include "worker/comm/slot_exchange.h"
 
 #include <algorithm>
-#include <cstring>
-#include <functional>
 #include <memory>
-#include <numeric>
-#include <thread>
-#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 
-#include "common/clock.h"
 #include "kernels/cuda/backend_stream.h"
-#include "kernels/cuda/devices/nccl_collectives.h"
-#include "kernels/cuda/devices/simulated_devices.h"
-#include "kernels/cuda_sim/sim_machine.h"
-#include "kernels/cuda_sim/sim_nccl.h"
-#include "kernels/local_devices.h"
 #include "tests/conformance/exchange_problem.h"
+#include "tests/conformance/slot_ranks.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/exchange_volume.h"
-#include "worker/comm/nccl/nccl_group.h"
-#include "worker/comm/stream_wait.h"
 #include "worker/comm/switched_exchange.h"
 
 namespace tessera::worker {
 namespace {
 
-using kernels::cuda_sim::NcclTraffic;
-using kernels::cuda_sim::SimMachine;
-using kernels::cuda_sim::SimNcclComm;
-using kernels::cuda_sim::SimNcclId;
 using testing::IsOk;
 using testing::StatusIs;
 
-// What a rank of a case works with.
-struct Rank {
-  Communicator* comm = nullptr;
-  kernels::KernelBackend* backend = nullptr;
-  std::unique_ptr<kernels::Stream> stream;
-  std::unique_ptr<StreamWait> wait;
-
-  int rank() const { return comm->rank(); }
-  std::unique_ptr<SlotExchange> Exchange(const ExpertExchangeOptions& options) const {
-    auto exchange = SlotExchange::Create(options, kMaxTokens, backend, comm->on_stream());
-    EXPECT_THAT(exchange, IsOk());
-    return *std::move(exchange);
-  }
-  absl::Status Wait() const { return wait->Synchronize(*stream); }
-};
-
-class SlotRanks : public ::testing::TestWithParam<int> {
- protected:
-  // Returns what each rank received.
-  std::vector<NcclTraffic> Run(int size, const std::function<void(Rank&)>& body) {
-    const auto machine = std::make_shared<SimMachine>(
-        kernels::cuda_sim::SimOptions{.seed = ++seed_, .num_devices = size});
-    const SimNcclId id = SimNcclComm::GetUniqueId(machine);
-    {
-      const auto devices = kernels::CreateSimulatedDevices(machine);
-      std::vector<std::unique_ptr<kernels::DeviceCollectives>> connected;
-      std::vector<std::unique_ptr<kernels::KernelBackend>> backends;
-      for (int rank = 0; rank < size; ++rank) {
-        connected.push_back(
-            *kernels::cuda::CreateNcclCollectives(machine, id, size, rank, rank));
-        backends.push_back(*devices->CreateBackend(rank));
-      }
-      auto group = CreateNcclGroup("ep", std::move(connected), kGenerous, Clock::Real());
-      EXPECT_THAT(group, IsOk());
-      std::vector<std::thread> threads;
-      for (size_t i = 0; i < backends.size(); ++i) {
-        threads.emplace_back([&, i] {
-          Rank rank;
-          rank.comm = (*group)[i].get();
-          rank.backend = backends[i].get();
-          rank.stream = *backends[i]->CreateStream();
-          rank.wait = std::make_unique<StreamWait>(
-              std::initializer_list<Communicator*>{rank.comm}, Clock::Real());
-          body(rank);
-        });
-      }
-      for (std::thread& thread : threads) {
-        thread.join();
-      }
-    }
-    EXPECT_THAT(machine->status(), IsOk()) << "seed " << seed_;
-    std::vector<NcclTraffic> received(static_cast<size_t>(size));
-    for (int to = 0; to < size; ++to) {
-      for (int from = 0; from < size; ++from) {
-        const NcclTraffic one = id.Traffic(from, to);
-        received[static_cast<size_t>(to)].messages += one.messages;
-        received[static_cast<size_t>(to)].bytes += one.bytes;
-      }
-    }
-    return received;
-  }
-
- private:
-  static uint64_t seed_;
-};
-
-uint64_t SlotRanks::seed_ = 0;
-
-// Of a rank's tokens, [begin, begin + out.size() / d) of the problem.
-bool HasBits(const std::vector<float>& out, const std::vector<float>& expected,
-             int64_t begin) {
-  return out.empty() || std::memcmp(out.data(), expected.data() + begin * kHidden,
-                                    out.size() * sizeof(float)) == 0;
-}
-
-int64_t Before(const std::vector<int64_t>& counts, int rank) {
-  return std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
+std::unique_ptr<SlotExchange> MakeExchange(const Rank& rank,
+                                           const ExpertExchangeOptions& options) {
+  auto exchange =
+      SlotExchange::Create(options, kMaxTokens, rank.backend, rank.comm->on_stream());
+  EXPECT_THAT(exchange, IsOk());
+  return *std::move(exchange);
 }
 
 TEST_P(SlotRanks, AnyPlacementAndSpreadGivesTheBitsOfOneRank) {
@@ -126,7 +39,7 @@ TEST_P(SlotRanks, AnyPlacementAndSpreadGivesTheBitsOfOneRank) {
         RunAlone<float>(problem, weights_travel, *MakeBackend(DType::kF32));
     Run(size, [&](Rank& rank) {
       for (const std::vector<int>& owner : Placements(size)) {
-        const auto exchange = rank.Exchange(Options(owner, weights_travel));
+        const auto exchange = MakeExchange(rank, Options(owner, weights_travel));
         for (int round = 0; round < 3; ++round) {
           // The last rank alone has tokens in the second, and nobody in the third.
           std::vector<int64_t> counts = Spread(size, round);
@@ -156,7 +69,7 @@ TEST_P(SlotRanks, AGraphHasTheBitsOfOneRankForWhateverTokensThereAre) {
   const auto alone = RunAlone<float>(problem, false, *MakeBackend(DType::kF32));
   Run(size, [&](Rank& rank) {
     kernels::KernelBackend& backend = *rank.backend;
-    const auto exchange = rank.Exchange(Options(Placements(size)[2]));
+    const auto exchange = MakeExchange(rank, Options(Placements(size)[2]));
     exchange->SetRows(kRows);
     const auto wait = [&](kernels::Stream& stream) {
       return rank.wait->Synchronize(stream);
@@ -217,7 +130,7 @@ TEST_P(SlotRanks, AnExpertThatDoesNotExistIsNotedOnEveryRank) {
   Problem problem(DType::kF32, size);
   problem.ids[static_cast<size_t>((size - 1) * kSlots + 2)] = kExperts;
   Run(size, [&](Rank& rank) {
-    const auto exchange = rank.Exchange(Options(Placements(size)[0]));
+    const auto exchange = MakeExchange(rank, Options(Placements(size)[0]));
     exchange->SetRows(1);
     const auto wait = [&](kernels::Stream& stream) {
       return rank.wait->Synchronize(stream);
@@ -243,7 +156,7 @@ TEST(SlotExchange, ASlotThatHasNoPlaceIsNoted) {
     owner.push_back(expert / 3);
   }
   Ranks().Run(4, [&](Rank& rank) {
-    const auto exchange = rank.Exchange(Options(owner));
+    const auto exchange = MakeExchange(rank, Options(owner));
     exchange->SetRows(1);
     RunTokens<float>(
         problem, 0, rank.rank() == 0 ? 1 : 0, *rank.backend, *exchange,
@@ -260,14 +173,14 @@ TEST_P(SlotRanks, OnTheWireAreMessagesAndBytesOfTheFormula) {
   for (const bool weights_travel : {false, true}) {
     for (const std::vector<int>& owner : Placements(size)) {
       const auto received = Run(size, [&](Rank& rank) {
-        const auto exchange = rank.Exchange(Options(owner, weights_travel));
+        const auto exchange = MakeExchange(rank, Options(owner, weights_travel));
         exchange->SetRows(2);
         RunTokens<float>(
             problem, rank.rank(), 1, *rank.backend, *exchange,
             [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
       });
       const ExchangeVolume volume = SlotVolume(Options(owner, weights_travel), size, 2);
-      for (const NcclTraffic& one : received) {
+      for (const Traffic& one : received) {
         EXPECT_EQ(one.messages, static_cast<uint64_t>(volume.messages));
         EXPECT_EQ(one.bytes,
                   static_cast<uint64_t>(volume.dispatch_bytes + volume.combine_bytes));

@@ -117,23 +117,41 @@ void SlotExchange::PlaceOwnRows(kernels::Stream& stream, TensorView x,
   }
 }
 
-absl::StatusOr<ExpertBatch> SlotExchange::Dispatch(kernels::Stream& stream, TensorView x,
-                                                   TensorView expert_ids,
-                                                   TensorView weights) {
+TensorView SlotExchange::Places(const kernels::DeviceBuffer& buffer) const {
+  return {
+      buffer.data(), DType::kF32, {num_ranks_ * rows_ * places_, options_.hidden_size}};
+}
+
+TensorView SlotExchange::PlacesOfRank(const kernels::DeviceBuffer& buffer,
+                                      int rank) const {
+  return Places(buffer).Rows(rank * rows_ * places_, rows_ * places_);
+}
+
+absl::Status SlotExchange::Place(kernels::Stream& stream, TensorView x,
+                                 TensorView expert_ids, TensorView weights) {
   TESSERA_RETURN_IF_ERROR(CheckShapes(options_, x, expert_ids, weights));
-  const int64_t d = options_.hidden_size;
-  const int64_t k = options_.experts_per_token;
   if (x.dim(0) > rows_) {
     return InternalF("dispatch of {} tokens in slots for {}", x.dim(0), rows_);
   }
   PlaceOwnRows(stream, x, expert_ids, weights);
+  weights_ = options_.weights_travel ? TensorView(ones_.data(), DType::kF32,
+                                                  {x.dim(0), options_.experts_per_token})
+                                     : weights;
+  return absl::OkStatus();
+}
+
+absl::Status SlotExchange::Gather(kernels::Stream& wire) {
   const int64_t part = rows_ * row_words_ * kWordBytes;
   std::fill(gather_bytes_.begin(), gather_bytes_.end(), part);
   auto* const all = static_cast<std::byte*>(gathered_.data());
-  TESSERA_RETURN_IF_ERROR(
-      ep_->AllGather({.backend = backend_, .stream = &stream},
-                     {all + ep_->rank() * part, static_cast<size_t>(part)}, gather_bytes_,
-                     {all, static_cast<size_t>(num_ranks_ * part)}));
+  return ep_->AllGather({.backend = backend_, .stream = &wire},
+                        {all + ep_->rank() * part, static_cast<size_t>(part)},
+                        gather_bytes_, {all, static_cast<size_t>(num_ranks_ * part)});
+}
+
+ExpertBatch SlotExchange::List(kernels::Stream& stream) {
+  const int64_t d = options_.hidden_size;
+  const int64_t k = options_.experts_per_token;
   const TensorView ids = Gathered(DType::kI32, d, k);
   lists_.List(stream, ids,
               options_.weights_travel ? Gathered(DType::kF32, d + k, k) : TensorView());
@@ -145,42 +163,57 @@ absl::StatusOr<ExpertBatch> SlotExchange::Dispatch(kernels::Stream& stream, Tens
                .places = places_,
                .row_of_slot = {return_of_slot_.data(), DType::kI32, {rows_, k}},
                .fault = lists_.fault()});
-  weights_ = options_.weights_travel
-                 ? TensorView(ones_.data(), DType::kF32, {x.dim(0), k})
-                 : weights;
-  return ExpertBatch{.rows = Gathered(DType::kF32, 0, d),
-                     .row_of_item = lists_.row_of_item(),
-                     .item_offsets = lists_.item_offsets(),
-                     .item_weights = lists_.item_weights(),
-                     .out = {outputs_.data(), DType::kF32, {num_ranks_ * rows_ * k, d}}};
+  return {.rows = Gathered(DType::kF32, 0, d),
+          .row_of_item = lists_.row_of_item(),
+          .item_offsets = lists_.item_offsets(),
+          .item_weights = lists_.item_weights(),
+          .out = {outputs_.data(), DType::kF32, {num_ranks_ * rows_ * k, d}}};
 }
 
-absl::Status SlotExchange::Combine(kernels::Stream& stream, TensorView out) {
-  const int64_t d = options_.hidden_size;
-  const int64_t k = options_.experts_per_token;
-  const int64_t all_places = num_ranks_ * rows_ * places_;
-  const TensorView packed(packed_.data(), DType::kI32, {num_ranks_ * rows_, places_});
+void SlotExchange::Pack(kernels::Stream& stream) {
+  const int64_t all_rows = num_ranks_ * rows_;
+  const TensorView packed(packed_.data(), DType::kI32, {all_rows, places_});
   backend_->PackSlots(stream, lists_.row_of_slot(), packed);
-  const TensorView outputs(outputs_.data(), DType::kF32, {num_ranks_ * rows_ * k, d});
-  const TensorView sent(sent_.data(), DType::kF32, {all_places, d});
-  backend_->GatherRows(stream, outputs, packed.Reshape({all_places}), sent);
-  const TensorView returned(returned_.data(), DType::kF32, {all_places, d});
-  const auto part_of = [&](TensorView rows, int rank) {
-    return rows.Rows(rank * rows_ * places_, rows_ * places_);
-  };
-  const auto bytes = static_cast<size_t>(rows_ * places_ * d * kWordBytes);
+  const TensorView outputs(outputs_.data(), DType::kF32,
+                           {all_rows * options_.experts_per_token, options_.hidden_size});
+  backend_->GatherRows(stream, outputs, packed.Reshape({all_rows * places_}),
+                       Places(sent_));
+  backend_->Copy(stream, PlacesOfRank(sent_, ep_->rank()),
+                 PlacesOfRank(returned_, ep_->rank()));
+}
+
+absl::Status SlotExchange::Return(kernels::Stream& wire) {
+  const auto bytes =
+      static_cast<size_t>(rows_ * places_ * options_.hidden_size * kWordBytes);
   transfers_.clear();
   for (int peer = 0; peer < num_ranks_; ++peer) {
     if (peer == ep_->rank()) {
       continue;
     }
-    transfers_.push_back({true, part_of(sent, peer).data, bytes, peer});
-    transfers_.push_back({false, part_of(returned, peer).data, bytes, peer});
+    transfers_.push_back({true, PlacesOfRank(sent_, peer).data, bytes, peer});
+    transfers_.push_back({false, PlacesOfRank(returned_, peer).data, bytes, peer});
   }
-  backend_->Copy(stream, part_of(sent, ep_->rank()), part_of(returned, ep_->rank()));
-  TESSERA_RETURN_IF_ERROR(ep_->Exchange(stream, transfers_));
-  const TensorView row_of_slot(return_of_slot_.data(), DType::kI32, {out.dim(0), k});
-  backend_->CombineExperts(stream, returned, row_of_slot, weights_, out);
+  return ep_->Exchange(wire, transfers_);
+}
+
+void SlotExchange::Sum(kernels::Stream& stream, TensorView out) {
+  const TensorView row_of_slot(return_of_slot_.data(), DType::kI32,
+                               {out.dim(0), options_.experts_per_token});
+  backend_->CombineExperts(stream, Places(returned_), row_of_slot, weights_, out);
+}
+
+absl::StatusOr<ExpertBatch> SlotExchange::Dispatch(kernels::Stream& stream, TensorView x,
+                                                   TensorView expert_ids,
+                                                   TensorView weights) {
+  TESSERA_RETURN_IF_ERROR(Place(stream, x, expert_ids, weights));
+  TESSERA_RETURN_IF_ERROR(Gather(stream));
+  return List(stream);
+}
+
+absl::Status SlotExchange::Combine(kernels::Stream& stream, TensorView out) {
+  Pack(stream);
+  TESSERA_RETURN_IF_ERROR(Return(stream));
+  Sum(stream, out);
   return absl::OkStatus();
 }
 

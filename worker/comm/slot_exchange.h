@@ -48,6 +48,18 @@ class SlotExchange final : public ExpertExchange {
                                        kernels::TensorView expert_ids,
                                        kernels::TensorView weights) override;
   absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
+
+  // What these two are made of, for who puts the wire on a stream of its own: Dispatch is
+  // Place, Gather and List, Combine is Pack, Return and Sum. Gather and Return are the
+  // collectives, the others ops; each reads what the one before it has written.
+  absl::Status Place(kernels::Stream& stream, kernels::TensorView x,
+                     kernels::TensorView expert_ids, kernels::TensorView weights);
+  absl::Status Gather(kernels::Stream& wire);
+  ExpertBatch List(kernels::Stream& stream);
+  void Pack(kernels::Stream& stream);
+  absl::Status Return(kernels::Stream& wire);
+  void Sum(kernels::Stream& stream, kernels::TensorView out);
+
   absl::Status Check() override { return lists_.Check(); }
   bool is_capturable() const override { return true; }
   std::span<const int> local_experts() const override { return lists_.local_experts(); }
@@ -58,6 +70,9 @@ class SlotExchange final : public ExpertExchange {
   absl::Status Allocate();
   // Rows of all ranks, and their parts.
   kernels::TensorView Gathered(kernels::DType dtype, int64_t begin, int64_t cols) const;
+  // [R n m, d] rows of sent_ or returned_, and those of one rank.
+  kernels::TensorView Places(const kernels::DeviceBuffer& buffer) const;
+  kernels::TensorView PlacesOfRank(const kernels::DeviceBuffer& buffer, int rank) const;
   void PlaceOwnRows(kernels::Stream& stream, kernels::TensorView x,
                     kernels::TensorView expert_ids, kernels::TensorView weights);
 
