@@ -34,4 +34,16 @@ bool IsFp8Expert(const ExpertWeights& expert) {
          IsExpertMatrix(expert.down);
 }
 
+bool IsFp8Numerics(std::string_view numerics_id) {
+  return numerics_id.ends_with("/fp8-g128");
+}
+
+RowFormat Fp8RowFormat(int64_t inputs) {
+  return {.code = RowCode::kE4M3,
+          .scale = RowScale::kF32,
+          .width = inputs,
+          .coded = inputs,
+          .group = kFp8Group};
+}
+
 }  // namespace tessera::kernels

@@ -20,8 +20,10 @@
 #define TESSERA_KERNELS_FP8_PRODUCTS_H_
 
 #include <cstdint>
+#include <string_view>
 
 #include "kernels/op_args.h"
+#include "kernels/row_format.h"
 #include "kernels/weight_view.h"
 
 namespace tessera::kernels {
@@ -42,6 +44,16 @@ bool IsFp8Product(const WeightView& w, const KSplit& split);
 // FP4 with rows of a multiple of 32 and at most 16 Ki inputs. x is rounded before gate
 // and up, weighted activations before down.
 bool IsFp8Expert(const ExpertWeights& expert);
+
+// Whether a backend with this id (KernelBackend::numerics_id) has these numerics.
+bool IsFp8Numerics(std::string_view numerics_id);
+
+// A row of x as it is rounded: e4m3 codes, then a float32 scale for each group, which is
+// what StorePaged makes of x in this format. GroupedExperts of these numerics takes such
+// rows, u8 at multiples of 4 bytes, in place of x where every expert IsFp8Expert, and
+// gives the bits of x. Products of code and scale would not do: they may round to another
+// scale, and overflow. Any bytes are allowed; what they make of an item is its own.
+RowFormat Fp8RowFormat(int64_t inputs);
 
 }  // namespace tessera::kernels
 

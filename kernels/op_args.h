@@ -209,7 +209,7 @@ struct ExpertWeights {
 // have more rows than the last offset names items: those of `out` keep what they hold, so
 // that a caller who does not know the number gives a bound.
 struct GroupedExpertsArgs {
-  TensorView x;             // [num_rows, d]
+  TensorView x;             // [num_rows, d]; or as Fp8RowFormat (fp8_products.h) says
   TensorView row_of_item;   // [num_items] i32
   TensorView item_offsets;  // [num_experts + 1] i32: items of expert e are
                             // offsets[e]..offsets[e+1]-1

@@ -23,7 +23,7 @@
 
 namespace tessera::kernels {
 
-// Values of a packed row at most: backends size their scratch by it.
+// Values of a packed row of a cache at most: backends size their scratch by it.
 inline constexpr int64_t kMaxPackedWidth = 1024;
 
 enum class RowCode { kPlain, kE4M3, kFp4 };

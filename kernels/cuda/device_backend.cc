@@ -5,6 +5,7 @@
 
 #include "fmt/format.h"
 
+#include "common/check.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "kernels/cuda/backend_stream.h"
@@ -281,6 +282,7 @@ class DeviceBackend final : public KernelBackend,
       if (part.maps.size > 0) {
         AsCuda(stream).Note(fp8_ops_->GroupedExperts(On(stream), part, args));
       } else {
+        TESSERA_CHECK(args.x.dtype == DType::kF32);
         cuda::GroupedExperts(On(stream), part, args);
       }
     }

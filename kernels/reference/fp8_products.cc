@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
 #include <vector>
@@ -48,10 +50,26 @@ RoundedRow Rounded(const float* x, int64_t inputs) {
   return row;
 }
 
-std::vector<RoundedRow> RoundedRows(const TensorView& x) {
+// Of a row that has been rounded.
+RoundedRow Unpacked(const uint8_t* packed, int64_t inputs) {
+  const RowFormat format = Fp8RowFormat(inputs);
+  RoundedRow row;
+  for (int64_t i = 0; i < inputs; ++i) {
+    row.codes.push_back(model::E4M3ToFloat(packed[i]));
+  }
+  row.scales.resize(static_cast<size_t>(format.num_groups()));
+  std::memcpy(row.scales.data(), packed + format.scales_begin(),
+              row.scales.size() * sizeof(float));
+  return row;
+}
+
+std::vector<RoundedRow> RoundedRows(const TensorView& x, int64_t inputs) {
+  const bool is_packed = x.dtype == DType::kU8;
+  TESSERA_CHECK_EQ(x.dim(1), is_packed ? Fp8RowFormat(inputs).packed_bytes() : inputs);
   std::vector<RoundedRow> rows;
   for (int64_t t = 0; t < x.dim(0); ++t) {
-    rows.push_back(Rounded(x.row<float>(t), x.dim(1)));
+    rows.push_back(is_packed ? Unpacked(x.row<uint8_t>(t), inputs)
+                             : Rounded(x.row<float>(t), inputs));
   }
   return rows;
 }
@@ -148,10 +166,9 @@ float SplitSum(const RoundedRow& x, const WeightRow& w, int64_t inputs,
 }  // namespace
 
 void Fp8Linear(TensorView x, const WeightView& w, const KSplit& split, TensorView out) {
-  TESSERA_CHECK_EQ(w.cols, x.dim(1));
   TESSERA_CHECK_EQ(SplitInputs(split, w.cols), w.cols);
   TESSERA_CHECK_EQ(out.dim(1), w.rows);
-  const std::vector<RoundedRow> rows = RoundedRows(x);
+  const std::vector<RoundedRow> rows = RoundedRows(x, w.cols);
   for (int64_t o = 0; o < w.rows; ++o) {
     const bool is_fp4 = w.dtype == DType::kFp4;
     const WeightRow weights = is_fp4 ? Fp4Row(w, o) : Fp8Row(w, o);

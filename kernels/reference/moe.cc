@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <iterator>
 #include <limits>
 #include <vector>
@@ -109,8 +110,8 @@ void RouteRow(const RouterArgs& args, int64_t t, const std::vector<T>& scores) {
   }
 }
 
-// The items of expert `e`; `multiply(x, w, out)` makes a product.
-template <typename T, typename Multiply>
+// The items of expert `e`; `multiply(x, w, out)` makes a product. `Row`: of args.x.
+template <typename T, typename Row = T, typename Multiply>
 void RunExpert(const GroupedExpertsArgs& args, size_t e, Multiply multiply) {
   const int32_t* offsets = args.item_offsets.as<int32_t>();
   const int64_t begin = offsets[e];
@@ -120,13 +121,13 @@ void RunExpert(const GroupedExpertsArgs& args, size_t e, Multiply multiply) {
   }
   const ExpertWeights& expert = args.experts[e];
   const int64_t inner = expert.gate.rows;
-  std::vector<T> rows(static_cast<size_t>(count * args.x.dim(1)));
+  std::vector<Row> rows(static_cast<size_t>(count * args.x.dim(1)));
   std::vector<T> gate(static_cast<size_t>(count * inner));
   std::vector<T> up(static_cast<size_t>(count * inner));
-  const TensorView x(rows.data(), kDTypeOf<T>, {count, args.x.dim(1)});
+  const TensorView x(rows.data(), kDTypeOf<Row>, {count, args.x.dim(1)});
   const TensorView gate_view(gate.data(), kDTypeOf<T>, {count, inner});
   const TensorView up_view(up.data(), kDTypeOf<T>, {count, inner});
-  GatherRows<T>(args.x, args.row_of_item.Slice(0, begin, count), x);
+  GatherRows<Row>(args.x, args.row_of_item.Slice(0, begin, count), x);
   multiply(x, expert.gate, gate_view);
   multiply(x, expert.up, up_view);
   SiluMul<T>(gate_view, up_view, args.swiglu_limit, gate_view);
@@ -178,9 +179,15 @@ void GroupedExperts(const GroupedExpertsArgs& args) {
 void Fp8GroupedExperts(const GroupedExpertsArgs& args) {
   for (size_t e = 0; e < args.experts.size(); ++e) {
     const bool rounds = IsFp8Expert(args.experts[e]);
-    RunExpert<float>(args, e, [&](TensorView x, const WeightView& w, TensorView out) {
+    const auto multiply = [&](TensorView x, const WeightView& w, TensorView out) {
       (rounds ? Fp8Linear : Linear<float>)(x, w, KSplit::Whole(), out);
-    });
+    };
+    if (args.x.dtype == DType::kU8) {
+      TESSERA_CHECK(rounds);
+      RunExpert<float, uint8_t>(args, e, multiply);
+    } else {
+      RunExpert<float>(args, e, multiply);
+    }
   }
 }
 

@@ -27,7 +27,7 @@ void HeadLinear(TensorView x, const WeightView& w, int64_t head_rows, int64_t ro
 
 // ---- fp8_products.cc ----
 // Linear of numerics fp8-g128 (kernels/fp8_products.h): IsFp8Product(w, split), or FP4
-// weights of an expert, whole.
+// weights of an expert, whole. x may be rows of Fp8RowFormat.
 void Fp8Linear(TensorView x, const WeightView& w, const KSplit& split, TensorView out);
 
 // ---- rows.cc ----
@@ -49,6 +49,7 @@ void Add(TensorView x, TensorView out);
 // Of int32_t, too.
 template <typename T>
 void Copy(TensorView x, TensorView out);
+// Of uint8_t, too.
 template <typename T>
 void GatherRows(TensorView x, TensorView rows, TensorView out);
 template <typename T>

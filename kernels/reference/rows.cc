@@ -158,5 +158,6 @@ TESSERA_INSTANTIATE(float)
 TESSERA_INSTANTIATE(double)
 #undef TESSERA_INSTANTIATE
 template void Copy<int32_t>(TensorView, TensorView);
+template void GatherRows<uint8_t>(TensorView, TensorView, TensorView);
 
 }  // namespace tessera::kernels::reference

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/expert_table.h"
 #include "kernels/cuda/products/fp4_gemm.h"
 #include "kernels/cuda/products/fp8_gemm.h"
@@ -210,8 +212,57 @@ ExpertWeights MakeExpert(SimulatedDevice& device, const ExpertCase& size) {
           matrix(size.format == ExpertFormat::kFp4, size.hidden, size.width)};
 }
 
-// By the device, and the reference's on the host.
-void RunExperts(SimulatedDevice& device, const ExpertCase& size) {
+// Rows of Fp8RowFormat, apart from each other; on either side of the device.
+struct PackedRows {
+  PackedRows(SimulatedDevice& device, int64_t rows, int64_t inputs)
+      : format(Fp8RowFormat(inputs)),
+        bytes(device.Bytes(rows, format.packed_bytes() + 12)
+                  .Slice(1, 0, format.packed_bytes())) {
+    std::vector<int32_t> all(static_cast<size_t>(rows));
+    std::iota(all.begin(), all.end(), 0);
+    slots = device.Ints(all);
+  }
+  CacheView On(const SimulatedDevice& device) const {
+    return {device.On(bytes).SplitLast(bytes.dim(1)), format};  // [rows, 1, bytes]
+  }
+  void Pack(const TensorView& x) const {
+    for (int64_t row = 0; row < x.dim(0); ++row) {
+      PackRow(format, x.row<float>(row), Row(row));
+    }
+  }
+  // Every code there is, and a scale that no rounding makes.
+  void Damage(int64_t row, float scale) const {
+    for (int64_t i = 0; i < format.coded; ++i) {
+      Row(row)[i] = static_cast<std::byte>(i);
+    }
+    for (int64_t group = 0; group < format.num_groups(); ++group) {
+      std::memcpy(Row(row) + format.scales_begin() + 4 * group, &scale, sizeof(scale));
+    }
+  }
+  std::byte* Row(int64_t row) const {
+    return reinterpret_cast<std::byte*>(bytes.row<uint8_t>(row));
+  }
+
+  RowFormat format;
+  TensorView bytes;
+  TensorView slots;
+};
+
+// Values that rounding twice, or to other scales, would change.
+void SetExtremes(const TensorView& x) {
+  x.row<float>(0)[1] = 224.5F * 0x1p-3F;  // of its group the largest, or nearly
+  x.row<float>(1)[x.dim(1) - 1] = std::numeric_limits<float>::infinity();
+  x.row<float>(2)[3] = std::numeric_limits<float>::max();
+  std::fill_n(x.row<float>(3), x.dim(1), -0.0F);
+  x.row<float>(3)[5] = std::numeric_limits<float>::denorm_min();
+}
+
+// Floats; rounded by the device; rounded, but for two rows of any bytes.
+enum class ExpertRows { kFloats, kPacked, kAnyBytes };
+
+// By the device, and the reference's on the host: of floats, wherever rows are rounded.
+void RunExperts(SimulatedDevice& device, const ExpertCase& size,
+                ExpertRows rows = ExpertRows::kFloats) {
   constexpr int64_t kRows = 5;
   std::vector<ExpertWeights> experts;
   for (size_t e = 0; e + 1 < size.offsets.size(); ++e) {
@@ -219,6 +270,16 @@ void RunExperts(SimulatedDevice& device, const ExpertCase& size) {
   }
   GroupedExpertsArgs args;
   args.x = Inputs(device, kRows, size.hidden);
+  const PackedRows packed(device, kRows, size.hidden);
+  if (rows != ExpertRows::kFloats) {
+    SetExtremes(args.x);
+  }
+  if (rows == ExpertRows::kAnyBytes) {
+    packed.Pack(args.x);
+    packed.Damage(0, -0.3F);
+    packed.Damage(4, std::numeric_limits<float>::quiet_NaN());
+    args.x = packed.bytes;
+  }
   args.row_of_item = device.Ids(size.bound, kRows);
   args.item_offsets = device.Ints(size.offsets);
   args.out = device.Random({size.bound, size.hidden});
@@ -245,6 +306,11 @@ void RunExperts(SimulatedDevice& device, const ExpertCase& size) {
   const auto table = tables.Of(on.experts);
   ASSERT_TRUE(table.ok()) << table.status();
   ASSERT_EQ((*table)->parts().size(), 1U);
+  if (rows == ExpertRows::kPacked) {
+    StorePaged(device.stream(), on.x, device.On(packed.slots), packed.On(device));
+    on.x = device.On(packed.bytes);
+    packed.Pack(args.x);
+  }
   const auto ops = MakeOps(device, size.workspace);
   const absl::Status status =
       ops->GroupedExperts(device.stream(), (*table)->parts().front(), on);
@@ -253,23 +319,35 @@ void RunExperts(SimulatedDevice& device, const ExpertCase& size) {
   device.ExpectEqual("experts");
 }
 
+const ExpertCase kExpertCases[] = {
+    {ExpertFormat::kFp4, 192, 32, {0, 2, 2, 5}, 5},
+    {ExpertFormat::kFp4, 192, 96, {0, 0, 0, 1}, 4, true},  // room for more
+    {ExpertFormat::kFp4, 416, 160, {0, 3, 20, 21}, 21, true},
+    {ExpertFormat::kFp8, 144, 80, {0, 1, 19}, 20, true},
+    {ExpertFormat::kFp8, 256, 144, {0, 2, 2, 5}, 5},
+    {ExpertFormat::kMixed, 160, 208, {0, 1, 1, 3}, 3},
+    {ExpertFormat::kFp4, 64, 64, {0, 3, 20, 21}, 24, true, 4096},  // in turns
+    {ExpertFormat::kFp4, 64, 32, {1, 2, 2, 4}, 4},  // the first item is of none
+    {ExpertFormat::kFp8, 64, 32, {0, 0, 0}, 2},     // no item
+};
+
 TEST(CudaFp8Ops, ExpertsHaveTheReferencesBits) {
-  const ExpertCase cases[] = {
-      {ExpertFormat::kFp4, 192, 32, {0, 2, 2, 5}, 5},
-      {ExpertFormat::kFp4, 192, 96, {0, 0, 0, 1}, 4, true},  // room for more
-      {ExpertFormat::kFp4, 416, 160, {0, 3, 20, 21}, 21, true},
-      {ExpertFormat::kFp8, 144, 80, {0, 1, 19}, 20, true},
-      {ExpertFormat::kFp8, 256, 144, {0, 2, 2, 5}, 5},
-      {ExpertFormat::kMixed, 160, 208, {0, 1, 1, 3}, 3},
-      {ExpertFormat::kFp4, 64, 64, {0, 3, 20, 21}, 24, true, 4096},  // in turns
-      {ExpertFormat::kFp4, 64, 32, {1, 2, 2, 4}, 4},  // the first item is of none
-      {ExpertFormat::kFp8, 64, 32, {0, 0, 0}, 2},     // no item
-  };
   uint64_t seed = 0;
-  for (const ExpertCase& size : cases) {
+  for (const ExpertCase& size : kExpertCases) {
     SCOPED_TRACE(seed);
     SimulatedDevice device(++seed);
     RunExperts(device, size);
+  }
+}
+
+TEST(CudaFp8Ops, ExpertsOfPackedRowsHaveTheReferencesBitsOfTheRows) {
+  uint64_t seed = 20;
+  for (const ExpertCase& size : kExpertCases) {
+    SCOPED_TRACE(seed);
+    SimulatedDevice device(++seed);
+    RunExperts(device, size, ExpertRows::kPacked);
+    SimulatedDevice other(seed);
+    RunExperts(other, size, ExpertRows::kAnyBytes);
   }
 }
 

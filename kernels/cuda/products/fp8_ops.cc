@@ -171,7 +171,8 @@ absl::Status Fp8Ops::RunItems(GpuStream& stream, const ExpertPart& part,
                               int64_t count) const {
   const ExpertScratch scratch(memory_, count, part);
   const ListedItems items = {args.item_offsets, first};
-  QuantizeItems(stream, args.x, args.row_of_item, items, scratch.tokens);
+  const auto fill = args.x.dtype == DType::kU8 ? GatherItems : QuantizeItems;
+  fill(stream, args.x, args.row_of_item, items, scratch.tokens);
   TESSERA_RETURN_IF_ERROR(Multiply(stream, scratch.tokens, part, 0, items, scratch.gate));
   TESSERA_RETURN_IF_ERROR(Multiply(stream, scratch.tokens, part, 1, items, scratch.up));
   QuantizeActivations(stream, scratch.gate, scratch.up, args.swiglu_limit,

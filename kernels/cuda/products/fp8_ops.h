@@ -39,7 +39,7 @@ class Fp8Ops {
   // As KernelBackend's; IsFp8Product(w, split).
   absl::Status Linear(GpuStream& stream, TensorView x, const WeightView& w,
                       const KSplit& split, TensorView out) const;
-  // The items of one part's experts, which IsFp8Expert.
+  // The items of one part's experts, which IsFp8Expert. x may be rows of Fp8RowFormat.
   absl::Status GroupedExperts(GpuStream& stream, const ExpertPart& part,
                               const GroupedExpertsArgs& args) const;
 

@@ -35,8 +35,13 @@ void QuantizeTokens(GpuStream& stream, TensorView x, const Fp8Tokens& out);
 void QuantizeItems(GpuStream& stream, TensorView x, TensorView row_of_item,
                    const ListedItems& items, const Fp8Tokens& out);
 
-// The same of silu(gate) * up, limited and weighted as GroupedExpertsArgs has it. gate,
-// up f32 [rows, inputs]; item_weights f32, from item 0 on, or of rank 0: ones.
+// Rows that are rounded already: x u8 [rows, bytes of Fp8RowFormat(inputs)], at multiples
+// of 4 bytes. Inputs a multiple of 4.
+void GatherItems(GpuStream& stream, TensorView x, TensorView row_of_item,
+                 const ListedItems& items, const Fp8Tokens& out);
+
+// QuantizeItems of silu(gate) * up, limited and weighted as GroupedExpertsArgs has it.
+// gate, up f32 [rows, inputs]; item_weights f32, from item 0 on, or of rank 0: ones.
 void QuantizeActivations(GpuStream& stream, TensorView gate, TensorView up,
                          double swiglu_limit, TensorView item_weights,
                          const ListedItems& items, const Fp8Tokens& out);
