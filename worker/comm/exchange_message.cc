@@ -84,7 +84,7 @@ absl::Status CheckItems(const ExchangeShape& shape, int rank,
 
 uint64_t PlacementDigest(std::span<const int> expert_owner, int64_t hidden_size,
                          int64_t experts_per_token, int64_t element_bytes,
-                         int64_t weight_bytes) {
+                         int64_t weight_bytes, int64_t row_bytes) {
   uint64_t digest = 0xcbf29ce484222325;
   const auto add = [&digest](uint64_t value) {
     for (int shift = 0; shift < 64; shift += 8) {
@@ -95,6 +95,7 @@ uint64_t PlacementDigest(std::span<const int> expert_owner, int64_t hidden_size,
   add(static_cast<uint64_t>(experts_per_token));
   add(static_cast<uint64_t>(element_bytes));
   add(static_cast<uint64_t>(weight_bytes));
+  add(static_cast<uint64_t>(row_bytes));
   for (const int owner : expert_owner) {
     add(static_cast<uint64_t>(owner));
   }

@@ -2,7 +2,7 @@
 // validation. A peer's bytes are checked in full before any of them is used as an index.
 //
 //   offset  size              field
-//   0       8                 placement digest: of expert_owner, hidden size, k and types
+//   0       8                 placement digest: of expert_owner, sizes and formats
 //   8       4                 exchange number: counts the Dispatch calls of the group
 //   12      4                 n = number of rows
 //   16      4                 m = number of items, n <= m <= n k
@@ -11,8 +11,8 @@
 //   24+4n   4 m               logical expert of each item, row by row in router-slot
 //   order
 //           0 or 4            zero, up to a multiple of 8
-//           w m               routing weight of each item, in the type of the rows; w = 0
-//                             where weights stay at home
+//           w m               routing weight of each item, in the type of activations;
+//                             w = 0 where weights stay at home
 //           0 or 4            zero, up to a multiple of 8
 //           n row_bytes       the rows
 //           0 to 7            zero, up to a multiple of 8
@@ -37,14 +37,15 @@ struct ExchangeShape {
   int64_t max_rows = 0;
   int64_t experts_per_token = 0;
   int64_t row_bytes = 0;
+  int64_t output_bytes = 0;  // of the row that comes back for an item
   int64_t weight_bytes = 0;  // w, of one item
   std::span<const int> expert_owner;
 };
 
-// FNV-1a over the numbers that must be equal on all ranks.
+// FNV-1a over the numbers that must be equal on all ranks. A row's bytes tell its format.
 uint64_t PlacementDigest(std::span<const int> expert_owner, int64_t hidden_size,
                          int64_t experts_per_token, int64_t element_bytes,
-                         int64_t weight_bytes);
+                         int64_t weight_bytes, int64_t row_bytes);
 
 // Bytes of a message of so many rows and items.
 int64_t MessageBytes(const ExchangeShape& shape, int64_t num_rows, int64_t num_items);

@@ -21,7 +21,7 @@ constexpr uint32_t kExchange = 7;
 class ExchangeMessage : public ::testing::Test {
  protected:
   ExchangeMessage() {
-    shape_.placement_digest = PlacementDigest(owner_, 3, 2, 4, 0);
+    shape_.placement_digest = PlacementDigest(owner_, 3, 2, 4, 0, 12);
     shape_.max_rows = 2;
     shape_.experts_per_token = 2;
     shape_.row_bytes = 12;
@@ -134,13 +134,14 @@ TEST_F(ExchangeMessage, RefusesExpertsOfOtherRanks) {
   }
 }
 
-TEST(PlacementDigest, DependsOnEveryOwner) {
+TEST(PlacementDigest, DependsOnEveryOwnerAndFormat) {
   const std::vector<int> a = {0, 1, 0, 1};
   std::vector<int> b = a;
   std::swap(b[2], b[3]);
-  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0), PlacementDigest(b, 3, 2, 4, 0));
-  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0), PlacementDigest(a, 3, 2, 8, 0));
-  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0), PlacementDigest(a, 3, 2, 4, 4));
+  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0, 12), PlacementDigest(b, 3, 2, 4, 0, 12));
+  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0, 12), PlacementDigest(a, 3, 2, 8, 0, 12));
+  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0, 12), PlacementDigest(a, 3, 2, 4, 4, 12));
+  EXPECT_NE(PlacementDigest(a, 3, 2, 4, 0, 12), PlacementDigest(a, 3, 2, 4, 0, 7));
 }
 
 }  // namespace

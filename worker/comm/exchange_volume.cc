@@ -41,11 +41,11 @@ int64_t MessageBytes(const ExpertExchangeOptions& options, int64_t element_bytes
                      const Part& part) {
   return Padded(Padded(Padded(kHeaderBytes + kWordBytes * (part.rows + part.items)) +
                        WeightBytes(options, element_bytes) * part.items) +
-                options.hidden_size * element_bytes * part.rows);
+                DispatchRowBytes(options, element_bytes) * part.rows);
 }
 
-void AddCombined(int64_t items, int64_t row_bytes, ExchangeVolume& volume) {
-  volume.combine_bytes += row_bytes * items;
+void AddCombined(int64_t items, int64_t output_bytes, ExchangeVolume& volume) {
+  volume.combine_bytes += output_bytes * items;
   volume.combine_parts += items > 0 ? 1 : 0;
 }
 
@@ -61,7 +61,7 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
                                    int64_t element_bytes,
                                    std::span<const std::vector<int32_t>> expert_ids,
                                    int rank, int ranks_per_node) {
-  const int64_t row_bytes = options.hidden_size * element_bytes;
+  const int64_t output_bytes = options.hidden_size * element_bytes;
   const int num_nodes = static_cast<int>(expert_ids.size()) / ranks_per_node;
   const int own_node = rank / ranks_per_node;
   const int own_place = rank % ranks_per_node;
@@ -92,7 +92,7 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
         options, element_bytes, PartFor(options, expert_ids[peer], on_node(own_node)));
     AddCombined(
         PartFor(options, expert_ids[static_cast<size_t>(rank)], on_node(node)).items,
-        row_bytes, volume.rail);
+        output_bytes, volume.rail);
   }
   for (int place = 0; place < ranks_per_node; ++place) {
     if (place == own_place) {
@@ -101,7 +101,7 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
     volume.node.messages += 2;
     volume.node.dispatch_bytes +=
         MessageBytes(options, element_bytes, relayed(place, rank));
-    AddCombined(relayed(own_place, own_node * ranks_per_node + place).items, row_bytes,
+    AddCombined(relayed(own_place, own_node * ranks_per_node + place).items, output_bytes,
                 volume.node);
   }
   return volume;
@@ -115,7 +115,9 @@ ExchangeVolume SlotVolume(const ExpertExchangeOptions& options, int num_ranks,
         std::max<int64_t>(most_experts, std::ranges::count(options.expert_owner, rank));
   }
   const int64_t k = options.experts_per_token;
-  const int64_t words = options.hidden_size + k + (options.weights_travel ? k : 0);
+  const int64_t words =
+      (DispatchRowBytes(options, kWordBytes) + kWordBytes - 1) / kWordBytes + k +
+      (options.weights_travel ? k : 0);
   const int64_t others = num_ranks - 1;
   return {.messages = 2 * others,
           .dispatch_bytes = others * rows * ((words + 3) / 4 * 4) * kWordBytes,
@@ -142,7 +144,8 @@ ExpectedVolume ExpectVolume(const ExpertExchangeOptions& options, int64_t elemen
     misses *= std::max(0.0, experts - here - pick) / (experts - pick);
   }
   const double others = num_ranks - 1;
-  const auto row_bytes = static_cast<double>(options.hidden_size * element_bytes);
+  const auto row_bytes = static_cast<double>(DispatchRowBytes(options, element_bytes));
+  const auto output_bytes = static_cast<double>(options.hidden_size * element_bytes);
   const auto weight_bytes = static_cast<double>(WeightBytes(options, element_bytes));
   const auto tokens = static_cast<double>(num_tokens);
   const double items = k / num_ranks;  // of a token at one rank
@@ -153,7 +156,7 @@ ExpectedVolume ExpectVolume(const ExpertExchangeOptions& options, int64_t elemen
       others * static_cast<double>(kHeaderBytes) +
       tokens * (volume.ranks_per_token * (static_cast<double>(kWordBytes) + row_bytes) +
                 others * items * (static_cast<double>(kWordBytes) + weight_bytes));
-  volume.combine_bytes = tokens * others * items * row_bytes;
+  volume.combine_bytes = tokens * others * items * output_bytes;
   return volume;
 }
 

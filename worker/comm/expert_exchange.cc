@@ -4,13 +4,15 @@
 
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/fp8_products.h"
 #include "worker/comm/local_exchange.h"
 #include "worker/comm/routed_exchange.h"
 
 namespace tessera::worker {
 namespace {
 
-absl::Status CheckOptions(const ExpertExchangeOptions& options, int num_ranks) {
+absl::Status CheckOptions(const ExpertExchangeOptions& options, kernels::DType dtype,
+                          int num_ranks) {
   if (options.max_tokens < 1 || options.hidden_size < 1 ||
       options.experts_per_token < 1) {
     return InvalidArgumentF(
@@ -21,6 +23,10 @@ absl::Status CheckOptions(const ExpertExchangeOptions& options, int num_ranks) {
   if (options.experts_per_token > num_experts) {
     return InvalidArgumentF("{} experts per token of {} experts",
                             options.experts_per_token, num_experts);
+  }
+  if (options.rows == DispatchRows::kFp8 && dtype != kernels::DType::kF32) {
+    return InvalidArgumentF("expert exchange of FP8 rows made of {}, expected F32",
+                            model::DTypeName(dtype));
   }
   for (size_t expert = 0; expert < options.expert_owner.size(); ++expert) {
     const int owner = options.expert_owner[expert];
@@ -61,10 +67,21 @@ absl::Status CheckGroups(const ExchangeGroups& groups) {
 
 }  // namespace
 
+int64_t DispatchRowBytes(const ExpertExchangeOptions& options, int64_t element_bytes) {
+  switch (options.rows) {
+    case DispatchRows::kActivations:
+      break;
+    case DispatchRows::kFp8:
+      return kernels::Fp8RowFormat(options.hidden_size).packed_bytes();
+  }
+  return options.hidden_size * element_bytes;
+}
+
 absl::StatusOr<std::unique_ptr<ExpertExchange>> ExpertExchange::Create(
     const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
     const ExchangeGroups& groups) {
-  TESSERA_RETURN_IF_ERROR(CheckOptions(options, groups.ep->size()));
+  TESSERA_RETURN_IF_ERROR(
+      CheckOptions(options, backend->activation_dtype(), groups.ep->size()));
   TESSERA_RETURN_IF_ERROR(CheckGroups(groups));
   if (groups.ep->size() == 1) {
     return LocalExchange::Create(options, backend);

@@ -4,13 +4,13 @@
 // memory is allocated at Create for `max_tokens`.
 //
 // Messages per layer and rank: one AllToAllV of rows (each row once per destination rank,
-// whatever the number of its experts there: d * sizeof + the slot list, and one weight
-// per slot where weights travel), one AllToAllV back (one row of d values per token and
-// slot). With nodes and rails it is the same on each of the two groups: each row once per
-// destination node over the rail, then once per destination rank inside the node. A row
-// that stays on its rank is not
-// copied over the wire, yet rounded to the wire type alike. Combine adds in router-slot
-// order in float32, so neither placement nor group size changes a bit.
+// whatever the number of its experts there: DispatchRowBytes + the slot list, and one
+// weight per slot where weights travel), one AllToAllV back (one row of d values per
+// token and slot). With nodes and rails it is the same on each of the two groups: each
+// row once per destination node over the rail, then once per destination rank inside the
+// node. A row that stays on its rank is not copied over the wire, yet rounded to the wire
+// type alike. Combine adds in router-slot order in float32, so neither placement nor
+// group size changes a bit.
 #ifndef TESSERA_WORKER_COMM_EXPERT_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_EXPERT_EXCHANGE_H_
 
@@ -28,12 +28,21 @@
 
 namespace tessera::worker {
 
+// What goes over the wire of a row at Dispatch. Outputs come back as activations.
+enum class DispatchRows {
+  kActivations,  // the row
+  // Its codes and scales (kernels::Fp8RowFormat), of float32 rows: for experts that would
+  // round them so, which then compute the same bits.
+  kFp8,
+};
+
 // What this rank's experts have to compute. Views into the exchange's memory, valid until
 // Combine. Where the device makes the lists, num_items is a bound: the items are as many
 // as the last offset says.
 struct ExpertBatch {
   // [num_rows, d]: received rows, sorted by source rank; over nodes and rails by the rank
-  // in the node, then by source node.
+  // in the node, then by source node. Of several ranks with DispatchRows::kFp8: u8
+  // [num_rows, bytes of Fp8RowFormat(d)].
   kernels::TensorView rows;
   kernels::TensorView row_of_item;   // [num_items] i32
   kernels::TensorView item_offsets;  // [num_local_experts + 1] i32
@@ -49,9 +58,13 @@ struct ExpertExchangeOptions {
   // adds what comes back as it is. False: the weight stays at home and Combine applies
   // it.
   bool weights_travel = false;
+  DispatchRows rows = DispatchRows::kActivations;
   // owner[e] = rank of logical expert e; local order is rising e.
   std::vector<int> expert_owner;
 };
+
+// Of a row on the wire of Dispatch; `element_bytes`: of an activation.
+int64_t DispatchRowBytes(const ExpertExchangeOptions& options, int64_t element_bytes);
 
 // The groups that an exchange goes over: ep alone, or the two by which it reaches all of
 // ep in two steps. Rank r of ep is rank r % node->size() of its node, the ranks of a node
@@ -67,7 +80,7 @@ struct ExchangeGroups {
 class ExpertExchange {
  public:
   // The groups and `backend` must outlive it. kInvalidArgument for an owner out of range,
-  // or groups that are not as above.
+  // groups that are not as above, or kFp8 of other activations than float32.
   static absl::StatusOr<std::unique_ptr<ExpertExchange>> Create(
       const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
       const ExchangeGroups& groups);
@@ -94,6 +107,9 @@ class ExpertExchange {
   // that a captured step has them inside. Then the host waits for nobody in them, and an
   // expert that does not exist is left to Check; -1 is none, and costs nothing.
   virtual bool is_capturable() const = 0;
+
+  // Of a row that Dispatch sends to a rank.
+  virtual int64_t row_bytes() const = 0;
 
   // Experts of this rank, rising.
   virtual std::span<const int> local_experts() const = 0;

@@ -4,6 +4,7 @@
 #ifndef TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_LOCAL_EXCHANGE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -31,6 +32,10 @@ class LocalExchange final : public ExpertExchange {
   absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
   absl::Status Check() override { return lists_.Check(); }
   bool is_capturable() const override { return true; }
+  int64_t row_bytes() const override {
+    return static_cast<int64_t>(model::DTypeBytes(
+        backend_->activation_dtype(), static_cast<size_t>(options_.hidden_size)));
+  }
   std::span<const int> local_experts() const override { return lists_.local_experts(); }
 
  private:

@@ -44,10 +44,20 @@ absl::StatusOr<std::unique_ptr<ExpertExchange>> RoutedExchange::Create(
     return backend->Allocate(model::DTypeBytes(
         backend->activation_dtype(), static_cast<size_t>(rows * options.hidden_size)));
   };
+  const auto allocate_rows = [&](int64_t rows) {
+    return backend->Allocate(static_cast<size_t>(
+        rows * DispatchRowBytes(options, ElementBytes(backend->activation_dtype()))));
+  };
   Memory memory;
-  TESSERA_ASSIGN_OR_RETURN(memory.rows, allocate(options.max_tokens * num_ranks));
+  TESSERA_ASSIGN_OR_RETURN(memory.rows, allocate_rows(options.max_tokens * num_ranks));
   TESSERA_ASSIGN_OR_RETURN(memory.outputs, allocate(ItemsOf(options) * num_ranks));
   TESSERA_ASSIGN_OR_RETURN(memory.returned, allocate(ItemsOf(options)));
+  if (options.rows == DispatchRows::kFp8) {
+    TESSERA_ASSIGN_OR_RETURN(memory.packed, allocate_rows(options.max_tokens));
+    TESSERA_ASSIGN_OR_RETURN(
+        memory.packer,
+        RowPacker::Create(options.hidden_size, options.max_tokens, backend));
+  }
   TESSERA_ASSIGN_OR_RETURN(ExchangeLists lists,
                            AllocateLists(options, ItemsOf(options) * num_ranks, backend));
   return std::unique_ptr<ExpertExchange>(
@@ -62,7 +72,8 @@ RoutedExchange::RoutedExchange(const ExpertExchangeOptions& options,
       backend_(backend),
       groups_(groups),
       dtype_(backend->activation_dtype()),
-      row_bytes_(options.hidden_size * ElementBytes(dtype_)),
+      row_bytes_(DispatchRowBytes(options, ElementBytes(dtype_))),
+      output_bytes_(options.hidden_size * ElementBytes(dtype_)),
       weight_bytes_(options.weights_travel ? ElementBytes(dtype_) : 0),
       lists_(std::move(lists)),
       items_(options_.expert_owner, groups.ep->rank(),
@@ -73,12 +84,13 @@ RoutedExchange::RoutedExchange(const ExpertExchangeOptions& options,
       place_of_arrival_(static_cast<size_t>(ItemsOf(options) * groups.ep->size())),
       memory_(std::move(memory)) {
   ExchangeShape shape;
-  shape.placement_digest =
-      PlacementDigest(options.expert_owner, options.hidden_size,
-                      options.experts_per_token, ElementBytes(dtype_), weight_bytes_);
+  shape.placement_digest = PlacementDigest(
+      options.expert_owner, options.hidden_size, options.experts_per_token,
+      ElementBytes(dtype_), weight_bytes_, row_bytes_);
   shape.max_rows = options.max_tokens;
   shape.experts_per_token = options.experts_per_token;
   shape.row_bytes = row_bytes_;
+  shape.output_bytes = output_bytes_;
   shape.weight_bytes = weight_bytes_;
   levels_.reserve(2);  // a level's owners stay where they are
   if (groups.node == nullptr) {
@@ -114,7 +126,7 @@ void RoutedExchange::AddLevel(const ExchangeShape& shape, std::vector<int> exper
   level.own_return_rows.resize(items);
   level.return_rows = level.own_return_rows;
   level.own_returned = std::make_unique_for_overwrite<std::byte[]>(
-      items * static_cast<size_t>(row_bytes_));
+      items * static_cast<size_t>(output_bytes_));
   level.returned = level.own_returned.get();
 }
 
@@ -127,28 +139,48 @@ absl::Status RoutedExchange::Fail(absl::Status status, std::string_view during) 
   return WithContext(status, during);
 }
 
+TensorView RoutedExchange::RowsIn(kernels::DeviceBuffer& memory, int64_t rows) const {
+  return options_.rows == DispatchRows::kFp8
+             ? TensorView(memory.data(), DType::kU8, {rows, row_bytes_})
+             : TensorView(memory.data(), dtype_, {rows, options_.hidden_size});
+}
+
+TensorView RoutedExchange::OnWire(kernels::Stream& stream, TensorView x) {
+  if (options_.rows != DispatchRows::kFp8) {
+    return x;
+  }
+  const TensorView packed = RowsIn(memory_.packed, x.dim(0));
+  memory_.packer.Pack(stream, x, packed);
+  return packed;
+}
+
 absl::StatusOr<ExpertBatch> RoutedExchange::Dispatch(kernels::Stream& stream,
                                                      TensorView x, TensorView expert_ids,
                                                      TensorView weights) {
-  absl::Status status = stream.Synchronize();
+  absl::Status status = CheckShapes(options_, x, expert_ids, weights);
+  TensorView rows;
+  if (status.ok()) {
+    rows = OnWire(stream, x);
+    status = stream.Synchronize();
+  }
   if (status.ok()) {
     status = CheckRouting(options_, x, expert_ids, weights);
   }
   if (!status.ok()) {
     return Fail(std::move(status), "expert dispatch");
   }
-  absl::StatusOr<ExpertBatch> batch = DispatchRows(x, expert_ids, weights);
+  absl::StatusOr<ExpertBatch> batch = SendRows(rows, expert_ids, weights);
   if (!batch.ok()) {
     return Fail(batch.status(), "expert dispatch");
   }
   return batch;
 }
 
-absl::StatusOr<ExpertBatch> RoutedExchange::DispatchRows(TensorView x,
-                                                         TensorView expert_ids,
-                                                         TensorView weights) {
-  TESSERA_CHECK(x.dtype == dtype_);
-  num_tokens_ = x.dim(0);
+absl::StatusOr<ExpertBatch> RoutedExchange::SendRows(TensorView rows,
+                                                     TensorView expert_ids,
+                                                     TensorView weights) {
+  TESSERA_CHECK(weights.dtype == dtype_);
+  num_tokens_ = rows.dim(0);
   weights_ = options_.weights_travel
                  ? TensorView(lists_.ones.data(), dtype_,
                               {num_tokens_, options_.experts_per_token})
@@ -158,7 +190,7 @@ absl::StatusOr<ExpertBatch> RoutedExchange::DispatchRows(TensorView x,
       .items_of_row = std::span(items_of_token_).first(static_cast<size_t>(num_tokens_)),
       .expert_of_item = {static_cast<const int32_t*>(expert_ids.data), num_items},
       .weight_of_item = static_cast<const std::byte*>(weights.data),
-      .rows = static_cast<const std::byte*>(x.data)};
+      .rows = static_cast<const std::byte*>(rows.data)};
   std::span<const DispatchMessage> messages(&own, 1);
   for (Level& level : levels_) {
     TESSERA_ASSIGN_OR_RETURN(messages, level.rows->Dispatch(messages, level.return_rows));
@@ -196,7 +228,7 @@ ExpertBatch RoutedExchange::PlaceItems(std::span<const DispatchMessage> messages
     }
   }
   const int64_t d = options_.hidden_size;
-  return ExpertBatch{.rows = {memory_.rows.data(), dtype_, {int64_t{row}, d}},
+  return ExpertBatch{.rows = RowsIn(memory_.rows, row),
                      .row_of_item = items_.row_of_item(),
                      .item_offsets = items_.item_offsets(),
                      .item_weights = items_.item_weights(),

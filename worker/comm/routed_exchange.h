@@ -21,6 +21,7 @@
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/expert_items.h"
 #include "worker/comm/row_exchange.h"
+#include "worker/comm/row_packer.h"
 
 namespace tessera::worker {
 
@@ -41,13 +42,16 @@ class RoutedExchange final : public ExpertExchange {
   absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
   absl::Status Check() override { return absl::OkStatus(); }  // Dispatch has
   bool is_capturable() const override { return false; }
+  int64_t row_bytes() const override { return row_bytes_; }
   std::span<const int> local_experts() const override { return items_.local_experts(); }
 
  private:
   struct Memory {
-    kernels::DeviceBuffer rows;      // [rows that can come, d]
+    kernels::DeviceBuffer rows;      // [rows that can come] of row_bytes
     kernels::DeviceBuffer outputs;   // [items that can come, d]
     kernels::DeviceBuffer returned;  // [max_tokens k, d]
+    kernels::DeviceBuffer packed;    // kFp8: [max_tokens] of row_bytes
+    RowPacker packer;                // kFp8
   };
   struct Level {
     std::vector<int> expert_owner;  // of RowExchange
@@ -63,9 +67,13 @@ class RoutedExchange final : public ExpertExchange {
                  const ExchangeGroups& groups, ExchangeLists lists, Memory memory);
   void AddLevel(const ExchangeShape& shape, std::vector<int> expert_owner,
                 Communicator* comm);
-  absl::StatusOr<ExpertBatch> DispatchRows(kernels::TensorView x,
-                                           kernels::TensorView expert_ids,
-                                           kernels::TensorView weights);
+  // `rows` in memory of row_bytes each.
+  kernels::TensorView RowsIn(kernels::DeviceBuffer& memory, int64_t rows) const;
+  // x, or where its codes and scales will lie.
+  kernels::TensorView OnWire(kernels::Stream& stream, kernels::TensorView x);
+  absl::StatusOr<ExpertBatch> SendRows(kernels::TensorView rows,
+                                       kernels::TensorView expert_ids,
+                                       kernels::TensorView weights);
   ExpertBatch PlaceItems(std::span<const DispatchMessage> messages);
   absl::Status ReturnOutputs();
   absl::Status Fail(absl::Status status, std::string_view during);
@@ -74,7 +82,8 @@ class RoutedExchange final : public ExpertExchange {
   kernels::KernelBackend* const backend_;
   const ExchangeGroups groups_;
   const kernels::DType dtype_;
-  const int64_t row_bytes_;
+  const int64_t row_bytes_;     // at Dispatch
+  const int64_t output_bytes_;  // of an output
   const int64_t weight_bytes_;
   ExchangeLists lists_;  // that of the items is theirs; slots name rows of returned
   ExpertItems items_;

@@ -34,7 +34,7 @@ RowExchange::RowExchange(const ExchangeShape& shape, Communicator* comm)
   // Return sends back at most the items of all other ranks.
   const int64_t messages =
       MessageBytes(shape_, sent_rows, max_items()) + others * MessageBytes(shape_, 1, 1);
-  sent_bytes_ = std::max(messages, max_items() * others * shape_.row_bytes);
+  sent_bytes_ = std::max(messages, max_items() * others * shape_.output_bytes);
   received_bytes_ = others * largest;
   own_message_ = HostBuffer(largest);
   sent_ = HostBuffer(sent_bytes_);
@@ -168,7 +168,7 @@ absl::Status RowExchange::ParseSources() {
 absl::Status RowExchange::Return(const std::byte* outputs,
                                  std::span<const int32_t> row_of_item,
                                  std::byte* returned) {
-  const auto row_bytes = static_cast<size_t>(shape_.row_bytes);
+  const auto row_bytes = static_cast<size_t>(shape_.output_bytes);
   std::byte* at = sent_.get();
   size_t remote_bytes = 0;
   size_t first_item = 0;
@@ -197,7 +197,7 @@ absl::Status RowExchange::Return(const std::byte* outputs,
 absl::Status RowExchange::CheckReturned() const {
   for (size_t rank = 0; rank < destinations_.size(); ++rank) {
     const int64_t expected =
-        rank == own() ? 0 : destinations_[rank].num_items * shape_.row_bytes;
+        rank == own() ? 0 : destinations_[rank].num_items * shape_.output_bytes;
     if (recv_counts_[rank] != expected) {
       return DataLossF("rank {} of {} returned {} bytes, expected {}", rank,
                        comm_->name(), recv_counts_[rank], expected);

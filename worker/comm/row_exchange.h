@@ -1,8 +1,8 @@
 // RowExchange: one level of an ExpertExchange, over one Communicator. Rows, each with a
 // list of experts, go to the ranks that lead to those experts: a row once per rank,
-// whatever the number of its experts there. Later one row per listed expert comes back.
-// Where every rank leads to its own experts, one level is the whole exchange; two levels,
-// first to nodes and then inside them, send a row once to each node.
+// whatever the number of its experts there. Later one output per listed expert comes
+// back. Where every rank leads to its own experts, one level is the whole exchange; two
+// levels, first to nodes and then inside them, send a row once to each node.
 //
 // What a rank has for itself goes through a message like the rest, but not over the wire.
 // The layout of messages is in exchange_message.h, their volume in exchange_volume.h.

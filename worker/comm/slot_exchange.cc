@@ -28,10 +28,14 @@ int64_t PlacesOf(const ExpertExchangeOptions& options, int num_ranks) {
                   *std::max_element(experts.begin(), experts.end()));
 }
 
+int64_t ValueWords(const ExpertExchangeOptions& options) {
+  return (DispatchRowBytes(options, kWordBytes) + kWordBytes - 1) / kWordBytes;
+}
+
 // Rows begin at multiples of 16 bytes.
 int64_t RowWords(const ExpertExchangeOptions& options) {
   const int64_t k = options.experts_per_token;
-  return (options.hidden_size + k + (options.weights_travel ? k : 0) + 3) / 4 * 4;
+  return (ValueWords(options) + k + (options.weights_travel ? k : 0) + 3) / 4 * 4;
 }
 
 }  // namespace
@@ -44,6 +48,8 @@ SlotExchange::SlotExchange(const ExpertExchangeOptions& options, int64_t max_row
       ep_(ep),
       num_ranks_(ep->size()),
       places_(PlacesOf(options, ep->size())),
+      row_bytes_(DispatchRowBytes(options, kWordBytes)),
+      value_words_(ValueWords(options)),
       row_words_(RowWords(options)),
       rows_(max_rows),
       gather_bytes_(static_cast<size_t>(ep->size())) {
@@ -71,6 +77,9 @@ absl::Status SlotExchange::Allocate() {
   TESSERA_ASSIGN_OR_RETURN(
       lists_, ExpertLists::Create(options_, ep_->rank(), all_rows, backend_));
   TESSERA_ASSIGN_OR_RETURN(gathered_, allocate(all_rows * row_words_));
+  if (options_.rows == DispatchRows::kFp8) {
+    TESSERA_ASSIGN_OR_RETURN(packer_, RowPacker::Create(d, max_rows_, backend_));
+  }
   TESSERA_ASSIGN_OR_RETURN(ones_, AllocateOnes(options_, backend_));
   // A row of different experts has m items at most; but no list may name rows that are
   // not there, whatever the ids are.
@@ -97,23 +106,36 @@ TensorView SlotExchange::Gathered(DType dtype, int64_t begin, int64_t cols) cons
       .Slice(1, begin, cols);
 }
 
+TensorView SlotExchange::GatheredRows() const {
+  return options_.rows == DispatchRows::kFp8
+             ? TensorView(gathered_.data(), DType::kU8,
+                          {num_ranks_ * rows_, row_words_ * kWordBytes})
+                   .Slice(1, 0, row_bytes_)
+             : Gathered(DType::kF32, 0, options_.hidden_size);
+}
+
 void SlotExchange::PlaceOwnRows(kernels::Stream& stream, TensorView x,
                                 TensorView expert_ids, TensorView weights) {
-  const int64_t d = options_.hidden_size;
   const int64_t k = options_.experts_per_token;
   const int64_t tokens = x.dim(0);
   const int64_t begin = ep_->rank() * rows_;
   const auto own = [&](TensorView gathered, int64_t first, int64_t count) {
     return gathered.Rows(begin + first, count);
   };
-  backend_->Copy(stream, x, own(Gathered(DType::kF32, 0, d), 0, tokens));
-  const TensorView ids = Gathered(DType::kI32, d, k);
+  const TensorView rows = own(GatheredRows(), 0, tokens);
+  if (options_.rows == DispatchRows::kFp8) {
+    packer_.Pack(stream, x, rows);
+  } else {
+    backend_->Copy(stream, x, rows);
+  }
+  const TensorView ids = Gathered(DType::kI32, value_words_, k);
   backend_->Copy(stream, expert_ids, own(ids, 0, tokens));
   // Rows that are not there go nowhere; what they hold is of no meaning.
   const TensorView none(no_experts_.data(), DType::kI32, {rows_ - tokens, k});
   backend_->Copy(stream, none, own(ids, tokens, rows_ - tokens));
   if (options_.weights_travel) {
-    backend_->Copy(stream, weights, own(Gathered(DType::kF32, d + k, k), 0, tokens));
+    backend_->Copy(stream, weights,
+                   own(Gathered(DType::kF32, value_words_ + k, k), 0, tokens));
   }
 }
 
@@ -152,9 +174,10 @@ absl::Status SlotExchange::Gather(kernels::Stream& wire) {
 ExpertBatch SlotExchange::List(kernels::Stream& stream) {
   const int64_t d = options_.hidden_size;
   const int64_t k = options_.experts_per_token;
-  const TensorView ids = Gathered(DType::kI32, d, k);
+  const TensorView ids = Gathered(DType::kI32, value_words_, k);
   lists_.List(stream, ids,
-              options_.weights_travel ? Gathered(DType::kF32, d + k, k) : TensorView());
+              options_.weights_travel ? Gathered(DType::kF32, value_words_ + k, k)
+                                      : TensorView());
   backend_->LocateReturns(
       stream, {.expert_ids = ids.Rows(ep_->rank() * rows_, rows_),
                .owner_of_expert = {owner_of_expert_.data(),
@@ -163,7 +186,7 @@ ExpertBatch SlotExchange::List(kernels::Stream& stream) {
                .places = places_,
                .row_of_slot = {return_of_slot_.data(), DType::kI32, {rows_, k}},
                .fault = lists_.fault()});
-  return {.rows = Gathered(DType::kF32, 0, d),
+  return {.rows = GatheredRows(),
           .row_of_item = lists_.row_of_item(),
           .item_offsets = lists_.item_offsets(),
           .item_weights = lists_.item_weights(),

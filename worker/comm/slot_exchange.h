@@ -3,7 +3,8 @@
 // it can be captured. Each rank sends n rows to every rank, and each rank returns m rows
 // for each of them, m = min(k, most experts of a rank):
 //
-//   dispatch  all ranks gather all rows: [R n, d] with their ids (-1: no expert) and,
+//   dispatch  all ranks gather all rows, [R n] of DispatchRowBytes, with their ids (-1:
+//   no expert) and,
 //             where they travel, weights; the device lists the items of its own experts
 //   combine   place i of a row's m holds its i-th item here (zeros: none); one exchange
 //             of [n m, d] with each rank; at home, slot order as everywhere
@@ -26,6 +27,7 @@
 #include "kernels/tensor_view.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/expert_lists.h"
+#include "worker/comm/row_packer.h"
 #include "worker/comm/stream_communicator.h"
 
 namespace tessera::worker {
@@ -62,14 +64,16 @@ class SlotExchange final : public ExpertExchange {
 
   absl::Status Check() override { return lists_.Check(); }
   bool is_capturable() const override { return true; }
+  int64_t row_bytes() const override { return row_bytes_; }
   std::span<const int> local_experts() const override { return lists_.local_experts(); }
 
  private:
   SlotExchange(const ExpertExchangeOptions& options, int64_t max_rows,
                kernels::KernelBackend* backend, DeviceCommunicator* ep);
   absl::Status Allocate();
-  // Rows of all ranks, and their parts.
+  // Rows of all ranks, and their parts, in words.
   kernels::TensorView Gathered(kernels::DType dtype, int64_t begin, int64_t cols) const;
+  kernels::TensorView GatheredRows() const;  // as ExpertBatch::rows
   // [R n m, d] rows of sent_ or returned_, and those of one rank.
   kernels::TensorView Places(const kernels::DeviceBuffer& buffer) const;
   kernels::TensorView PlacesOfRank(const kernels::DeviceBuffer& buffer, int rank) const;
@@ -81,21 +85,23 @@ class SlotExchange final : public ExpertExchange {
   kernels::KernelBackend* const backend_;
   DeviceCommunicator* const ep_;
   const int64_t num_ranks_;
-  const int64_t places_;  // m
-  const int64_t
-      row_words_;      // of a gathered row: [d values | k ids | k weights | padding]
-  int64_t rows_;       // n
-  ExpertLists lists_;  // of R max_rows rows
-  kernels::DeviceBuffer gathered_;         // [R n, row_words]
-  kernels::DeviceBuffer no_experts_;       // [max_rows, k] of -1
-  kernels::DeviceBuffer ones_;             // [max_tokens, k] where weights travel
-  kernels::DeviceBuffer outputs_;          // [R max_rows k, d]
-  kernels::DeviceBuffer packed_;           // [R n, m] i32: items, or -1
-  kernels::DeviceBuffer sent_;             // [R n m, d]
-  kernels::DeviceBuffer returned_;         // [R n m, d]
-  kernels::DeviceBuffer owner_of_expert_;  // [E] i32
-  kernels::DeviceBuffer return_of_slot_;   // [n, k] i32: row of returned_, or -1
-  std::vector<int64_t> gather_bytes_;      // [R]
+  const int64_t places_;              // m
+  const int64_t row_bytes_;           // of a row itself
+  const int64_t value_words_;         // of it, in whole words
+  const int64_t row_words_;           // gathered: [row | k ids | k weights | padding]
+  int64_t rows_;                      // n
+  ExpertLists lists_;                 // of R max_rows rows
+  kernels::DeviceBuffer gathered_;    // [R n, row_words]
+  RowPacker packer_;                  // kFp8
+  kernels::DeviceBuffer no_experts_;  // [max_rows, k] of -1
+  kernels::DeviceBuffer ones_;        // [max_tokens, k] where weights travel
+  kernels::DeviceBuffer outputs_;     // [R max_rows k, d]
+  kernels::DeviceBuffer packed_;      // [R n, m] i32: items, or -1
+  kernels::DeviceBuffer sent_;        // [R n m, d]
+  kernels::DeviceBuffer returned_;    // [R n m, d]
+  kernels::DeviceBuffer owner_of_expert_;           // [E] i32
+  kernels::DeviceBuffer return_of_slot_;            // [n, k] i32: row of returned_, or -1
+  std::vector<int64_t> gather_bytes_;               // [R]
   std::vector<kernels::DeviceTransfer> transfers_;  // of Combine
   kernels::TensorView weights_;                     // [T, k] of the exchange in progress
 };

@@ -38,6 +38,7 @@ class SwitchedExchange final : public ExpertExchange {
   // Of both: a step may be a graph that was captured in slots.
   absl::Status Check() override;
   bool is_capturable() const override { return used_->is_capturable(); }
+  int64_t row_bytes() const override { return used_->row_bytes(); }
   std::span<const int> local_experts() const override { return slots_->local_experts(); }
 
  private:

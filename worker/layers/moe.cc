@@ -85,9 +85,8 @@ absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
   const Share share = ShareOf(context.num_tokens, context.tp->rank(), tp_size);
   const TensorView mine = out.Rows(share.begin, share.count);
   ExpertBatch batch;
-  TESSERA_RETURN_IF_ERROR(Exchange(
-      context, share.count * hidden_ * static_cast<int64_t>(sizeof(float)),
-      [&]() -> absl::Status {
+  TESSERA_RETURN_IF_ERROR(
+      Exchange(context, share.count * exchange_->row_bytes(), [&]() -> absl::Status {
         TESSERA_ASSIGN_OR_RETURN(
             batch, exchange_->Dispatch(*context.stream, x.Rows(share.begin, share.count),
                                        expert_ids.Rows(share.begin, share.count),
