@@ -1,16 +1,20 @@
 // What the tests of ExpertExchange route: one problem on every rank, placements and
-// spreads of its tokens, and the layer's output over any exchange and backend.
+// spreads of its tokens, and the layer's output over any exchange and backend. Rows that
+// go over the wire in FP8 meet experts in FP8, of backends with numerics fp8-g128.
 #ifndef TESSERA_TESTS_CONFORMANCE_EXCHANGE_PROBLEM_H_
 #define TESSERA_TESTS_CONFORMANCE_EXCHANGE_PROBLEM_H_
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <random>
 #include <span>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -32,6 +36,8 @@ using kernels::TensorView;
 
 inline constexpr int64_t kHidden = 13;  // odd: rows of F32 need padding on the wire
 inline constexpr int64_t kInner = 5;
+inline constexpr int64_t kFp8Hidden = 144;  // a group of 128 and a short one
+inline constexpr int64_t kFp8Inner = 16;
 inline constexpr int kExperts = 12;
 inline constexpr int64_t kSlots = 4;
 inline constexpr int64_t kMaxTokens = 24;
@@ -41,7 +47,11 @@ inline const CommOptions kGenerous = {.timeout = absl::Seconds(60)};
 
 // Weights, tokens and routing that are equal on every rank.
 struct Problem {
-  Problem(DType type, int64_t num_tokens) : dtype(type), tokens(num_tokens) {
+  Problem(DType type, int64_t num_tokens, DispatchRows wire = DispatchRows::kActivations)
+      : dtype(type),
+        tokens(num_tokens),
+        rows(wire),
+        hidden(wire == DispatchRows::kFp8 ? kFp8Hidden : kHidden) {
     std::mt19937 random(kSeed);
     const auto fill = [&](auto& values) {
       for (auto& value : values) {
@@ -51,8 +61,21 @@ struct Problem {
     };
     expert_values.resize(kExperts * 3 * kHidden * kInner);
     fill(expert_values);
-    x.resize(static_cast<size_t>(tokens * kHidden));
+    if (rows == DispatchRows::kFp8) {
+      FillFp8Experts(random);
+    }
+    x.resize(static_cast<size_t>(tokens * hidden));
     fill(x);
+    if (rows == DispatchRows::kFp8) {
+      for (int64_t t = 0; t < tokens; ++t) {  // tokens of many magnitudes
+        x[static_cast<size_t>(t * hidden)] *= static_cast<double>(int64_t{1} << t % 23);
+      }
+      // Damage and what is next to it stay with their token.
+      x[static_cast<size_t>(5 % tokens * hidden + 3)] =
+          std::numeric_limits<double>::infinity();
+      x[static_cast<size_t>(7 % tokens * hidden + 140)] =
+          double{std::numeric_limits<float>::max()};
+    }
     weights.resize(static_cast<size_t>(tokens * kSlots));
     fill(weights);
     std::vector<int32_t> experts(kExperts);
@@ -78,18 +101,77 @@ struct Problem {
     return {view(0, kInner, kHidden), view(1, kInner, kHidden), view(2, kHidden, kInner)};
   }
 
+  // The same, in whichever format this problem's experts are.
+  kernels::ExpertWeights ExpertOf(TensorView values, int expert) const {
+    if (rows != DispatchRows::kFp8) {
+      return Expert(values, expert);
+    }
+    const auto view = [&](int part, int64_t num_rows, int64_t cols) {
+      const float* const at = values.as<float>() + (expert * 3 + part) * kFp8MatrixWords;
+      kernels::WeightView weight;
+      weight.scales = reinterpret_cast<const std::byte*>(at);
+      weight.data = reinterpret_cast<const std::byte*>(at + kFp8ScaleWords);
+      weight.dtype = DType::kF8E4M3;
+      weight.rows = num_rows;
+      weight.cols = cols;
+      weight.row_bytes = cols;
+      weight.block_rows = 128;
+      weight.block_cols = 128;
+      weight.scale_stride = (cols + 127) / 128;
+      return weight;
+    };
+    return {view(0, kFp8Inner, kFp8Hidden), view(1, kFp8Inner, kFp8Hidden),
+            view(2, kFp8Hidden, kFp8Inner)};
+  }
+
+  ExpertExchangeOptions Options(std::vector<int> owner,
+                                bool weights_travel = false) const {
+    ExpertExchangeOptions options;
+    options.max_tokens = kMaxTokens;
+    options.hidden_size = hidden;
+    options.experts_per_token = kSlots;
+    options.expert_owner = std::move(owner);
+    options.weights_travel = weights_travel;
+    options.rows = rows;
+    return options;
+  }
+  std::string_view numerics() const {
+    return rows == DispatchRows::kFp8 ? "fp8-g128" : "f32";
+  }
+
   DType dtype;
   int64_t tokens;
-  std::vector<float> expert_values;
-  std::vector<double> x;        // [tokens, d]
-  std::vector<double> weights;  // [tokens, k]
-  std::vector<int32_t> ids;     // [tokens, k]
+  DispatchRows rows;
+  int64_t hidden;                    // d
+  std::vector<float> expert_values;  // FP8: scales, then codes, of each matrix
+  std::vector<double> x;             // [tokens, d]
+  std::vector<double> weights;       // [tokens, k]
+  std::vector<int32_t> ids;          // [tokens, k]
+
+ private:
+  static constexpr int64_t kFp8ScaleWords = 4;  // so that codes lie at 16 bytes
+  static constexpr int64_t kFp8MatrixWords =
+      kFp8ScaleWords + kFp8Hidden * kFp8Inner / static_cast<int64_t>(sizeof(float));
+
+  void FillFp8Experts(std::mt19937& random) {
+    expert_values.assign(static_cast<size_t>(kExperts * 3 * kFp8MatrixWords), 0);
+    for (size_t i = 0; i < expert_values.size(); ++i) {
+      const auto word = static_cast<int64_t>(i) % kFp8MatrixWords;
+      const auto codes = static_cast<uint32_t>(random() & 0xbebebebeU);  // no NaN
+      expert_values[i] = 0.001F * static_cast<float>(1 + random() % 50);
+      if (word >= kFp8ScaleWords) {
+        std::memcpy(&expert_values[i], &codes, sizeof(codes));
+      }
+    }
+  }
 };
 
-inline std::unique_ptr<kernels::KernelBackend> MakeBackend(DType dtype) {
+inline std::unique_ptr<kernels::KernelBackend> MakeBackend(
+    DType dtype, std::string_view numerics = "f32") {
   kernels::BackendOptions options;
   options.name = "reference";
   options.dtype = dtype;
+  options.numerics = numerics;
   auto backend = kernels::CreateBackend(options);
   EXPECT_THAT(backend, testing::IsOk());
   return std::move(backend).value();
@@ -97,13 +179,7 @@ inline std::unique_ptr<kernels::KernelBackend> MakeBackend(DType dtype) {
 
 inline ExpertExchangeOptions Options(std::vector<int> owner,
                                      bool weights_travel = false) {
-  ExpertExchangeOptions options;
-  options.max_tokens = kMaxTokens;
-  options.hidden_size = kHidden;
-  options.experts_per_token = kSlots;
-  options.expert_owner = std::move(owner);
-  options.weights_travel = weights_travel;
-  return options;
+  return Problem(DType::kF32, 0).Options(std::move(owner), weights_travel);
 }
 
 template <typename T>
@@ -158,9 +234,9 @@ std::vector<T> RunTokens(
   DeviceArrays arrays(backend, **stream, wait);
   const auto at = [&](int64_t width) { return static_cast<size_t>(begin * width); };
   const auto size = [&](int64_t width) { return static_cast<size_t>(count * width); };
+  const int64_t d = problem.hidden;
   const TensorView x =
-      arrays.Put(Cast<T>(std::span(problem.x).subspan(at(kHidden), size(kHidden))),
-                 {count, kHidden});
+      arrays.Put(Cast<T>(std::span(problem.x).subspan(at(d), size(d))), {count, d});
   const TensorView weights =
       arrays.Put(Cast<T>(std::span(problem.weights).subspan(at(kSlots), size(kSlots))),
                  {count, kSlots});
@@ -168,13 +244,12 @@ std::vector<T> RunTokens(
       arrays.Put(std::vector<int32_t>(problem.ids.begin() + begin * kSlots,
                                       problem.ids.begin() + (begin + count) * kSlots),
                  {count, kSlots});
-  const TensorView out =
-      arrays.Put(std::vector<T>(size(kHidden), T{-1}), {count, kHidden});
+  const TensorView out = arrays.Put(std::vector<T>(size(d), T{-1}), {count, d});
   const TensorView values = arrays.Put(
       problem.expert_values, {static_cast<int64_t>(problem.expert_values.size())});
   std::vector<kernels::ExpertWeights> experts;
   for (const int expert : exchange.local_experts()) {
-    experts.push_back(Problem::Expert(values, expert));
+    experts.push_back(problem.ExpertOf(values, expert));
   }
   // What a backend makes at the first call with these experts is there before any rank
   // is waited for, as after a worker's first step.
@@ -207,9 +282,9 @@ std::vector<T> RunAlone(const Problem& problem, bool weights_travel,
                         kernels::KernelBackend& backend) {
   auto group = CreateInProcessGroup("one", 1, kGenerous, Clock::Real());
   EXPECT_THAT(group, testing::IsOk());
-  auto exchange =
-      ExpertExchange::Create(Options(std::vector<int>(kExperts, 0), weights_travel),
-                             &backend, {.ep = group->front().get()});
+  auto exchange = ExpertExchange::Create(
+      problem.Options(std::vector<int>(kExperts, 0), weights_travel), &backend,
+      {.ep = group->front().get()});
   EXPECT_THAT(exchange, testing::IsOk());
   std::vector<T> all;
   for (int64_t begin = 0; begin < problem.tokens; begin += kMaxTokens) {

@@ -27,12 +27,14 @@ constexpr int64_t kTokens = 40;
 constexpr int kExchanges = 3;
 constexpr uint32_t kSeed = 20261126;
 
-ExpertExchangeOptions Options(int ranks, bool weights_travel) {
+ExpertExchangeOptions Options(int ranks, bool weights_travel,
+                              DispatchRows rows = DispatchRows::kActivations) {
   ExpertExchangeOptions options;
   options.max_tokens = kTokens;
   options.hidden_size = kHidden;
   options.experts_per_token = kSlots;
   options.weights_travel = weights_travel;
+  options.rows = rows;
   options.expert_owner = testing::EvenOwners(kExperts, ranks);
   return options;
 }
@@ -55,9 +57,9 @@ void ExpectCounters(const Communicator& group, const ExchangeVolume& volume) {
   EXPECT_EQ(volume.messages, 2 * (group.size() - 1));
 }
 
-void ExpectCountersOfFormula(const ExchangeGroups& groups, bool weights_travel) {
+void ExpectCountersOfFormula(const ExchangeGroups& groups,
+                             const ExpertExchangeOptions& options) {
   Communicator& ep = *groups.ep;
-  const ExpertExchangeOptions options = Options(ep.size(), weights_travel);
   std::vector<std::vector<int32_t>> routing = Routing(ep.size());
   auto backend = kernels::CreateBackend({.name = "reference", .dtype = DType::kF32});
   ASSERT_THAT(backend, IsOk());
@@ -95,16 +97,33 @@ void ExpectCountersOfFormula(const ExchangeGroups& groups, bool weights_travel) 
 
 TEST(ExchangeVolume, CountersAreThoseOfTheFormula) {
   RecordProperty("seed", static_cast<int>(kSeed));
-  for (const bool weights_travel : {false, true}) {
-    for (const testing::ExchangeLayout& layout : testing::ExchangeLayouts()) {
-      if (kExperts % layout.num_ranks == 0) {
-        testing::RunExchange(layout, {.timeout = absl::Seconds(60)},
-                             [&](const ExchangeGroups& groups) {
-                               ExpectCountersOfFormula(groups, weights_travel);
-                             });
+  for (const DispatchRows rows : {DispatchRows::kActivations, DispatchRows::kFp8}) {
+    for (const bool weights_travel : {false, true}) {
+      for (const testing::ExchangeLayout& layout : testing::ExchangeLayouts()) {
+        if (kExperts % layout.num_ranks == 0) {
+          testing::RunExchange(
+              layout, {.timeout = absl::Seconds(60)}, [&](const ExchangeGroups& groups) {
+                ExpectCountersOfFormula(groups,
+                                        Options(layout.num_ranks, weights_travel, rows));
+              });
+        }
       }
     }
   }
+}
+
+// By hand: what a row is on the wire, and that outputs come back as they were.
+TEST(ExchangeVolume, RowsInFp8AreCodesAndAScaleForEach128) {
+  ExpertExchangeOptions options = Options(2, false, DispatchRows::kFp8);
+  options.hidden_size = 4096;
+  EXPECT_EQ(DispatchRowBytes(options, 4), 4096 + 4096 / 128 * 4);
+  // A token of rank 1 with one expert on rank 0: header, count and id, the row.
+  const std::vector<std::vector<int32_t>> routing = {{}, {0, 30, 31, 32, 33, 34}};
+  const ExchangeVolume volume = VolumeOf(options, 4, routing, 0);
+  EXPECT_EQ(volume.dispatch_bytes, 24 + 8 + 4224);
+  EXPECT_EQ(VolumeOf(options, 4, routing, 1).combine_bytes, 4096 * 4);
+  EXPECT_EQ(SlotVolume(options, 2, 3).dispatch_bytes, 3 * (4224 + 4 * 8));  // 6 ids, 2
+  EXPECT_EQ(SlotVolume(options, 2, 3).combine_bytes, 3 * 6 * 4096 * 4);
 }
 
 // Over nodes a row crosses to each node once, whatever the number of its ranks there.
@@ -137,7 +156,8 @@ TEST(ExchangeVolume, ARowCrossesOnceToEachNode) {
 
 TEST(ExchangeVolume, WhatIsExpectedIsTheMeanOfRandomRouting) {
   for (const int ranks : {2, 4, 8, 16}) {
-    ExpertExchangeOptions options = Options(ranks, true);
+    ExpertExchangeOptions options = Options(
+        ranks, true, ranks == 8 ? DispatchRows::kFp8 : DispatchRows::kActivations);
     options.hidden_size = 500;
     constexpr int64_t kMany = 4000;
     const auto routing = testing::RandomRouting(

@@ -34,17 +34,20 @@ void RunOn(const ExchangeLayout& layout,
 class ExpertExchangeConformance : public ::testing::TestWithParam<ExchangeLayout> {};
 
 template <typename T>
-void ExpectBitsOfOneRank(const ExchangeLayout& layout, bool weights_travel) {
+void ExpectBitsOfOneRank(const ExchangeLayout& layout, bool weights_travel,
+                         DispatchRows rows = DispatchRows::kActivations) {
   const int num_ranks = layout.num_ranks;
-  const Problem problem(kernels::kDTypeOf<T>, kMaxTokens * num_ranks);
-  const std::vector<T> expected =
-      RunAlone<T>(problem, weights_travel, *MakeBackend(kernels::kDTypeOf<T>));
+  const Problem problem(kernels::kDTypeOf<T>, kMaxTokens * num_ranks, rows);
+  const auto make_backend = [&] {
+    return MakeBackend(kernels::kDTypeOf<T>, problem.numerics());
+  };
+  const std::vector<T> expected = RunAlone<T>(problem, weights_travel, *make_backend());
   RunOn(layout, [&](const ExchangeGroups& groups) {
     const Communicator& comm = *groups.ep;
-    const auto backend = MakeBackend(kernels::kDTypeOf<T>);
+    const auto backend = make_backend();
     for (const std::vector<int>& owner : Placements(num_ranks)) {
-      auto exchange =
-          ExpertExchange::Create(Options(owner, weights_travel), backend.get(), groups);
+      auto exchange = ExpertExchange::Create(problem.Options(owner, weights_travel),
+                                             backend.get(), groups);
       ASSERT_THAT(exchange, IsOk());
       for (int round = 0; round < 4; ++round) {
         const auto counts = Spread(num_ranks, round);
@@ -53,9 +56,9 @@ void ExpectBitsOfOneRank(const ExchangeLayout& layout, bool weights_travel) {
             std::accumulate(counts.begin(), counts.begin() + comm.rank(), int64_t{0});
         const std::vector<T> out =
             RunTokens<T>(problem, begin, counts[own], *backend, **exchange);
-        ASSERT_EQ(out.size(), static_cast<size_t>(counts[own] * kHidden));
+        ASSERT_EQ(out.size(), static_cast<size_t>(counts[own] * problem.hidden));
         ASSERT_TRUE(out.empty() ||
-                    std::memcmp(out.data(), expected.data() + begin * kHidden,
+                    std::memcmp(out.data(), expected.data() + begin * problem.hidden,
                                 out.size() * sizeof(T)) == 0)
             << "round " << round << " seed " << kSeed;
       }
@@ -74,6 +77,12 @@ TEST_P(ExpertExchangeConformance, AnyPlacementAndSpreadGivesTheBitsOfOneRankInFl
 TEST_P(ExpertExchangeConformance, WeightsThatTravelGiveTheBitsOfOneRank) {
   ExpectBitsOfOneRank<float>(GetParam(), true);
   ExpectBitsOfOneRank<double>(GetParam(), true);
+}
+
+// What the experts would round their rows to travels instead of them.
+TEST_P(ExpertExchangeConformance, RowsInFp8GiveTheBitsOfFloatRowsOnOneRank) {
+  ExpectBitsOfOneRank<float>(GetParam(), false, DispatchRows::kFp8);
+  ExpectBitsOfOneRank<float>(GetParam(), true, DispatchRows::kFp8);
 }
 
 // The down projection is linear: both orders agree but for rounding.
@@ -195,18 +204,22 @@ TEST(ExpertExchange, AnExpertThatDoesNotExistIsNotedForTheEndOfTheStep) {
   EXPECT_THAT((*exchange)->Check(), IsOk());
 }
 
-TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {
-  if (GetParam().num_ranks == 1) {
+// `change`: of the options of rank 0.
+void ExpectRefusal(const ExchangeLayout& layout,
+                   const std::function<void(ExpertExchangeOptions&)>& change) {
+  if (layout.num_ranks == 1) {
     return;
   }
-  RunOn(GetParam(), [](const ExchangeGroups& groups) {
+  RunOn(layout, [&](const ExchangeGroups& groups) {
     Communicator& comm = *groups.ep;
     const auto backend = MakeBackend(DType::kF32);
     const auto stream = backend->CreateStream();
     ASSERT_THAT(stream, IsOk());
-    std::vector<int> owner(kExperts, 0);
-    owner[5] = comm.rank() == 0 ? 1 : 0;
-    auto exchange = ExpertExchange::Create(Options(owner), backend.get(), groups);
+    ExpertExchangeOptions options = Options(std::vector<int>(kExperts, 0));
+    if (comm.rank() == 0) {
+      change(options);
+    }
+    auto exchange = ExpertExchange::Create(options, backend.get(), groups);
     ASSERT_THAT(exchange, IsOk());
     std::vector<float> x(kHidden);
     std::vector<int32_t> ids = {0, 1, 2, 3};
@@ -220,6 +233,17 @@ TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {
                 ::testing::AnyOf(absl::StatusCode::kFailedPrecondition,
                                  absl::StatusCode::kAborted));
     EXPECT_THAT(comm.Barrier(), StatusIs(absl::StatusCode::kAborted));
+  });
+}
+
+TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {
+  ExpectRefusal(GetParam(),
+                [](ExpertExchangeOptions& options) { options.expert_owner[5] = 1; });
+}
+
+TEST_P(ExpertExchangeConformance, RanksThatSendRowsInDifferentFormatsRefuseEachOther) {
+  ExpectRefusal(GetParam(), [](ExpertExchangeOptions& options) {
+    options.rows = DispatchRows::kFp8;
   });
 }
 
@@ -262,6 +286,12 @@ TEST(ExpertExchange, RefusesBadOptions) {
   EXPECT_THAT(create(huge), StatusIs(absl::StatusCode::kInvalidArgument));
   huge.max_tokens = INT64_MAX;
   EXPECT_THAT(create(huge), StatusIs(absl::StatusCode::kInvalidArgument));
+  ExpertExchangeOptions rounded = Options(std::vector<int>(kExperts, 0));
+  rounded.rows = DispatchRows::kFp8;
+  EXPECT_THAT(create(rounded), IsOk());
+  EXPECT_THAT(ExpertExchange::Create(rounded, MakeBackend(DType::kF64).get(),
+                                     {.ep = group->front().get()}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, ExpertExchangeConformance,

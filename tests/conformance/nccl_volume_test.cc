@@ -33,8 +33,9 @@ constexpr int64_t kTokens = 4;  // few: some parts of a combine are empty
 constexpr int kLayers = 2;
 constexpr uint32_t kSeed = 20261126;
 
-ExpertExchangeOptions Options(int ranks) {
+ExpertExchangeOptions Options(int ranks, DispatchRows rows) {
   ExpertExchangeOptions options;
+  options.rows = rows;
   options.max_tokens = kTokens;
   options.hidden_size = kHidden;
   options.experts_per_token = kSlots;
@@ -76,9 +77,8 @@ void ExpectOnWire(const NcclTraffic& received, const ExchangeVolume& volume) {
 
 class NcclVolume : public ::testing::TestWithParam<ExchangeLayout> {};
 
-TEST_P(NcclVolume, OnTheWireAreMessagesAndBytesOfTheFormula) {
-  const ExchangeLayout layout = GetParam();
-  const ExpertExchangeOptions options = Options(layout.num_ranks);
+void ExpectFormula(const ExchangeLayout& layout, DispatchRows rows) {
+  const ExpertExchangeOptions options = Options(layout.num_ranks, rows);
   const auto routing = testing::RandomRouting(
       std::vector<int64_t>(static_cast<size_t>(layout.num_ranks), kTokens), kSlots,
       kExperts, kSeed);
@@ -109,6 +109,14 @@ TEST_P(NcclVolume, OnTheWireAreMessagesAndBytesOfTheFormula) {
   if (layout.num_ranks == 64 && layout.ranks_per_node == 0) {
     EXPECT_GT(empty_parts, 0) << "no rank had an empty part to leave out";
   }
+}
+
+TEST_P(NcclVolume, OnTheWireAreMessagesAndBytesOfTheFormula) {
+  ExpectFormula(GetParam(), DispatchRows::kActivations);
+}
+
+TEST_P(NcclVolume, OnTheWireOfRowsInFp8AreMessagesAndBytesOfTheFormula) {
+  ExpectFormula(GetParam(), DispatchRows::kFp8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, NcclVolume,

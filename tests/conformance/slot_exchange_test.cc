@@ -1,10 +1,12 @@
 // SlotExchange over the simulated devices and their NCCL: the bits of one rank alone
-// whatever the placement and the spread of the tokens, eager and by graphs; what ranks
-// hear of an expert that does not exist; and the bytes of its formula. Every rank is a
-// thread on a device of its own, all checks on, and no case may leave a finding.
+// whatever the placement and the spread of the tokens, eager and by graphs, with rows in
+// float32 or in FP8 on the wire; what ranks hear of an expert that does not exist; and
+// the bytes of its formula. Every rank is a thread on a device of its own, all checks on,
+// and no case may leave a finding.
 #include "worker/comm/slot_exchange.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -31,62 +33,86 @@ std::unique_ptr<SlotExchange> MakeExchange(const Rank& rank,
   return *std::move(exchange);
 }
 
-TEST_P(SlotRanks, AnyPlacementAndSpreadGivesTheBitsOfOneRank) {
-  const int size = GetParam();
-  const Problem problem(DType::kF32, kMaxTokens * size);
-  for (const bool weights_travel : {false, true}) {
-    const auto alone =
-        RunAlone<float>(problem, weights_travel, *MakeBackend(DType::kF32));
-    Run(size, [&](Rank& rank) {
-      for (const std::vector<int>& owner : Placements(size)) {
-        const auto exchange = MakeExchange(rank, Options(owner, weights_travel));
-        for (int round = 0; round < 3; ++round) {
-          // The last rank alone has tokens in the second, and nobody in the third.
-          std::vector<int64_t> counts = Spread(size, round);
-          for (int64_t& count : counts) {
-            count = std::min<int64_t>(count, 7);
-          }
-          exchange->SetRows(round == 0 ? 7 : 9);
-          const int64_t begin = Before(counts, rank.rank());
-          const auto out = RunTokens<float>(
-              problem, begin, counts[static_cast<size_t>(rank.rank())], *rank.backend,
-              *exchange,
-              [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
-          EXPECT_TRUE(HasBits(out, alone, begin)) << "round " << round;
-          EXPECT_THAT(exchange->Check(), IsOk());
+constexpr DispatchRows kFormats[] = {DispatchRows::kActivations, DispatchRows::kFp8};
+
+// With backends of the problem's numerics.
+std::vector<kernels::cuda_sim::NcclTraffic> RunOn(
+    int size, const Problem& problem, const std::function<void(Rank&)>& body) {
+  class Ranks : public SlotRanks {
+   public:
+    using SlotRanks::Run;
+  };
+  return Ranks::Run(size, body, kGenerous, problem.numerics());
+}
+
+// The reference's bits for its tokens, each with those of its own rank alone.
+std::vector<float> Alone(const Problem& problem, bool weights_travel = false) {
+  return RunAlone<float>(problem, weights_travel,
+                         *MakeBackend(DType::kF32, problem.numerics()));
+}
+
+void ExpectBitsOfOneRank(int size, const Problem& problem, bool weights_travel) {
+  const auto alone = Alone(problem, weights_travel);
+  RunOn(size, problem, [&](Rank& rank) {
+    for (const std::vector<int>& owner : Placements(size)) {
+      const auto exchange = MakeExchange(rank, problem.Options(owner, weights_travel));
+      for (int round = 0; round < 3; ++round) {
+        // The last rank alone has tokens in the second, and nobody in the third.
+        std::vector<int64_t> counts = Spread(size, round);
+        for (int64_t& count : counts) {
+          count = std::min<int64_t>(count, 7);
         }
+        exchange->SetRows(round == 0 ? 7 : 9);
+        const int64_t begin = Before(counts, rank.rank());
+        const auto out = RunTokens<float>(
+            problem, begin, counts[static_cast<size_t>(rank.rank())], *rank.backend,
+            *exchange,
+            [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+        EXPECT_TRUE(HasBits(out, alone, begin, problem.hidden)) << "round " << round;
+        EXPECT_THAT(exchange->Check(), IsOk());
       }
-    });
-  }
+    }
+  });
+}
+
+TEST_P(SlotRanks, AnyPlacementAndSpreadGivesTheBitsOfOneRank) {
+  const Problem problem(DType::kF32, kMaxTokens * GetParam());
+  ExpectBitsOfOneRank(GetParam(), problem, false);
+  ExpectBitsOfOneRank(GetParam(), problem, true);
+}
+
+TEST_P(SlotRanks, RowsInFp8GiveTheBitsOfFloatRowsOnOneRank) {
+  const Problem problem(DType::kF32, kMaxTokens * GetParam(), DispatchRows::kFp8);
+  ExpectBitsOfOneRank(GetParam(), problem, false);
+  ExpectBitsOfOneRank(GetParam(), problem, true);
 }
 
 // One graph a rank, replayed with other tokens and other routing.
-TEST_P(SlotRanks, AGraphHasTheBitsOfOneRankForWhateverTokensThereAre) {
+void ExpectBitsOfGraphs(int size, DispatchRows rows) {
   constexpr int64_t kRows = 3;
   constexpr int64_t kReplays = 3;
-  const int size = GetParam();
-  const Problem problem(DType::kF32, kRows * size * kReplays);
-  const auto alone = RunAlone<float>(problem, false, *MakeBackend(DType::kF32));
-  Run(size, [&](Rank& rank) {
+  const Problem problem(DType::kF32, kRows * size * kReplays, rows);
+  const auto alone = Alone(problem);
+  RunOn(size, problem, [&](Rank& rank) {
     kernels::KernelBackend& backend = *rank.backend;
-    const auto exchange = MakeExchange(rank, Options(Placements(size)[2]));
+    const auto exchange = MakeExchange(rank, problem.Options(Placements(size)[2]));
     exchange->SetRows(kRows);
     const auto wait = [&](kernels::Stream& stream) {
       return rank.wait->Synchronize(stream);
     };
     DeviceArrays arrays(backend, *rank.stream, wait);
-    std::vector<float> values(kRows * kHidden);
+    std::vector<float> values(kRows * problem.hidden);
     std::vector<float> factors(kRows * kSlots);
     std::vector<int32_t> experts_of(kRows * kSlots);
-    const TensorView x = arrays.Put(values, {kRows, kHidden});
+    const TensorView x = arrays.Put(values, {kRows, problem.hidden});
     const TensorView weights = arrays.Put(factors, {kRows, kSlots});
     const TensorView ids = arrays.Put(experts_of, {kRows, kSlots});
-    const TensorView out = arrays.Put(values, {kRows, kHidden});
+    const TensorView out = arrays.Put(values, {kRows, problem.hidden});
     const TensorView matrices = arrays.Put(
         problem.expert_values, {static_cast<int64_t>(problem.expert_values.size())});
     std::vector<kernels::ExpertWeights> experts;
     for (const int expert : exchange->local_experts()) {
-      experts.push_back(Problem::Expert(matrices, expert));
+      experts.push_back(problem.ExpertOf(matrices, expert));
     }
     const auto enqueue = [&] {
       const auto batch = exchange->Dispatch(*rank.stream, x, ids, weights);
@@ -111,17 +137,26 @@ TEST_P(SlotRanks, AGraphHasTheBitsOfOneRankForWhateverTokensThereAre) {
       const auto part = [&](const auto& from, int64_t width, auto& to) {
         std::copy_n(from.begin() + begin * width, kRows * width, to.begin());
       };
-      part(problem.x, kHidden, values);
+      part(problem.x, problem.hidden, values);
       part(problem.weights, kSlots, factors);
       part(problem.ids, kSlots, experts_of);
       backend.Upload(*rank.stream, values.data(), x);
       backend.Upload(*rank.stream, factors.data(), weights);
       backend.Upload(*rank.stream, experts_of.data(), ids);
       ASSERT_THAT(gpu.Launch(*graph), IsOk());
-      EXPECT_TRUE(HasBits(arrays.Get<float>(out), alone, begin)) << "replay " << replay;
+      EXPECT_TRUE(HasBits(arrays.Get<float>(out), alone, begin, problem.hidden))
+          << "replay " << replay;
       EXPECT_THAT(exchange->Check(), IsOk());
     }
   });
+}
+
+TEST_P(SlotRanks, AGraphHasTheBitsOfOneRankForWhateverTokensThereAre) {
+  ExpectBitsOfGraphs(GetParam(), DispatchRows::kActivations);
+}
+
+TEST_P(SlotRanks, AGraphOfRowsInFp8HasTheBitsOfFloatRowsOnOneRank) {
+  ExpectBitsOfGraphs(GetParam(), DispatchRows::kFp8);
 }
 
 // The rows of all ranks are seen by all: so is an id that is wrong.
@@ -144,18 +179,13 @@ TEST_P(SlotRanks, AnExpertThatDoesNotExistIsNotedOnEveryRank) {
 
 // A row that names an expert twice has more items than places: it is not cut in silence.
 TEST(SlotExchange, ASlotThatHasNoPlaceIsNoted) {
-  class Ranks : public SlotRanks {
-   public:
-    using SlotRanks::Run;
-    void TestBody() override {}
-  };
   Problem problem(DType::kF32, 1);
   problem.ids = {3, 3, 3, 3};
   std::vector<int> owner;  // three experts a rank
   for (int expert = 0; expert < kExperts; ++expert) {
     owner.push_back(expert / 3);
   }
-  Ranks().Run(4, [&](Rank& rank) {
+  RunOn(4, problem, [&](Rank& rank) {
     const auto exchange = MakeExchange(rank, Options(owner));
     exchange->SetRows(1);
     RunTokens<float>(
@@ -169,21 +199,24 @@ TEST(SlotExchange, ASlotThatHasNoPlaceIsNoted) {
 
 TEST_P(SlotRanks, OnTheWireAreMessagesAndBytesOfTheFormula) {
   const int size = GetParam();
-  const Problem problem(DType::kF32, size);
   for (const bool weights_travel : {false, true}) {
     for (const std::vector<int>& owner : Placements(size)) {
-      const auto received = Run(size, [&](Rank& rank) {
-        const auto exchange = MakeExchange(rank, Options(owner, weights_travel));
-        exchange->SetRows(2);
-        RunTokens<float>(
-            problem, rank.rank(), 1, *rank.backend, *exchange,
-            [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
-      });
-      const ExchangeVolume volume = SlotVolume(Options(owner, weights_travel), size, 2);
-      for (const Traffic& one : received) {
-        EXPECT_EQ(one.messages, static_cast<uint64_t>(volume.messages));
-        EXPECT_EQ(one.bytes,
-                  static_cast<uint64_t>(volume.dispatch_bytes + volume.combine_bytes));
+      for (const DispatchRows rows : kFormats) {
+        const Problem problem(DType::kF32, size, rows);
+        const ExpertExchangeOptions options = problem.Options(owner, weights_travel);
+        const auto received = RunOn(size, problem, [&](Rank& rank) {
+          const auto exchange = MakeExchange(rank, options);
+          exchange->SetRows(2);
+          RunTokens<float>(
+              problem, rank.rank(), 1, *rank.backend, *exchange,
+              [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+        });
+        const ExchangeVolume volume = SlotVolume(options, size, 2);
+        for (const Traffic& one : received) {
+          EXPECT_EQ(one.messages, static_cast<uint64_t>(volume.messages));
+          EXPECT_EQ(one.bytes,
+                    static_cast<uint64_t>(volume.dispatch_bytes + volume.combine_bytes));
+        }
       }
     }
   }
@@ -192,23 +225,25 @@ TEST_P(SlotRanks, OnTheWireAreMessagesAndBytesOfTheFormula) {
 // By way of the host and in slots, in turn.
 TEST_P(SlotRanks, ASwitchedExchangeGivesTheSameBitsEitherWay) {
   const int size = GetParam();
-  const Problem problem(DType::kF32, kMaxTokens * size);
-  const auto alone = RunAlone<float>(problem, false, *MakeBackend(DType::kF32));
-  Run(size, [&](Rank& rank) {
-    const auto exchange = SwitchedExchange::Create(Options(Placements(size)[2]), 3,
-                                                   rank.backend, {.ep = rank.comm});
-    ASSERT_THAT(exchange, IsOk());
-    for (const int64_t slots : {0, 3, 2, 0, 3}) {
-      (*exchange)->UseSlots(slots);
-      EXPECT_EQ((*exchange)->is_capturable(), slots > 0);
-      const int64_t begin = 2 * rank.rank();
-      const auto out = RunTokens<float>(
-          problem, begin, 2, *rank.backend, **exchange,
-          [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
-      EXPECT_TRUE(HasBits(out, alone, begin)) << "slots " << slots;
-      EXPECT_THAT((*exchange)->Check(), IsOk());
-    }
-  });
+  for (const DispatchRows rows : kFormats) {
+    const Problem problem(DType::kF32, kMaxTokens * size, rows);
+    const auto alone = Alone(problem);
+    RunOn(size, problem, [&](Rank& rank) {
+      const auto exchange = SwitchedExchange::Create(problem.Options(Placements(size)[2]),
+                                                     3, rank.backend, {.ep = rank.comm});
+      ASSERT_THAT(exchange, IsOk());
+      for (const int64_t slots : {0, 3, 2, 0, 3}) {
+        (*exchange)->UseSlots(slots);
+        EXPECT_EQ((*exchange)->is_capturable(), slots > 0);
+        const int64_t begin = 2 * rank.rank();
+        const auto out = RunTokens<float>(
+            problem, begin, 2, *rank.backend, **exchange,
+            [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });
+        EXPECT_TRUE(HasBits(out, alone, begin, problem.hidden)) << "slots " << slots;
+        EXPECT_THAT((*exchange)->Check(), IsOk());
+      }
+    });
+  }
 }
 
 TEST_P(SlotRanks, ASwitchedExchangeSaysWhatWentWrongInSlotsThatItHasLeft) {

@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <memory>
 #include <numeric>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -48,13 +49,14 @@ class SlotRanks : public ::testing::TestWithParam<int> {
 
   // Returns what each rank received.
   static std::vector<Traffic> Run(int size, const std::function<void(Rank&)>& body,
-                                  const CommOptions& comm = kGenerous) {
+                                  const CommOptions& comm = kGenerous,
+                                  std::string_view numerics = "f32") {
     using kernels::cuda_sim::SimNcclComm;
     const auto machine = std::make_shared<kernels::cuda_sim::SimMachine>(
         kernels::cuda_sim::SimOptions{.seed = ++seed_, .num_devices = size});
     const auto id = SimNcclComm::GetUniqueId(machine);
     {
-      const auto devices = kernels::CreateSimulatedDevices(machine);
+      const auto devices = kernels::CreateSimulatedDevices(machine, numerics);
       std::vector<std::unique_ptr<kernels::DeviceCollectives>> connected;
       std::vector<std::unique_ptr<kernels::KernelBackend>> backends;
       for (int rank = 0; rank < size; ++rank) {
@@ -98,8 +100,8 @@ class SlotRanks : public ::testing::TestWithParam<int> {
 
 // Of a rank's tokens, [begin, begin + out.size() / d) of the problem.
 inline bool HasBits(const std::vector<float>& out, const std::vector<float>& expected,
-                    int64_t begin) {
-  return out.empty() || std::memcmp(out.data(), expected.data() + begin * kHidden,
+                    int64_t begin, int64_t hidden = kHidden) {
+  return out.empty() || std::memcmp(out.data(), expected.data() + begin * hidden,
                                     out.size() * sizeof(float)) == 0;
 }
 
