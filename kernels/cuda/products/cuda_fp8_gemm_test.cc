@@ -1,5 +1,5 @@
 // The FP8 products under the simulator: within a derived bound of the portable op, with
-// the same bits in every tile, form, row count and schedule, and without a finding.
+// the same bits in every tile, row count and schedule, and without a finding.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -153,14 +153,6 @@ std::vector<float> RowOf(const TensorView& view, int64_t row) {
   return {begin, begin + view.dim(1)};
 }
 
-std::vector<std::vector<float>> RowsOf(const TensorView& view, int64_t rows) {
-  std::vector<std::vector<float>> values;
-  for (int64_t row = 0; row < rows; ++row) {
-    values.push_back(RowOf(view, row));
-  }
-  return values;
-}
-
 // Bit by bit: a NaN equals itself.
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() &&
@@ -302,100 +294,6 @@ TEST(CudaFp8Gemm, ANanStaysInItsRow) {
   }
   EXPECT_TRUE(std::all_of(seen[4].begin(), seen[4].end(),
                           [](float value) { return std::isnan(value); }));
-}
-
-// ---- grouped ----
-
-constexpr int64_t kGroups = 3;
-constexpr int64_t kGroupRows = 256;
-constexpr int64_t kGroupInputs = 272;
-
-GroupWeights WeightsOf(Problem& problem) {
-  GroupWeights weights;
-  weights.rows = problem.device().On(problem.w());
-  weights.group_rows = kGroupRows;
-  return weights;
-}
-
-// What the dense product makes of a token with a group's weights.
-std::vector<float> Alone(Problem& problem, int64_t row, int64_t group) {
-  Fp8Tokens x = problem.XOnDevice();
-  const int64_t begin = row / 4 * 4;
-  x.codes = RowsFrom(x.codes, begin, row - begin + 1);
-  x.scales.data = x.scales.as<float>() + begin;
-  x.scales.shape[1] = row - begin + 1;
-  const TensorView out = RowsFrom(problem.out(), begin, row - begin + 1);
-  EXPECT_TRUE(
-      Fp8Linear(problem.device().stream(), x,
-                problem.device().On(problem.w().RowSlice(group * kGroupRows, kGroupRows)),
-                Configs(kGroupInputs)[1],
-                problem.device().On(Part(out, out.dim(0), kGroupRows)))
-          .ok());
-  problem.device().Download(problem.out());
-  return RowOf(Part(problem.out(), problem.out().dim(0), kGroupRows), row);
-}
-
-TEST(CudaFp8Gemm, ContiguousGroupsHaveTheBitsOfTheDenseProduct) {
-  constexpr int64_t kTokens = 3 * 128;
-  Problem problem(4, {kTokens, kGroups * kGroupRows, kGroupInputs});
-  // 20 rows of group 2, none of a tile, 70 of group 0.
-  std::vector<int32_t> group_of_row(kTokens, -1);
-  std::fill_n(group_of_row.begin(), 20, 2);
-  std::fill_n(group_of_row.begin() + 256, 70, 0);
-  Fp8Groups groups;
-  groups.group_of_row = problem.device().Ints(group_of_row);
-  const TensorView out =
-      Part(problem.device().Random({kTokens, kGroupRows}), kTokens, kGroupRows);
-  const std::vector<std::vector<float>> before = RowsOf(out, kTokens);
-  problem.device().Upload();
-  groups.group_of_row = problem.device().On(groups.group_of_row);
-  for (const Fp8GemmConfig& config : Configs(kGroupInputs)) {
-    ASSERT_TRUE(Fp8GroupedLinear(problem.device().stream(), problem.XOnDevice(),
-                                 WeightsOf(problem), groups, config,
-                                 problem.device().On(out))
-                    .ok());
-    problem.device().Download(out);
-    for (int64_t row = 0; row < kTokens; ++row) {
-      const int32_t group = group_of_row[static_cast<size_t>(row)];
-      if (group < 0) {
-        ASSERT_TRUE(SameBits(RowOf(out, row), before[static_cast<size_t>(row)])) << row;
-      } else if (row % 19 == 0 || row == 325) {
-        ASSERT_TRUE(SameBits(RowOf(out, row), Alone(problem, row, group)))
-            << config.ToString() << ", row " << row;
-      }
-    }
-  }
-}
-
-TEST(CudaFp8Gemm, MaskedGroupsHaveTheBitsOfTheDenseProduct) {
-  constexpr int64_t kMaxRows = 20;
-  constexpr int64_t kTokens = kGroups * kMaxRows;
-  const std::vector<int32_t> counts = {7, 0, 20};
-  Problem problem(5, {kTokens, kGroups * kGroupRows, kGroupInputs});
-  Fp8Groups groups;
-  groups.counts = problem.device().Ints(counts);
-  groups.max_rows = kMaxRows;
-  const TensorView out =
-      Part(problem.device().Random({kTokens, kGroupRows}), kTokens, kGroupRows);
-  const std::vector<std::vector<float>> before = RowsOf(out, kTokens);
-  problem.device().Upload();
-  groups.counts = problem.device().On(groups.counts);
-  for (const Fp8GemmConfig& config : Configs(kGroupInputs)) {
-    ASSERT_TRUE(Fp8GroupedLinear(problem.device().stream(), problem.XOnDevice(),
-                                 WeightsOf(problem), groups, config,
-                                 problem.device().On(out))
-                    .ok());
-    problem.device().Download(out);
-    for (int64_t row = 0; row < kTokens; ++row) {
-      const int64_t group = row / kMaxRows;
-      if (row % kMaxRows >= counts[static_cast<size_t>(group)]) {
-        ASSERT_TRUE(SameBits(RowOf(out, row), before[static_cast<size_t>(row)])) << row;
-      } else {
-        ASSERT_TRUE(SameBits(RowOf(out, row), Alone(problem, row, group)))
-            << config.ToString() << ", row " << row;
-      }
-    }
-  }
 }
 
 TEST(CudaFp8Gemm, QuantizedTokensAreTheOpsRoundedValues) {

@@ -1,5 +1,5 @@
 // The ops of numerics fp8-g128 under the simulator, all checks on: the reference's bits
-// at every shape, cut, form, tile, chunk and schedule, and nothing else written.
+// at every shape, cut, tile, chunk and schedule, and nothing else written.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -201,15 +201,24 @@ struct ExpertCase {
   size_t workspace = kWorkspaceBytes;
 };
 
-ExpertWeights MakeExpert(SimulatedDevice& device, const ExpertCase& size) {
+ExpertWeights MakeExpert(SimulatedDevice& device, ExpertFormat format, int64_t hidden,
+                         int64_t width) {
   const auto matrix = [&](bool is_fp4, int64_t rows, int64_t cols) {
     return is_fp4 ? Fp4Weight(device, rows, cols)
                   : Fp8Weight(device, rows, cols, DType::kF8E8M0);
   };
-  const bool wide_fp4 = size.format != ExpertFormat::kFp8;
-  return {matrix(wide_fp4, size.width, size.hidden),
-          matrix(wide_fp4, size.width, size.hidden),
-          matrix(size.format == ExpertFormat::kFp4, size.hidden, size.width)};
+  const bool wide_fp4 = format != ExpertFormat::kFp8;
+  return {matrix(wide_fp4, width, hidden), matrix(wide_fp4, width, hidden),
+          matrix(format == ExpertFormat::kFp4, hidden, width)};
+}
+
+std::vector<ExpertWeights> OnDevice(const SimulatedDevice& device,
+                                    std::span<const ExpertWeights> experts) {
+  std::vector<ExpertWeights> on;
+  for (const ExpertWeights& expert : experts) {
+    on.push_back({device.On(expert.gate), device.On(expert.up), device.On(expert.down)});
+  }
+  return on;
 }
 
 // Rows of Fp8RowFormat, apart from each other; on either side of the device.
@@ -266,7 +275,7 @@ void RunExperts(SimulatedDevice& device, const ExpertCase& size,
   constexpr int64_t kRows = 5;
   std::vector<ExpertWeights> experts;
   for (size_t e = 0; e + 1 < size.offsets.size(); ++e) {
-    experts.push_back(MakeExpert(device, size));
+    experts.push_back(MakeExpert(device, size.format, size.hidden, size.width));
   }
   GroupedExpertsArgs args;
   args.x = Inputs(device, kRows, size.hidden);
@@ -288,11 +297,7 @@ void RunExperts(SimulatedDevice& device, const ExpertCase& size,
     args.item_weights = device.Random({size.bound});
   }
   device.Upload();
-  std::vector<ExpertWeights> on_experts;
-  for (const ExpertWeights& expert : experts) {
-    on_experts.push_back(
-        {device.On(expert.gate), device.On(expert.up), device.On(expert.down)});
-  }
+  const std::vector<ExpertWeights> on_experts = OnDevice(device, experts);
   GroupedExpertsArgs on = args;
   for (TensorView* view : {&on.x, &on.row_of_item, &on.item_offsets, &on.out}) {
     *view = device.On(*view);
@@ -360,116 +365,131 @@ TEST(CudaFp8Ops, EveryScheduleOfExpertsHasTheReferencesBits) {
   }
 }
 
-// ---- FP4: forms and tiles ----
+// ---- items in every tile ----
 
-constexpr int64_t kGroups = 3;
-constexpr int64_t kGroupRows = 256;
-constexpr int64_t kInputs = 1312;  // more blocks than stages; the last is not whole
+constexpr int64_t kOutputs = 96;  // a second tile of 64 is not whole
+constexpr int64_t kInputs = 800;  // more blocks than stages; the last is not whole
 
 // Few stages, so that they are used again.
-std::vector<Fp4GemmConfig> Fp4Configs() {
-  std::vector<Fp4GemmConfig> configs;
-  for (const auto& [consumers, tokens, stages] :
-       {std::array<uint32_t, 3>{1, 16, 3}, {2, 16, 2}, {2, 64, 4}}) {
-    configs.push_back({.consumers = consumers,
-                       .tile_tokens = tokens,
-                       .stages = stages,
-                       .shared_bytes = stages * Fp4StageBytes(consumers, tokens) +
-                                       Fp4FixedBytes(consumers, kInputs, stages)});
+const std::array<uint32_t, 3> kTiles[] = {
+    {1, 16, 3}, {2, 16, 2}, {2, 64, 4}, {2, 128, 2}};
+
+absl::Status MultiplyItems(SimulatedDevice& device, const Fp8Tokens& x,
+                           const ExpertMatrices& w, const ListedItems& items,
+                           const std::array<uint32_t, 3>& tile, TensorView out) {
+  const auto [consumers, tokens, stages] = tile;
+  if (w.weight().dtype == DType::kFp4) {
+    const Fp4GemmConfig config = {
+        .consumers = consumers,
+        .tile_tokens = tokens,
+        .stages = stages,
+        .shared_bytes = stages * Fp4StageBytes(consumers, tokens) +
+                        Fp4FixedBytes(consumers, kInputs, stages)};
+    return Fp4GroupedLinear(device.stream(), x, w, items, config, out);
   }
-  return configs;
+  Fp8GemmConfig config;
+  config.consumers = consumers;
+  config.tile_tokens = tokens;
+  config.stages = stages;
+  config.shared_bytes =
+      stages * Fp8StageBytes(consumers, tokens) + Fp8FixedBytes(kInputs, stages);
+  return Fp8GroupedLinear(device.stream(), x, w, items, config, out);
 }
 
-// Tokens of groups, one of them damaged; `group_of` says whose a row is, -1: nobody's.
-struct Fp4Problem {
-  Fp4Problem(uint64_t seed, std::vector<int32_t> group_of)
-      : device(seed), groups_of_rows(std::move(group_of)) {
-    const auto rows = std::ssize(groups_of_rows);
-    x = Inputs(device, rows, kInputs);
+// A call takes `rows` items from `first` on.
+struct ItemsCase {
+  std::vector<int32_t> offsets;
+  int64_t first;
+  int64_t rows;
+};
+
+// Whose item the row is; -1: nobody's.
+int64_t ExpertOf(const ItemsCase& items, int64_t row) {
+  for (size_t e = 0; e + 1 < items.offsets.size(); ++e) {
+    if (items.first + row >= items.offsets[e] &&
+        items.first + row < items.offsets[e + 1]) {
+      return static_cast<int64_t>(e);
+    }
+  }
+  return -1;
+}
+
+// Tokens of the items, one of them damaged, with room for what the device makes of them.
+struct ItemTokens {
+  ItemTokens(SimulatedDevice& device, int64_t rows) : x(Inputs(device, rows, kInputs)) {
     x.row<float>(1)[700] = std::numeric_limits<float>::infinity();
     tokens.codes =
         TensorView(device.Bytes(rows, kInputs).data, DType::kU8, {rows, kInputs});
+    const int64_t pitch = RoundUp(rows, 4);
     const int64_t blocks = RoundUp(kInputs, kFp8Group) / kFp8Group;
-    std::vector<float> zeros(static_cast<size_t>(blocks * RoundUp(rows, 4)));
-    tokens.scales =
-        TensorView(device.Floats(zeros).data, DType::kF32, {blocks, RoundUp(rows, 4)});
+    const std::vector<float> zeros(static_cast<size_t>(blocks * pitch));
+    tokens.scales = TensorView(device.Floats(zeros).data, DType::kF32, {blocks, pitch});
     tokens.scales.shape[1] = rows;
-    w = Fp4Weight(device, kGroups * kGroupRows, kInputs);
-    out = device.Random({rows, kGroupRows});
-    before.assign(out.as<float>(), out.as<float>() + rows * out.stride(0));
   }
+  Fp8Tokens MakeOn(SimulatedDevice& device) const {
+    const Fp8Tokens on = {device.On(tokens.codes), device.On(tokens.scales)};
+    QuantizeTokens(device.stream(), device.On(x), on);
+    device.Download(tokens.codes);
+    device.Download(tokens.scales);
+    return on;
+  }
+  TensorView x;
+  Fp8Tokens tokens;
+};
 
-  void Check(const Fp8Groups& groups) {
-    QuantizeTokens(device.stream(), device.On(x), OnDevice());
-    GroupWeights weights;
-    weights.rows = device.On(w);
-    weights.group_rows = kGroupRows;
-    for (const Fp4GemmConfig& config : Fp4Configs()) {
-      const absl::Status status = Fp4GroupedLinear(device.stream(), OnDevice(), weights,
-                                                   groups, config, device.On(out));
-      ASSERT_TRUE(status.ok()) << status;
-      device.Download(out);
-      for (size_t t = 0; t < groups_of_rows.size(); ++t) {
-        ASSERT_EQ(std::memcmp(out.row<float>(static_cast<int64_t>(t)),
-                              Expected(static_cast<int64_t>(t)).data(),
-                              kGroupRows * sizeof(float)),
-                  0)
-            << config.ToString() << ", row " << t;
+// By every tile that the format has: the reference's bits, and rows of no expert as they
+// were.
+void RunTiles(SimulatedDevice& device, ExpertFormat format, const ItemsCase& items) {
+  const ItemTokens tokens(device, items.rows);
+  std::vector<ExpertWeights> experts;
+  for (size_t e = 0; e + 1 < items.offsets.size(); ++e) {
+    experts.push_back(MakeExpert(device, format, kInputs, kOutputs));
+  }
+  std::vector<TensorView> outs;
+  for (size_t i = 0; i < std::size(kTiles) - (format == ExpertFormat::kFp4 ? 1 : 0);
+       ++i) {
+    outs.push_back(device.Random({items.rows, kOutputs}));
+  }
+  const TensorView offsets = device.Ints(items.offsets);
+  device.Upload();
+  const std::vector<ExpertWeights> on_experts = OnDevice(device, experts);
+  ExpertTables tables(device.machine(), 0, &device.stream(), true);
+  const auto table = tables.Of(on_experts);
+  ASSERT_TRUE(table.ok()) << table.status();
+  const Fp8Tokens on_tokens = tokens.MakeOn(device);
+  for (size_t i = 0; i < outs.size(); ++i) {
+    const absl::Status status =
+        MultiplyItems(device, on_tokens, {&(*table)->parts().front(), 1},
+                      {device.On(offsets), items.first}, kTiles[i], device.On(outs[i]));
+    ASSERT_TRUE(status.ok()) << status;
+    for (int64_t row = 0; row < items.rows; ++row) {
+      const int64_t expert = ExpertOf(items, row);
+      if (expert >= 0) {
+        reference::Fp8Linear(tokens.x.Rows(row, 1),
+                             experts[static_cast<size_t>(expert)].up, KSplit::Whole(),
+                             outs[i].Rows(row, 1));
       }
     }
   }
-
-  Fp8Tokens OnDevice() const {
-    return {device.On(tokens.codes), device.On(tokens.scales)};
-  }
-  std::vector<float> Expected(int64_t t) const {
-    const int32_t group = groups_of_rows[static_cast<size_t>(t)];
-    std::vector<float> row(before.begin() + t * out.stride(0),
-                           before.begin() + t * out.stride(0) + kGroupRows);
-    if (group >= 0) {
-      reference::Fp8Linear(x.Rows(t, 1), w.RowSlice(group * kGroupRows, kGroupRows),
-                           KSplit::Whole(),
-                           TensorView(row.data(), DType::kF32, {1, kGroupRows}));
-    }
-    return row;
-  }
-
-  SimulatedDevice device;
-  std::vector<int32_t> groups_of_rows;
-  TensorView x;
-  Fp8Tokens tokens;
-  WeightView w;
-  TensorView out;
-  std::vector<float> before;
-};
-
-TEST(CudaFp4Gemm, ContiguousGroupsHaveTheReferencesBitsInEveryTile) {
-  std::vector<int32_t> group_of(140, -1);
-  std::fill_n(group_of.begin(), 18, 2);
-  std::fill_n(group_of.begin() + 128, 3, 0);
-  Fp4Problem problem(1, group_of);
-  Fp8Groups groups;
-  groups.group_of_row = problem.device.Ints(group_of);
-  problem.device.Upload();
-  groups.group_of_row = problem.device.On(groups.group_of_row);
-  problem.Check(groups);
+  device.ExpectEqual("items");
 }
 
-TEST(CudaFp4Gemm, MaskedGroupsHaveTheReferencesBitsInEveryTile) {
-  constexpr int64_t kMaxRows = 18;
-  const std::vector<int32_t> counts = {3, 0, 18};
-  std::vector<int32_t> group_of(kGroups * kMaxRows, -1);
-  for (int64_t g = 0; g < kGroups; ++g) {
-    std::fill_n(group_of.begin() + g * kMaxRows, counts[static_cast<size_t>(g)],
-                static_cast<int32_t>(g));
+TEST(CudaFp8Ops, ItemsHaveTheReferencesBitsInEveryTile) {
+  const ItemsCase cases[] = {
+      {{0, 18, 18, 21}, 0, 21},  // a tile for each place
+      {{0, 1, 1, 3}, 0, 3},      // for each item
+      {{0, 0, 17, 34}, 0, 40},   // rows behind the last item
+      {{3, 10, 60, 90}, 8, 20},  // a chunk, which begins and ends inside of an expert's
+      {{0, 130, 131, 137}, 0, 137},  // more than a tile of the widest
+  };
+  uint64_t seed = 0;
+  for (const ItemsCase& items : cases) {
+    for (const ExpertFormat format : {ExpertFormat::kFp4, ExpertFormat::kFp8}) {
+      SCOPED_TRACE(seed);
+      SimulatedDevice device(++seed);
+      RunTiles(device, format, items);
+    }
   }
-  Fp4Problem problem(2, group_of);
-  Fp8Groups groups;
-  groups.counts = problem.device.Ints(counts);
-  groups.max_rows = kMaxRows;
-  problem.device.Upload();
-  groups.counts = problem.device.On(groups.counts);
-  problem.Check(groups);
 }
 
 }  // namespace

@@ -272,7 +272,7 @@ struct Fp4GemmKernel
   }
 
   TESSERA_DEVICE void operator()(Thread& thread) const {
-    const TileRows rows = this->groups.RowsOfTile(thread, thread.block_idx().y, kTokens);
+    const TileRows rows = this->items.RowsOfTile(thread, thread.block_idx().y, kTokens);
     if (rows.begin >= rows.end || !this->weights.Has(thread, rows.group)) {
       return;
     }
@@ -282,7 +282,7 @@ struct Fp4GemmKernel
       });
     }
     LoadWeightScales(thread, this->weights.OfGroup(thread, rows.group),
-                     this->WeightRow(thread, rows));
+                     this->FirstOutput(thread));
     thread.SyncBlock();
     if (thread.linear_thread() / kConsumerThreads == kConsumers) {
       this->weights.WithMap(thread, rows.group,
@@ -298,12 +298,10 @@ struct Fp4GemmKernel
 }  // namespace
 
 absl::Status Fp4GroupedLinear(GpuStream& stream, const Fp8Tokens& x,
-                              const GroupWeights& w, const Fp8Groups& groups,
+                              const ExpertMatrices& w, const ListedItems& items,
                               const Fp4GemmConfig& config, TensorView out) {
   TESSERA_CHECK_LE(kFp4Expanded, config.stages);
-  ProductArgs args;
-  TESSERA_RETURN_IF_ERROR(SetGroupWeights(w, &args));
-  SetGroups(groups, x.codes.dim(0), config.tile_tokens, &args.groups);
+  ProductArgs args = ArgsOfItems(w, items, x.codes.dim(0), config.tile_tokens);
   TESSERA_CHECK_EQ(args.inputs % kProductInputs, 0);
   args.outputs = out.dim(1);
   args.stages = config.stages;

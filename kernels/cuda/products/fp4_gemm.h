@@ -1,8 +1,7 @@
 // Products of FP8 tokens with FP4 (MXFP4) weights on the tensor cores of sm_90a, grouped
 // by expert: numerics fp8-g128, whose definition is in kernels/fp8_products.h. Hopper
 // multiplies no FP4: the codes become e4m3 in shared memory (fp4_gemm.cu). One order of
-// sums for every shape and form: a token's row has the same bits whatever it is
-// multiplied beside.
+// sums for every shape: a token's row has the same bits whatever it is multiplied beside.
 //
 // Compiled, run by the simulator, compared with no GPU. All views name device memory.
 #ifndef TESSERA_KERNELS_CUDA_PRODUCTS_FP4_GEMM_H_
@@ -18,10 +17,9 @@
 namespace tessera::kernels::cuda {
 
 // Weights e2m1 with an E8M0 scale for each 32 inputs of a row, a multiple of 32 inputs
-// and at most 16 Ki. Rows of no group keep what they are. out f32 [rows, outputs of a
-// group]. kInvalidArgument for what a bulk copy cannot read.
+// and at most 16 Ki; otherwise as Fp8GroupedLinear.
 absl::Status Fp4GroupedLinear(GpuStream& stream, const Fp8Tokens& x,
-                              const GroupWeights& w, const Fp8Groups& groups,
+                              const ExpertMatrices& w, const ListedItems& items,
                               const Fp4GemmConfig& config, TensorView out);
 
 }  // namespace tessera::kernels::cuda

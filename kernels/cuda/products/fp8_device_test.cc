@@ -1,19 +1,19 @@
 // The FP8 products on a device: over the simulator (sim_fp8_test) and, where there is
 // one, on a GPU (gpu_fp8_test), which is the comparison that a backend waits for. Against
 // sums in float64, within what the tensor cores' accumulators may lose; and the same bits
-// in every tile, which no rounding excuses.
+// in every tile and of items, which no rounding excuses.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <random>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
+#include "kernels/cuda/expert_table.h"
 #include "kernels/cuda/products/fp8_gemm.h"
 #include "model/formats/number_formats.h"
 #include "tests/testing/gpu_device_test.h"
@@ -45,23 +45,16 @@ class Fp8Device : public DeviceTest {
       code = static_cast<uint8_t>(random() & 0xbfU);  // no NaN
     }
   }
-  template <typename T>
-  T* OnDevice(const std::vector<T>& values) {
-    auto memory = machine_->Malloc(0, values.size() * sizeof(T));
-    EXPECT_TRUE(memory.ok()) << memory.status();
-    EXPECT_TRUE(
-        stream_->MemcpyAsync(*memory, values.data(), values.size() * sizeof(T)).ok());
-    return static_cast<T*>(*memory);
-  }
-
-  // The product by one tile.
-  std::vector<float> Multiply(uint32_t consumers, uint32_t tile_tokens, uint32_t stages) {
+  Fp8Tokens Tokens() {
     Fp8Tokens x;
     x.codes = TensorView(OnDevice(codes_), DType::kU8, {kTokens, kInputs});
     x.scales = TensorView(OnDevice(scales_), DType::kF32, {kBlocks, kScalePitch});
     x.scales.shape[1] = kTokens;
+    return x;
+  }
+  WeightView Weight(const std::vector<uint8_t>& codes) {
     WeightView w;
-    w.data = reinterpret_cast<const std::byte*>(OnDevice(weights_));
+    w.data = reinterpret_cast<const std::byte*>(OnDevice(codes));
     w.dtype = DType::kF8E4M3;
     w.rows = kOutputs;
     w.cols = kInputs;
@@ -70,28 +63,47 @@ class Fp8Device : public DeviceTest {
     w.scale_stride = kBlocks;
     w.block_rows = kFp8Block;
     w.block_cols = kFp8Block;
-    std::vector<float> result(kTokens * kOutputs);
-    float* const out = OnDevice(result);
+    return w;
+  }
+  static Fp8GemmConfig Config(uint32_t consumers, uint32_t tile_tokens, uint32_t stages) {
     Fp8GemmConfig config;
     config.consumers = consumers;
     config.tile_tokens = tile_tokens;
     config.stages = stages;
     config.shared_bytes =
         stages * Fp8StageBytes(consumers, tile_tokens) + Fp8FixedBytes(kInputs, stages);
-    const absl::Status status = Fp8Linear(
-        *stream_, x, w, config, TensorView(out, DType::kF32, {kTokens, kOutputs}));
+    return config;
+  }
+  // What `multiply(out)` makes; out f32 [tokens, outputs].
+  template <typename Product>
+  std::vector<float> ResultOf(Product multiply) {
+    float* const out = OnDevice(std::vector<float>(kTokens * kOutputs));
+    const absl::Status status =
+        multiply(TensorView(out, DType::kF32, {kTokens, kOutputs}));
     EXPECT_TRUE(status.ok()) << status;
-    EXPECT_TRUE(
-        stream_->MemcpyAsync(result.data(), out, result.size() * sizeof(float)).ok());
-    const absl::Status ended = stream_->Synchronize();
-    EXPECT_TRUE(ended.ok()) << ended;
-    for (const void* memory :
-         {static_cast<const void*>(x.codes.data), static_cast<const void*>(x.scales.data),
-          static_cast<const void*>(w.data), static_cast<const void*>(w.scales),
-          static_cast<const void*>(out)}) {
-      EXPECT_TRUE(machine_->Free(const_cast<void*>(memory)).ok());
-    }
+    std::vector<float> result = Fetch(out, kTokens * kOutputs);
+    FreeArrays();
     return result;
+  }
+  std::vector<float> Multiply(const std::vector<uint8_t>& weights,
+                              const Fp8GemmConfig& config) {
+    return ResultOf([&](TensorView out) {
+      return Fp8Linear(*stream_, Tokens(), Weight(weights), config, out);
+    });
+  }
+  // The tokens are items of two experts, the first `of_first` of them the first's.
+  std::vector<float> MultiplyItems(int32_t of_first, const std::vector<uint8_t>& second,
+                                   const Fp8GemmConfig& config) {
+    const std::vector<int32_t> offsets = {0, of_first, kTokens};
+    const WeightView w[] = {Weight(weights_), Weight(second)};
+    const ExpertWeights experts[] = {{w[0], w[0], w[0]}, {w[1], w[1], w[1]}};
+    const auto table = ExpertTable::Create(machine_, 0, *stream_, experts, true);
+    EXPECT_TRUE(table.ok()) << table.status();
+    return ResultOf([&](TensorView out) {
+      return Fp8GroupedLinear(*stream_, Tokens(), {&(*table)->parts().front(), 0},
+                              {TensorView(OnDevice(offsets), DType::kI32, {3})}, config,
+                              out);
+    });
   }
   double Term(int64_t token, int64_t output, int64_t input) const {
     const int64_t block = input / kFp8Block;
@@ -111,7 +123,7 @@ class Fp8Device : public DeviceTest {
 // An FP8 accumulator keeps some 14 bits (DeepSeek-V3's report): of the 33 values that one
 // instruction adds, four of them a block, each may lose 2^-13 of the largest one.
 TEST_F(Fp8Device, IsWithinItsAccumulatorsOfTheExactSum) {
-  const std::vector<float> seen = Multiply(2, 64, 3);
+  const std::vector<float> seen = Multiply(weights_, Config(2, 64, 3));
   for (int64_t token = 0; token < kTokens; ++token) {
     for (int64_t output = 0; output < kOutputs; ++output) {
       double sum = 0;
@@ -135,13 +147,29 @@ TEST_F(Fp8Device, IsWithinItsAccumulatorsOfTheExactSum) {
 }
 
 TEST_F(Fp8Device, EveryTileHasTheSameBits) {
-  const std::vector<float> first = Multiply(2, 64, 3);
+  const std::vector<float> first = Multiply(weights_, Config(2, 64, 3));
   constexpr std::array<std::array<uint32_t, 3>, 4> kTiles = {
       {{1, 16, 8}, {2, 16, 2}, {2, 128, 6}, {2, 64, 2}}};
   for (const auto& [consumers, tile_tokens, stages] : kTiles) {
-    const std::vector<float> seen = Multiply(consumers, tile_tokens, stages);
+    const std::vector<float> seen =
+        Multiply(weights_, Config(consumers, tile_tokens, stages));
     EXPECT_EQ(std::memcmp(seen.data(), first.data(), first.size() * sizeof(float)), 0)
         << consumers << " x " << tile_tokens << ", " << stages << " stages";
+  }
+}
+
+TEST_F(Fp8Device, ItemsHaveTheBitsOfTheDenseProduct) {
+  constexpr int32_t kOfFirst = 19;
+  const std::vector<uint8_t> second(weights_.rbegin(), weights_.rend());
+  std::vector<float> expected = Multiply(second, Config(2, 64, 3));
+  const std::vector<float> first = Multiply(weights_, Config(2, 64, 3));
+  std::copy_n(first.begin(), kOfFirst * kOutputs, expected.begin());
+  for (const uint32_t tile_tokens : {16U, 64U, 128U}) {
+    const std::vector<float> seen =
+        MultiplyItems(kOfFirst, second, Config(2, tile_tokens, 2));
+    EXPECT_EQ(std::memcmp(seen.data(), expected.data(), expected.size() * sizeof(float)),
+              0)
+        << tile_tokens;
   }
 }
 

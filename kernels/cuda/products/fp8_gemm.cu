@@ -125,11 +125,11 @@ struct Fp8GemmKernel : ProductTile<kConsumers, kTokens, kBlockInputs, 0> {
   }
 
   TESSERA_DEVICE void operator()(Thread& thread) const {
-    const TileRows rows = this->groups.RowsOfTile(thread, thread.block_idx().y, kTokens);
+    const TileRows rows = this->items.RowsOfTile(thread, thread.block_idx().y, kTokens);
     if (rows.begin >= rows.end || !this->weights.Has(thread, rows.group)) {
       return;
     }
-    const int64_t weight_row = this->WeightRow(thread, rows);
+    const int64_t weight_row = this->FirstOutput(thread);
     const DeviceWeight w = this->weights.OfGroup(thread, rows.group);
     Prepare(thread, w, weight_row);
     if (thread.linear_thread() / kConsumerThreads == kConsumers) {
@@ -222,7 +222,7 @@ absl::Status Fp8Linear(GpuStream& stream, const Fp8Tokens& x, const WeightView& 
   }
   ProductArgs args;
   TESSERA_ASSIGN_OR_RETURN(args.weights, WeightsOfMatrix(w));
-  args.groups.rows = x.codes.dim(0);
+  args.items.rows = x.codes.dim(0);
   args.inputs = w.cols;
   args.leaves = leaves;
   return LaunchGemm(stream, x, args, config, out);
@@ -237,16 +237,10 @@ void SumLeaves(GpuStream& stream, TensorView sums, int leaves, TensorView out) {
 }
 
 absl::Status Fp8GroupedLinear(GpuStream& stream, const Fp8Tokens& x,
-                              const GroupWeights& w, const Fp8Groups& groups,
+                              const ExpertMatrices& w, const ListedItems& items,
                               const Fp8GemmConfig& config, TensorView out) {
-  if (w.part == nullptr) {
-    TESSERA_RETURN_IF_ERROR(CheckFp8Weight(w.rows));
-    TESSERA_CHECK_EQ(out.dim(1), w.group_rows);
-  }
-  ProductArgs args;
-  TESSERA_RETURN_IF_ERROR(SetGroupWeights(w, &args));
-  SetGroups(groups, x.codes.dim(0), config.tile_tokens, &args.groups);
-  return LaunchGemm(stream, x, args, config, out);
+  return LaunchGemm(stream, x, ArgsOfItems(w, items, x.codes.dim(0), config.tile_tokens),
+                    config, out);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -4,8 +4,8 @@
 //   out[t, o] = sum_b (sum_{i in b} x[t, i] w[o, i]) * (sx[t, b] * sw[o / 128, b])
 //
 // over blocks b of 128 inputs, rising, by fused multiply-adds in float32; the inner sum
-// is the tensor cores'. One order for every shape and form: a token's row has the same
-// bits whatever it is multiplied beside.
+// is the tensor cores'. One order for every shape: a token's row has the same bits
+// whatever it is multiplied beside.
 //
 // Of numerics fp8-g128 alone (kernels/fp8_products.h), which is no default so far:
 // compiled, run by the simulator, compared with no GPU. All views name device memory.
@@ -24,19 +24,20 @@
 
 namespace tessera::kernels::cuda {
 
-// All three: the errors of CheckFp8Weight, and kInvalidArgument for what a bulk copy
-// cannot read.
+// The products: kInvalidArgument for what a bulk copy cannot read.
 //
-// out f32 [rows, outputs]; or [leaf, row, outputs] as a matrix, where the inputs are cut
-// into leaves of whole groups, each with a sum of its own.
+// The errors of CheckFp8Weight. out f32 [rows, outputs]; or [leaf, row, outputs] as a
+// matrix, where the inputs are cut into leaves of whole groups, each with a sum of its
+// own.
 absl::Status Fp8Linear(GpuStream& stream, const Fp8Tokens& x, const WeightView& w,
                        const Fp8GemmConfig& config, TensorView out, int64_t leaves = 1);
 // The binary tree over the leaves of `sums`, 1, 2, 4 or 8. out f32 [rows, outputs].
 void SumLeaves(GpuStream& stream, TensorView sums, int leaves, TensorView out);
 
-// Rows of no group keep what they are. out f32 [rows, outputs of a group].
+// Rows are items; each meets its expert's matrix, unless another part has that expert.
+// Rows of no expert keep what they are. out f32 [rows, outputs].
 absl::Status Fp8GroupedLinear(GpuStream& stream, const Fp8Tokens& x,
-                              const GroupWeights& w, const Fp8Groups& groups,
+                              const ExpertMatrices& w, const ListedItems& items,
                               const Fp8GemmConfig& config, TensorView out);
 
 }  // namespace tessera::kernels::cuda

@@ -97,24 +97,17 @@ absl::StatusOr<int64_t> RowsThatFit(int64_t rows, int64_t available, BytesOf byt
   return fits;
 }
 
-// One of an expert's matrices, for items of a chunk.
-absl::Status Multiply(GpuStream& stream, const Fp8Tokens& x, const ExpertPart& part,
-                      int matrix, const ListedItems& items, TensorView out) {
-  const DeviceWeight* const matrices[] = {&part.gate, &part.up, &part.down};
-  const DeviceWeight& w = *matrices[matrix];
+// Of items of a chunk.
+absl::Status Multiply(GpuStream& stream, const Fp8Tokens& x, const ExpertMatrices& w,
+                      const ListedItems& items, TensorView out) {
   const int64_t experts = items.item_offsets.dim(0) - 1;
   const Fp8GemmShape shape = {.tokens = (x.codes.dim(0) + experts - 1) / experts,
-                              .outputs = w.rows,
-                              .inputs = w.cols,
+                              .outputs = w.weight().rows,
+                              .inputs = w.weight().cols,
                               .groups = std::min(experts, x.codes.dim(0))};
-  GroupWeights weights;
-  weights.part = &part;
-  weights.matrix = matrix;
-  Fp8Groups groups;
-  groups.items = items;
-  return w.dtype == DType::kFp4
-             ? Fp4GroupedLinear(stream, x, weights, groups, ChooseFp4Gemm(shape), out)
-             : Fp8GroupedLinear(stream, x, weights, groups, ChooseFp8Gemm(shape), out);
+  return w.weight().dtype == DType::kFp4
+             ? Fp4GroupedLinear(stream, x, w, items, ChooseFp4Gemm(shape), out)
+             : Fp8GroupedLinear(stream, x, w, items, ChooseFp8Gemm(shape), out);
 }
 
 }  // namespace
@@ -173,11 +166,13 @@ absl::Status Fp8Ops::RunItems(GpuStream& stream, const ExpertPart& part,
   const ListedItems items = {args.item_offsets, first};
   const auto fill = args.x.dtype == DType::kU8 ? GatherItems : QuantizeItems;
   fill(stream, args.x, args.row_of_item, items, scratch.tokens);
-  TESSERA_RETURN_IF_ERROR(Multiply(stream, scratch.tokens, part, 0, items, scratch.gate));
-  TESSERA_RETURN_IF_ERROR(Multiply(stream, scratch.tokens, part, 1, items, scratch.up));
+  TESSERA_RETURN_IF_ERROR(
+      Multiply(stream, scratch.tokens, {&part, 0}, items, scratch.gate));
+  TESSERA_RETURN_IF_ERROR(
+      Multiply(stream, scratch.tokens, {&part, 1}, items, scratch.up));
   QuantizeActivations(stream, scratch.gate, scratch.up, args.swiglu_limit,
                       args.item_weights, items, scratch.hidden);
-  return Multiply(stream, scratch.hidden, part, 2, items, args.out.Rows(first, count));
+  return Multiply(stream, scratch.hidden, {&part, 2}, items, args.out.Rows(first, count));
 }
 
 absl::Status Fp8Ops::GroupedExperts(GpuStream& stream, const ExpertPart& part,

@@ -8,7 +8,6 @@
 #include "kernels/cuda/expert_table.h"
 #include "kernels/cuda/primitives/device.cuh"
 #include "kernels/tensor_view.h"
-#include "kernels/weight_view.h"
 
 namespace tessera::kernels::cuda {
 
@@ -46,27 +45,15 @@ void QuantizeActivations(GpuStream& stream, TensorView gate, TensorView up,
                          double swiglu_limit, TensorView item_weights,
                          const ListedItems& items, const Fp8Tokens& out);
 
-// Which tokens meet which weights, in one of three forms.
-struct Fp8Groups {
-  // Contiguous: i32 [rows], the group of each row, -1 for rows that are none. The rows of
-  // a group begin at a multiple of 128.
-  TensorView group_of_row;
-  // Masked: i32 [groups], how many rows each has; rows of group g begin at g * max_rows,
-  // and x and out have groups * max_rows of them.
-  TensorView counts;
-  int64_t max_rows = 0;
-  // Listed: rows are items without gaps, so that prefill and decode have one form.
-  ListedItems items;
-};
-
-// The weights of groups: rows [g * group_rows, (g + 1) * group_rows) of `rows` are group
-// g's, group_rows a multiple of 128; or a matrix of each expert of `part`, whose table
-// was made with maps.
-struct GroupWeights {
-  WeightView rows;
-  int64_t group_rows = 0;
+// One matrix of each expert of `part`, whose table was made with maps.
+struct ExpertMatrices {
   const ExpertPart* part = nullptr;
   int matrix = 0;  // gate, up, down
+
+  const DeviceWeight& weight() const {
+    const DeviceWeight* const matrices[] = {&part->gate, &part->up, &part->down};
+    return *matrices[matrix];
+  }
 };
 
 }  // namespace tessera::kernels::cuda

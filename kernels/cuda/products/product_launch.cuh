@@ -1,4 +1,4 @@
-// The host's side of the products of fp8_gemm.cu and fp4_gemm.cu: tensor maps, groups and
+// The host's side of the products of fp8_gemm.cu and fp4_gemm.cu: tensor maps, items and
 // the launch of a kernel that is a ProductTile.
 #ifndef TESSERA_KERNELS_CUDA_PRODUCTS_PRODUCT_LAUNCH_CUH_
 #define TESSERA_KERNELS_CUDA_PRODUCTS_PRODUCT_LAUNCH_CUH_
@@ -22,7 +22,7 @@ inline constexpr int64_t kMaxGridRows = 65535;
 // What a launch needs beside its tokens.
 struct ProductArgs {
   TileWeights weights;
-  TokenGroups groups;
+  TileItems items;
   int64_t inputs = 0;
   int64_t outputs = 0;
   int64_t leaves = 1;  // that the inputs are cut into; results are [leaf, row]
@@ -37,49 +37,24 @@ inline absl::StatusOr<TileWeights> WeightsOfMatrix(const WeightView& w) {
   return weights;
 }
 
-// Of groups; sets the inputs, too.
-inline absl::Status SetGroupWeights(const GroupWeights& w, ProductArgs* args) {
-  if (w.part == nullptr) {
-    TESSERA_CHECK(w.group_rows % kFp8Group == 0);
-    TESSERA_ASSIGN_OR_RETURN(args->weights, WeightsOfMatrix(w.rows));
-    args->groups.group_rows = w.group_rows;
-    args->inputs = w.rows.cols;
-    return absl::OkStatus();
-  }
+// Of `rows` items' tokens.
+inline ProductArgs ArgsOfItems(const ExpertMatrices& w, const ListedItems& items,
+                               int64_t rows, int64_t tile_tokens) {
   TESSERA_CHECK(w.part->maps.size > 0);
-  const DeviceWeight* const matrices[] = {&w.part->gate, &w.part->up, &w.part->down};
-  TileWeights& weights = args->weights;
-  weights.weight = *matrices[w.matrix];
-  weights.maps = w.part->maps;
-  weights.map_begin = w.matrix;
-  weights.map_stride = ExpertPart::kMatrices;
-  weights.places = w.part->addresses;
-  weights.values_begin = 2 * w.matrix;
-  weights.places_stride = ExpertPart::kAddresses;
-  args->inputs = weights.weight.cols;
-  return absl::OkStatus();
-}
-
-// Of `rows` tokens, with weights set.
-inline void SetGroups(const Fp8Groups& from, int64_t rows, int64_t tile_tokens,
-                      TokenGroups* groups) {
-  groups->rows = rows;
-  if (from.group_of_row.rank > 0) {
-    TESSERA_CHECK_EQ(from.group_of_row.dim(0), rows);
-    groups->form = TokenGroups::Form::kContiguous;
-    groups->group_of_row = ColumnOf<const int32_t>(from.group_of_row);
-  } else if (from.counts.rank > 0) {
-    TESSERA_CHECK_EQ(from.counts.dim(0) * from.max_rows, rows);
-    groups->form = TokenGroups::Form::kMasked;
-    groups->counts = ColumnOf<const int32_t>(from.counts);
-    groups->max_rows = from.max_rows;
-    groups->tiles_of_group = BlocksFor(from.max_rows, tile_tokens);
-  } else {
-    groups->form = TokenGroups::Form::kListed;
-    groups->offsets = ColumnOf<const int32_t>(from.items.item_offsets);
-    groups->first_item = from.items.first;
-    groups->by_item = rows <= groups->NumPlaces(tile_tokens);
-  }
+  ProductArgs args;
+  args.inputs = w.weight().cols;
+  args.weights.weight = w.weight();
+  args.weights.maps = w.part->maps;
+  args.weights.map_begin = w.matrix;
+  args.weights.map_stride = ExpertPart::kMatrices;
+  args.weights.places = w.part->addresses;
+  args.weights.values_begin = 2 * w.matrix;
+  args.weights.places_stride = ExpertPart::kAddresses;
+  args.items.rows = rows;
+  args.items.offsets = ColumnOf<const int32_t>(items.item_offsets);
+  args.items.first = items.first;
+  args.items.by_item = rows <= args.items.NumPlaces(tile_tokens);
+  return args;
 }
 
 inline absl::StatusOr<GpuTileMap> TokenMap(const Fp8Tokens& x, uint32_t tile_tokens) {
@@ -116,7 +91,7 @@ absl::Status LaunchProduct(GpuStream& stream, const Fp8Tokens& x, const ProductA
   if (x.codes.dim(0) == 0 || args.outputs == 0) {
     return absl::OkStatus();
   }
-  const int64_t tiles = args.groups.NumTiles(kTokens);
+  const int64_t tiles = args.items.NumTiles(kTokens);
   if (tiles > kMaxGridRows) {
     return InvalidArgumentF("fp8 product: {} tiles of tokens, expected at most {}", tiles,
                             kMaxGridRows);
@@ -126,7 +101,7 @@ absl::Status LaunchProduct(GpuStream& stream, const Fp8Tokens& x, const ProductA
   TESSERA_ASSIGN_OR_RETURN(kernel.scales, ScaleMap(x, kTokens));
   kernel.weights = args.weights;
   kernel.out = RowsOf<float>(out);
-  kernel.groups = args.groups;
+  kernel.items = args.items;
   kernel.blocks = BlocksFor(args.inputs / args.leaves, kFp8Group);
   kernel.stages = args.stages;
   Launch(stream,

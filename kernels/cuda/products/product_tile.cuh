@@ -9,7 +9,7 @@
 
 #include "kernels/cuda/primitives/device_tensor.cuh"
 #include "kernels/cuda/primitives/matrix_descriptor.cuh"
-#include "kernels/cuda/products/token_groups.cuh"
+#include "kernels/cuda/products/tile_items.cuh"
 
 namespace tessera::kernels::cuda {
 
@@ -19,8 +19,7 @@ inline constexpr uint32_t kConsumerOutputs = 64;
 inline constexpr uint32_t kBlockInputs = 128;
 inline constexpr uint32_t kProductInputs = 32;  // of one instruction, also in bytes
 
-// Where the weights of a tile come from: one matrix, which may have those of all groups
-// one below the other, or a matrix for each group.
+// Where the weights of a tile come from: one matrix, or a matrix for each group.
 struct TileWeights {
   GpuTileMap map;  // boxes of 64 rows
   DeviceWeight weight;
@@ -86,7 +85,7 @@ struct ProductTile {
   GpuTileMap tokens;
   GpuTileMap scales;
   DeviceRows<float> out;  // [leaf, row]
-  TokenGroups groups;
+  TileItems items;
   uint32_t blocks;  // of inputs, of one leaf
   uint32_t stages;
 
@@ -112,13 +111,9 @@ struct ProductTile {
 
   // ---- a tile ----
 
+  // And the first row of its weights.
   TESSERA_DEVICE int64_t FirstOutput(Thread& thread) const {
     return int64_t{thread.block_idx().x} * kOutputs;
-  }
-  // The first row of the tile's weights.
-  TESSERA_DEVICE int64_t WeightRow(Thread& thread, const TileRows& rows) const {
-    const int64_t begin = weights.of_groups() ? 0 : rows.group * groups.group_rows;
-    return begin + FirstOutput(thread);
   }
   // The first block of the tile's inputs.
   TESSERA_DEVICE uint32_t FirstBlock(Thread& thread) const {
@@ -131,7 +126,7 @@ struct ProductTile {
                                 SharedSpan<uint64_t> barriers) const {
     thread.ArriveExpecting(barriers, stage, kCopiedBytes);
     const uint32_t in_row = FirstBlock(thread) + block;
-    const auto weight_row = static_cast<int32_t>(WeightRow(thread, rows));
+    const auto weight_row = static_cast<int32_t>(FirstOutput(thread));
     const auto first = static_cast<int32_t>(rows.begin);
     const SharedSpan<uint8_t> weight_tile = WeightTile(thread, stage);
     TESSERA_UNROLL
@@ -161,12 +156,12 @@ struct ProductTile {
   TESSERA_DEVICE void StoreTotals(Thread& thread, const TileRows& rows,
                                   const float (&totals)[kValues], float unit) const {
     const int64_t output = FirstOutput(thread) + OutputOfThread(thread);
-    const int64_t leaf_begin = int64_t{thread.block_idx().z} * groups.rows;
+    const int64_t leaf_begin = int64_t{thread.block_idx().z} * items.rows;
     TESSERA_UNROLL
     for (uint32_t i = 0; i < kValues; ++i) {
       const int64_t row = rows.begin + i / 4 * 8 + 2 * (thread.lane() % 4) + i % 2;
       const int64_t column = output + i / 2 % 2 * 8;
-      if (row < rows.end && column < out.cols && groups.IsOf(thread, row, rows.group)) {
+      if (row < rows.end && column < out.cols) {
         thread.Store(out.span, out.Begin(leaf_begin + row) + column, unit * totals[i]);
       }
     }
