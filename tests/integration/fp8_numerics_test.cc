@@ -17,7 +17,6 @@
 #include "cli/ranks/rank_assembly.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
-#include "nlohmann/json.hpp"
 
 #include "common/clock.h"
 #include "model/tensors/checkpoint.h"
@@ -61,27 +60,10 @@ Served Demo() {
   return served;
 }
 
-// o_proj sums over 8 heads of 128 values, the dense down projection over 1024: leaves of
-// 128 inputs. The experts' widths end inside of a group of inputs.
+// Leaves of o_proj, over 8 heads of 128 values, and of the dense down projection are of
+// 128 inputs.
 Served Tiny() {
-  TinyModel tiny;
-  for (const TinyModel& model : testing::TinyModels()) {
-    if (model.name == "expert_groups") {
-      tiny = model;
-    }
-  }
-  auto config = nlohmann::json::parse(tiny.config_json);
-  config.update({{"v_head_dim", 128},
-                 {"intermediate_size", 1024},
-                 {"moe_intermediate_size", 48},
-                 {"hidden_size", 160},
-                 {"quantization_config",
-                  {{"quant_method", "fp8"},
-                   {"fmt", "e4m3"},
-                   {"activation_scheme", "dynamic"},
-                   {"weight_block_size", {128, 128}},
-                   {"scale_fmt", "ue8m0"}}}});
-  tiny.config_json = config.dump(1);
+  const TinyModel tiny = testing::TinyFp8Experts();
   const std::string folder = ::testing::TempDir() + "/fp8_numerics";
   std::filesystem::create_directories(folder);
   const absl::Status written = testing::WriteTinyCheckpoint(tiny, 5, folder);
@@ -108,8 +90,10 @@ HarnessOptions Options(std::string_view backend, std::string_view numerics, int 
   return options;
 }
 
+// collective_bytes (out): what the steps of all ranks but those of a TP group booked.
 std::vector<SequenceOutput> Run(const Served& served, const HarnessOptions& options,
-                                const std::vector<std::vector<int32_t>>& prompts) {
+                                const std::vector<std::vector<int32_t>>& prompts,
+                                uint64_t* collective_bytes = nullptr) {
   auto harness = GroupHarness::Create(*served.model, options, served.engram);
   EXPECT_TRUE(harness.ok()) << harness.status();
   if (!harness.ok()) {
@@ -117,6 +101,9 @@ std::vector<SequenceOutput> Run(const Served& served, const HarnessOptions& opti
   }
   auto outputs = (*harness)->Run(prompts, kNumTokens);
   EXPECT_TRUE(outputs.ok()) << outputs.status();
+  if (collective_bytes != nullptr) {
+    *collective_bytes = (*harness)->totals().collective_bytes;
+  }
   return outputs.ok() ? *std::move(outputs) : std::vector<SequenceOutput>();
 }
 
@@ -170,6 +157,38 @@ TEST(Fp8Numerics, OfFp8ExpertsAndCutContractionsHaveOneSetOfBits) {
   CheckModel(
       Tiny(),
       {{"reference", 2, 5}, {"reference", 8, 64}, {"cuda", 1, 64}, {"cuda", 2, 9}});
+}
+
+// What goes to the experts is rounded before the wire or behind it; the bytes tell which.
+// Other numerics have one format.
+void CheckFormatsOnTheWire(const Served& served) {
+  const std::vector<SequenceOutput> expected = Baseline(served, "fp8-g128");
+  for (const cli::GroupShape& shape :
+       {cli::GroupShape{.tp = 2}, cli::GroupShape{.dp = 2},
+        cli::GroupShape{.tp = 2, .dp = 2, .ranks_per_node = 2}}) {
+    SCOPED_TRACE(fmt::format("tp {} dp {}", shape.tp, shape.dp));
+    const auto bytes_of = [&](std::string_view numerics, bool fp8_dispatch) {
+      HarnessOptions options = Options("reference", numerics, 1, 64);
+      options.shape = shape;
+      options.rank.runner.fp8_dispatch = fp8_dispatch;
+      uint64_t bytes = 0;
+      const auto outputs = Run(served, options, served.prompts, &bytes);
+      if (numerics == "fp8-g128") {
+        ExpectSame(outputs, expected);
+      }
+      return bytes;
+    };
+    EXPECT_LT(bytes_of("fp8-g128", true), bytes_of("fp8-g128", false));
+    EXPECT_EQ(bytes_of("f32", true), bytes_of("fp8-g128", false));
+  }
+}
+
+TEST(Fp8Numerics, OfFp4ExpertsDoNotDependOnTheFormatOfRowsOnTheWire) {
+  CheckFormatsOnTheWire(Demo());
+}
+
+TEST(Fp8Numerics, OfFp8ExpertsDoNotDependOnTheFormatOfRowsOnTheWire) {
+  CheckFormatsOnTheWire(Tiny());
 }
 
 }  // namespace

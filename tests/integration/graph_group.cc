@@ -56,8 +56,9 @@ GraphGroup::GraphGroup(const Served& served, const cli::GroupShape& shape,
       shape_(shape),
       options_(options),
       machine_(std::move(machine)),
-      devices_(devices != nullptr ? std::move(devices)
-                                  : kernels::CreateSimulatedDevices(machine_)),
+      devices_(devices != nullptr
+                   ? std::move(devices)
+                   : kernels::CreateSimulatedDevices(machine_, options_.numerics)),
       plans_(static_cast<size_t>(shape.dp), PlanWriter(&served)) {
   auto ranks = cli::AssembleLocalGroup(*served.model, shape, options, served.engram,
                                        *devices_, Clock::Real());
@@ -191,9 +192,11 @@ Said RunStep(GraphGroup& group, const ScriptStep& step) {
 }
 
 std::vector<Said> RunAlone(const Served& served, int64_t num_slots,
-                           const std::vector<ScriptStep>& script) {
-  GraphGroup alone(served, {}, DecodeOptions(served, num_slots, false),
-                   MakeGroupMachine({}, 1));
+                           const std::vector<ScriptStep>& script,
+                           std::string_view numerics) {
+  cli::RankOptions options = DecodeOptions(served, num_slots, false);
+  options.numerics = numerics;
+  GraphGroup alone(served, {}, options, MakeGroupMachine({}, 1));
   std::vector<Said> said;
   for (const ScriptStep& step : script) {
     said.push_back(RunStep(alone, step));

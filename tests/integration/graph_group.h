@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -102,7 +103,8 @@ struct Said {
 Said RunStep(GraphGroup& group, const ScriptStep& step);
 // Every step of `script` on one rank with `num_slots` slots, eagerly.
 std::vector<Said> RunAlone(const Served& served, int64_t num_slots,
-                           const std::vector<ScriptStep>& script);
+                           const std::vector<ScriptStep>& script,
+                           std::string_view numerics = "f32");
 // Runs `script` on a group with `num_slots` slots a rank, by graphs wherever that can be:
 // all of it is what `alone` says.
 void ExpectTheBitsOfOneRank(GraphGroup& group, int64_t num_slots,

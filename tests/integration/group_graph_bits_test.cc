@@ -220,6 +220,57 @@ INSTANTIATE_TEST_SUITE_P(Models, GroupGraphs,
                          ::testing::ValuesIn(testing::TinyModelOrAll("v41_bf16")),
                          NameOf);
 
+// Numerics fp8-g128: rows go to the experts in FP8, or in float32 and are rounded there,
+// and one rank alone sends none.
+class Fp8Graphs : public ::testing::Test {
+ protected:
+  static void ExpectTheBitsOfOneEagerRank(const Served& served,
+                                          const std::vector<cli::GroupShape>& shapes) {
+    std::vector<ScriptStep> script = Script();
+    if (!IsLong()) {
+      script.resize(4);
+    }
+    const std::vector<Said> alone = RunAlone(served, kSequences, script, "fp8-g128");
+    EXPECT_NE(alone[0].of_sequence,
+              RunAlone(served, kSequences, {script[0]})[0].of_sequence);
+    for (const cli::GroupShape& shape : shapes) {
+      for (const bool fp8_dispatch : {true, false}) {
+        if (shape.num_ranks() == 1 && !fp8_dispatch) {
+          continue;  // there is no wire
+        }
+        SCOPED_TRACE(Describe(shape) + (fp8_dispatch ? ", FP8" : ", float32"));
+        cli::RankOptions options = GraphOptions(served, shape);
+        options.numerics = "fp8-g128";
+        options.runner.fp8_dispatch = fp8_dispatch;
+        GraphGroup group(served, shape, options, MakeGroupMachine(shape, kSeed));
+        ExpectTheBitsOfOneRank(group, SlotsOf(shape), script, alone);
+      }
+    }
+  }
+};
+
+TEST_F(Fp8Graphs, HaveTheBitsOfOneEagerRankOverAnyGroup) {
+  const auto tiny = ServedTiny::Create(testing::TinyFp8Experts(), kSeed);
+  ASSERT_TRUE(tiny.ok()) << tiny.status();
+  std::vector<cli::GroupShape> shapes = {{}, {.tp = 2, .dp = 2, .ranks_per_node = 2}};
+  if (IsLong()) {
+    shapes = Shapes();
+    shapes.push_back({});
+  }
+  ExpectTheBitsOfOneEagerRank((*tiny)->served(), shapes);
+}
+
+TEST_F(Fp8Graphs, OfFp4ExpertsHaveTheBitsOfOneEagerRank) {
+  if (!IsLong()) {
+    GTEST_SKIP() << "skipped: set TESSERA_LONG_TESTS=1";
+  }
+  const auto demo = FamilyModel::Load("demo");
+  ASSERT_TRUE(demo.ok()) << demo.status();
+  ExpectTheBitsOfOneEagerRank(
+      {.model = demo->model.get(), .engram = demo->engram, .ids = demo->ids},
+      {{}, {.tp = 2}, {.dp = 2}});
+}
+
 TEST(DemoGroupGraphs, HaveTheBitsOfOneRankOverAnyGroup) {
   if (!IsLong()) {
     GTEST_SKIP() << "skipped: set TESSERA_LONG_TESTS=1";

@@ -186,6 +186,7 @@ absl::StatusOr<std::vector<proto::StepResult>> GroupHarness::WaitStep() {
                              threads_[rank]->Wait(absl::Now() + step_timeout_));
     num_graphs += result.counters.graph_rows > 0 ? 1 : 0;
     if (rank % static_cast<size_t>(tp_size_) == 0) {
+      totals_.collective_bytes += result.counters.collective_bytes;
       totals_.drafts.num_drafts += result.counters.num_drafts;
       totals_.drafts.num_draft_tokens += result.counters.num_draft_tokens;
       for (size_t i = 0; i < proto::kMaxDrafts; ++i) {

@@ -54,7 +54,8 @@ struct HarnessTotals {
   int64_t num_graph_steps = 0;  // launches of graphs, on all ranks; none while recording
   int64_t num_tokens = 0;       // that reached a sequence
   uint64_t preemptions = 0;
-  proto::StepCounters drafts;  // of drafts alone, over all DP ranks
+  uint64_t collective_bytes = 0;  // of the steps, over all DP ranks
+  proto::StepCounters drafts;     // of drafts alone, over all DP ranks
 };
 
 // One test thread.

@@ -298,6 +298,19 @@ std::vector<TinyModel> TinyModels() {
   };
 }
 
+TinyModel TinyFp8Experts() {
+  return MakeTiny("fp8_experts", {Fp8(),
+                                  Engram("v41", {1}),
+                                  {{"n_group", 4},
+                                   {"topk_group", 2},
+                                   {"norm_topk_prob", false},
+                                   {"expert_dtype", "fp8"},
+                                   {"v_head_dim", 128},
+                                   {"hidden_size", 160},
+                                   {"intermediate_size", 1024},
+                                   {"moe_intermediate_size", 48}}});
+}
+
 std::vector<TinyModel> TinyModelOrAll(std::string_view name) {
   std::vector<TinyModel> models = TinyModels();
   if (std::getenv("TESSERA_LONG_TESTS") == nullptr) {

@@ -30,6 +30,10 @@ void PrintTo(const TinyModel& tiny, std::ostream* os);
 
 // All of them, each with 8 attention heads, so that tensor parallelism up to 8 works.
 std::vector<TinyModel> TinyModels();
+// Another, whose experts are FP8 and whose contractions that TP cuts have leaves of 128
+// inputs: what numerics fp8-g128 round. The experts' widths end inside of a group of
+// inputs.
+TinyModel TinyFp8Experts();
 // That of this name alone; all of them where TESSERA_LONG_TESTS is set.
 std::vector<TinyModel> TinyModelOrAll(std::string_view name);
 

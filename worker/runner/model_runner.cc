@@ -15,6 +15,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "common/status_macros.h"
+#include "kernels/fp8_products.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
@@ -24,6 +25,7 @@
 #include "routing/expert_placement.h"
 #include "worker/runner/model_shapes.h"
 #include "worker/runner/verification.h"
+#include "worker/runner/weights/expert_format.h"
 #include "worker/runner/weights/weight_loader.h"
 
 namespace tessera::worker {
@@ -153,18 +155,31 @@ StepInputs::Options ModelRunner::InputOptions() const {
           .ratios = config_.distinct_ratios()};
 }
 
+bool ModelRunner::RoundsRowsOf(const model::MoeConfig& moe) const {
+  return options_.fp8_dispatch && kernels::IsFp8Numerics(parts_.backend->numerics_id()) &&
+         AreFp8Experts(config_, moe);
+}
+
 absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placement) {
   const ExchangeGroups groups = {
       .ep = parts_.ep, .node = parts_.node, .rail = parts_.rail};
-  const auto options_of = [&](const model::MoeConfig& moe,
-                              const std::vector<int>& owner) -> ExpertExchangeOptions {
+  const model::MoeConfig& draft = config_.draft_moe;
+  const bool has_own_drafts = config_.num_draft_layers > 0 &&
+                              (draft.num_experts != config_.moe.num_experts ||
+                               draft.experts_per_token != config_.moe.experts_per_token);
+  const auto options_of = [&](const model::MoeConfig& moe, const std::vector<int>& owner,
+                              bool rounds) -> ExpertExchangeOptions {
     return {.max_tokens = options_.max_tokens,
             .hidden_size = config_.hidden_size,
             .experts_per_token = moe.experts_per_token,
             .weights_travel = moe.weights_before_down,
+            .rows = rounds ? DispatchRows::kFp8 : DispatchRows::kActivations,
             .expert_owner = owner};
   };
-  const ExpertExchangeOptions options = options_of(config_.moe, placement.rank_of_expert);
+  const bool drafts_round = config_.num_draft_layers == 0 || RoundsRowsOf(draft);
+  const ExpertExchangeOptions options =
+      options_of(config_.moe, placement.rank_of_expert,
+                 RoundsRowsOf(config_.moe) && (has_own_drafts || drafts_round));
   if (captures() && parts_.ep->size() > 1) {
     TESSERA_ASSIGN_OR_RETURN(
         std::unique_ptr<SwitchedExchange> switched,
@@ -176,10 +191,7 @@ absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placem
     TESSERA_ASSIGN_OR_RETURN(exchange_,
                              ExpertExchange::Create(options, parts_.backend, groups));
   }
-  const model::MoeConfig& draft = config_.draft_moe;
-  if (config_.num_draft_layers == 0 ||
-      (draft.num_experts == config_.moe.num_experts &&
-       draft.experts_per_token == config_.moe.experts_per_token)) {
+  if (!has_own_drafts) {
     return absl::OkStatus();
   }
   // Draft layers with experts of their own: in even runs, which may leave a rank without.
@@ -187,9 +199,9 @@ absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placem
   for (int64_t expert = 0; expert < draft.num_experts; ++expert) {
     owner.push_back(static_cast<int>(expert * parts_.ep->size() / draft.num_experts));
   }
-  TESSERA_ASSIGN_OR_RETURN(
-      own_draft_exchange_,
-      ExpertExchange::Create(options_of(draft, owner), parts_.backend, groups));
+  TESSERA_ASSIGN_OR_RETURN(own_draft_exchange_,
+                           ExpertExchange::Create(options_of(draft, owner, drafts_round),
+                                                  parts_.backend, groups));
   return absl::OkStatus();
 }
 

@@ -73,6 +73,9 @@ struct RunnerOptions {
   int64_t num_speculative_tokens = 0;  // drafts of one sequence and step, at most
   double min_draft_chance = 0.2;       // DrafterOptions::min_chance
   absl::Duration engram_timeout = absl::Seconds(5);
+  // Rows go to the experts in FP8 where the backend's numerics round them so before they
+  // are multiplied, which changes no bit; false: in float32. The same on every rank.
+  bool fp8_dispatch = true;
   // Decode steps as graphs, where the backend has them (decode_graphs.h), within bounds
   // on all captures of a start.
   bool decode_graphs = false;
@@ -163,6 +166,8 @@ class ModelRunner {
   ModelRunner(const model::ModelConfig& config, const RunnerOptions& options,
               const RunnerParts& parts);
   StepInputs::Options InputOptions() const;
+  // Whether the experts of `moe` round their rows to FP8 on this backend.
+  bool RoundsRowsOf(const model::MoeConfig& moe) const;
   absl::Status CreateExchanges(const routing::ExpertPlacement& placement);
   absl::Status CreateTransfer();
   absl::Status CreateDisk();
