@@ -4,13 +4,14 @@
 // As a job of processes (mpirun -n R exchange_bench) the group is that job; alone,
 // threads of this process, 2 to 16. exchange_scaling.py starts the jobs and writes the
 // table. The sizes are V4-Flash's (256 experts, 6 per token, 4096 values) with 64 tokens
-// a rank.
+// a rank. `--rows=fp8`: rows are sent as codes and scales; its time has the packing.
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <numeric>
 #include <random>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -38,8 +39,9 @@ constexpr int64_t kTokens = 64;  // of each rank
 constexpr int kExchanges = 20;
 constexpr uint32_t kSeed = 20261126;
 
-worker::ExpertExchangeOptions Options(int ranks) {
+worker::ExpertExchangeOptions Options(int ranks, worker::DispatchRows rows) {
   worker::ExpertExchangeOptions options;
+  options.rows = rows;
   options.max_tokens = kTokens;
   options.hidden_size = kHidden;
   options.experts_per_token = kSlots;
@@ -80,8 +82,8 @@ absl::Status Exchange(worker::ExpertExchange* exchange, kernels::Stream& stream,
 }
 
 // Rank 0 prints its line; every rank fails where its counters are not the formula's.
-absl::Status Measure(worker::Communicator& ep) {
-  const worker::ExpertExchangeOptions options = Options(ep.size());
+absl::Status Measure(worker::Communicator& ep, worker::DispatchRows rows) {
+  const worker::ExpertExchangeOptions options = Options(ep.size(), rows);
   std::vector<std::vector<int32_t>> routing = Routing(ep.size());
   TESSERA_ASSIGN_OR_RETURN(
       const std::unique_ptr<kernels::KernelBackend> backend,
@@ -128,14 +130,15 @@ absl::Status Measure(worker::Communicator& ep) {
   return ep.Barrier();
 }
 
-absl::Status MeasureThreads(int ranks) {
+absl::Status MeasureThreads(int ranks, worker::DispatchRows rows) {
   TESSERA_ASSIGN_OR_RETURN(const std::vector<std::unique_ptr<worker::Communicator>> group,
                            worker::CreateInProcessGroup("ep", ranks, {}, Clock::Real()));
   std::vector<absl::Status> outcomes(group.size());
   {
     std::vector<std::jthread> threads;
     for (size_t i = 0; i < group.size(); ++i) {
-      threads.emplace_back([&group, &outcomes, i] { outcomes[i] = Measure(*group[i]); });
+      threads.emplace_back(
+          [&group, &outcomes, rows, i] { outcomes[i] = Measure(*group[i], rows); });
     }
   }
   for (const absl::Status& outcome : outcomes) {
@@ -144,19 +147,19 @@ absl::Status MeasureThreads(int ranks) {
   return absl::OkStatus();
 }
 
-absl::Status Run() {
+absl::Status Run(worker::DispatchRows rows) {
   if (cli::InProcessGroupJob()) {
     TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<cli::ProcessGroup> job,
                              cli::JoinProcessGroup(Clock::Real()));
     {
       TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<worker::Communicator> ep,
                                job->CreateGroup("ep", 0, {}));
-      TESSERA_RETURN_IF_ERROR(Measure(*ep));
+      TESSERA_RETURN_IF_ERROR(Measure(*ep, rows));
     }
     return job->Finalize();
   }
   for (const int ranks : {2, 4, 8, 16}) {
-    TESSERA_RETURN_IF_ERROR(MeasureThreads(ranks));
+    TESSERA_RETURN_IF_ERROR(MeasureThreads(ranks, rows));
   }
   return absl::OkStatus();
 }
@@ -164,8 +167,15 @@ absl::Status Run() {
 }  // namespace
 }  // namespace tessera
 
-int main() {
-  const absl::Status status = tessera::Run();
+int main(int argc, char** argv) {
+  const bool is_fp8 = argc == 2 && std::string_view(argv[1]) == "--rows=fp8";
+  if (argc > 1 && !is_fp8) {
+    std::cerr << "usage: exchange_bench [--rows=fp8]\n";
+    return EXIT_FAILURE;
+  }
+  const absl::Status status =
+      tessera::Run(is_fp8 ? tessera::worker::DispatchRows::kFp8
+                          : tessera::worker::DispatchRows::kActivations);
   if (!status.ok()) {
     std::cerr << status << "\n";
   }
