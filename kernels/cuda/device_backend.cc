@@ -15,6 +15,7 @@
 #include "kernels/cuda/products/fp8_ops.h"
 #include "kernels/engram_reader.h"
 #include "kernels/fp8_products.h"
+#include "kernels/runtime/stream_event.h"
 #include "kernels/runtime/stream_graph.h"
 
 namespace tessera::kernels::cuda {
@@ -33,6 +34,18 @@ class BackendGraph final : public StreamGraph {
 
  private:
   const GpuGraph graph_;
+};
+
+class BackendEvent final : public StreamEvent {
+ public:
+  explicit BackendEvent(std::shared_ptr<GpuMachine> machine)
+      : event_(std::move(machine)) {}
+
+  absl::Status Record(Stream& stream) override { return On(stream).Record(event_); }
+  absl::Status Wait(Stream& stream) override { return On(stream).Wait(event_); }
+
+ private:
+  GpuEvent event_;
 };
 
 // Calls copy(byte offset in the view, byte offset in the dense array, shape) for each
@@ -66,6 +79,7 @@ void ForEachMatrix(const TensorView& view, Copy copy) {
 
 class DeviceBackend final : public KernelBackend,
                             public EngramReaderFactory,
+                            public StreamEventFactory,
                             public StreamGraphFactory {
  public:
   DeviceBackend(DeviceBackendOptions options, std::shared_ptr<GpuMachine> machine,
@@ -110,6 +124,9 @@ class DeviceBackend final : public KernelBackend,
     return *std::move(reader);
   }
 
+  std::unique_ptr<StreamEvent> CreateEvent() override {
+    return std::make_unique<BackendEvent>(machine_);
+  }
   absl::StatusOr<std::unique_ptr<StreamGraph>> Capture(
       Stream& stream, absl::FunctionRef<absl::Status()> enqueue) override {
     BackendStream& captured = AsCuda(stream);
