@@ -126,6 +126,16 @@ ExchangeVolume SlotVolume(const ExpertExchangeOptions& options, int num_ranks,
           .combine_parts = others};
 }
 
+ExchangeVolume SlotVolume(const ExpertExchangeOptions& options, int num_ranks,
+                          const ExchangeRounds& rounds) {
+  ExchangeVolume volume = SlotVolume(options, num_ranks, rounds.rows);
+  for (int64_t* const one : {&volume.messages, &volume.dispatch_bytes,
+                             &volume.combine_bytes, &volume.combine_parts}) {
+    *one *= rounds.count;
+  }
+  return volume;
+}
+
 WireVolume WithLengthsAhead(const ExchangeVolume& volume) {
   const int64_t peers = volume.messages / 2;
   return {.messages = volume.messages + peers + volume.combine_parts,

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "worker/comm/exchange_rounds.h"
 #include "worker/comm/expert_exchange.h"
 
 namespace tessera::worker {
@@ -47,6 +48,10 @@ NodeExchangeVolume VolumeOverNodes(const ExpertExchangeOptions& options,
 // and routing. Activations of 4 bytes; no lengths ahead.
 ExchangeVolume SlotVolume(const ExpertExchangeOptions& options, int num_ranks,
                           int64_t rows);
+// In rounds (SlotRounds): each has the messages of one, so theirs grow with the rounds,
+// and bytes but for what is padded to whole rounds do not.
+ExchangeVolume SlotVolume(const ExpertExchangeOptions& options, int num_ranks,
+                          const ExchangeRounds& rounds);
 
 // What comes to one rank over the wire where a transport sends lengths ahead, 8 bytes for
 // each message, and no empty part (NCCL).
