@@ -24,6 +24,7 @@
 #include "gtest/gtest.h"
 
 #include "common/clock.h"
+#include "common/status_macros.h"
 #include "kernels/kernel_backend.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/expert_exchange.h"
@@ -223,6 +224,40 @@ class DeviceArrays {
 
 inline absl::Status PlainWait(kernels::Stream& stream) { return stream.Synchronize(); }
 
+// What a backend makes at the first call with these experts is there before any rank is
+// waited for, as after a worker's first step. `rows`: [T, d], not touched.
+inline void PrepareExperts(kernels::KernelBackend& backend, kernels::Stream& stream,
+                           DeviceArrays& arrays,
+                           std::span<const kernels::ExpertWeights> experts,
+                           TensorView rows) {
+  const std::vector<int32_t> no_items(experts.size() + 1);
+  const TensorView offsets =
+      arrays.Put(no_items, {static_cast<int64_t>(no_items.size())});
+  backend.GroupedExperts(stream, {.x = rows,
+                                  .row_of_item = offsets.Rows(0, 0),
+                                  .item_offsets = offsets,
+                                  .experts = experts,
+                                  .out = rows.Rows(0, 0)});
+}
+
+// An exchange and its experts, enqueued.
+inline absl::Status EnqueueExchange(kernels::KernelBackend& backend,
+                                    kernels::Stream& stream, ExpertExchange& exchange,
+                                    const ExchangeRows& rows,
+                                    std::span<const kernels::ExpertWeights> experts) {
+  TESSERA_RETURN_IF_ERROR(exchange.Send(stream, rows));
+  for (int64_t round = 0; round < exchange.num_rounds(); ++round) {
+    TESSERA_ASSIGN_OR_RETURN(const ExpertBatch batch, exchange.Receive(stream));
+    backend.GroupedExperts(stream, {.x = batch.rows,
+                                    .row_of_item = batch.row_of_item,
+                                    .item_offsets = batch.item_offsets,
+                                    .experts = experts,
+                                    .item_weights = batch.item_weights,
+                                    .out = batch.out});
+  }
+  return exchange.Finish(stream);
+}
+
 // The layer's output for tokens [begin, begin + count) of the problem.
 template <typename T>
 std::vector<T> RunTokens(
@@ -251,29 +286,12 @@ std::vector<T> RunTokens(
   for (const int expert : exchange.local_experts()) {
     experts.push_back(problem.ExpertOf(values, expert));
   }
-  // What a backend makes at the first call with these experts is there before any rank
-  // is waited for, as after a worker's first step.
-  const auto num_experts = static_cast<int64_t>(experts.size());
-  backend.GroupedExperts(
-      **stream, {.x = x,
-                 .row_of_item = ids.Reshape({count * kSlots}).Rows(0, 0),
-                 .item_offsets = arrays.Put(std::vector<int32_t>(experts.size() + 1),
-                                            {num_experts + 1}),
-                 .experts = experts,
-                 .out = out.Rows(0, 0)});
-  const auto batch = exchange.Dispatch(**stream, x, ids, weights);
-  EXPECT_THAT(batch, testing::IsOk());
-  if (!batch.ok()) {
-    return {};
-  }
-  backend.GroupedExperts(**stream, {.x = batch->rows,
-                                    .row_of_item = batch->row_of_item,
-                                    .item_offsets = batch->item_offsets,
-                                    .experts = experts,
-                                    .item_weights = batch->item_weights,
-                                    .out = batch->out});
-  EXPECT_THAT(exchange.Combine(**stream, out), testing::IsOk());
-  return arrays.Get<T>(out);
+  PrepareExperts(backend, **stream, arrays, experts, out);
+  const absl::Status enqueued = EnqueueExchange(
+      backend, **stream, exchange,
+      {.x = x, .expert_ids = ids, .weights = weights, .out = out}, experts);
+  EXPECT_THAT(enqueued, testing::IsOk());
+  return enqueued.ok() ? arrays.Get<T>(out) : std::vector<T>();
 }
 
 // All tokens on a group of one rank.

@@ -89,4 +89,17 @@ absl::StatusOr<std::unique_ptr<ExpertExchange>> ExpertExchange::Create(
   return RoutedExchange::Create(options, backend, groups);
 }
 
+absl::Status ExpertExchange::Send(kernels::Stream& /*stream*/, const ExchangeRows& rows) {
+  sent_ = rows;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExpertBatch> ExpertExchange::Receive(kernels::Stream& stream) {
+  return Dispatch(stream, sent_.x, sent_.expert_ids, sent_.weights);
+}
+
+absl::Status ExpertExchange::Finish(kernels::Stream& stream) {
+  return Combine(stream, sent_.out);
+}
+
 }  // namespace tessera::worker

@@ -1,6 +1,6 @@
 // ExpertExchange: dispatch of token rows to the ranks that hold their experts, and
 // combine at home. Works over any Communicator (the EP group of all R ranks, or its nodes
-// and rails). One per rank; one exchange is between Dispatch and Combine at a time. All
+// and rails). One per rank; one exchange is in progress at a time. All
 // memory is allocated at Create for `max_tokens`.
 //
 // Messages per layer and rank: one AllToAllV of rows (each row once per destination rank,
@@ -50,6 +50,14 @@ struct ExpertBatch {
   kernels::TensorView out;           // [num_items, d]: the experts write here
 };
 
+// What an exchange takes, and where its outputs go.
+struct ExchangeRows {
+  kernels::TensorView x;           // [T, d]; T may be 0
+  kernels::TensorView expert_ids;  // [T, k] i32: logical ids
+  kernels::TensorView weights;     // [T, k]
+  kernels::TensorView out;         // [T, d]: other memory
+};
+
 struct ExpertExchangeOptions {
   int64_t max_tokens = 0;         // of one rank's Dispatch; every rank has the same bound
   int64_t hidden_size = 0;        // d
@@ -76,7 +84,8 @@ struct ExchangeGroups {
   Communicator* rail = nullptr;
 };
 
-// Step thread only.
+// Step thread only. An exchange is Dispatch, the experts of its batch, and Combine; or,
+// in rounds, Send, num_rounds() times Receive and the experts of its batch, and Finish.
 class ExpertExchange {
  public:
   // The groups and `backend` must outlive it. kInvalidArgument for an owner out of range,
@@ -88,7 +97,7 @@ class ExpertExchange {
 
   // Collective. x [T, d], expert_ids [T, k] i32 (logical ids), weights [T, k]; T may be
   // 0. The memory of `weights` must stay as it is until Combine. kInternal: shapes, or,
-  // unless is_capturable, an expert that does not exist.
+  // unless is_capturable, an expert that does not exist; num_rounds() is above 1.
   virtual absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream,
                                                kernels::TensorView x,
                                                kernels::TensorView expert_ids,
@@ -97,6 +106,16 @@ class ExpertExchange {
   // Collective. The batch's `out` is filled; out[t] = sum over slots of y[t, j], times
   // weights[t, j] unless the experts have applied them.
   virtual absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) = 0;
+
+  // The same in rounds, each of a part of the rows: while those of one are under way, the
+  // experts have another's, and before the first Receive what the caller enqueues after
+  // Send. Each is a collective, with the errors of the two above; the memory of the rows
+  // must stay as it is until Finish, which, as Combine, ends the last batch. A batch is
+  // valid until the next Receive. Here: of exchanges that have no rounds to offer.
+  virtual int64_t num_rounds() const { return 1; }
+  virtual absl::Status Send(kernels::Stream& stream, const ExchangeRows& rows);
+  virtual absl::StatusOr<ExpertBatch> Receive(kernels::Stream& stream);
+  virtual absl::Status Finish(kernels::Stream& stream);
 
   // After the stream's Synchronize at the end of a step, also of one that was replayed
   // from a graph: kInternal, once, if an op of Dispatch or Combine has met an expert that
@@ -113,6 +132,9 @@ class ExpertExchange {
 
   // Experts of this rank, rising.
   virtual std::span<const int> local_experts() const = 0;
+
+ private:
+  ExchangeRows sent_;  // of Send above
 };
 
 }  // namespace tessera::worker

@@ -19,7 +19,7 @@ size_t DenseMlp::scratch_bytes(int64_t max_tokens) const {
   return 2 * ScratchArena::Bytes(kernels::DType::kF64, max_tokens * weights_.gate.rows);
 }
 
-absl::Status DenseMlp::Forward(const StepContext& context, TensorView x, TensorView out) {
+void DenseMlp::Partial(const StepContext& context, TensorView x, TensorView out) {
   ScratchArena::Scope scope(context.scratch);
   const int64_t width = weights_.gate.rows;
   TensorView gate = context.scratch->Take(context.dtype(), {context.num_tokens, width});
@@ -29,6 +29,10 @@ absl::Status DenseMlp::Forward(const StepContext& context, TensorView x, TensorV
   context.backend->SiluMul(*context.stream, gate, up, swiglu_limit_, gate);
   context.backend->Linear(*context.stream, gate, weights_.down.weight,
                           weights_.down.split, out);
+}
+
+absl::Status DenseMlp::Forward(const StepContext& context, TensorView x, TensorView out) {
+  Partial(context, x, out);
   return ReduceOverTp(context, out);
 }
 

@@ -26,6 +26,10 @@ class DenseMlp final : public FeedForward {
                        kernels::TensorView out) override;
   size_t scratch_bytes(int64_t max_tokens) const override;
 
+  // Forward without the reduction: this rank's part of the sum, ops alone.
+  void Partial(const StepContext& context, kernels::TensorView x,
+               kernels::TensorView out);
+
  private:
   const MlpWeights weights_;
   const double swiglu_limit_;

@@ -78,43 +78,53 @@ absl::Status Moe::Exchange(const StepContext& context, int64_t bytes,
   return half();
 }
 
-absl::Status Moe::RoutedExperts(const StepContext& context, TensorView x,
-                                TensorView expert_ids, TensorView weights,
-                                TensorView out) {
+absl::Status Moe::ExchangeShare(const StepContext& context, const ExchangeRows& share,
+                                absl::FunctionRef<void()> meanwhile) {
+  const int64_t tokens = share.x.dim(0);
+  TESSERA_RETURN_IF_ERROR(exchange_->Send(*context.stream, share));
+  meanwhile();
+  for (int64_t round = 0; round < exchange_->num_rounds(); ++round) {
+    ExpertBatch batch;
+    TESSERA_RETURN_IF_ERROR(Exchange(
+        context, round == 0 ? tokens * exchange_->row_bytes() : 0, [&]() -> absl::Status {
+          TESSERA_ASSIGN_OR_RETURN(batch, exchange_->Receive(*context.stream));
+          return absl::OkStatus();
+        }));
+    context.backend->GroupedExperts(*context.stream, {.x = batch.rows,
+                                                      .row_of_item = batch.row_of_item,
+                                                      .item_offsets = batch.item_offsets,
+                                                      .experts = weights_.experts,
+                                                      .swiglu_limit = swiglu_limit_,
+                                                      .item_weights = batch.item_weights,
+                                                      .out = batch.out});
+  }
+  return Exchange(
+      context,
+      tokens * moe_.experts_per_token * hidden_ * static_cast<int64_t>(sizeof(float)),
+      [&] { return exchange_->Finish(*context.stream); });
+}
+
+absl::Status Moe::RoutedExperts(const StepContext& context, const ExchangeRows& rows,
+                                absl::FunctionRef<void()> meanwhile) {
   const int tp_size = context.tp->size();
   const Share share = ShareOf(context.num_tokens, context.tp->rank(), tp_size);
-  const TensorView mine = out.Rows(share.begin, share.count);
-  ExpertBatch batch;
   TESSERA_RETURN_IF_ERROR(
-      Exchange(context, share.count * exchange_->row_bytes(), [&]() -> absl::Status {
-        TESSERA_ASSIGN_OR_RETURN(
-            batch, exchange_->Dispatch(*context.stream, x.Rows(share.begin, share.count),
-                                       expert_ids.Rows(share.begin, share.count),
-                                       weights.Rows(share.begin, share.count)));
-        return absl::OkStatus();
-      }));
-  context.backend->GroupedExperts(*context.stream, {.x = batch.rows,
-                                                    .row_of_item = batch.row_of_item,
-                                                    .item_offsets = batch.item_offsets,
-                                                    .experts = weights_.experts,
-                                                    .swiglu_limit = swiglu_limit_,
-                                                    .item_weights = batch.item_weights,
-                                                    .out = batch.out});
-  TESSERA_RETURN_IF_ERROR(
-      Exchange(context,
-               share.count * moe_.experts_per_token * hidden_ *
-                   static_cast<int64_t>(sizeof(float)),
-               [&] { return exchange_->Combine(*context.stream, mine); }));
+      ExchangeShare(context,
+                    {.x = rows.x.Rows(share.begin, share.count),
+                     .expert_ids = rows.expert_ids.Rows(share.begin, share.count),
+                     .weights = rows.weights.Rows(share.begin, share.count),
+                     .out = rows.out.Rows(share.begin, share.count)},
+                    meanwhile));
   if (tp_size == 1 || context.num_tokens == 0) {
     return absl::OkStatus();
   }
-  const auto row_bytes =
-      static_cast<int64_t>(model::DTypeBytes(out.dtype, static_cast<size_t>(hidden_)));
+  const auto row_bytes = static_cast<int64_t>(
+      model::DTypeBytes(rows.out.dtype, static_cast<size_t>(hidden_)));
   for (int rank = 0; rank < tp_size; ++rank) {
     gather_counts_[static_cast<size_t>(rank)] =
         ShareOf(context.num_tokens, rank, tp_size).count * row_bytes;
   }
-  auto* const bytes = static_cast<std::byte*>(out.data);
+  auto* const bytes = static_cast<std::byte*>(rows.out.data);
   return GatherOverTp(
       context,
       {bytes + share.begin * row_bytes, static_cast<size_t>(share.count * row_bytes)},
@@ -155,15 +165,23 @@ absl::Status Moe::Forward(const StepContext& context, TensorView x, TensorView o
   Route(context, x, expert_ids, weights);
   context.Trace("router.ids", layer_, expert_ids);
   context.Trace("router.weights", layer_, weights);
-  TESSERA_RETURN_IF_ERROR(RoutedExperts(context, x, expert_ids, weights, out));
-  if (context.routed_loads != nullptr) {
-    context.routed_loads->Count(*context.stream, layer_, expert_ids);
+  TensorView shared;
+  if (shared_.has_value()) {
+    shared = context.scratch->Take(context.dtype(), {tokens, hidden_});
   }
+  TESSERA_RETURN_IF_ERROR(RoutedExperts(
+      context, {.x = x, .expert_ids = expert_ids, .weights = weights, .out = out}, [&] {
+        if (context.routed_loads != nullptr) {
+          context.routed_loads->Count(*context.stream, layer_, expert_ids);
+        }
+        if (shared_.has_value()) {
+          shared_->Partial(context, x, shared);
+        }
+      }));
   if (!shared_.has_value()) {
     return absl::OkStatus();
   }
-  const TensorView shared = context.scratch->Take(context.dtype(), {tokens, hidden_});
-  TESSERA_RETURN_IF_ERROR(shared_->Forward(context, x, shared));
+  TESSERA_RETURN_IF_ERROR(ReduceOverTp(context, shared));
   context.backend->Add(*context.stream, shared, out);
   return absl::OkStatus();
 }

@@ -1,9 +1,12 @@
 // Moe: router, routed experts over all ranks, shared expert over the TP group.
 //
 //   route (whole on every rank; hash layers look the experts up by token id) -> dispatch
-//   this rank's share of the tokens -> grouped experts
-//   -> combine at home in slot order -> gather the shares of the TP group -> add the
-//   shared expert
+//   this rank's share of the tokens -> shared expert, which needs x alone, while they are
+//   under way -> grouped experts -> combine at home in slot order -> gather the shares of
+//   the TP group -> add the shared expert
+//
+// Dispatch, experts and combine may go in rounds (ExpertExchange::Send). Collectives over
+// TP come after the exchange, never beside it: a device has one of a group at a time.
 //
 // The ranks of a TP group hold the same tokens; each dispatches a contiguous share, so no
 // row crosses the wire twice. Per layer: two all-to-alls over R ranks, one all-gather and
@@ -41,9 +44,12 @@ class Moe final : public FeedForward {
   size_t scratch_bytes(int64_t max_tokens) const override;
 
  private:
-  absl::Status RoutedExperts(const StepContext& context, kernels::TensorView x,
-                             kernels::TensorView expert_ids, kernels::TensorView weights,
-                             kernels::TensorView out);
+  // `rows`: of all tokens. `meanwhile` enqueues what needs none of their outputs.
+  absl::Status RoutedExperts(const StepContext& context, const ExchangeRows& rows,
+                             absl::FunctionRef<void()> meanwhile);
+  // The rows of this rank's share, by way of the experts.
+  absl::Status ExchangeShare(const StepContext& context, const ExchangeRows& share,
+                             absl::FunctionRef<void()> meanwhile);
   void Route(const StepContext& context, kernels::TensorView x,
              kernels::TensorView expert_ids, kernels::TensorView weights);
   // One half of the exchange, booked as a collective.
