@@ -72,6 +72,12 @@ void AddGraphOptions(OptionTable* table, ModelOptions* options) {
       .OneOf({"auto", "off"});
   table->Add("enforce-eager", &options->enforce_eager, "the same as --decode-graphs off");
   table
+      ->Add("exchange-overlap", &options->exchange_overlap,
+            "in captured steps of several ranks, rows on their way to experts while "
+            "others are computed: auto, the shared expert's, and from 256 rows a rank "
+            "on those of two rounds of the exchange, or off. No bit depends on it")
+      .OneOf({"auto", "off"});
+  table
       ->Add("decode-graph-time", &options->decode_graph_time,
             "what the captures of a rank may take; batch sizes that it leaves run "
             "eagerly, and the log says which")
@@ -398,6 +404,9 @@ absl::StatusOr<RankOptions> RankOptionsOf(const ModelOptions& options,
   runner.engram_timeout = options.engram_timeout;
   runner.decode_graphs = options.decode_graphs == "auto" && !options.enforce_eager;
   runner.decode_graph_time = options.decode_graph_time;
+  if (options.exchange_overlap == "off") {
+    runner.exchange_rounds.reset();
+  }
   runner.decode_graph_bytes = options.decode_graph_mib << 20;
   runner.kv_cache_dtype = options.kv_cache_dtype == "fp8"
                               ? worker::KvCacheDtype::kFp8

@@ -51,6 +51,7 @@ struct ModelOptions {
   SpeculativeOptions speculative;
   std::string decode_graphs = "off";
   bool enforce_eager = false;
+  std::string exchange_overlap = "auto";
   absl::Duration decode_graph_time = absl::Seconds(60);  // of all captures of a rank
   int64_t decode_graph_mib = 1024;                       // of a rank's device
   absl::Duration collective_timeout = absl::Seconds(30);

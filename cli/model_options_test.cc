@@ -70,6 +70,14 @@ TEST(RankOptions, DecodeStepsAreGraphsWhereTheyAreTurnedOn) {
   EXPECT_FALSE(RankOptionsOf(options, config, 1)->runner.decode_graphs);
 }
 
+TEST(RankOptions, ExchangesOverlapUnlessThatIsTurnedOff) {
+  const model::ModelConfig config = Config("deepseek_v3.2");
+  ModelOptions options = Options(int64_t{1} << 32);
+  EXPECT_TRUE(RankOptionsOf(options, config, 1)->runner.exchange_rounds.has_value());
+  options.exchange_overlap = "off";
+  EXPECT_FALSE(RankOptionsOf(options, config, 1)->runner.exchange_rounds.has_value());
+}
+
 TEST(ModelOptions, EnforceEagerTurnsGraphsOffAsOtherServersSpellIt) {
   ModelOptions options;
   OptionTable table("serve", "");

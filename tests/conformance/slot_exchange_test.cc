@@ -230,11 +230,13 @@ TEST_P(SlotRanks, ASwitchedExchangeGivesTheSameBitsEitherWay) {
     const auto alone = Alone(problem);
     RunOn(size, problem, [&](Rank& rank) {
       const auto exchange = SwitchedExchange::Create(problem.Options(Placements(size)[2]),
-                                                     3, rank.backend, {.ep = rank.comm});
+                                                     3, RoundPolicy{.min_rows = 3},
+                                                     rank.backend, {.ep = rank.comm});
       ASSERT_THAT(exchange, IsOk());
       for (const int64_t slots : {0, 3, 2, 0, 3}) {
         (*exchange)->UseSlots(slots);
         EXPECT_EQ((*exchange)->is_capturable(), slots > 0);
+        EXPECT_EQ((*exchange)->num_rounds(), slots == 3 ? 2 : 1);
         const int64_t begin = 2 * rank.rank();
         const auto out = RunTokens<float>(
             problem, begin, 2, *rank.backend, **exchange,
@@ -251,8 +253,8 @@ TEST_P(SlotRanks, ASwitchedExchangeSaysWhatWentWrongInSlotsThatItHasLeft) {
   Problem problem(DType::kF32, size);
   problem.ids[0] = kExperts;
   Run(size, [&](Rank& rank) {
-    const auto exchange = SwitchedExchange::Create(Options(Placements(size)[0]), 1,
-                                                   rank.backend, {.ep = rank.comm});
+    const auto exchange = SwitchedExchange::Create(
+        Options(Placements(size)[0]), 1, RoundPolicy{}, rank.backend, {.ep = rank.comm});
     ASSERT_THAT(exchange, IsOk());
     (*exchange)->UseSlots(1);
     RunTokens<float>(

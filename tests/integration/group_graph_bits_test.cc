@@ -1,12 +1,13 @@
 // A group on the simulated `--backend cuda` whose decode steps are graphs says what one
 // rank alone says that runs them eagerly, bit by bit: tokens, the log-probabilities of
 // the whole vocabulary, expert counts; over any tensor, data and expert parallelism and
-// placement of experts. Every rank is a thread on a device of its own, all checks of the
-// simulator are on. Every run has a tiny model over some groups; TESSERA_LONG_TESTS=1:
-// all tiny models and the demo model over all groups.
+// placement of experts, in one round of the exchange or more. Every rank is a thread on a
+// device of its own, all checks of the simulator are on. Every run has a tiny model over
+// some groups; TESSERA_LONG_TESTS=1: all tiny models and the demo model over all groups.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@
 #include "tests/integration/graph_group.h"
 #include "tests/integration/group_harness.h"
 #include "tests/testing/tiny_checkpoint.h"
+#include "worker/comm/exchange_rounds.h"
 
 namespace tessera {
 namespace {
@@ -92,15 +94,29 @@ cli::RankOptions GraphOptions(const Served& served, const cli::GroupShape& shape
   return options;
 }
 
+// How rows go to experts: each step in one round on the step's own stream, those of two
+// rows a rank or more in two, or in as many as there are rows.
+std::vector<std::optional<worker::RoundPolicy>> Rounds() {
+  const worker::RoundPolicy two = {.min_rows = 2};
+  if (!IsLong()) {
+    return {two};
+  }
+  return {two, worker::RoundPolicy{.min_rows = 1, .max_round_rows = 1}, std::nullopt};
+}
+
 void ExpectTheBitsOfOneRankOver(const Served& served,
                                 const std::vector<cli::GroupShape>& shapes,
                                 const std::vector<ScriptStep>& script) {
   const std::vector<Said> alone = RunAlone(served, kSequences, script);
   for (const cli::GroupShape& shape : shapes) {
-    SCOPED_TRACE(Describe(shape));
-    GraphGroup group(served, shape, GraphOptions(served, shape),
-                     MakeGroupMachine(shape, kSeed));
-    ExpectTheBitsOfOneRank(group, SlotsOf(shape), script, alone);
+    for (const std::optional<worker::RoundPolicy>& rounds : Rounds()) {
+      SCOPED_TRACE(fmt::format("{}, at most {} rows in a round", Describe(shape),
+                               rounds.has_value() ? rounds->max_round_rows : 0));
+      cli::RankOptions options = GraphOptions(served, shape);
+      options.runner.exchange_rounds = rounds;
+      GraphGroup group(served, shape, options, MakeGroupMachine(shape, kSeed));
+      ExpectTheBitsOfOneRank(group, SlotsOf(shape), script, alone);
+    }
   }
 }
 

@@ -156,9 +156,6 @@ absl::Status SlotExchange::Place(kernels::Stream& stream, TensorView x,
     return InternalF("dispatch of {} tokens in slots for {}", x.dim(0), rows_);
   }
   PlaceOwnRows(stream, x, expert_ids, weights);
-  weights_ = options_.weights_travel ? TensorView(ones_.data(), DType::kF32,
-                                                  {x.dim(0), options_.experts_per_token})
-                                     : weights;
   return absl::OkStatus();
 }
 
@@ -219,10 +216,12 @@ absl::Status SlotExchange::Return(kernels::Stream& wire) {
   return ep_->Exchange(wire, transfers_);
 }
 
-void SlotExchange::Sum(kernels::Stream& stream, TensorView out) {
-  const TensorView row_of_slot(return_of_slot_.data(), DType::kI32,
-                               {out.dim(0), options_.experts_per_token});
-  backend_->CombineExperts(stream, Places(returned_), row_of_slot, weights_, out);
+void SlotExchange::Sum(kernels::Stream& stream, TensorView weights, TensorView out) {
+  const int64_t k = options_.experts_per_token;
+  const TensorView row_of_slot(return_of_slot_.data(), DType::kI32, {out.dim(0), k});
+  const TensorView ones(ones_.data(), DType::kF32, {out.dim(0), k});
+  backend_->CombineExperts(stream, Places(returned_), row_of_slot,
+                           options_.weights_travel ? ones : weights, out);
 }
 
 absl::StatusOr<ExpertBatch> SlotExchange::Dispatch(kernels::Stream& stream, TensorView x,
@@ -230,13 +229,14 @@ absl::StatusOr<ExpertBatch> SlotExchange::Dispatch(kernels::Stream& stream, Tens
                                                    TensorView weights) {
   TESSERA_RETURN_IF_ERROR(Place(stream, x, expert_ids, weights));
   TESSERA_RETURN_IF_ERROR(Gather(stream));
+  weights_ = weights;
   return List(stream);
 }
 
 absl::Status SlotExchange::Combine(kernels::Stream& stream, TensorView out) {
   Pack(stream);
   TESSERA_RETURN_IF_ERROR(Return(stream));
-  Sum(stream, out);
+  Sum(stream, weights_, out);
   return absl::OkStatus();
 }
 

@@ -60,7 +60,8 @@ class SlotExchange final : public ExpertExchange {
   ExpertBatch List(kernels::Stream& stream);
   void Pack(kernels::Stream& stream);
   absl::Status Return(kernels::Stream& wire);
-  void Sum(kernels::Stream& stream, kernels::TensorView out);
+  // `weights`: those of Place, as Dispatch has them.
+  void Sum(kernels::Stream& stream, kernels::TensorView weights, kernels::TensorView out);
 
   absl::Status Check() override { return lists_.Check(); }
   bool is_capturable() const override { return true; }

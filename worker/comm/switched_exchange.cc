@@ -8,18 +8,19 @@
 namespace tessera::worker {
 
 SwitchedExchange::SwitchedExchange(std::unique_ptr<ExpertExchange> routed,
-                                   std::unique_ptr<SlotExchange> slots)
+                                   std::unique_ptr<SlotRounds> slots)
     : routed_(std::move(routed)), slots_(std::move(slots)), used_(routed_.get()) {}
 
 absl::StatusOr<std::unique_ptr<SwitchedExchange>> SwitchedExchange::Create(
     const ExpertExchangeOptions& options, int64_t max_rows,
-    kernels::KernelBackend* backend, const ExchangeGroups& groups) {
+    const std::optional<RoundPolicy>& policy, kernels::KernelBackend* backend,
+    const ExchangeGroups& groups) {
   TESSERA_CHECK(groups.ep->size() > 1 && groups.ep->on_stream() != nullptr);
   TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<ExpertExchange> routed,
                            ExpertExchange::Create(options, backend, groups));
   TESSERA_ASSIGN_OR_RETURN(
-      std::unique_ptr<SlotExchange> slots,
-      SlotExchange::Create(options, max_rows, backend, groups.ep->on_stream()));
+      std::unique_ptr<SlotRounds> slots,
+      SlotRounds::Create(options, max_rows, policy, backend, groups.ep->on_stream()));
   return std::unique_ptr<SwitchedExchange>(
       new SwitchedExchange(std::move(routed), std::move(slots)));
 }
@@ -41,6 +42,18 @@ absl::StatusOr<ExpertBatch> SwitchedExchange::Dispatch(kernels::Stream& stream,
 
 absl::Status SwitchedExchange::Combine(kernels::Stream& stream, kernels::TensorView out) {
   return used_->Combine(stream, out);
+}
+
+absl::Status SwitchedExchange::Send(kernels::Stream& stream, const ExchangeRows& rows) {
+  return used_->Send(stream, rows);
+}
+
+absl::StatusOr<ExpertBatch> SwitchedExchange::Receive(kernels::Stream& stream) {
+  return used_->Receive(stream);
+}
+
+absl::Status SwitchedExchange::Finish(kernels::Stream& stream) {
+  return used_->Finish(stream);
 }
 
 absl::Status SwitchedExchange::Check() {

@@ -1,11 +1,12 @@
 // SwitchedExchange: the ExpertExchange of a group whose decode steps are captured: rows
-// go as many as there are, by a RoutedExchange, or in slots of a fixed size, by a
-// SlotExchange. Either gives the same bits.
+// go as many as there are, by a RoutedExchange, or in slots of a fixed size, by
+// SlotRounds. Either gives the same bits.
 #ifndef TESSERA_WORKER_COMM_SWITCHED_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_SWITCHED_EXCHANGE_H_
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
@@ -13,19 +14,22 @@
 
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
+#include "worker/comm/exchange_rounds.h"
 #include "worker/comm/expert_exchange.h"
-#include "worker/comm/slot_exchange.h"
+#include "worker/comm/slot_rounds.h"
 
 namespace tessera::worker {
 
 // Step thread only.
 class SwitchedExchange final : public ExpertExchange {
  public:
-  // Slots hold up to `max_rows` rows a rank, at most options.max_tokens. groups.ep has
-  // several ranks and is on_stream. Errors as ExpertExchange::Create.
+  // Slots hold up to `max_rows` rows a rank, at most options.max_tokens, which go in
+  // rounds as `policy` says (SlotRounds::Create). groups.ep has several ranks and is
+  // on_stream. Errors as ExpertExchange::Create.
   static absl::StatusOr<std::unique_ptr<SwitchedExchange>> Create(
       const ExpertExchangeOptions& options, int64_t max_rows,
-      kernels::KernelBackend* backend, const ExchangeGroups& groups);
+      const std::optional<RoundPolicy>& policy, kernels::KernelBackend* backend,
+      const ExchangeGroups& groups);
 
   // From the next Dispatch on, `rows` to each rank, padded; 0: as many as there are, as
   // at first. The same on every rank.
@@ -35,6 +39,10 @@ class SwitchedExchange final : public ExpertExchange {
                                        kernels::TensorView expert_ids,
                                        kernels::TensorView weights) override;
   absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
+  int64_t num_rounds() const override { return used_->num_rounds(); }
+  absl::Status Send(kernels::Stream& stream, const ExchangeRows& rows) override;
+  absl::StatusOr<ExpertBatch> Receive(kernels::Stream& stream) override;
+  absl::Status Finish(kernels::Stream& stream) override;
   // Of both: a step may be a graph that was captured in slots.
   absl::Status Check() override;
   bool is_capturable() const override { return used_->is_capturable(); }
@@ -43,10 +51,10 @@ class SwitchedExchange final : public ExpertExchange {
 
  private:
   SwitchedExchange(std::unique_ptr<ExpertExchange> routed,
-                   std::unique_ptr<SlotExchange> slots);
+                   std::unique_ptr<SlotRounds> slots);
 
   const std::unique_ptr<ExpertExchange> routed_;
-  const std::unique_ptr<SlotExchange> slots_;
+  const std::unique_ptr<SlotRounds> slots_;
   ExpertExchange* used_;
 };
 

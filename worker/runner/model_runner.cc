@@ -183,8 +183,8 @@ absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placem
   if (captures() && parts_.ep->size() > 1) {
     TESSERA_ASSIGN_OR_RETURN(
         std::unique_ptr<SwitchedExchange> switched,
-        SwitchedExchange::Create(options, SlotRows(max_decode_rows()), parts_.backend,
-                                 groups));
+        SwitchedExchange::Create(options, SlotRows(max_decode_rows()),
+                                 options_.exchange_rounds, parts_.backend, groups));
     switched_ = switched.get();
     exchange_ = std::move(switched);
   } else {
