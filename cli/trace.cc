@@ -157,13 +157,19 @@ absl::StatusOr<std::vector<int32_t>> TraceAsProcess(ProcessGroup& group,
                                                     const RankOptions& options,
                                                     const worker::TraceRequest& request,
                                                     worker::TraceRecorder* recorder) {
-  TESSERA_ASSIGN_OR_RETURN(RankGroups groups, JoinGroups(group, shape, options.comm));
+  TESSERA_ASSIGN_OR_RETURN(const HostPosition position, PositionOnHost());
+  TESSERA_ASSIGN_OR_RETURN(const ProcessDevices devices,
+                           DevicesOfProcess(options, position));
+  const worker::ProcessRank own = {.devices = devices.devices.get(),
+                                   .local = devices.local};
+  TESSERA_ASSIGN_OR_RETURN(RankGroups groups,
+                           JoinGroups(group, shape, own, options.comm, Clock::Real()));
   TESSERA_ASSIGN_OR_RETURN(const EngramSourceFactory engram,
                            ResidentEngram(model, Clock::Real()));
   TESSERA_ASSIGN_OR_RETURN(auto source, engram(group.rank()));
-  TESSERA_ASSIGN_OR_RETURN(
-      const AssembledRank rank,
-      AssembleRank(model, options, std::move(groups), std::move(source), Clock::Real()));
+  TESSERA_ASSIGN_OR_RETURN(const AssembledRank rank,
+                           AssembleRank(model, options, own, std::move(groups),
+                                        std::move(source), Clock::Real()));
   worker::TraceRequest mine = request;
   mine.idle = group.rank() >= shape.tp;
   return worker::RunTrace(model.config, mine, options.runner.max_tokens, *rank.runner,

@@ -58,9 +58,10 @@ struct WorkerOptions {
 
 // Of this process's rank: in `job`, or alone where there is none.
 absl::StatusOr<RankGroups> ConnectRank(ProcessGroup* job, const GroupShape& shape,
+                                       const worker::ProcessRank& own,
                                        const worker::CommOptions& options, Clock* clock) {
   if (job != nullptr) {
-    return JoinGroups(*job, shape, options);
+    return JoinGroups(*job, shape, own, options, clock);
   }
   if (shape.num_ranks() != 1) {
     return InvalidArgumentF("{} ranks need a job of processes: start it under mpirun",
@@ -142,17 +143,22 @@ absl::Status RunRank(const WorkerOptions& options, const GroupShape& shape,
   TESSERA_ASSIGN_OR_RETURN(
       const RankOptions rank_options,
       RankOptionsOf(options.model, model->config, shape.num_ranks()));
-  TESSERA_ASSIGN_OR_RETURN(RankGroups groups,
-                           ConnectRank(group.get(), shape, rank_options.comm, clock));
+  TESSERA_ASSIGN_OR_RETURN(const HostPosition position, PositionOnHost());
+  TESSERA_ASSIGN_OR_RETURN(const ProcessDevices devices,
+                           DevicesOfProcess(rank_options, position));
+  const worker::ProcessRank own = {
+      .devices = devices.devices.get(), .local = devices.local, .epoch = options.epoch};
+  TESSERA_ASSIGN_OR_RETURN(
+      RankGroups groups, ConnectRank(group.get(), shape, own, rank_options.comm, clock));
   const int index = groups.ep->rank();
   TESSERA_RETURN_IF_ERROR(ReadWeights(*model, shape, index, /*quiet=*/index != 0, clock));
   TESSERA_ASSIGN_OR_RETURN(
       std::unique_ptr<engram_store::EngramSource> engram,
       OpenEngramSource(*model, options.engram, options.cell.cluster_token,
                        clock->Now() + options.start_timeout, clock));
-  TESSERA_ASSIGN_OR_RETURN(
-      AssembledRank rank,
-      AssembleRank(*model, rank_options, std::move(groups), std::move(engram), clock));
+  TESSERA_ASSIGN_OR_RETURN(AssembledRank rank,
+                           AssembleRank(*model, rank_options, own, std::move(groups),
+                                        std::move(engram), clock));
   const proto::ClusterMember self = {
       .role = proto::ClusterRole::kWorker,
       .rank = static_cast<uint32_t>(index),

@@ -50,13 +50,20 @@ class SharedDevices final : public LocalDevices {
     return kernels::CreateBackend(options_);
   }
   bool has_collectives() const override { return false; }
-  absl::StatusOr<std::vector<std::unique_ptr<DeviceCollectives>>> Connect(
-      std::span<const int> /*ranks*/) override {
+  bool reaches_processes() const override { return false; }
+  DeviceIdentity identity(int /*rank*/) const override { return {}; }
+  absl::StatusOr<DeviceGroupId> NewGroupId() override { return NoCollectives(); }
+  absl::StatusOr<std::unique_ptr<DeviceCollectives>> JoinGroup(
+      const DeviceGroupId& /*id*/, int /*size*/, int /*rank*/, int /*local*/) override {
+    return NoCollectives();
+  }
+
+ private:
+  absl::Status NoCollectives() const {
     return absl::UnimplementedError(
         fmt::format("{} backend: no collectives among ranks of one process", name_));
   }
 
- private:
   const std::string name_;
   const std::string cpu_isa_;
   const std::string numerics_;

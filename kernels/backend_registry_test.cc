@@ -100,13 +100,20 @@ TEST(CreateLocalDevices, GiveEachRankADeviceThatItsGroupsAreOn) {
   const auto first = (*devices)->CreateBackend(0);
   const auto second = (*devices)->CreateBackend(1);
   EXPECT_EQ((*second)->numerics_id(), "cuda_sim/f32");
-  const int both[] = {1, 0};
-  const auto group = (*devices)->Connect(both);
+  EXPECT_FALSE((*devices)->reaches_processes());
+  EXPECT_NE((*devices)->identity(0), (*devices)->identity(1));
+  const auto id = (*devices)->NewGroupId();
+  ASSERT_TRUE(id.ok()) << id.status();
+  const auto group = (*devices)->JoinGroup(*id, 2, 1, 0);
   ASSERT_TRUE(group.ok()) << group.status();
-  EXPECT_EQ((*group)[1]->rank(), 1);
-  EXPECT_EQ((*group)[1]->size(), 2);
-  const int twice[] = {1, 1};
-  EXPECT_EQ((*devices)->Connect(twice).status().code(),
+  EXPECT_EQ((*group)->rank(), 1);
+  EXPECT_EQ((*group)->size(), 2);
+  // The rank once more, its device as another rank's, an id of nobody.
+  EXPECT_EQ((*devices)->JoinGroup(*id, 2, 1, 1).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*devices)->JoinGroup(*id, 2, 0, 0).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*devices)->JoinGroup({}, 2, 0, 1).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ((*devices)->CreateBackend(2).status().code(),
             absl::StatusCode::kInvalidArgument);
@@ -122,8 +129,9 @@ TEST(CreateLocalDevices, HaveNoCollectivesInTheMemoryOfTheHost) {
     const auto devices = CreateLocalDevices({.name = name}, 2);
     ASSERT_TRUE(devices.ok()) << devices.status();
     EXPECT_FALSE((*devices)->has_collectives());
-    const int both[] = {0, 1};
-    EXPECT_EQ((*devices)->Connect(both).status().code(),
+    EXPECT_FALSE((*devices)->reaches_processes());
+    EXPECT_EQ((*devices)->NewGroupId().status().code(), absl::StatusCode::kUnimplemented);
+    EXPECT_EQ((*devices)->JoinGroup({}, 2, 0, 0).status().code(),
               absl::StatusCode::kUnimplemented);
     EXPECT_EQ((*(*devices)->CreateBackend(1))->name(), name);
   }

@@ -1,16 +1,16 @@
 // LocalDevices: what the ranks of one process compute on: a backend for each and, where
-// its ranks have devices of their own, what NCCL offers among them.
+// its ranks have devices of their own, what NCCL offers among them and, perhaps, those of
+// other processes.
 #ifndef TESSERA_KERNELS_LOCAL_DEVICES_H_
 #define TESSERA_KERNELS_LOCAL_DEVICES_H_
 
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "absl/status/statusor.h"
 
 #include "kernels/kernel_backend.h"
 #include "kernels/runtime/device_collectives.h"
+#include "kernels/runtime/device_group_id.h"
 
 namespace tessera::kernels {
 
@@ -27,11 +27,21 @@ class LocalDevices {
 
   // False where ranks share the host's memory or one device: they meet there.
   virtual bool has_collectives() const = 0;
-  // A group of `ranks`: the i-th is rank i of it, on the device of its backend. They are
-  // formed once each of them is polled. kUnimplemented without collectives;
-  // kInvalidArgument: no such rank, or one that is named twice.
-  virtual absl::StatusOr<std::vector<std::unique_ptr<DeviceCollectives>>> Connect(
-      std::span<const int> ranks) = 0;
+  // Whether they reach the devices of other processes, too.
+  virtual bool reaches_processes() const = 0;
+  // Of the device of local rank `rank`; zeros without collectives.
+  virtual DeviceIdentity identity(int rank) const = 0;
+
+  // A group that is to be formed: one of its ranks makes the id, and all join by it.
+  // kUnimplemented without collectives; kUnavailable, kInternal: the transport.
+  virtual absl::StatusOr<DeviceGroupId> NewGroupId() = 0;
+  // Rank `rank` of the `size` of group `id`, on the device of the backend of local rank
+  // `local`. The group is formed once all have joined and each is polled; with an id that
+  // nobody made, or of another transport, perhaps never. kUnimplemented without
+  // collectives; kInvalidArgument: no such rank, or, where that is seen, one that has
+  // joined, or a device that another rank has.
+  virtual absl::StatusOr<std::unique_ptr<DeviceCollectives>> JoinGroup(
+      const DeviceGroupId& id, int size, int rank, int local) = 0;
 };
 
 // `cuda`: a device for each rank, of one simulated machine, or GPUs with NCCL among them.

@@ -125,12 +125,28 @@ absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& 
   return backend->CheckShapes(worker::ShapesOf(config));
 }
 
+absl::StatusOr<ProcessDevices> DevicesOfProcess(const RankOptions& options,
+                                                const HostPosition& position) {
+  const kernels::BackendOptions backend = BackendOptionsOf(options);
+  ProcessDevices own;
+  TESSERA_ASSIGN_OR_RETURN(own.devices, kernels::CreateLocalDevices(backend, 1));
+  if (!own.devices->reaches_processes() || position.num_ranks > kernels::kMaxLocalRanks) {
+    return own;
+  }
+  TESSERA_ASSIGN_OR_RETURN(auto of_host,
+                           kernels::CreateLocalDevices(backend, position.num_ranks));
+  if (of_host->has_collectives()) {
+    own.devices = std::move(of_host);
+    own.local = position.rank;
+  }
+  return own;
+}
+
 absl::StatusOr<AssembledRank> AssembleRank(
-    const LoadedModel& model, const RankOptions& options, RankGroups groups,
-    std::unique_ptr<engram_store::EngramSource> engram, Clock* clock) {
+    const LoadedModel& model, const RankOptions& options, const worker::ProcessRank& own,
+    RankGroups groups, std::unique_ptr<engram_store::EngramSource> engram, Clock* clock) {
   AssembledRank rank;
-  TESSERA_ASSIGN_OR_RETURN(rank.backend,
-                           kernels::CreateBackend(BackendOptionsOf(options)));
+  TESSERA_ASSIGN_OR_RETURN(rank.backend, own.devices->CreateBackend(own.local));
   rank.groups = std::move(groups);
   rank.engram = std::move(engram);
   TESSERA_RETURN_IF_ERROR(AddRunner(model, options, clock, rank));

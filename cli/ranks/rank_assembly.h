@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "cli/loaded_model.h"
+#include "cli/ranks/process_group_registry.h"
 #include "cli/ranks/rank_groups.h"
 
 #include "common/clock.h"
@@ -19,6 +20,7 @@
 #include "kernels/kernel_backend.h"
 #include "kernels/local_devices.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/nccl/device_groups.h"
 #include "worker/runner/model_runner.h"
 
 namespace tessera::cli {
@@ -57,10 +59,20 @@ absl::StatusOr<EngramSourceFactory> ResidentEngram(const LoadedModel& model,
 // not.
 absl::Status CheckBackend(const RankOptions& options, const model::ModelConfig& config);
 
-// `model` and `clock` must outlive the rank. Errors of the parts.
+// What a process that is one rank computes on. Devices that reach other processes are
+// dealt to the ranks of its host, if they see as many; otherwise each takes the first
+// that it sees. Errors of CreateLocalDevices.
+struct ProcessDevices {
+  std::unique_ptr<kernels::LocalDevices> devices;
+  int local = 0;  // its own one
+};
+absl::StatusOr<ProcessDevices> DevicesOfProcess(const RankOptions& options,
+                                                const HostPosition& position);
+
+// `model`, `clock` and what `own` names must outlive the rank. Errors of the parts.
 absl::StatusOr<AssembledRank> AssembleRank(
-    const LoadedModel& model, const RankOptions& options, RankGroups groups,
-    std::unique_ptr<engram_store::EngramSource> engram, Clock* clock);
+    const LoadedModel& model, const RankOptions& options, const worker::ProcessRank& own,
+    RankGroups groups, std::unique_ptr<engram_store::EngramSource> engram, Clock* clock);
 
 // All ranks of a group as parts for threads of this process, in rank order; on devices
 // that the backend of `options` has for them.

@@ -13,7 +13,7 @@
 #include "common/status.h"
 #include "common/status_macros.h"
 #include "worker/comm/in_process/in_process_group.h"
-#include "worker/comm/nccl/nccl_group.h"
+#include "worker/comm/nccl/device_groups.h"
 #include "worker/comm/node_layout.h"
 
 namespace tessera::cli {
@@ -62,8 +62,7 @@ class LocalGroupMaker {
       return worker::CreateInProcessGroup(name, static_cast<int>(members.size()),
                                           options_, clock_);
     }
-    TESSERA_ASSIGN_OR_RETURN(auto connected, devices_->Connect(members));
-    return worker::CreateNcclGroup(name, std::move(connected), options_, clock_);
+    return worker::ConnectLocalRanks(name, *devices_, members, options_, clock_);
   }
 
   kernels::LocalDevices* const devices_;
@@ -114,25 +113,40 @@ absl::StatusOr<std::vector<RankGroups>> MakeLocalGroups(
 }
 
 absl::StatusOr<RankGroups> JoinGroups(ProcessGroup& job, const GroupShape& shape,
-                                      const worker::CommOptions& options) {
+                                      const worker::ProcessRank& own,
+                                      const worker::CommOptions& options, Clock* clock) {
   if (job.size() != shape.num_ranks()) {
     return InvalidArgumentF("{} processes, expected tp {} x dp {}", job.size(), shape.tp,
                             shape.dp);
   }
-  const auto create = [&](std::string_view name, int color) {
-    return job.CreateGroup(fmt::format("{}{}", name, color), color, options);
+  // The group of all ranks decides for the others.
+  bool over_devices = own.devices != nullptr && own.devices->reaches_processes();
+  const auto create =
+      [&](const std::string& name,
+          int color) -> absl::StatusOr<std::unique_ptr<worker::Communicator>> {
+    TESSERA_ASSIGN_OR_RETURN(auto control, job.CreateGroup(name, color, options));
+    if (!over_devices) {
+      return control;
+    }
+    TESSERA_ASSIGN_OR_RETURN(auto group,
+                             worker::ConnectProcessRank(*control, own, options, clock));
+    over_devices = group != nullptr;
+    return over_devices ? std::move(group) : std::move(control);
+  };
+  const auto create_own = [&](std::string_view name, int color) {
+    return create(fmt::format("{}{}", name, color), color);
   };
   RankGroups groups;
-  TESSERA_ASSIGN_OR_RETURN(groups.ep, job.CreateGroup("ep", 0, options));
-  TESSERA_ASSIGN_OR_RETURN(groups.tp, create("tp", job.rank() / shape.tp));
+  TESSERA_ASSIGN_OR_RETURN(groups.ep, create("ep", 0));
+  TESSERA_ASSIGN_OR_RETURN(groups.tp, create_own("tp", job.rank() / shape.tp));
   TESSERA_ASSIGN_OR_RETURN(
       const int per_node,
       worker::AgreeOnRanksPerNode(*groups.ep, HostName(), shape.ranks_per_node));
   if (per_node == 0) {
     return groups;
   }
-  TESSERA_ASSIGN_OR_RETURN(groups.node, create("node", job.rank() / per_node));
-  TESSERA_ASSIGN_OR_RETURN(groups.rail, create("rail", job.rank() % per_node));
+  TESSERA_ASSIGN_OR_RETURN(groups.node, create_own("node", job.rank() / per_node));
+  TESSERA_ASSIGN_OR_RETURN(groups.rail, create_own("rail", job.rank() % per_node));
   return groups;
 }
 

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "kernels/local_devices.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/nccl/device_groups.h"
 
 namespace tessera::cli {
 
@@ -45,10 +46,14 @@ absl::StatusOr<std::vector<RankGroups>> MakeLocalGroups(
     const GroupShape& shape, kernels::LocalDevices* devices,
     const worker::CommOptions& options, Clock* clock);
 
-// Of this process's rank of `job`; collective. kInvalidArgument: the job has another
-// number of processes, or its processes have other ideas of their nodes.
+// Of this process's rank of `job`; collective. Groups run over the devices of `own`, if
+// they reach other processes and each rank of the job has one to itself, and otherwise
+// (or without devices) over the job's own transport. kInvalidArgument: the job has
+// another number of processes, or its processes have other ideas of their nodes; errors
+// of ConnectProcessRank.
 absl::StatusOr<RankGroups> JoinGroups(ProcessGroup& job, const GroupShape& shape,
-                                      const worker::CommOptions& options);
+                                      const worker::ProcessRank& own,
+                                      const worker::CommOptions& options, Clock* clock);
 
 }  // namespace tessera::cli
 

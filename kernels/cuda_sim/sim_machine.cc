@@ -1,5 +1,7 @@
 #include "kernels/cuda_sim/sim_machine.h"
 
+#include <array>
+#include <cstring>
 #include <utility>
 
 #include "fmt/format.h"
@@ -18,6 +20,15 @@ SimMachine::SimMachine(const SimOptions& options)
       scheduler_(options.seed) {}
 
 SimMachine::~SimMachine() = default;
+
+DeviceIdentity SimMachine::uuid(int device) const {
+  const std::array<uint64_t, 2> content = {reinterpret_cast<uintptr_t>(this),
+                                           static_cast<uint64_t>(device)};
+  DeviceIdentity identity;
+  static_assert(sizeof(content) == sizeof(identity));
+  std::memcpy(identity.data(), content.data(), sizeof(content));
+  return identity;
+}
 
 absl::Status SimMachine::CheckDevice(int device) const {
   if (device >= 0 && device < options_.num_devices) {

@@ -25,8 +25,11 @@
 #include "kernels/cuda_sim/finding.h"
 #include "kernels/cuda_sim/grid_runner.h"
 #include "kernels/cuda_sim/stream_scheduler.h"
+#include "kernels/runtime/device_group_id.h"
 
 namespace tessera::kernels::cuda_sim {
+
+class NcclTeam;
 
 struct SimOptions {
   uint64_t seed = 1;
@@ -72,6 +75,8 @@ class SimMachine {
   absl::Status DeviceSynchronize(int device);
 
   int num_devices() const { return options_.num_devices; }
+  // cudaDeviceProp::uuid: no other device has it.
+  DeviceIdentity uuid(int device) const;
   std::vector<Finding> findings() const;
   // The first error or finding; OK if there is none.
   absl::Status status() const;
@@ -103,6 +108,8 @@ class SimMachine {
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
   OpId last_host_write_ ABSL_GUARDED_BY(mutex_);  // of a stream of the host's own
   uint64_t num_nccl_teams_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Those whose ids somebody has as bytes.
+  std::vector<std::shared_ptr<NcclTeam>> nccl_teams_ ABSL_GUARDED_BY(mutex_);
   uint64_t num_host_waits_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t num_launches_ ABSL_GUARDED_BY(mutex_) = 0;
 };

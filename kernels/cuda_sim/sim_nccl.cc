@@ -1,5 +1,8 @@
 #include "kernels/cuda_sim/sim_nccl.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
 #include <utility>
 
 #include "fmt/format.h"
@@ -13,10 +16,56 @@ namespace {
 // GetAsyncErrors that say "in progress", less one.
 constexpr size_t kMaxPolls = 3;
 
+// What the bytes of an id hold.
+struct IdContent {
+  std::array<char, 8> magic = {'s', 'i', 'm', '-', 'n', 'c', 'c', 'l'};
+  uint64_t machine = 0;
+  uint64_t index = 0;  // among the machine's published teams
+};
+
 }  // namespace
 
 NcclTraffic SimNcclId::Traffic(int from, int to) const {
   return SimNcclComm::Traffic(*this, from, to);
+}
+
+absl::StatusOr<DeviceGroupId> SimNcclId::bytes() const {
+  return SimNcclComm::Publish(*this);
+}
+
+absl::StatusOr<SimNcclId> SimNcclId::Of(std::shared_ptr<SimMachine> machine,
+                                        const DeviceGroupId& bytes) {
+  std::shared_ptr<NcclTeam> team = SimNcclComm::Published(*machine, bytes);
+  if (team == nullptr) {
+    return absl::InvalidArgumentError("the id of a communicator of another machine");
+  }
+  return SimNcclId(std::move(machine), std::move(team));
+}
+
+DeviceGroupId SimNcclComm::Publish(const SimNcclId& id) {
+  MutexLock lock(&id.machine_->mutex_);
+  auto& teams = id.machine_->nccl_teams_;
+  const auto found = std::find(teams.begin(), teams.end(), id.team_);
+  IdContent content;
+  content.machine = reinterpret_cast<uintptr_t>(id.machine_.get());
+  content.index = static_cast<uint64_t>(found - teams.begin());
+  if (found == teams.end()) {
+    teams.push_back(id.team_);
+  }
+  DeviceGroupId bytes;
+  std::memcpy(bytes.bytes.data(), &content, sizeof(content));
+  return bytes;
+}
+
+std::shared_ptr<NcclTeam> SimNcclComm::Published(SimMachine& machine,
+                                                 const DeviceGroupId& bytes) {
+  IdContent content;
+  std::memcpy(&content, bytes.bytes.data(), sizeof(content));
+  MutexLock lock(&machine.mutex_);
+  const bool is_known = content.magic == IdContent().magic &&
+                        content.machine == reinterpret_cast<uintptr_t>(&machine) &&
+                        content.index < machine.nccl_teams_.size();
+  return is_known ? machine.nccl_teams_[content.index] : nullptr;
 }
 
 SimNcclId SimNcclComm::GetUniqueId(std::shared_ptr<SimMachine> machine) {

@@ -28,6 +28,7 @@
 #include "kernels/cuda_sim/nccl_team.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/cuda_sim/sim_stream.h"
+#include "kernels/runtime/device_group_id.h"
 #include "model/formats/dtype.h"
 
 namespace tessera::kernels::cuda_sim {
@@ -35,6 +36,12 @@ namespace tessera::kernels::cuda_sim {
 // ncclUniqueId: names a communicator that is to be made. Copyable.
 class SimNcclId {
  public:
+  // Its bytes, by which other ranks have it; the machine knows them from then on.
+  absl::StatusOr<DeviceGroupId> bytes() const;
+  // kInvalidArgument: bytes of no id of this machine.
+  static absl::StatusOr<SimNcclId> Of(std::shared_ptr<SimMachine> machine,
+                                      const DeviceGroupId& bytes);
+
   // What went from one rank to another, itself excluded: one message for each receive or
   // part of a collective that another rank filled.
   NcclTraffic Traffic(int from, int to) const;
@@ -54,6 +61,9 @@ using cuda::NcclState;
 // the operations.
 class SimNcclComm {
  public:
+  // A machine is of one process.
+  static constexpr bool kReachesProcesses = false;
+
   // ncclGetUniqueId.
   static SimNcclId GetUniqueId(std::shared_ptr<SimMachine> machine);
   // ncclCommInitRankConfig. Complete once all ranks have called it. kInvalidArgument: not
@@ -102,6 +112,9 @@ class SimNcclComm {
 
   SimNcclComm(const SimNcclId& id, int rank, int device, int polls);
   static NcclTraffic Traffic(const SimNcclId& id, int from, int to);
+  static DeviceGroupId Publish(const SimNcclId& id);
+  static std::shared_ptr<NcclTeam> Published(SimMachine& machine,
+                                             const DeviceGroupId& bytes);
   absl::Status CheckUsable(std::string_view call)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex_);
   absl::StatusOr<NcclState> Add(const NcclTransfer& transfer, SimStream& stream);

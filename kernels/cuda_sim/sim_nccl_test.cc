@@ -272,6 +272,33 @@ TEST(SimNccl, ACommunicatorIsInProgressUntilAllRanksHaveCome) {
   }
 }
 
+TEST(SimNccl, ARankJoinsByTheBytesOfAnIdThatItsMachineMade) {
+  auto machine = std::make_shared<SimMachine>(SimOptions{.num_devices = 2});
+  const SimNcclId other = SimNcclComm::GetUniqueId(machine);
+  const SimNcclId made = SimNcclComm::GetUniqueId(machine);
+  EXPECT_NE(other.bytes()->bytes, made.bytes()->bytes);
+  EXPECT_EQ(made.bytes()->bytes, made.bytes()->bytes);
+  const auto told = SimNcclId::Of(machine, *made.bytes());
+  ASSERT_TRUE(told.ok()) << told.status();
+  auto first = SimNcclComm::InitRank(made, 2, 0, 0);
+  auto second = SimNcclComm::InitRank(*told, 2, 1, 1);
+  ASSERT_TRUE(first.ok() && second.ok());
+  int polls = 0;
+  while (*(*first)->GetAsyncError() == NcclState::kInProgress) {
+    ASSERT_LT(++polls, 10);
+  }
+
+  auto elsewhere = std::make_shared<SimMachine>(SimOptions{.num_devices = 2});
+  EXPECT_EQ(SimNcclId::Of(elsewhere, *made.bytes()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  DeviceGroupId damaged = *made.bytes();
+  damaged.bytes[16] = std::byte{2};  // of a third id
+  EXPECT_EQ(SimNcclId::Of(machine, damaged).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(SimNcclId::Of(machine, DeviceGroupId()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST(SimNccl, FinalizeIsInProgressUntilAllRanksHaveLeft) {
   Ranks ranks(1, 2);
   ASSERT_TRUE(ranks.comm(0).Finalize().ok());

@@ -27,7 +27,7 @@
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/host_stream_communicator.h"
 #include "worker/comm/in_process/in_process_group.h"
-#include "worker/comm/nccl/nccl_group.h"
+#include "worker/comm/nccl/device_groups.h"
 #include "worker/comm/stream_wait.h"
 
 namespace tessera::worker {
@@ -112,9 +112,7 @@ class StreamRanks : public ::testing::Test {
       const auto devices = kernels::CreateSimulatedDevices(machine);
       std::vector<int> members(static_cast<size_t>(size));
       std::iota(members.begin(), members.end(), 0);
-      auto connected = devices->Connect(members);
-      ASSERT_THAT(connected.status(), IsOk());
-      auto group = CreateNcclGroup("test", *std::move(connected), options, Clock::Real());
+      auto group = ConnectLocalRanks("test", *devices, members, options, Clock::Real());
       ASSERT_THAT(group.status(), IsOk());
       std::vector<std::unique_ptr<kernels::KernelBackend>> backends;
       for (const int member : members) {

@@ -220,8 +220,16 @@ class Apart final : public kernels::LocalDevices {
     return devices_->CreateBackend(rank);
   }
   bool has_collectives() const override { return false; }
-  absl::StatusOr<std::vector<std::unique_ptr<kernels::DeviceCollectives>>> Connect(
-      std::span<const int> /*ranks*/) override {
+  bool reaches_processes() const override { return false; }
+  kernels::DeviceIdentity identity(int rank) const override {
+    return devices_->identity(rank);
+  }
+  absl::StatusOr<kernels::DeviceGroupId> NewGroupId() override {
+    return absl::UnimplementedError("no collectives");
+  }
+  absl::StatusOr<std::unique_ptr<kernels::DeviceCollectives>> JoinGroup(
+      const kernels::DeviceGroupId& /*id*/, int /*size*/, int /*rank*/,
+      int /*local*/) override {
     return absl::UnimplementedError("no collectives");
   }
 

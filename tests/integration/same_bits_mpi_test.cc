@@ -82,12 +82,15 @@ absl::Status Run(cli::ProcessGroup& group, const cli::GroupShape& shape) {
   cli::RankOptions options;
   options.runner.max_tokens = kMaxTokens;
   options.runner.num_blocks = 64;
+  TESSERA_ASSIGN_OR_RETURN(const cli::ProcessDevices devices,
+                           cli::DevicesOfProcess(options, {}));
+  const worker::ProcessRank own = {.devices = devices.devices.get()};
   TESSERA_ASSIGN_OR_RETURN(cli::RankGroups groups,
-                           cli::JoinGroups(group, shape, options.comm));
+                           cli::JoinGroups(group, shape, own, options.comm, clock));
   TESSERA_ASSIGN_OR_RETURN(auto source, engram(group.rank()));
-  TESSERA_ASSIGN_OR_RETURN(
-      cli::AssembledRank rank,
-      cli::AssembleRank(*model, options, std::move(groups), std::move(source), clock));
+  TESSERA_ASSIGN_OR_RETURN(cli::AssembledRank rank,
+                           cli::AssembleRank(*model, options, own, std::move(groups),
+                                             std::move(source), clock));
   TESSERA_ASSIGN_OR_RETURN(std::vector<cli::AssembledRank> alone,
                            cli::AssembleLocalGroup(*model, {}, options, engram, clock));
   TESSERA_ASSIGN_OR_RETURN(const auto prompts, Prompts());

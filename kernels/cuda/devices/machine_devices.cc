@@ -24,18 +24,16 @@ class MachineDevices final : public LocalDevices {
   }
 
   bool has_collectives() const override { return true; }
-  absl::StatusOr<std::vector<std::unique_ptr<DeviceCollectives>>> Connect(
-      std::span<const int> ranks) override {
-    const GpuNcclId id = GpuNcclComm::GetUniqueId(machine_);
-    const int size = static_cast<int>(ranks.size());
-    std::vector<std::unique_ptr<DeviceCollectives>> group;
-    for (const int device : ranks) {
-      TESSERA_ASSIGN_OR_RETURN(
-          auto rank, CreateNcclCollectives(machine_, id, size,
-                                           static_cast<int>(group.size()), device));
-      group.push_back(std::move(rank));
-    }
-    return group;
+  bool reaches_processes() const override { return GpuNcclComm::kReachesProcesses; }
+  DeviceIdentity identity(int rank) const override { return machine_->uuid(rank); }
+  absl::StatusOr<DeviceGroupId> NewGroupId() override {
+    return GpuNcclComm::GetUniqueId(machine_).bytes();
+  }
+  absl::StatusOr<std::unique_ptr<DeviceCollectives>> JoinGroup(const DeviceGroupId& id,
+                                                               int size, int rank,
+                                                               int local) override {
+    TESSERA_ASSIGN_OR_RETURN(const GpuNcclId made, GpuNcclId::Of(machine_, id));
+    return CreateNcclCollectives(machine_, made, size, rank, local);
   }
 
  private:

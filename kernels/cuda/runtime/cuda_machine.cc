@@ -1,5 +1,6 @@
 #include "kernels/cuda/runtime/cuda_machine.h"
 
+#include <cstring>
 #include <utility>
 
 #include <cuda_runtime_api.h>
@@ -32,6 +33,8 @@ absl::StatusOr<DeviceProperties> PropertiesOf(int device) {
   properties.minor = found.minor;
   properties.num_multiprocessors = found.multiProcessorCount;
   properties.memory_bytes = found.totalGlobalMem;
+  static_assert(sizeof(found.uuid) == sizeof(properties.uuid));
+  std::memcpy(properties.uuid.data(), &found.uuid, sizeof(found.uuid));
   TESSERA_ASSIGN_OR_RETURN(properties.clock_khz, Attribute(cudaDevAttrClockRate, device));
   TESSERA_ASSIGN_OR_RETURN(properties.memory_clock_khz,
                            Attribute(cudaDevAttrMemoryClockRate, device));

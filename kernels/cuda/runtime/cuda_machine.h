@@ -14,6 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "kernels/runtime/device_group_id.h"
+
 namespace tessera::kernels::cuda {
 
 struct DeviceProperties {
@@ -24,6 +26,7 @@ struct DeviceProperties {
   size_t memory_bytes = 0;
   int clock_khz = 0;  // the highest; 0: not told
   int memory_clock_khz = 0;
+  DeviceIdentity uuid = {};
 
   // "NVIDIA H100 80GB HBM3, sm_90, 132 SMs, 79 GiB"
   std::string ToString() const;
@@ -58,6 +61,8 @@ class CudaMachine {
   absl::Status DeviceSynchronize(int device);
 
   int num_devices() const { return static_cast<int>(devices_.size()); }
+  // cudaDeviceProp::uuid: no other device has it.
+  DeviceIdentity uuid(int device) const { return properties(device).uuid; }
   const DeviceProperties& properties(int device) const {
     return devices_[static_cast<size_t>(device)];
   }

@@ -1,5 +1,7 @@
 #include "kernels/cuda/runtime/cuda_nccl.h"
 
+#include <cstring>
+
 #include "common/status.h"
 #include "common/status_macros.h"
 
@@ -39,6 +41,27 @@ absl::StatusOr<ncclDataType_t> TypeOf(model::DType type) {
 }
 
 }  // namespace
+
+static_assert(sizeof(ncclUniqueId) == DeviceGroupId::kBytes);
+
+CudaNcclId::CudaNcclId(std::shared_ptr<CudaMachine> machine, const DeviceGroupId& bytes)
+    : machine_(std::move(machine)), made_(ncclSuccess) {
+  std::memcpy(&id_, bytes.bytes.data(), sizeof(id_));
+}
+
+absl::StatusOr<DeviceGroupId> CudaNcclId::bytes() const {
+  if (made_ != ncclSuccess) {
+    return Failure(made_, "ncclGetUniqueId", nullptr);
+  }
+  DeviceGroupId bytes;
+  std::memcpy(bytes.bytes.data(), &id_, sizeof(id_));
+  return bytes;
+}
+
+absl::StatusOr<CudaNcclId> CudaNcclId::Of(std::shared_ptr<CudaMachine> machine,
+                                          const DeviceGroupId& bytes) {
+  return CudaNcclId(std::move(machine), bytes);
+}
 
 absl::StatusOr<std::unique_ptr<CudaNcclComm>> CudaNcclComm::InitRank(const CudaNcclId& id,
                                                                      int num_ranks,

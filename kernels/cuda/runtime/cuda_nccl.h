@@ -17,16 +17,25 @@
 #include "kernels/cuda/primitives/device_types.h"
 #include "kernels/cuda/runtime/cuda_machine.h"
 #include "kernels/cuda/runtime/cuda_stream.h"
+#include "kernels/runtime/device_group_id.h"
 #include "model/formats/dtype.h"
 
 namespace tessera::kernels::cuda {
 
 // ncclUniqueId: names a communicator that is to be made. Copyable.
 class CudaNcclId {
+ public:
+  // Its bytes, by which other ranks have it. The error of ncclGetUniqueId.
+  absl::StatusOr<DeviceGroupId> bytes() const;
+  // Any bytes: what is wrong with them NCCL says, or the group never forms.
+  static absl::StatusOr<CudaNcclId> Of(std::shared_ptr<CudaMachine> machine,
+                                       const DeviceGroupId& bytes);
+
  private:
   friend class CudaNcclComm;
   explicit CudaNcclId(std::shared_ptr<CudaMachine> machine)
       : machine_(std::move(machine)), made_(ncclGetUniqueId(&id_)) {}
+  CudaNcclId(std::shared_ptr<CudaMachine> machine, const DeviceGroupId& bytes);
 
   std::shared_ptr<CudaMachine> machine_;
   ncclUniqueId id_ = {};
@@ -37,6 +46,8 @@ class CudaNcclId {
 // the operations.
 class CudaNcclComm {
  public:
+  static constexpr bool kReachesProcesses = true;
+
   // ncclGetUniqueId.
   static CudaNcclId GetUniqueId(std::shared_ptr<CudaMachine> machine) {
     return CudaNcclId(std::move(machine));
