@@ -48,11 +48,11 @@ inline const CommOptions kGenerous = {.timeout = absl::Seconds(60)};
 
 // Weights, tokens and routing that are equal on every rank.
 struct Problem {
-  Problem(DType type, int64_t num_tokens, DispatchRows wire = DispatchRows::kActivations)
+  Problem(DType type, int64_t num_tokens, DispatchRows rows = DispatchRows::kActivations)
       : dtype(type),
         tokens(num_tokens),
-        rows(wire),
-        hidden(wire == DispatchRows::kFp8 ? kFp8Hidden : kHidden) {
+        on_wire(rows),
+        hidden(rows == DispatchRows::kFp8 ? kFp8Hidden : kHidden) {
     std::mt19937 random(kSeed);
     const auto fill = [&](auto& values) {
       for (auto& value : values) {
@@ -104,7 +104,7 @@ struct Problem {
 
   // The same, in whichever format this problem's experts are.
   kernels::ExpertWeights ExpertOf(TensorView values, int expert) const {
-    if (rows != DispatchRows::kFp8) {
+    if (on_wire != DispatchRows::kFp8) {
       return Expert(values, expert);
     }
     const auto view = [&](int part, int64_t num_rows, int64_t cols) {
@@ -133,16 +133,16 @@ struct Problem {
     options.experts_per_token = kSlots;
     options.expert_owner = std::move(owner);
     options.weights_travel = weights_travel;
-    options.rows = rows;
+    options.rows = on_wire;
     return options;
   }
   std::string_view numerics() const {
-    return rows == DispatchRows::kFp8 ? "fp8-g128" : "f32";
+    return on_wire == DispatchRows::kFp8 ? "fp8-g128" : "f32";
   }
 
   DType dtype;
   int64_t tokens;
-  DispatchRows rows;
+  DispatchRows on_wire;
   int64_t hidden;                    // d
   std::vector<float> expert_values;  // FP8: scales, then codes, of each matrix
   std::vector<double> x;             // [tokens, d]

@@ -101,7 +101,7 @@ void ExpectBitsOfGraphs(int size, DispatchRows rows) {
       return rank.wait->Synchronize(stream);
     };
     DeviceArrays arrays(backend, *rank.stream, wait);
-    std::vector<float> values(kRows * problem.hidden);
+    std::vector<float> values(static_cast<size_t>(kRows * problem.hidden));
     std::vector<float> factors(kRows * kSlots);
     std::vector<int32_t> experts_of(kRows * kSlots);
     const TensorView x = arrays.Put(values, {kRows, problem.hidden});
