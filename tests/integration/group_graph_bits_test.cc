@@ -258,6 +258,7 @@ class Fp8Graphs : public ::testing::Test {
         cli::RankOptions options = GraphOptions(served, shape);
         options.numerics = "fp8-g128";
         options.runner.fp8_dispatch = fp8_dispatch;
+        options.runner.exchange_rounds = Rounds().front();
         GraphGroup group(served, shape, options, MakeGroupMachine(shape, kSeed));
         ExpectTheBitsOfOneRank(group, SlotsOf(shape), script, alone);
       }
