@@ -1,11 +1,13 @@
 #include "worker/runner/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <type_traits>
 
 #include "absl/status/statusor.h"
 
@@ -20,9 +22,57 @@ namespace {
 
 constexpr double kMasked = -std::numeric_limits<double>::infinity();
 
-size_t ArgMax(std::span<const double> values) {
-  return static_cast<size_t>(std::max_element(values.begin(), values.end()) -
-                             values.begin());
+// The first of the largest values, and whether all are finite.
+struct Largest {
+  size_t place = 0;
+  bool finite = true;
+};
+
+// Bits of floats, those of negative ones inverted, are ordered as the floats are: a loop
+// over integers that has no branch.
+template <typename T>
+Largest FindLargest(std::span<const T> values) {
+  using Bits = std::conditional_t<sizeof(T) == sizeof(int32_t), int32_t, int64_t>;
+  constexpr Bits kMagnitude = std::numeric_limits<Bits>::max();
+  constexpr Bits kInfinity = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  constexpr int kSignShift = 8 * sizeof(Bits) - 1;
+  constexpr size_t kLanes = 64 / sizeof(T);
+  Bits largest[kLanes];
+  Bits magnitude[kLanes] = {};
+  std::fill_n(largest, kLanes, std::numeric_limits<Bits>::min());
+  const auto take = [&](size_t lane, T value) {
+    const Bits bits = std::bit_cast<Bits>(value);
+    const Bits ordered = bits ^ ((bits >> kSignShift) & kMagnitude);
+    largest[lane] = std::max(largest[lane], ordered);
+    magnitude[lane] = std::max(magnitude[lane], bits & kMagnitude);
+  };
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      take(lane, values[i + lane]);
+    }
+  }
+  for (; i < values.size(); ++i) {
+    take(0, values[i]);
+  }
+  const Bits ordered = *std::max_element(largest, largest + kLanes);
+  const T value = std::bit_cast<T>(ordered ^ ((ordered >> kSignShift) & kMagnitude));
+  // By value: of two zeros the first one.
+  const auto place = std::find(values.begin(), values.end(), value) - values.begin();
+  return {.place = static_cast<size_t>(place),
+          .finite = *std::max_element(magnitude, magnitude + kLanes) < kInfinity};
+}
+
+size_t ArgMax(std::span<const double> values) { return FindLargest(values).place; }
+
+// Whether the token is the largest logit as the model gave it.
+bool IsPlainGreedy(const proto::SamplingParams& params, const SamplingHistory& history) {
+  const int64_t generated = std::ssize(history.tokens) - history.prompt_length;
+  return params.temperature == 0.0f && params.logit_bias.empty() &&
+         params.repetition_penalty == 1.0f && params.presence_penalty == 0.0f &&
+         params.frequency_penalty == 0.0f && params.allowed_token_ids.empty() &&
+         params.bad_words.empty() && history.mask.empty() &&
+         (params.stop_token_ids.empty() || generated >= params.min_tokens);
 }
 
 }  // namespace
@@ -267,6 +317,14 @@ template <typename T>
 absl::StatusOr<int32_t> Sampler::Choose(std::span<const T> logits,
                                         const proto::SamplingParams& params,
                                         const SamplingHistory& history) {
+  TESSERA_CHECK_EQ(logits.size(), raw_.size());
+  if (IsPlainGreedy(params, history)) {
+    const Largest largest = FindLargest(logits.first(num_token_ids_));
+    const Largest rest = FindLargest(logits.subspan(num_token_ids_));
+    if (largest.finite && rest.finite) {
+      return static_cast<int32_t>(largest.place);
+    }
+  }
   TESSERA_RETURN_IF_ERROR(TakeRaw(logits, std::ssize(history.tokens)));
   std::copy(raw_.begin(), raw_.end(), adjusted_.begin());
   ApplyBiasAndPenalties(params, history);
@@ -288,6 +346,7 @@ absl::StatusOr<proto::SampledToken> Sampler::Sample(std::span<const T> logits,
   TESSERA_ASSIGN_OR_RETURN(out.token, Choose(logits, params, history));
   out.position = static_cast<uint32_t>(history.tokens.size());
   if (params.num_logprobs >= 0) {
+    TESSERA_RETURN_IF_ERROR(TakeRaw(logits, out.position));
     FillLogprobs(params.num_logprobs, out);
   }
   return out;

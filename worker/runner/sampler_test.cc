@@ -32,13 +32,42 @@ TEST(Sampler, GreedyTakesTheLowerOfTwoEqualTokens) {
   EXPECT_EQ(SampleOne(kLogits, {.temperature = 0}), 1);
 }
 
+TEST(Sampler, GreedyTakesTheFirstOfTheLargestAtAnyLength) {
+  std::mt19937 random(3);
+  const std::vector<float> values = {-0.0f, 0.0f, -1.0f, -1e-40f, 1e-40f, -3e38f, 2.5f};
+  for (size_t size = 1; size < 100; ++size) {
+    // Few kinds of values, so that the largest one is there several times.
+    const size_t kinds = 1 + random() % values.size();
+    std::vector<float> logits(size);
+    for (float& logit : logits) {
+      logit = values[random() % kinds];
+    }
+    const std::vector<double> wide(logits.begin(), logits.end());
+    const auto first = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    EXPECT_EQ(SampleOne(logits, {.temperature = 0}), first) << size;
+    Sampler sampler(static_cast<int64_t>(size));
+    EXPECT_EQ(*sampler.Choose<double>(wide, {.temperature = 0}, {}), first) << size;
+    // A bias of nothing takes the general way.
+    EXPECT_EQ(SampleOne(logits, {.temperature = 0, .logit_bias = {{0, 0.0f}}}), first);
+  }
+}
+
 TEST(Sampler, RefusesALogitThatIsNotFinite) {
-  Sampler sampler(2);
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity()}) {
-    const std::vector<float> logits = {0.0f, bad};
-    EXPECT_EQ(sampler.Sample<float>(logits, {}, {}).status().code(),
-              absl::StatusCode::kDataLoss);
+  constexpr size_t kSize = 37;
+  Sampler sampler(kSize, kSize - 3);
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::quiet_NaN(),
+        std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()}) {
+    for (size_t at = 0; at < kSize; ++at) {
+      std::vector<float> logits(kSize, 0.0f);
+      logits[at] = bad;
+      for (const float temperature : {0.0f, 1.0f}) {
+        const auto token =
+            sampler.Sample<float>(logits, {.temperature = temperature}, {});
+        EXPECT_EQ(token.status().code(), absl::StatusCode::kDataLoss) << at;
+      }
+    }
   }
 }
 

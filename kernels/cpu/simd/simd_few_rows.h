@@ -114,6 +114,7 @@ struct ScaleRows {
 template <WeightFormat kFormat>
 void LinearOfFew(const LinearTask& task) {
   const WeightRows& w = task.weights;
+  const int64_t bytes_ahead = BytesAhead(w.row_bytes);
   ScaleRows scales(task);
   for (int64_t row = task.row_begin; row < task.row_end;) {
     const int64_t count = row + kWRows <= task.row_end ? kWRows : 1;
@@ -121,7 +122,8 @@ void LinearOfFew(const LinearTask& task) {
                        .row_bytes = count == kWRows ? w.row_bytes : 0,
                        .scales = {},
                        .block_cols = w.block_cols,
-                       .col_offset = w.col_offset};
+                       .col_offset = w.col_offset,
+                       .bytes_ahead = bytes_ahead};
     if constexpr (IsScaled(kFormat)) {
       for (int64_t o = 0; o < kWRows; ++o) {
         rows.scales[o] = scales.Of(row + Smaller(o, count - 1));

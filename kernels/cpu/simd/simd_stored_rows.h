@@ -28,8 +28,15 @@ struct StoredRows {
   const float* scales[kWRows];  // of the blocks from the one of column 0 on
   int64_t block_cols;
   int64_t col_offset;
+  int64_t bytes_ahead;  // to the rows that are asked for while these are read
   const uint8_t* row(int64_t o) const { return codes + o * row_bytes; }
 };
+
+// Whole blocks of four rows, kBytesAhead or a little more.
+TESSERA_INLINE int64_t BytesAhead(int64_t row_bytes) {
+  const int64_t block = kWRows * row_bytes;
+  return block == 0 ? 0 : (kBytesAhead + block - 1) / block * block;
+}
 
 constexpr bool IsScaled(WeightFormat format) {
   return format == WeightFormat::kF8E4M3 || format == WeightFormat::kFp4;
@@ -46,12 +53,12 @@ struct Columns {
   int64_t end;
 };
 
-// Asks for the same columns of the next four rows. The processor's own prefetching stops
-// at the end of a page, and a row is often just that.
+// Asks for the same columns of four rows ahead. The processor's own prefetching stops at
+// the end of a page, and a row is often just that.
 template <WeightFormat kFormat>
 TESSERA_INLINE void PrefetchNext(const StoredRows& w, Columns columns) {
   constexpr int64_t kLine = 64;
-  const uint8_t* next = w.row(kWRows);
+  const uint8_t* next = w.codes + w.bytes_ahead;
   const int64_t end = CodeBytes(kFormat, columns.end);
   for (int64_t at = CodeBytes(kFormat, columns.begin); at < end; at += kLine) {
 #pragma GCC unroll 4
