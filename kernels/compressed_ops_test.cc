@@ -181,6 +181,40 @@ TEST_P(Candidates, AreTheBlocksOfTheBestEntriesAndTheNewest) {
   EXPECT_EQ(blocks, Ids({0, 3}));
 }
 
+// Queries may be left out where no more compete than are selected.
+TEST_P(CompressedOps, AllAreSelectedWithoutQueriesAsWithThem) {
+  Values keys = {1, 5, 9, 2, 3, 4, 0.5F, 0.25F};
+  Values q = {1, 2, 3, 4};
+  Values weights = {1, -1, 1, 1};
+  for (const bool restricted : {false, true}) {
+    Ids positions = {-1, 0, 7, restricted ? 15 : 9};
+    Ids given = {-1, -1, -1, -1, 1, -1, 0, 3};
+    Ids selected[2] = {Ids(20, -7), Ids(20, -7)};
+    Ids counts[2] = {Ids(4, -7), Ids(4, -7)};
+    for (const size_t without : {0, 1}) {
+      IndexerSelectArgs args;
+      if (without == 0) {
+        args.q = Floats(q, {4, 1, 1});
+        args.weights = Floats(weights, {4, 1});
+      }
+      args.keys = Floats(keys, {2, 4, 1});
+      args.index = IndexOf(positions, 4);
+      args.ratio = 2;
+      args.topk = 5;
+      args.selected = Ints(selected[without], {4, 5});
+      args.num_selected = Ints(counts[without], {4});
+      if (restricted) {
+        args.candidate_block = 2;
+        args.candidates = Ints(given, {4, 2});
+      }
+      backend_->IndexerSelect(*stream_, args);
+    }
+    EXPECT_EQ(selected[1], selected[0]);
+    EXPECT_EQ(counts[1], counts[0]);
+    EXPECT_EQ(counts[1], restricted ? Ids({0, 0, 2, 4}) : Ids({0, 0, 4, 5}));
+  }
+}
+
 TEST_P(Candidates, OfEqualBlocksTheLowerOneIsTaken) {
   Ids selected(2, -7);
   Ids blocks(3, -7);

@@ -57,7 +57,8 @@ constexpr int64_t VisibleEntries(int64_t position, int64_t ratio) {
 // always among them; where `candidates` names blocks, their entries alone compete. One op
 // does not do both. A query at position -1 selects none and names no candidates.
 // Per query and competing entry J (2 D + 2) FLOPs and 4 D bytes; none where everything is
-// selected.
+// selected. A caller who knows that no more than topk compete for any query may leave q
+// and weights out (rank 0), without candidates_out: then no score is asked for.
 struct IndexerSelectArgs {
   TensorView q;        // [T, J, D]
   TensorView weights;  // [T, J], already scaled

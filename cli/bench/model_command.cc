@@ -57,10 +57,11 @@ Arithmetic ArithmeticOf(const RankOptions& options) {
 // What a step reads, or a prefill multiplies, by the inventory and the router's choices.
 absl::Status FillCost(ModelPhase phase, const LoadedModel& model, ModelBench& bench,
                       Measured* measured) {
+  const BenchPoint& point = measured->point;
+  const int64_t steps = phase == ModelPhase::kDecode ? point.steps : 0;
   const WeightCost cost = WeightCostOf(
       model.config, model::FindEngramRowFormat(model.config, *model.checkpoint),
-      bench.options().numerics == "w8a8-g32");
-  const BenchPoint& point = measured->point;
+      point.prompt_tokens + steps, bench.options().numerics == "w8a8-g32");
   if (phase == ModelPhase::kPrefill) {
     measured->multiply_adds =
         static_cast<double>(PrefillMultiplyAdds(cost, model.config, point.prompt_tokens));

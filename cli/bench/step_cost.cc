@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "model/config/model_config.h"
 #include "model/tensors/tensor_inventory.h"
@@ -44,17 +46,35 @@ int64_t RoundedBytes(const model::ExpectedTensor& tensor) {
   }
 }
 
+// A matrix that makes queries of an indexer, or their weights, where no score is asked
+// for: the layers leave both out.
+bool IsIdleQuery(const model::ModelConfig& config, const model::ExpectedTensor& tensor,
+                 int64_t most_visible) {
+  if (tensor.kind != model::TensorKind::kIndexer ||
+      (tensor.name.find(".wq_b.") == std::string::npos &&
+       tensor.name.find(".weights_proj.") == std::string::npos)) {
+    return false;
+  }
+  const std::vector<int64_t>& ratios = config.compressed.ratios;
+  const int64_t ratio = ratios.empty() ? 1 : ratios[static_cast<size_t>(tensor.layer)];
+  const bool names_candidates =
+      !ratios.empty() && tensor.layer == config.compressed.candidate_source;
+  return most_visible / ratio <= config.indexer.topk && !names_candidates;
+}
+
 }  // namespace
 
 WeightCost WeightCostOf(const model::ModelConfig& config,
-                        model::EngramRowFormat engram_rows, bool rounds_dense) {
+                        model::EngramRowFormat engram_rows, int64_t most_visible,
+                        bool rounds_dense) {
   WeightCost cost;
   int64_t routed_bytes = 0;
   int64_t routed_parameters = 0;
   std::set<int64_t> moe_layers;
   for (const model::ExpectedTensor& tensor :
        model::TensorInventory(config, engram_rows)) {
-    if (!tensor.is_loaded || tensor.layer >= config.num_layers || IsLookedUp(tensor)) {
+    if (!tensor.is_loaded || tensor.layer >= config.num_layers || IsLookedUp(tensor) ||
+        IsIdleQuery(config, tensor, most_visible)) {
       continue;
     }
     // Vectors (norms, biases) are read, but add no product of note.

@@ -29,9 +29,11 @@ struct WeightCost {
   int64_t head_multiply_adds = 0;
 };
 
-// `rounds_dense`: numerics w8a8-g32.
+// Of steps whose queries see `most_visible` tokens at most: an indexer that selects all
+// of so few makes no queries. `rounds_dense`: numerics w8a8-g32.
 WeightCost WeightCostOf(const model::ModelConfig& config,
-                        model::EngramRowFormat engram_rows, bool rounds_dense = false);
+                        model::EngramRowFormat engram_rows, int64_t most_visible,
+                        bool rounds_dense = false);
 
 // Multiply-adds of the weights in a prefill of `tokens` tokens of which the last is
 // sampled. The scores of attention are not weights and come on top.

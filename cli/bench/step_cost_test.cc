@@ -14,13 +14,18 @@
 namespace tessera::cli {
 namespace {
 
-model::ModelConfig V3(const std::vector<std::string>& overrides) {
-  std::ifstream in("tests/data/configs/deepseek_v3.json");
+model::ModelConfig ConfigOf(const std::string& name,
+                            const std::vector<std::string>& overrides) {
+  std::ifstream in("tests/data/configs/" + name + ".json");
   std::stringstream text;
   text << in.rdbuf();
   auto config = model::ParseModelConfig(text.str(), overrides);
   EXPECT_TRUE(config.ok()) << config.status();
   return *config;
+}
+
+model::ModelConfig V3(const std::vector<std::string>& overrides) {
+  return ConfigOf("deepseek_v3", overrides);
 }
 
 // A matrix in FP8 with one F32 scale for 128 x 128.
@@ -35,7 +40,7 @@ constexpr int64_t kExperts = 256;
 
 TEST(StepCost, BytesOfV3AreThoseOfItsPublishedShapes) {
   const model::ModelConfig config = V3({"num_hidden_layers=4"});
-  const WeightCost cost = WeightCostOf(config, model::EngramRowFormat::kBf16);
+  const WeightCost cost = WeightCostOf(config, model::EngramRowFormat::kBf16, 100);
   const int64_t attention = Fp8(1536, kD) + Fp8(128 * 192, 1536) + Fp8(576, kD) +
                             Fp8(128 * 256, 512) + Fp8(kD, 128 * 128) + 2 * (1536 + 512);
   const int64_t norms = 2 * 2 * kD;
@@ -50,8 +55,9 @@ TEST(StepCost, BytesOfV3AreThoseOfItsPublishedShapes) {
 
 TEST(StepCost, RoundedNumericsReadTheHeadInEightBits) {
   const model::ModelConfig config = V3({"num_hidden_layers=4"});
-  const WeightCost plain = WeightCostOf(config, model::EngramRowFormat::kBf16);
-  const WeightCost rounded = WeightCostOf(config, model::EngramRowFormat::kBf16, true);
+  const WeightCost plain = WeightCostOf(config, model::EngramRowFormat::kBf16, 100);
+  const WeightCost rounded =
+      WeightCostOf(config, model::EngramRowFormat::kBf16, 100, true);
   // FP8 is as small already.
   EXPECT_EQ(plain.always_bytes - rounded.always_bytes, kV * kD * 31 / 32);
   EXPECT_EQ(rounded.expert_bytes, plain.expert_bytes);
@@ -59,12 +65,24 @@ TEST(StepCost, RoundedNumericsReadTheHeadInEightBits) {
 
 TEST(StepCost, PrefillMultipliesEightExpertsPerTokenAndTheHeadOnce) {
   const model::ModelConfig config = V3({"num_hidden_layers=4"});
-  const WeightCost cost = WeightCostOf(config, model::EngramRowFormat::kBf16);
+  const WeightCost cost = WeightCostOf(config, model::EngramRowFormat::kBf16, 100);
   const int64_t attention =
       1536 * kD + 128 * 192 * 1536 + 576 * kD + 128 * 256 * 512 + kD * 128 * 128;
   const int64_t token =
       4 * attention + 3 * 3 * 18432 * kD + kExperts * kD + (1 + 8) * 3 * kM * kD;
   EXPECT_EQ(PrefillMultiplyAdds(cost, config, 5), 5 * token + kV * kD);
+}
+
+TEST(StepCost, QueriesOfAnIndexerCountWhereNotAllIsSelected) {
+  const model::ModelConfig config = ConfigOf("deepseek_v3.2", {"num_hidden_layers=4"});
+  const auto cost = [&](int64_t most_visible) {
+    return WeightCostOf(config, model::EngramRowFormat::kBf16, most_visible);
+  };
+  EXPECT_EQ(cost(2048).always_bytes, cost(1).always_bytes);
+  EXPECT_EQ(cost(2049).always_bytes - cost(2048).always_bytes,
+            4 * (Fp8(64 * 128, 1536) + 2 * 64 * kD));
+  EXPECT_EQ(cost(2049).token_multiply_adds - cost(2048).token_multiply_adds,
+            4 * (64 * 128 * 1536 + 64 * kD));
 }
 
 TEST(StepCost, ACachedTokenOfV3IsItsLatentAndRotaryRowInEveryLayer) {
@@ -74,10 +92,10 @@ TEST(StepCost, ACachedTokenOfV3IsItsLatentAndRotaryRowInEveryLayer) {
 
 TEST(StepCost, DraftLayersAreLeftOut) {
   const WeightCost with =
-      WeightCostOf(V3({"num_hidden_layers=4"}), model::EngramRowFormat::kBf16);
+      WeightCostOf(V3({"num_hidden_layers=4"}), model::EngramRowFormat::kBf16, 100);
   const WeightCost without =
       WeightCostOf(V3({"num_hidden_layers=4", "num_nextn_predict_layers=0"}),
-                   model::EngramRowFormat::kBf16);
+                   model::EngramRowFormat::kBf16, 100);
   EXPECT_EQ(with.always_bytes, without.always_bytes);
   EXPECT_EQ(with.moe_layers, without.moe_layers);
 }

@@ -276,6 +276,10 @@ void SelectOverThreads(CpuContext& context, const IndexerSelectArgs& args,
 void CheckArguments(const IndexerSelectArgs& args) {
   TESSERA_CHECK_EQ(args.selected.dim(1), args.topk);
   TESSERA_CHECK_LE(args.topk, kMaxTopk);
+  if (args.q.rank == 0) {
+    TESSERA_CHECK(args.candidates_out.rank == 0);
+    return;
+  }
   TESSERA_CHECK_LE(args.q.dim(1) * (args.q.dim(2) + 16) + 4 * (args.q.dim(1) + 4),
                    kScratchFloats);
   TESSERA_CHECK_EQ(args.keys.width(), args.q.dim(2));
@@ -294,7 +298,13 @@ void CheckArguments(const IndexerSelectArgs& args) {
 
 void IndexerSelect(CpuContext& context, const IndexerSelectArgs& args) {
   CheckArguments(args);
-  const int64_t queries = args.q.dim(0);
+  const int64_t queries = args.selected.dim(0);
+  if (args.q.rank == 0) {
+    for (int64_t t = 0; t < queries; ++t) {
+      TESSERA_CHECK(SelectAll(args, CompetitionOf(args, t)));
+    }
+    return;
+  }
   if (queries == 1) {
     const Competition among = CompetitionOf(args, 0);
     if (!SelectAll(args, among)) {

@@ -21,7 +21,8 @@ struct IndexerSelectKernel {
   DevicePages pages;
   int64_t ratio;
   int64_t candidate_block;
-  int64_t chunk;  // entries; whole candidate blocks, where there are any
+  int64_t chunk;     // entries; whole candidate blocks, where there are any
+  bool has_queries;  // else all that compete are selected
   bool restricted;
   DeviceRows<const int32_t> candidates;
   DeviceRows<int32_t> selected;
@@ -72,7 +73,8 @@ struct IndexerSelectKernel {
                                    int64_t first, int64_t count, int64_t kept,
                                    int64_t visible) const {
     // Where everything is selected, it is whatever its score.
-    const bool needs_scores = picks_blocks || NumPlaces(visible) > selected.cols;
+    const bool needs_scores =
+        has_queries && (picks_blocks || NumPlaces(visible) > selected.cols);
     for (int64_t at = 0; at < count; at += kScoresAtOnce) {
       // Both halves of a warp take part in its shuffles, the last one with a place again.
       const int64_t mine = at + thread.linear_thread() / kLanes;
@@ -157,13 +159,17 @@ struct IndexerSelectKernel {
 
 void IndexerSelect(GpuStream& stream, const IndexerSelectArgs& args) {
   TESSERA_CHECK_EQ(args.selected.dim(1), args.topk);
-  TESSERA_CHECK_EQ(args.weights.dim(1), args.q.dim(1));
-  TESSERA_CHECK_EQ(args.keys.width(), args.q.dim(2));
   TESSERA_CHECK(args.candidates.rank == 0 || args.candidates_out.rank == 0);
   TESSERA_CHECK_LE(args.topk, kMaxSelectedEntries);
   IndexerSelectKernel kernel = {};
-  kernel.q = RowsOf<const float>(args.q);
-  kernel.weights = RowsOf<const float>(args.weights);
+  kernel.has_queries = args.q.rank > 0;
+  if (kernel.has_queries) {
+    TESSERA_CHECK_EQ(args.weights.dim(1), args.q.dim(1));
+    TESSERA_CHECK_EQ(args.keys.width(), args.q.dim(2));
+    kernel.q = RowsOf<const float>(args.q);
+    kernel.weights = RowsOf<const float>(args.weights);
+  }
+  TESSERA_CHECK(kernel.has_queries || args.candidates_out.rank == 0);
   kernel.keys = CacheOf(args.keys);
   kernel.pages = PagesOf(args.index);
   kernel.ratio = args.ratio;
@@ -187,9 +193,9 @@ void IndexerSelect(GpuStream& stream, const IndexerSelectArgs& args) {
     kernel.candidates_out = RowsOf<int32_t>(args.candidates_out);
     shared_bytes += Shortlist::Bytes(kernel.candidates_out.cols + kernel.chunk);
   }
-  if (args.q.dim(0) > 0) {
+  if (args.selected.dim(0) > 0) {
     Launch(stream,
-           {.grid = {static_cast<uint32_t>(args.q.dim(0))},
+           {.grid = {static_cast<uint32_t>(args.selected.dim(0))},
             .block = {kBlock},
             .shared_bytes = static_cast<uint32_t>(shared_bytes)},
            kernel);

@@ -102,14 +102,17 @@ template <typename T>
 void IndexerSelect(const IndexerSelectArgs& args) {
   TESSERA_CHECK_EQ(args.selected.dim(1), args.topk);
   TESSERA_CHECK(args.candidates.rank == 0 || args.candidates_out.rank == 0);
-  std::vector<T> dots(static_cast<size_t>(args.q.dim(1)));
-  for (int64_t t = 0; t < args.q.dim(0); ++t) {
+  const bool scores_entries = args.q.rank > 0;
+  TESSERA_CHECK(scores_entries || args.candidates_out.rank == 0);
+  std::vector<T> dots(static_cast<size_t>(scores_entries ? args.q.dim(1) : 0));
+  for (int64_t t = 0; t < args.selected.dim(0); ++t) {
     const int64_t visible =
         VisibleEntries(*args.index.positions.row<int32_t>(t), args.ratio);
     std::vector<int32_t> entries = CompetingEntries(args, t, visible);
     std::vector<T> scores(static_cast<size_t>(visible));
-    for (const int32_t s : entries) {
-      scores[static_cast<size_t>(s)] = IndexerScore(args, t, s, dots);
+    TESSERA_CHECK(scores_entries || std::ssize(entries) <= args.topk);
+    for (size_t i = 0; scores_entries && i < entries.size(); ++i) {
+      scores[static_cast<size_t>(entries[i])] = IndexerScore(args, t, entries[i], dots);
     }
     if (args.candidates_out.rank > 0) {
       StoreRow(PickBlocks(args, scores), args.candidates_out, t);

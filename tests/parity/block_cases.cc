@@ -32,6 +32,10 @@ struct AttentionShape {
   int64_t padding = 0;
 
   QueryRows queries() const { return {rows, first, 3, padding}; }
+  // Whether every query sees so few positions that all are selected.
+  bool selects_all() const {
+    return rows == 0 || queries().Position(rows - padding - 1) < topk;
+  }
 };
 
 // In groups of 24, which no vector length divides; the last one may be short.
@@ -56,15 +60,27 @@ ParityCase IndexerCase(AttentionShape shape) {
             all.topk = shape.topk;
             all.selected = run.IntOutput("selected", {shape.rows, shape.topk});
             all.num_selected = run.IntOutput("num_selected", {shape.rows});
-            run.ForRows(shape.rows, [&](int64_t begin, int64_t count) {
-              IndexerSelectArgs args = all;
-              args.q = all.q.Rows(begin, count);
-              args.weights = all.weights.Rows(begin, count);
-              args.index = RowsOf(all.index, begin, count);
-              args.selected = all.selected.Rows(begin, count);
-              args.num_selected = all.num_selected.Rows(begin, count);
-              run.backend().IndexerSelect(run.stream(), args);
-            });
+            const auto select = [&] {
+              run.ForRows(shape.rows, [&](int64_t begin, int64_t count) {
+                IndexerSelectArgs args = all;
+                if (all.q.rank > 0) {
+                  args.q = all.q.Rows(begin, count);
+                  args.weights = all.weights.Rows(begin, count);
+                }
+                args.index = RowsOf(all.index, begin, count);
+                args.selected = all.selected.Rows(begin, count);
+                args.num_selected = all.num_selected.Rows(begin, count);
+                run.backend().IndexerSelect(run.stream(), args);
+              });
+            };
+            select();
+            if (shape.selects_all()) {
+              all.q = {};
+              all.weights = {};
+              all.selected = run.IntOutput("all_selected", {shape.rows, shape.topk});
+              all.num_selected = run.IntOutput("all_num_selected", {shape.rows});
+              select();
+            }
           }};
 }
 

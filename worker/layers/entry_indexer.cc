@@ -124,6 +124,23 @@ void EntryIndexer::Select(const StepContext& context, const StepContext::Entries
   auto& ops = *context.backend;
   auto& stream = *context.stream;
   ScratchArena::Scope scope(context.scratch);
+  kernels::IndexerSelectArgs args = {
+      .q = {},
+      .weights = {},
+      .keys = caches_.keys,
+      .index = entries.index,
+      .ratio = ratio_,
+      .topk = config_.topk,
+      .selected = selection_->entries(),
+      .num_selected = selection_->counts(),
+      .candidate_block =
+          names_candidates_ || obeys_candidates_ ? candidate_block_size_ : 0,
+      .candidates = obeys_candidates_ ? selection_->candidates() : TensorView(),
+      .candidates_out = names_candidates_ ? selection_->candidates() : TensorView()};
+  if (context.most_visible / ratio_ <= config_.topk && !names_candidates_) {
+    ops.IndexerSelect(stream, args);  // all that compete are selected
+    return;
+  }
 
   const TensorView flat = context.scratch->Take(context.dtype(), {tokens, heads * dim});
   ops.Linear(stream, q_low, weights_.q, KSplit::Whole(), flat);
@@ -134,20 +151,9 @@ void EntryIndexer::Select(const StepContext& context, const StepContext::Entries
   ops.Scale(
       stream, head_weights,
       1.0 / std::sqrt(static_cast<double>(heads)) / std::sqrt(static_cast<double>(dim)));
-  ops.IndexerSelect(
-      stream,
-      {.q = q,
-       .weights = head_weights,
-       .keys = caches_.keys,
-       .index = entries.index,
-       .ratio = ratio_,
-       .topk = config_.topk,
-       .selected = selection_->entries(),
-       .num_selected = selection_->counts(),
-       .candidate_block =
-           names_candidates_ || obeys_candidates_ ? candidate_block_size_ : 0,
-       .candidates = obeys_candidates_ ? selection_->candidates() : TensorView(),
-       .candidates_out = names_candidates_ ? selection_->candidates() : TensorView()});
+  args.q = q;
+  args.weights = head_weights;
+  ops.IndexerSelect(stream, args);
 }
 
 }  // namespace tessera::worker

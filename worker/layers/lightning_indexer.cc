@@ -65,6 +65,17 @@ LightningIndexer::Selection LightningIndexer::Select(
   Selection selection{context.scratch->Take(DType::kI32, {tokens, config_.topk}),
                       context.scratch->Take(DType::kI32, {tokens})};
   ScratchArena::Scope scope(context.scratch);
+  kernels::IndexerSelectArgs args = {.q = {},
+                                     .weights = {},
+                                     .keys = key_cache_,
+                                     .index = context.paged,
+                                     .topk = config_.topk,
+                                     .selected = selection.positions,
+                                     .num_selected = selection.counts};
+  if (context.most_visible <= config_.topk) {  // all are selected
+    ops.IndexerSelect(stream, args);
+    return selection;
+  }
 
   TensorView q = context.scratch->Take(context.dtype(), {tokens, heads * dim});
   ops.Linear(stream, q_low, weights_.q, KSplit::Whole(), q);
@@ -75,13 +86,9 @@ LightningIndexer::Selection LightningIndexer::Select(
   ops.Scale(
       stream, head_weights,
       1.0 / std::sqrt(static_cast<double>(heads)) / std::sqrt(static_cast<double>(dim)));
-  ops.IndexerSelect(stream, {.q = q,
-                             .weights = head_weights,
-                             .keys = key_cache_,
-                             .index = context.paged,
-                             .topk = config_.topk,
-                             .selected = selection.positions,
-                             .num_selected = selection.counts});
+  args.q = q;
+  args.weights = head_weights;
+  ops.IndexerSelect(stream, args);
   return selection;
 }
 

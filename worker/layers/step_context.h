@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -46,6 +47,9 @@ struct StepContext {
   kernels::TensorView token_ids;    // [T] i32
   kernels::TensorView cache_slots;  // [T] i32: where each token's cache entries go
   kernels::PagedIndex paged;        // block tables, sequence and position of each token
+  // Tokens that any query of the step sees, at most; in a step that is captured, and so
+  // stands for many, no bound.
+  int64_t most_visible = std::numeric_limits<int64_t>::max();
 
   // Of models that keep tail blocks; empty views otherwise.
   kernels::TensorView tail_slots;  // [T] i32: where each token's tail rows go

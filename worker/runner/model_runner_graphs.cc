@@ -91,7 +91,9 @@ DecodeGraphs::Report ModelRunner::Capture(DecodeGraphs& graphs) {
         inputs_.Begin();
         inputs_.Pad(num_rows);
         collective_bytes_ = 0;
-        const absl::Status status = EnqueueInSlots(MakeContext());
+        StepContext context = MakeContext();
+        context.most_visible = StepContext().most_visible;  // of any step to come
+        const absl::Status status = EnqueueInSlots(context);
         *collective_bytes = collective_bytes_;
         return status;
       });

@@ -71,6 +71,7 @@ void StepInputs::Begin() {
     array.clear();
   }
   num_sequences_ = 0;
+  most_visible_ = 0;
   num_table_rows_ = 0;
   num_padding_tokens_ = 0;
   num_padding_head_rows_ = 0;
@@ -80,6 +81,7 @@ void StepInputs::AddRun(std::span<const int32_t> tokens, int64_t begin,
                         const Tables& tables) {
   const int64_t end = begin + static_cast<int64_t>(tokens.size());
   TESSERA_CHECK(fits(end - begin));
+  most_visible_ = std::max(most_visible_, end);
   NameBlocks(tables.blocks);
   for (int64_t position = begin; position < end; ++position) {
     const auto block = static_cast<int64_t>(
@@ -100,6 +102,7 @@ void StepInputs::AddBlock(std::span<const int32_t> tokens, int64_t begin,
                           int64_t num_held, const Tables& tables) {
   TESSERA_CHECK(has_tail() && fits(std::ssize(tokens)));
   TESSERA_CHECK(0 < num_held && num_held <= std::ssize(tokens));
+  most_visible_ = std::max(most_visible_, begin + std::ssize(tokens));
   NameBlocks(tables.blocks);
   const int64_t block_size = options_.block_size;
   const int32_t* const table = NameTail(begin, begin + num_held, tables.tail);
@@ -231,6 +234,7 @@ void StepInputs::Describe(StepContext* context) const {
   context->token_ids = token_ids();
   context->cache_slots = Device(kCacheSlots);
   context->paged = Paged(0, options_.block_size);
+  context->most_visible = most_visible_;
   if (!has_tail()) {
     return;
   }

@@ -77,7 +77,7 @@ class StepInputs {
   }
 
   // Fills the views of the inputs in `context`, valid after Upload, or for a capture
-  // after Pad, and until the next Begin.
+  // after Pad, and until the next Begin, and most_visible of the tokens added.
   void Describe(StepContext* context) const;
 
   // Device views, valid after Upload.
@@ -122,6 +122,7 @@ class StepInputs {
   std::vector<int32_t> tail_tables_;   // as block_tables_; empty without tail blocks
   std::vector<StepContext::Entries> entries_;
   int64_t num_sequences_ = 0;
+  int64_t most_visible_ = 0;
   int64_t num_table_rows_ = 0;  // of the views: those of the sequences, and padding
   int64_t num_padding_tokens_ = 0;
   int64_t num_padding_head_rows_ = 0;
