@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -19,10 +20,18 @@
 
 namespace tessera::kernels::cuda {
 
-// Thread-safe. A registration may outlive it.
+// Thread-safe. A registration may outlive it. To register a table takes seconds, to
+// unregister it waits for the devices: neither is done under a lock, and only whoever
+// asks for the very memory waits for it.
 class HostRegistrations : public std::enable_shared_from_this<HostRegistrations> {
  public:
+  // HostRegisterReadOnly and HostUnregister of a machine; from any thread.
+  struct Calls {
+    std::function<absl::StatusOr<const void*>(std::span<const std::byte> memory)> add;
+    std::function<void(const std::byte* memory)> remove;
+  };
   static std::shared_ptr<HostRegistrations> Create(std::shared_ptr<GpuMachine> machine);
+  static std::shared_ptr<HostRegistrations> Create(Calls calls);
 
   // One holder's part of a registration; the last to go unregisters the memory, which
   // waits for the devices.
@@ -47,8 +56,8 @@ class HostRegistrations : public std::enable_shared_from_this<HostRegistrations>
   };
 
   // `memory`, not empty, must stay, unchanged, until its registrations are gone. Start-up
-  // only: each page is pinned. Errors of
-  // HostRegisterReadOnly, for memory that overlaps another registration as well.
+  // only: each page is pinned. Errors of HostRegisterReadOnly, for memory that overlaps
+  // another registration as well.
   absl::StatusOr<std::unique_ptr<const Registration>> Acquire(
       std::span<const std::byte> memory);
 
@@ -57,14 +66,15 @@ class HostRegistrations : public std::enable_shared_from_this<HostRegistrations>
     size_t bytes = 0;
     const void* on_device = nullptr;
     int holders = 0;
+    bool is_changing = false;  // somebody registers or unregisters it
   };
-  explicit HostRegistrations(std::shared_ptr<GpuMachine> machine)
-      : machine_(std::move(machine)) {}
+  explicit HostRegistrations(Calls calls) : calls_(std::move(calls)) {}
+  std::unique_ptr<const Registration> Hold(std::span<const std::byte> memory,
+                                           Entry& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Release(const std::byte* memory);
 
-  const std::shared_ptr<GpuMachine> machine_;
-  // Held while the machine registers, too: a rank that leaves and one that comes meet
-  // here, at start-up and shutdown alone.
+  const Calls calls_;
   Mutex mutex_;
   std::map<const std::byte*, Entry> entries_ ABSL_GUARDED_BY(mutex_);
 };
