@@ -41,7 +41,9 @@ struct PendingRows {
 
 // Counters since creation, for metrics.
 struct EngramSourceStats {
-  uint64_t lookups = 0;  // rows asked for
+  // Rows asked for, and the bytes of those that came: by Issue, or by a device that read
+  // them itself.
+  uint64_t lookups = 0;
   uint64_t bytes = 0;
   uint64_t errors = 0;
   uint64_t late_waits = 0;  // Wait had to block
@@ -85,6 +87,8 @@ class EngramSource {
   virtual absl::Status Wait(PendingRows pending, absl::Time deadline) = 0;
 
   virtual EngramSourceStats stats() const = 0;
+  // A device reads so many rows of local_shards(table) by itself.
+  virtual void CountDeviceReads(size_t /*table*/, size_t /*num_rows*/) {}
 
   // Says that these rows of `table` will be asked for soon, perhaps: a source that is
   // slow may bring them closer. Never blocks, never fails, and changes no later answer.

@@ -49,6 +49,10 @@ class MemorySource final : public EngramSource {
                     std::span<std::byte> destination) override;
   absl::Status Wait(PendingRows pending, absl::Time deadline) override;
   EngramSourceStats stats() const override { return stats_; }
+  void CountDeviceReads(size_t table, size_t num_rows) override {
+    stats_.lookups += num_rows;
+    stats_.bytes += num_rows * static_cast<size_t>(infos_[table].row_bytes);
+  }
 
  private:
   struct Request {

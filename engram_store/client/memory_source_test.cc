@@ -62,6 +62,18 @@ TEST(MemorySource, WhatIssueDidNotCopyWaitCopiesUntilTheDeadline) {
   EXPECT_EQ(source->stats().bytes, first.size());
 }
 
+TEST(MemorySource, RowsThatADeviceReadsAreCountedToo) {
+  auto source =
+      CreateResidentSource(Clock::Real(), {Table(0, 1, 5), Table(0, 1, 5)}).value();
+  const std::vector<uint32_t> ids = {1, 2};
+  std::vector<std::byte> out(ids.size() * kRowBytes);
+  EXPECT_TRUE(source->Wait(source->Issue(0, ids, out), absl::InfiniteFuture()).ok());
+  source->CountDeviceReads(1, 5);
+  EXPECT_EQ(source->stats().lookups, 7u);
+  EXPECT_EQ(source->stats().bytes, 7 * kRowBytes);
+  EXPECT_EQ(source->stats().late_waits, 0u);
+}
+
 TEST(MemorySource, ATicketIsSpentByItsWait) {
   auto source = CreateResidentSource(Clock::Real(), {Table(0, 1, 5)}).value();
   const std::vector<uint32_t> ids = {1};

@@ -70,8 +70,12 @@ class Rank : public PlanWriter {
   absl::StatusOr<proto::StepResult> Execute() {
     plan().decode_rows = proto::DecodeRowsOf({&plan(), 1});
     const uint64_t before = machine_->num_launches();
+    const uint64_t rows_before = EngramRows();
     auto result = runner().Execute(plan());
     num_launches_ = static_cast<int64_t>(machine_->num_launches() - before);
+    if (result.ok()) {  // whoever read them
+      EXPECT_EQ(EngramRows() - rows_before, result->counters.engram_rows);
+    }
     BeginNextStep();
     return result;
   }
@@ -81,6 +85,11 @@ class Rank : public PlanWriter {
   int64_t num_launches() const { return num_launches_; }
 
  private:
+  uint64_t EngramRows() const {
+    const auto& source = ranks_.front().engram;
+    return source == nullptr ? 0 : source->stats().lookups;
+  }
+
   const std::shared_ptr<kernels::cuda_sim::SimMachine> machine_;
   const std::unique_ptr<kernels::LocalDevices> devices_;
   std::vector<cli::AssembledRank> ranks_;

@@ -106,7 +106,9 @@ absl::Status EngramPrefetch::Issue() {
     Table& table = tables_[i];
     const std::span<const uint32_t> rows = row_ids(static_cast<int64_t>(i));
     TESSERA_ASSIGN_OR_RETURN(table.landing, reader_->Begin(i, rows, deadline_));
-    if (!table.landing.empty()) {
+    if (table.landing.empty()) {
+      source_->CountDeviceReads(i, rows.size());
+    } else {
       table.pending = source_->Issue(i, rows, table.landing);
     }
     table.in_flight = true;
