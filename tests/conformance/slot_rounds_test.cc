@@ -198,7 +198,8 @@ TEST_P(SlotRanks, RoundsPutMessagesAndBytesOfTheirFormulaOnTheWire) {
   for (const RoundPolicy& policy : {kTwoRounds, kManyRounds}) {
     constexpr int64_t kRows = 5;
     const auto received = Run(size, [&](Rank& rank) {
-      const auto rounds = MakeRounds(rank, options, kRows, policy);
+      const auto rounds = MakeRounds(rank, options, kMaxTokens, policy);
+      rounds->SetRows(kRows);
       RunTokens<float>(
           problem, rank.rank(), 1, *rank.backend, *rounds,
           [&](kernels::Stream& stream) { return rank.wait->Synchronize(stream); });

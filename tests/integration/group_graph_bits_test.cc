@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -94,14 +93,14 @@ cli::RankOptions GraphOptions(const Served& served, const cli::GroupShape& shape
   return options;
 }
 
-// How rows go to experts: each step in one round on the step's own stream, those of two
-// rows a rank or more in two, or in as many as there are rows.
-std::vector<std::optional<worker::RoundPolicy>> Rounds() {
-  const worker::RoundPolicy two = {.min_rows = 2};
-  if (!IsLong()) {
-    return {two};
+// How rows go to experts: those of a step with two rows a rank or more in two rounds, and
+// in long runs also in as many as there are rows.
+std::vector<worker::RoundPolicy> Rounds() {
+  std::vector<worker::RoundPolicy> rounds = {{.min_rows = 2}};
+  if (IsLong()) {
+    rounds.push_back({.min_rows = 1, .max_round_rows = 1});
   }
-  return {two, worker::RoundPolicy{.min_rows = 1, .max_round_rows = 1}, std::nullopt};
+  return rounds;
 }
 
 void ExpectTheBitsOfOneRankOver(const Served& served,
@@ -109,9 +108,9 @@ void ExpectTheBitsOfOneRankOver(const Served& served,
                                 const std::vector<ScriptStep>& script) {
   const std::vector<Said> alone = RunAlone(served, kSequences, script);
   for (const cli::GroupShape& shape : shapes) {
-    for (const std::optional<worker::RoundPolicy>& rounds : Rounds()) {
+    for (const worker::RoundPolicy& rounds : Rounds()) {
       SCOPED_TRACE(fmt::format("{}, at most {} rows in a round", Describe(shape),
-                               rounds.has_value() ? rounds->max_round_rows : 0));
+                               rounds.max_round_rows));
       cli::RankOptions options = GraphOptions(served, shape);
       options.runner.exchange_rounds = rounds;
       GraphGroup group(served, shape, options, MakeGroupMachine(shape, kSeed));
@@ -160,7 +159,7 @@ TEST_P(GroupGraphs, HaveTheBitsOfOneRankInBatchesOfAnySize) {
   ExpectTheBitsOfOneRankOver(served_, Shapes(), ScriptOfAnyBatch());
 }
 
-// A rank that has one expert alone; and, in long runs, experts in turn.
+// A rank that has one expert alone; and, in long runs, experts in turn. Nothing overlaps.
 TEST_P(GroupGraphs, HaveTheBitsOfOneRankForAnyPlacement) {
   const cli::GroupShape shape = {.tp = 2};
   std::vector<ScriptStep> script = Script();
@@ -168,8 +167,9 @@ TEST_P(GroupGraphs, HaveTheBitsOfOneRankForAnyPlacement) {
     script.resize(3);
   }
   const std::vector<Said> alone = RunAlone(served_, kSequences, script);
-  GraphGroup group(served_, shape, GraphOptions(served_, shape),
-                   MakeGroupMachine(shape, kSeed));
+  cli::RankOptions options = GraphOptions(served_, shape);
+  options.runner.exchange_rounds.reset();
+  GraphGroup group(served_, shape, options, MakeGroupMachine(shape, kSeed));
   routing::ExpertPlacement in_turn = group.StaticPlacement();
   routing::ExpertPlacement uneven = in_turn;
   for (size_t expert = 0; expert < in_turn.rank_of_expert.size(); ++expert) {
