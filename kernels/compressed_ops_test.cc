@@ -191,7 +191,7 @@ TEST_P(CompressedOps, AllAreSelectedWithoutQueriesAsWithThem) {
     Ids given = {-1, -1, -1, -1, 1, -1, 0, 3};
     Ids selected[2] = {Ids(20, -7), Ids(20, -7)};
     Ids counts[2] = {Ids(4, -7), Ids(4, -7)};
-    for (const size_t without : {0, 1}) {
+    for (const size_t without : {size_t{0}, size_t{1}}) {
       IndexerSelectArgs args;
       if (without == 0) {
         args.q = Floats(q, {4, 1, 1});
