@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <set>
 #include <string>
-#include <vector>
 
 #include "model/config/model_config.h"
 #include "model/tensors/tensor_inventory.h"
+#include "worker/layers/index_queries.h"
 #include "worker/runner/kv_pool.h"
 
 namespace tessera::cli {
@@ -55,11 +55,7 @@ bool IsIdleQuery(const model::ModelConfig& config, const model::ExpectedTensor& 
        tensor.name.find(".weights_proj.") == std::string::npos)) {
     return false;
   }
-  const std::vector<int64_t>& ratios = config.compressed.ratios;
-  const int64_t ratio = ratios.empty() ? 1 : ratios[static_cast<size_t>(tensor.layer)];
-  const bool names_candidates =
-      !ratios.empty() && tensor.layer == config.compressed.candidate_source;
-  return most_visible / ratio <= config.indexer.topk && !names_candidates;
+  return !worker::IndexQueries(config, tensor.layer).AreMade(most_visible);
 }
 
 }  // namespace

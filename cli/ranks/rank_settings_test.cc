@@ -116,6 +116,8 @@ TEST_F(RankSettings, HoldWhatChangesBitsOrTheLayoutOfMemory) {
   EXPECT_EQ(
       changes([](auto* o) { o->runner.kv_cache_dtype = worker::KvCacheDtype::kFp8; }),
       Names{"kv-cache-dtype"});
+  EXPECT_EQ(changes([](auto* o) { o->runner.exchange_rounds.reset(); }),
+            Names{"exchange-overlap"});
   EXPECT_EQ(changes([](auto* o) { o->placement_version = 2; }),
             Names{"placement-version"});
   EXPECT_EQ(Differences(RankSettingsOf(*model_, {}, {.tp = 2, .dp = 1}),

@@ -6,11 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <numeric>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,6 +23,7 @@
 #include "kernels/kernel_backend.h"
 #include "kernels/local_devices.h"
 #include "tests/conformance/exchange_problem.h"
+#include "tests/conformance/rank_threads.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/nccl/nccl_group.h"
@@ -66,21 +65,7 @@ class SlotRanks : public ::testing::TestWithParam<int> {
       }
       auto group = CreateNcclGroup("ep", std::move(connected), comm, Clock::Real());
       EXPECT_THAT(group, testing::IsOk());
-      std::vector<std::thread> threads;
-      for (size_t i = 0; i < backends.size(); ++i) {
-        threads.emplace_back([&, i] {
-          Rank rank;
-          rank.comm = (*group)[i].get();
-          rank.backend = backends[i].get();
-          rank.stream = *backends[i]->CreateStream();
-          rank.wait = std::make_unique<StreamWait>(
-              std::initializer_list<Communicator*>{rank.comm}, Clock::Real());
-          body(rank);
-        });
-      }
-      for (std::thread& thread : threads) {
-        thread.join();
-      }
+      RunRankThreads<Rank>(*group, backends, body);
     }
     EXPECT_THAT(machine->status(), testing::IsOk()) << "seed " << seed_;
     std::vector<Traffic> received(static_cast<size_t>(size));

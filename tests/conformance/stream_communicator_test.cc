@@ -24,6 +24,7 @@
 #include "kernels/cuda/devices/simulated_devices.h"
 #include "kernels/cuda_sim/sim_machine.h"
 #include "kernels/local_devices.h"
+#include "tests/conformance/rank_threads.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/comm/host_stream_communicator.h"
 #include "worker/comm/in_process/in_process_group.h"
@@ -118,21 +119,7 @@ class StreamRanks : public ::testing::Test {
       for (const int member : members) {
         backends.push_back(*devices->CreateBackend(member));
       }
-      std::vector<std::thread> threads;
-      for (size_t i = 0; i < members.size(); ++i) {
-        threads.emplace_back([&, i] {
-          Rank rank;
-          rank.comm = (*group)[i].get();
-          rank.backend = backends[i].get();
-          rank.stream = *backends[i]->CreateStream();
-          rank.wait = std::make_unique<StreamWait>(
-              std::initializer_list<Communicator*>{rank.comm, nullptr}, Clock::Real());
-          body(rank);
-        });
-      }
-      for (std::thread& thread : threads) {
-        thread.join();
-      }
+      RunRankThreads<Rank>(*group, backends, body);
     }
     EXPECT_THAT(machine->status(), IsOk()) << "seed " << seed_;
   }

@@ -60,6 +60,7 @@ EntryIndexer::EntryIndexer(const model::ModelConfig& config, int64_t layer,
                            const EntryIndexerWeights& weights, const Caches& caches,
                            EntrySelection* selection)
     : config_(config.indexer),
+      queries_(config, layer),
       rope_dim_(config.compressed.rope_dim),
       ratio_(config.compressed.ratios[static_cast<size_t>(layer)]),
       norm_eps_(config.rms_norm_eps),
@@ -137,8 +138,8 @@ void EntryIndexer::Select(const StepContext& context, const StepContext::Entries
           names_candidates_ || obeys_candidates_ ? candidate_block_size_ : 0,
       .candidates = obeys_candidates_ ? selection_->candidates() : TensorView(),
       .candidates_out = names_candidates_ ? selection_->candidates() : TensorView()};
-  if (context.most_visible / ratio_ <= config_.topk && !names_candidates_) {
-    ops.IndexerSelect(stream, args);  // all that compete are selected
+  if (!queries_.AreMade(context.most_visible)) {
+    ops.IndexerSelect(stream, args);
     return;
   }
 

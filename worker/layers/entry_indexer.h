@@ -15,6 +15,7 @@
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "worker/layers/compressor.h"
+#include "worker/layers/index_queries.h"
 #include "worker/layers/step_context.h"
 #include "worker/layers/weights.h"
 
@@ -78,6 +79,7 @@ class EntryIndexer {
                      kernels::TensorView positions) const;
 
   const model::IndexerConfig config_;
+  const IndexQueries queries_;
   const int64_t rope_dim_;
   const int64_t ratio_;
   const double norm_eps_;

@@ -22,7 +22,10 @@ constexpr double kKeyNormEps = 1e-6;
 LightningIndexer::LightningIndexer(const model::ModelConfig& config,
                                    const IndexerWeights& weights,
                                    const kernels::CacheView& key_cache)
-    : config_(config.indexer), weights_(weights), key_cache_(key_cache) {}
+    : config_(config.indexer),
+      queries_(config, /*layer=*/0),
+      weights_(weights),
+      key_cache_(key_cache) {}
 
 int64_t LightningIndexer::scratch_per_token() const {
   // Indices are counted as activations.
@@ -72,7 +75,7 @@ LightningIndexer::Selection LightningIndexer::Select(
                                      .topk = config_.topk,
                                      .selected = selection.positions,
                                      .num_selected = selection.counts};
-  if (context.most_visible <= config_.topk) {  // all are selected
+  if (!queries_.AreMade(context.most_visible)) {
     ops.IndexerSelect(stream, args);
     return selection;
   }

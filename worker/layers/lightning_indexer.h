@@ -11,6 +11,7 @@
 #include "kernels/cache_view.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
+#include "worker/layers/index_queries.h"
 #include "worker/layers/step_context.h"
 #include "worker/layers/weights.h"
 
@@ -48,6 +49,7 @@ class LightningIndexer {
                      std::span<const float> inv_freq) const;
 
   const model::IndexerConfig config_;
+  const IndexQueries queries_;
   const IndexerWeights weights_;
   const kernels::CacheView key_cache_;
 };

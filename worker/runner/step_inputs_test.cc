@@ -61,6 +61,7 @@ TEST_F(StepInputsTest, EveryTokenHasItsPositionSequenceAndSlot) {
   inputs_->MarkForHead(1);
   const StepContext context = Upload();
   EXPECT_EQ(context.num_tokens, 3);
+  EXPECT_EQ(context.most_visible, 9);
   EXPECT_EQ(Read(context.token_ids), (Ints{10, 11, 20}));
   EXPECT_EQ(Read(context.cache_slots), (Ints{5 * 8 + 7, 2 * 8, 2 * 8}));
   EXPECT_EQ(Read(context.paged.positions), (Ints{7, 8, 0}));
@@ -128,6 +129,7 @@ TEST_F(StepInputsTest, DraftsOfABlockSeeTheWindowBeforeItAndEachOther) {
   inputs_->AddBlock(Ints{9, 8, 8}, 7, 3, {.blocks = blocks, .tail = tail});
   inputs_->AddBlock(Ints{9, 8, 8}, 2, 3, {.blocks = blocks, .tail = tail});
   const StepContext context = Upload();
+  EXPECT_EQ(context.most_visible, 10);
   EXPECT_EQ(Read(context.token_ids), (Ints{9, 8, 8, 9, 8, 8}));
   EXPECT_EQ(Read(context.paged.positions), (Ints{7, 8, 9, 2, 3, 4}));
   EXPECT_EQ(Read(context.tail_slots),
