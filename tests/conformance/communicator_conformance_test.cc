@@ -224,14 +224,21 @@ TEST_P(CommunicatorConformance, AllToAllDeliversEveryPartInRankOrder) {
   });
 }
 
+// One rank alone has no room: a rank that a peer has told of its own error first would
+// answer kAborted instead.
 TEST_P(CommunicatorConformance, AllToAllIntoTooSmallABufferIsInternalAndEndsTheGroup) {
   Run([](Communicator& comm) {
+    const bool has_room = comm.rank() != comm.size() - 1;
     const std::vector<int64_t> counts(static_cast<size_t>(comm.size()), 10);
     const std::vector<std::byte> send(10 * counts.size());
-    std::vector<std::byte> recv(10 * counts.size() - 1);
+    std::vector<std::byte> recv(10 * counts.size() - (has_room ? 0 : 1));
     std::vector<int64_t> recv_counts(counts.size());
-    EXPECT_THAT(comm.AllToAllV(send, counts, recv, recv_counts),
-                StatusIs(absl::StatusCode::kInternal));
+    const absl::Status status = comm.AllToAllV(send, counts, recv, recv_counts);
+    if (has_room) {  // it may finish the call, or hear of the other's error within it
+      EXPECT_THAT(status, ::testing::AnyOf(IsOk(), StatusIs(absl::StatusCode::kAborted)));
+    } else {
+      EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal));
+    }
     EXPECT_THAT(comm.Barrier(), StatusIs(absl::StatusCode::kAborted));
   });
 }
