@@ -36,8 +36,7 @@ struct ToolDemand {
 //
 // Schemas of strict tools are enforced or refused; others are enforced where they can be,
 // else their arguments are some JSON object. Errors name the tool.
-std::optional<ApiError> ConstrainAnswer(const ApiContext& context,
-                                        std::string_view body,
+std::optional<ApiError> ConstrainAnswer(const ApiContext& context, std::string_view body,
                                         const ToolDemand& demand, bool in_reasoning,
                                         RequestSpec* spec);
 
