@@ -73,9 +73,9 @@ void AddGraphOptions(OptionTable* table, ModelOptions* options) {
   table->Add("enforce-eager", &options->enforce_eager, "the same as --decode-graphs off");
   table
       ->Add("exchange-overlap", &options->exchange_overlap,
-            "in captured steps of several ranks, rows on their way to experts while "
-            "others are computed: auto, the shared expert's, and from 256 rows a rank "
-            "on those of two rounds of the exchange, or off. No bit depends on it")
+            "on devices, rows on their way to experts of other ranks while others are "
+            "computed: auto, the shared expert's, and from 256 rows a rank on those of "
+            "two rounds of the exchange, or off. No bit depends on it")
       .OneOf({"auto", "off"});
   table
       ->Add("decode-graph-time", &options->decode_graph_time,

@@ -35,7 +35,8 @@ class ExpertExchangeConformance : public ::testing::TestWithParam<ExchangeLayout
 
 template <typename T>
 void ExpectBitsOfOneRank(const ExchangeLayout& layout, bool weights_travel,
-                         DispatchRows rows = DispatchRows::kActivations) {
+                         DispatchRows rows = DispatchRows::kActivations,
+                         const RoundPolicy& rounds = kOneRound) {
   const int num_ranks = layout.num_ranks;
   const Problem problem(kernels::kDTypeOf<T>, kMaxTokens * num_ranks, rows);
   const auto make_backend = [&] {
@@ -46,8 +47,9 @@ void ExpectBitsOfOneRank(const ExchangeLayout& layout, bool weights_travel,
     const Communicator& comm = *groups.ep;
     const auto backend = make_backend();
     for (const std::vector<int>& owner : Placements(num_ranks)) {
-      auto exchange = ExpertExchange::Create(problem.Options(owner, weights_travel),
-                                             backend.get(), groups);
+      ExpertExchangeOptions options = problem.Options(owner, weights_travel);
+      options.rounds = rounds;
+      auto exchange = ExpertExchange::Create(options, backend.get(), groups);
       ASSERT_THAT(exchange, IsOk());
       for (int round = 0; round < 4; ++round) {
         const auto counts = Spread(num_ranks, round);
@@ -83,6 +85,15 @@ TEST_P(ExpertExchangeConformance, WeightsThatTravelGiveTheBitsOfOneRank) {
 TEST_P(ExpertExchangeConformance, RowsInFp8GiveTheBitsOfFloatRowsOnOneRank) {
   ExpectBitsOfOneRank<float>(GetParam(), false, DispatchRows::kFp8);
   ExpectBitsOfOneRank<float>(GetParam(), true, DispatchRows::kFp8);
+}
+
+// In 1 to 12 rounds, by the tokens of the rank with the most.
+TEST_P(ExpertExchangeConformance, AnyRoundsGiveTheBitsOfOneRank) {
+  ExpectBitsOfOneRank<float>(GetParam(), false, DispatchRows::kActivations,
+                             {.min_rows = 2, .max_round_rows = 2});
+  ExpectBitsOfOneRank<double>(GetParam(), true, DispatchRows::kActivations,
+                              {.min_rows = 20, .max_round_rows = 10});
+  ExpectBitsOfOneRank<float>(GetParam(), false, DispatchRows::kFp8, {.min_rows = 4});
 }
 
 // The down projection is linear: both orders agree but for rounding.
@@ -204,6 +215,27 @@ TEST(ExpertExchange, AnExpertThatDoesNotExistIsNotedForTheEndOfTheStep) {
   EXPECT_THAT((*exchange)->Check(), IsOk());
 }
 
+// What an exchange of so many tokens, at once, ends with on this rank.
+absl::Status DispatchOf(const ExchangeGroups& groups,
+                        const ExpertExchangeOptions& options, int64_t tokens) {
+  const auto backend = MakeBackend(DType::kF32);
+  const auto stream = backend->CreateStream();
+  EXPECT_THAT(stream, IsOk());
+  auto exchange = ExpertExchange::Create(options, backend.get(), groups);
+  EXPECT_THAT(exchange, IsOk());
+  std::vector<float> x(static_cast<size_t>(tokens * kHidden));
+  std::vector<float> weights(static_cast<size_t>(tokens * kSlots), 1);
+  std::vector<int32_t> ids;
+  for (int64_t t = 0; t < tokens; ++t) {
+    ids.insert(ids.end(), {0, 1, 2, 3});
+  }
+  return (*exchange)
+      ->Dispatch(**stream, TensorView(x.data(), DType::kF32, {tokens, kHidden}),
+                 TensorView(ids.data(), DType::kI32, {tokens, kSlots}),
+                 TensorView(weights.data(), DType::kF32, {tokens, kSlots}))
+      .status();
+}
+
 // `change`: of the options of rank 0.
 void ExpectRefusal(const ExchangeLayout& layout,
                    const std::function<void(ExpertExchangeOptions&)>& change) {
@@ -211,28 +243,15 @@ void ExpectRefusal(const ExchangeLayout& layout,
     return;
   }
   RunOn(layout, [&](const ExchangeGroups& groups) {
-    Communicator& comm = *groups.ep;
-    const auto backend = MakeBackend(DType::kF32);
-    const auto stream = backend->CreateStream();
-    ASSERT_THAT(stream, IsOk());
     ExpertExchangeOptions options = Options(std::vector<int>(kExperts, 0));
-    if (comm.rank() == 0) {
+    if (groups.ep->rank() == 0) {
       change(options);
     }
-    auto exchange = ExpertExchange::Create(options, backend.get(), groups);
-    ASSERT_THAT(exchange, IsOk());
-    std::vector<float> x(kHidden);
-    std::vector<int32_t> ids = {0, 1, 2, 3};
-    std::vector<float> weights(kSlots, 1);
-    const auto batch =
-        (*exchange)->Dispatch(**stream, TensorView(x.data(), DType::kF32, {1, kHidden}),
-                              TensorView(ids.data(), DType::kI32, {1, kSlots}),
-                              TensorView(weights.data(), DType::kF32, {1, kSlots}));
     // Whoever compares first says so and ends the group, for those that come later.
-    EXPECT_THAT(batch.status().code(),
+    EXPECT_THAT(DispatchOf(groups, options, 2).code(),
                 ::testing::AnyOf(absl::StatusCode::kFailedPrecondition,
                                  absl::StatusCode::kAborted));
-    EXPECT_THAT(comm.Barrier(), StatusIs(absl::StatusCode::kAborted));
+    EXPECT_THAT(groups.ep->Barrier(), StatusIs(absl::StatusCode::kAborted));
   });
 }
 
@@ -244,6 +263,39 @@ TEST_P(ExpertExchangeConformance, RanksWithDifferentPlacementsRefuseEachOther) {
 TEST_P(ExpertExchangeConformance, RanksThatSendRowsInDifferentFormatsRefuseEachOther) {
   ExpectRefusal(GetParam(), [](ExpertExchangeOptions& options) {
     options.rows = DispatchRows::kFp8;
+  });
+}
+
+// Rank 0 needs two, the others have one; it may end by what it is asked for at once.
+TEST_P(ExpertExchangeConformance, MoreRoundsThanARankHasAreRefused) {
+  if (GetParam().num_ranks == 1) {
+    return;
+  }
+  RunOn(GetParam(), [&](const ExchangeGroups& groups) {
+    ExpertExchangeOptions options = Options(std::vector<int>(kExperts, 0));
+    absl::StatusCode code = absl::StatusCode::kDataLoss;
+    if (groups.ep->rank() == 0) {
+      options.rounds = {.min_rows = 2};
+      code = absl::StatusCode::kInternal;
+    }
+    EXPECT_THAT(DispatchOf(groups, options, 2).code(),
+                ::testing::AnyOf(code, absl::StatusCode::kAborted));
+    EXPECT_THAT(groups.ep->Barrier(), StatusIs(absl::StatusCode::kAborted));
+  });
+}
+
+// Rank 0 alone needs two rounds; the others hear of them.
+TEST_P(ExpertExchangeConformance, AnExchangeInRoundsDoesNotGoAtOnce) {
+  if (GetParam().num_ranks == 1) {
+    return;
+  }
+  RunOn(GetParam(), [&](const ExchangeGroups& groups) {
+    ExpertExchangeOptions options = Options(std::vector<int>(kExperts, 0));
+    options.rounds = {.min_rows = 2};
+    EXPECT_THAT(
+        DispatchOf(groups, options, groups.ep->rank() == 0 ? 2 : 0).code(),
+        ::testing::AnyOf(absl::StatusCode::kInternal, absl::StatusCode::kAborted));
+    EXPECT_THAT(groups.ep->Barrier(), StatusIs(absl::StatusCode::kAborted));
   });
 }
 
@@ -286,6 +338,11 @@ TEST(ExpertExchange, RefusesBadOptions) {
   EXPECT_THAT(create(huge), StatusIs(absl::StatusCode::kInvalidArgument));
   huge.max_tokens = INT64_MAX;
   EXPECT_THAT(create(huge), StatusIs(absl::StatusCode::kInvalidArgument));
+  ExpertExchangeOptions no_rows = Options(std::vector<int>(kExperts, 0));
+  no_rows.rounds = {.min_rows = 1, .max_round_rows = 0};
+  EXPECT_THAT(create(no_rows), StatusIs(absl::StatusCode::kInvalidArgument));
+  no_rows.rounds = {.min_rows = 0, .max_round_rows = 1};
+  EXPECT_THAT(create(no_rows), StatusIs(absl::StatusCode::kInvalidArgument));
   ExpertExchangeOptions rounded = Options(std::vector<int>(kExperts, 0));
   rounded.rows = DispatchRows::kFp8;
   EXPECT_THAT(create(rounded), IsOk());

@@ -54,19 +54,7 @@ class SlotRanks : public ::testing::TestWithParam<int> {
     const auto machine = std::make_shared<kernels::cuda_sim::SimMachine>(
         kernels::cuda_sim::SimOptions{.seed = ++seed_, .num_devices = size});
     const auto id = SimNcclComm::GetUniqueId(machine);
-    {
-      const auto devices = kernels::CreateSimulatedDevices(machine, numerics);
-      std::vector<std::unique_ptr<kernels::DeviceCollectives>> connected;
-      std::vector<std::unique_ptr<kernels::KernelBackend>> backends;
-      for (int rank = 0; rank < size; ++rank) {
-        connected.push_back(
-            *kernels::cuda::CreateNcclCollectives(machine, id, size, rank, rank));
-        backends.push_back(*devices->CreateBackend(rank));
-      }
-      auto group = CreateNcclGroup("ep", std::move(connected), comm, Clock::Real());
-      EXPECT_THAT(group, testing::IsOk());
-      RunRankThreads<Rank>(*group, backends, body);
-    }
+    RunOnMachine(machine, id, size, body, comm, numerics);
     EXPECT_THAT(machine->status(), testing::IsOk()) << "seed " << seed_;
     std::vector<Traffic> received(static_cast<size_t>(size));
     for (int to = 0; to < size; ++to) {
@@ -77,6 +65,24 @@ class SlotRanks : public ::testing::TestWithParam<int> {
       }
     }
     return received;
+  }
+
+  // The same on a machine whose state is for the caller to judge.
+  static void RunOnMachine(const std::shared_ptr<kernels::cuda_sim::SimMachine>& machine,
+                           const kernels::cuda_sim::SimNcclId& id, int size,
+                           const std::function<void(Rank&)>& body,
+                           const CommOptions& comm, std::string_view numerics) {
+    const auto devices = kernels::CreateSimulatedDevices(machine, numerics);
+    std::vector<std::unique_ptr<kernels::DeviceCollectives>> connected;
+    std::vector<std::unique_ptr<kernels::KernelBackend>> backends;
+    for (int rank = 0; rank < size; ++rank) {
+      connected.push_back(
+          *kernels::cuda::CreateNcclCollectives(machine, id, size, rank, rank));
+      backends.push_back(*devices->CreateBackend(rank));
+    }
+    auto group = CreateNcclGroup("ep", std::move(connected), comm, Clock::Real());
+    EXPECT_THAT(group, testing::IsOk());
+    RunRankThreads<Rank>(*group, backends, body);
   }
 
  private:

@@ -72,6 +72,8 @@ struct Scenario {
     victim = static_cast<int>(random() % static_cast<uint64_t>(layout.num_ranks));
     layer = static_cast<int>(random() % kLayers);
     a_process_each = random() % 2 == 0;
+    max_round_rows = random() % 2 == 0 ? kTokens : 1 + random() % (kTokens - 1);
+    round = static_cast<int64_t>(random() % static_cast<uint64_t>(num_rounds()));
     const auto part = static_cast<double>(random() % 1000) / 1000;
     switch (fault) {
       case Fault::kNone:
@@ -90,12 +92,14 @@ struct Scenario {
     }
   }
 
+  int64_t num_rounds() const { return (kTokens + max_round_rows - 1) / max_round_rows; }
   bool ends_the_group() const { return fault != Fault::kNone && fault != Fault::kLate; }
   std::string ToString() const {
     return std::string("rank ") + std::to_string(victim) + " of " +
            std::to_string(layout.num_ranks) + " (" +
            std::to_string(layout.ranks_per_node) + " per node) " + FaultName(fault) +
            " before " + PhaseName(phase) + " of layer " + std::to_string(layer) +
+           ", round " + std::to_string(round) + " of " + std::to_string(num_rounds()) +
            (a_process_each ? ", a process each" : "") +
            ", run again with --seed=" + std::to_string(seed);
   }
@@ -107,6 +111,8 @@ struct Scenario {
   int victim = 0;
   int layer = 0;
   bool a_process_each = false;
+  int64_t max_round_rows = kTokens;
+  int64_t round = 0;  // of the dispatch
   absl::Duration delay;
 };
 
@@ -115,6 +121,7 @@ ExpertExchangeOptions Options(const Scenario& scenario) {
   options.max_tokens = kTokens;
   options.hidden_size = kHidden;
   options.experts_per_token = kSlots;
+  options.rounds.max_round_rows = scenario.max_round_rows;
   for (int expert = 0; expert < kExperts; ++expert) {
     options.expert_owner.push_back(expert % scenario.layout.num_ranks);
   }
@@ -145,9 +152,9 @@ class Rank {
 
  private:
   // False: it does not come back.
-  bool Comes(Phase phase, int layer) {
+  bool Comes(Phase phase, int layer, int64_t round) {
     if (number_ == scenario_.victim && phase == scenario_.phase &&
-        layer == scenario_.layer) {
+        layer == scenario_.layer && round == scenario_.round) {
       is_gone_ = scenario_.fault == Fault::kDies;
       clock_.Sleep(scenario_.delay);
     }
@@ -184,20 +191,23 @@ class Rank {
     }
     std::vector<float> weights(kTokens * kSlots, 2);
     std::vector<float> out(x.size(), -1);
-    if (!Comes(Phase::kDispatch, layer)) {
+    TESSERA_RETURN_IF_ERROR(exchange.Send(
+        stream, {.x = TensorView(x.data(), DType::kF32, {kTokens, kHidden}),
+                 .expert_ids = TensorView(ids.data(), DType::kI32, {kTokens, kSlots}),
+                 .weights = TensorView(weights.data(), DType::kF32, {kTokens, kSlots}),
+                 .out = TensorView(out.data(), DType::kF32, {kTokens, kHidden})}));
+    EXPECT_EQ(exchange.num_rounds(), scenario_.num_rounds());
+    for (int64_t round = 0; round < exchange.num_rounds(); ++round) {
+      if (!Comes(Phase::kDispatch, layer, round)) {
+        return absl::OkStatus();
+      }
+      TESSERA_ASSIGN_OR_RETURN(const worker::ExpertBatch batch, exchange.Receive(stream));
+      RunExperts(batch, exchange.local_experts());
+    }
+    if (!Comes(Phase::kCombine, layer, scenario_.round)) {
       return absl::OkStatus();
     }
-    TESSERA_ASSIGN_OR_RETURN(
-        const worker::ExpertBatch batch,
-        exchange.Dispatch(stream, TensorView(x.data(), DType::kF32, {kTokens, kHidden}),
-                          TensorView(ids.data(), DType::kI32, {kTokens, kSlots}),
-                          TensorView(weights.data(), DType::kF32, {kTokens, kSlots})));
-    RunExperts(batch, exchange.local_experts());
-    if (!Comes(Phase::kCombine, layer)) {
-      return absl::OkStatus();
-    }
-    TESSERA_RETURN_IF_ERROR(exchange.Combine(
-        stream, TensorView(out.data(), DType::kF32, {kTokens, kHidden})));
+    TESSERA_RETURN_IF_ERROR(exchange.Finish(stream));
     for (size_t t = 0; t < kTokens; ++t) {
       float factor = 0;
       for (size_t slot = 0; slot < kSlots; ++slot) {

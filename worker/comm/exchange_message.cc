@@ -13,7 +13,7 @@ struct Header {
   uint32_t exchange_number;
   int32_t num_rows;
   int32_t num_items;
-  uint32_t zero;
+  int32_t num_rounds;
 };
 static_assert(sizeof(Header) == 24);
 
@@ -43,6 +43,9 @@ absl::Status CheckHeader(const ExchangeShape& shape, uint32_t exchange_number,
   }
   if (header.num_rows < 0 || header.num_rows > shape.max_rows) {
     return DataLossF("{} rows, expected at most {}", header.num_rows, shape.max_rows);
+  }
+  if (header.num_rounds < 1 || header.num_rounds > shape.max_rounds) {
+    return DataLossF("{} rounds, expected 1 to {}", header.num_rounds, shape.max_rounds);
   }
   if (header.num_items < header.num_rows ||
       header.num_items > header.num_rows * shape.experts_per_token) {
@@ -107,10 +110,11 @@ int64_t MessageBytes(const ExchangeShape& shape, int64_t num_rows, int64_t num_i
 }
 
 MessageDraft DraftMessage(const ExchangeShape& shape, uint32_t exchange_number,
-                          int64_t num_rows, int64_t num_items, std::byte* at) {
+                          int64_t num_rounds, int64_t num_rows, int64_t num_items,
+                          std::byte* at) {
   const Header header = {shape.placement_digest, exchange_number,
                          static_cast<int32_t>(num_rows), static_cast<int32_t>(num_items),
-                         0};
+                         static_cast<int32_t>(num_rounds)};
   const int64_t weights_offset = WeightsOffset(num_rows, num_items);
   const int64_t rows_offset = RowsOffset(shape, num_rows, num_items);
   MessageDraft draft;
@@ -143,6 +147,7 @@ absl::StatusOr<DispatchMessage> ParseMessage(const ExchangeShape& shape,
   }
   const auto* words = reinterpret_cast<const int32_t*>(bytes.data() + sizeof(header));
   DispatchMessage message;
+  message.num_rounds = header.num_rounds;
   message.items_of_row = {words, static_cast<size_t>(header.num_rows)};
   message.expert_of_item = {words + header.num_rows,
                             static_cast<size_t>(header.num_items)};

@@ -6,7 +6,9 @@
 //   8       4                 exchange number: counts the Dispatch calls of the group
 //   12      4                 n = number of rows
 //   16      4                 m = number of items, n <= m <= n k
-//   20      4                 zero
+//   20      4                 rounds of the exchange, at least: as many as the sender
+//   needs,
+//                             or has heard that another does
 //   24      4 n               items of each row, 1 to k; they add up to m
 //   24+4n   4 m               logical expert of each item, row by row in router-slot
 //   order
@@ -35,6 +37,7 @@ namespace tessera::worker {
 struct ExchangeShape {
   uint64_t placement_digest = 0;
   int64_t max_rows = 0;
+  int64_t max_rounds = 1;
   int64_t experts_per_token = 0;
   int64_t row_bytes = 0;
   int64_t output_bytes = 0;  // of the row that comes back for an item
@@ -61,10 +64,12 @@ struct MessageDraft {
 
 // Lays out a message at `at`, which is 8-byte aligned and has MessageBytes() of room.
 MessageDraft DraftMessage(const ExchangeShape& shape, uint32_t exchange_number,
-                          int64_t num_rows, int64_t num_items, std::byte* at);
+                          int64_t num_rounds, int64_t num_rows, int64_t num_items,
+                          std::byte* at);
 
 // A received message; views into the receive buffer.
 struct DispatchMessage {
+  int64_t num_rounds = 1;
   std::span<const int32_t> items_of_row;
   std::span<const int32_t> expert_of_item;
   const std::byte* weight_of_item = nullptr;

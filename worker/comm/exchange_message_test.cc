@@ -23,11 +23,12 @@ class ExchangeMessage : public ::testing::Test {
   ExchangeMessage() {
     shape_.placement_digest = PlacementDigest(owner_, 3, 2, 4, 0, 12);
     shape_.max_rows = 2;
+    shape_.max_rounds = 2;
     shape_.experts_per_token = 2;
     shape_.row_bytes = 12;
     shape_.expert_owner = owner_;
     words_.resize(static_cast<size_t>(MessageBytes(shape_, 2, 3)) / 8, ~uint64_t{0});
-    MessageDraft draft = DraftMessage(shape_, kExchange, 2, 3, bytes());
+    MessageDraft draft = DraftMessage(shape_, kExchange, 2, 2, 3, bytes());
     draft.items_of_row[0] = 2;
     draft.items_of_row[1] = 1;
     draft.expert_of_item[0] = 3;
@@ -55,6 +56,7 @@ class ExchangeMessage : public ::testing::Test {
 TEST_F(ExchangeMessage, ComesBackAsItWasDrafted) {
   absl::StatusOr<DispatchMessage> parsed = Parse();
   ASSERT_THAT(parsed, IsOk());
+  EXPECT_EQ(parsed->num_rounds, 2);
   ASSERT_EQ(parsed->items_of_row.size(), 2u);
   EXPECT_EQ(parsed->items_of_row[0], 2);
   ASSERT_EQ(parsed->expert_of_item.size(), 3u);
@@ -66,7 +68,7 @@ TEST_F(ExchangeMessage, CarriesAWeightPerItem) {
   for (const int64_t weight_bytes : {4, 8}) {
     shape_.weight_bytes = weight_bytes;
     words_.assign(static_cast<size_t>(MessageBytes(shape_, 2, 3)) / 8, ~uint64_t{0});
-    MessageDraft draft = DraftMessage(shape_, kExchange, 2, 3, bytes());
+    MessageDraft draft = DraftMessage(shape_, kExchange, 1, 2, 3, bytes());
     draft.items_of_row[0] = 2;
     draft.items_of_row[1] = 1;
     for (int32_t& expert : draft.expert_of_item) {
@@ -109,11 +111,18 @@ TEST_F(ExchangeMessage, RefusesAnotherPlacementOrExchange) {
 TEST_F(ExchangeMessage, RefusesHostileCounts) {
   constexpr size_t kRowsAt = 12;
   constexpr size_t kItemsAt = 16;
+  constexpr size_t kRoundsAt = 20;
   for (const int32_t value : {-1, 0, 3, 1 << 30, INT32_MIN, INT32_MAX}) {
     Overwrite(kRowsAt, value);
     EXPECT_THAT(Parse(), StatusIs(absl::StatusCode::kDataLoss)) << value;
   }
   Overwrite(kRowsAt, 2);
+  for (const int32_t value : {-1, 0, 3, INT32_MIN, INT32_MAX}) {
+    Overwrite(kRoundsAt, value);
+    EXPECT_THAT(Parse(), StatusIs(absl::StatusCode::kDataLoss)) << value;
+  }
+  Overwrite(kRoundsAt, 1);
+  EXPECT_THAT(Parse(), IsOk());
   for (const int32_t value : {-1, 0, 1, 5, INT32_MIN, INT32_MAX}) {
     Overwrite(kItemsAt, value);
     EXPECT_THAT(Parse(), StatusIs(absl::StatusCode::kDataLoss)) << value;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 
 #include "gtest/gtest.h"
 
@@ -55,6 +56,42 @@ TEST(ExchangeRounds, EachTokenGoesInOneRoundThatHasAPlaceForIt) {
       }
     }
   }
+}
+
+// Of every rank, whatever the number of rounds that another one needs.
+TEST(ExchangeRounds, TheRestOfARanksTokensFitsIntoTheRoundsOfAll) {
+  for (int64_t tokens = 0; tokens <= 40; ++tokens) {
+    for (const int64_t bound : {1, 2, 3, 7, 40}) {
+      const ExchangeRounds own = RoundsOf(std::max<int64_t>(tokens, 1), 2,
+                                          {.min_rows = 5, .max_round_rows = bound});
+      for (int64_t count = own.count; count <= own.count + 5; ++count) {
+        int64_t end = 0;
+        for (int64_t round = 0; round < count; ++round) {
+          const RoundPart part = PartOfRounds(tokens, own.count, count, round);
+          EXPECT_EQ(part.begin, end);
+          EXPECT_GE(part.count, 0);
+          EXPECT_LE(part.count, own.rows) << tokens << " in " << count;
+          if (round == 0) {  // sent before the count is known
+            EXPECT_EQ(part, PartOfRounds(tokens, own.count, own.count, 0));
+          }
+          end += part.count;
+        }
+        EXPECT_EQ(end, tokens) << count << " rounds";
+      }
+    }
+  }
+}
+
+TEST(ExchangeRounds, RowsOfAllRanksBoundARoundOfAnyNumberOfRows) {
+  EXPECT_EQ(RoundsOf(2048, 8, RoutedPolicy(8, std::nullopt)), (ExchangeRounds{1, 2048}));
+  EXPECT_EQ(RoundsOf(8192, 8, RoutedPolicy(8, std::nullopt)), (ExchangeRounds{4, 2048}));
+  EXPECT_EQ(RoundsOf(8192, 64, RoutedPolicy(64, std::nullopt)),
+            (ExchangeRounds{32, 256}));
+  EXPECT_EQ(RoundsOf(8192, 512, RoutedPolicy(512, std::nullopt)),
+            (ExchangeRounds{32, 256}));
+  // Two, to hide the wire.
+  EXPECT_EQ(RoundsOf(255, 8, RoutedPolicy(8, RoundPolicy{})), (ExchangeRounds{1, 255}));
+  EXPECT_EQ(RoundsOf(2048, 8, RoutedPolicy(8, RoundPolicy{})), (ExchangeRounds{2, 1024}));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include "common/status_macros.h"
 #include "kernels/fp8_products.h"
 #include "worker/comm/local_exchange.h"
-#include "worker/comm/routed_exchange.h"
+#include "worker/comm/routed_rounds.h"
 
 namespace tessera::worker {
 namespace {
@@ -23,6 +23,10 @@ absl::Status CheckOptions(const ExpertExchangeOptions& options, kernels::DType d
   if (options.experts_per_token > num_experts) {
     return InvalidArgumentF("{} experts per token of {} experts",
                             options.experts_per_token, num_experts);
+  }
+  if (options.rounds.min_rows < 1 || options.rounds.max_round_rows < 1) {
+    return InvalidArgumentF("rounds from {} rows on of {} at most, expected at least 1",
+                            options.rounds.min_rows, options.rounds.max_round_rows);
   }
   if (options.rows == DispatchRows::kFp8 && dtype != kernels::DType::kF32) {
     return InvalidArgumentF("expert exchange of FP8 rows made of {}, expected F32",
@@ -86,7 +90,7 @@ absl::StatusOr<std::unique_ptr<ExpertExchange>> ExpertExchange::Create(
   if (groups.ep->size() == 1) {
     return LocalExchange::Create(options, backend);
   }
-  return RoutedExchange::Create(options, backend, groups);
+  return RoutedRounds::Create(options, backend, groups);
 }
 
 absl::Status ExpertExchange::Send(kernels::Stream& /*stream*/, const ExchangeRows& rows) {

@@ -21,10 +21,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/exchange_rounds.h"
 
 namespace tessera::worker {
 
@@ -67,6 +69,8 @@ struct ExpertExchangeOptions {
   // it.
   bool weights_travel = false;
   DispatchRows rows = DispatchRows::kActivations;
+  // Of several ranks, whose rows go as many as there are; every rank has the same.
+  RoundPolicy rounds = kOneRound;
   // owner[e] = rank of logical expert e; local order is rising e.
   std::vector<int> expert_owner;
 };
@@ -86,6 +90,8 @@ struct ExchangeGroups {
 
 // Step thread only. An exchange is Dispatch, the experts of its batch, and Combine; or,
 // in rounds, Send, num_rounds() times Receive and the experts of its batch, and Finish.
+// Unless is_capturable, the host waits for the stream without a deadline: nothing on it
+// may wait for another rank.
 class ExpertExchange {
  public:
   // The groups and `backend` must outlive it. kInvalidArgument for an owner out of range,
@@ -111,7 +117,8 @@ class ExpertExchange {
   // experts have another's, and before the first Receive what the caller enqueues after
   // Send. Each is a collective, with the errors of the two above; the memory of the rows
   // must stay as it is until Finish, which, as Combine, ends the last batch. A batch is
-  // valid until the next Receive. Here: of exchanges that have no rounds to offer.
+  // valid until the next Receive. The number of rounds is known after the first Receive,
+  // and 1 at least before. Here: of exchanges that have no rounds to offer.
   virtual int64_t num_rounds() const { return 1; }
   virtual absl::Status Send(kernels::Stream& stream, const ExchangeRows& rows);
   virtual absl::StatusOr<ExpertBatch> Receive(kernels::Stream& stream);
@@ -129,6 +136,10 @@ class ExpertExchange {
 
   // Of a row that Dispatch sends to a rank.
   virtual int64_t row_bytes() const = 0;
+
+  // The host's in the groups' collectives, since these were made; none where it only
+  // enqueues.
+  virtual absl::Duration host_time() const { return absl::ZeroDuration(); }
 
   // Experts of this rank, rising.
   virtual std::span<const int> local_experts() const = 0;

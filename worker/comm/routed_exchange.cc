@@ -1,10 +1,10 @@
 #include "worker/comm/routed_exchange.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "common/check.h"
-#include "common/status.h"
 #include "common/status_macros.h"
 #include "worker/comm/exchange_routing.h"
 
@@ -36,9 +36,9 @@ std::vector<int> Owners(const ExpertExchangeOptions& options, Map map) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ExpertExchange>> RoutedExchange::Create(
-    const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-    const ExchangeGroups& groups) {
+absl::StatusOr<std::unique_ptr<RoutedExchange>> RoutedExchange::Create(
+    const ExpertExchangeOptions& options, int64_t max_rounds,
+    kernels::KernelBackend* backend, const ExchangeGroups& groups) {
   const int64_t num_ranks = groups.ep->size();
   const auto allocate = [&](int64_t rows) {
     return backend->Allocate(model::DTypeBytes(
@@ -60,17 +60,16 @@ absl::StatusOr<std::unique_ptr<ExpertExchange>> RoutedExchange::Create(
   }
   TESSERA_ASSIGN_OR_RETURN(ExchangeLists lists,
                            AllocateLists(options, ItemsOf(options) * num_ranks, backend));
-  return std::unique_ptr<ExpertExchange>(
-      new RoutedExchange(options, backend, groups, std::move(lists), std::move(memory)));
+  return std::unique_ptr<RoutedExchange>(new RoutedExchange(
+      options, max_rounds, backend, groups, std::move(lists), std::move(memory)));
 }
 
-RoutedExchange::RoutedExchange(const ExpertExchangeOptions& options,
+RoutedExchange::RoutedExchange(const ExpertExchangeOptions& options, int64_t max_rounds,
                                kernels::KernelBackend* backend,
                                const ExchangeGroups& groups, ExchangeLists lists,
                                Memory memory)
     : options_(options),
       backend_(backend),
-      groups_(groups),
       dtype_(backend->activation_dtype()),
       row_bytes_(DispatchRowBytes(options, ElementBytes(dtype_))),
       output_bytes_(options.hidden_size * ElementBytes(dtype_)),
@@ -88,6 +87,7 @@ RoutedExchange::RoutedExchange(const ExpertExchangeOptions& options,
       options.expert_owner, options.hidden_size, options.experts_per_token,
       ElementBytes(dtype_), weight_bytes_, row_bytes_);
   shape.max_rows = options.max_tokens;
+  shape.max_rounds = max_rounds;
   shape.experts_per_token = options.experts_per_token;
   shape.row_bytes = row_bytes_;
   shape.output_bytes = output_bytes_;
@@ -130,70 +130,43 @@ void RoutedExchange::AddLevel(const ExchangeShape& shape, std::vector<int> exper
   level.returned = level.own_returned.get();
 }
 
-absl::Status RoutedExchange::Fail(absl::Status status, std::string_view during) {
-  const std::string text(status.message());
-  groups_.ep->Abort(text);
-  for (const Level& level : levels_) {
-    level.rows->comm()->Abort(text);
-  }
-  return WithContext(status, during);
-}
-
 TensorView RoutedExchange::RowsIn(kernels::DeviceBuffer& memory, int64_t rows) const {
   return options_.rows == DispatchRows::kFp8
              ? TensorView(memory.data(), DType::kU8, {rows, row_bytes_})
              : TensorView(memory.data(), dtype_, {rows, options_.hidden_size});
 }
 
-TensorView RoutedExchange::OnWire(kernels::Stream& stream, TensorView x) {
-  if (options_.rows != DispatchRows::kFp8) {
-    return x;
+void RoutedExchange::Pack(kernels::Stream& stream, TensorView x) {
+  packed_ = x;
+  if (options_.rows == DispatchRows::kFp8) {
+    packed_ = RowsIn(memory_.packed, x.dim(0));
+    memory_.packer.Pack(stream, x, packed_);
   }
-  const TensorView packed = RowsIn(memory_.packed, x.dim(0));
-  memory_.packer.Pack(stream, x, packed);
-  return packed;
 }
 
-absl::StatusOr<ExpertBatch> RoutedExchange::Dispatch(kernels::Stream& stream,
-                                                     TensorView x, TensorView expert_ids,
-                                                     TensorView weights) {
-  absl::Status status = CheckShapes(options_, x, expert_ids, weights);
-  TensorView rows;
-  if (status.ok()) {
-    rows = OnWire(stream, x);
-    status = stream.Synchronize();
-  }
-  if (status.ok()) {
-    status = CheckRouting(options_, x, expert_ids, weights);
-  }
-  if (!status.ok()) {
-    return Fail(std::move(status), "expert dispatch");
-  }
-  absl::StatusOr<ExpertBatch> batch = SendRows(rows, expert_ids, weights);
-  if (!batch.ok()) {
-    return Fail(batch.status(), "expert dispatch");
-  }
-  return batch;
-}
-
-absl::StatusOr<ExpertBatch> RoutedExchange::SendRows(TensorView rows,
-                                                     TensorView expert_ids,
-                                                     TensorView weights) {
+absl::StatusOr<ExpertBatch> RoutedExchange::Dispatch(TensorView expert_ids,
+                                                     TensorView weights,
+                                                     int64_t* num_rounds) {
   TESSERA_CHECK(weights.dtype == dtype_);
-  num_tokens_ = rows.dim(0);
+  const int64_t num_tokens = packed_.dim(0);
   weights_ = options_.weights_travel
                  ? TensorView(lists_.ones.data(), dtype_,
-                              {num_tokens_, options_.experts_per_token})
+                              {num_tokens, options_.experts_per_token})
                  : weights;
-  const auto num_items = static_cast<size_t>(num_tokens_ * options_.experts_per_token);
+  const auto num_items = static_cast<size_t>(num_tokens * options_.experts_per_token);
   const DispatchMessage own = {
-      .items_of_row = std::span(items_of_token_).first(static_cast<size_t>(num_tokens_)),
+      .items_of_row = std::span(items_of_token_).first(static_cast<size_t>(num_tokens)),
       .expert_of_item = {static_cast<const int32_t*>(expert_ids.data), num_items},
       .weight_of_item = static_cast<const std::byte*>(weights.data),
-      .rows = static_cast<const std::byte*>(rows.data)};
+      .rows = static_cast<const std::byte*>(packed_.data)};
   std::span<const DispatchMessage> messages(&own, 1);
   for (Level& level : levels_) {
-    TESSERA_ASSIGN_OR_RETURN(messages, level.rows->Dispatch(messages, level.return_rows));
+    TESSERA_ASSIGN_OR_RETURN(
+        messages, level.rows->Dispatch(messages, *num_rounds, level.return_rows));
+    // The second level's peers have heard all of their rails, so that all have of all.
+    for (const DispatchMessage& message : messages) {
+      *num_rounds = std::max(*num_rounds, message.num_rounds);
+    }
   }
   return PlaceItems(messages);
 }
@@ -235,7 +208,7 @@ ExpertBatch RoutedExchange::PlaceItems(std::span<const DispatchMessage> messages
                      .out = {memory_.outputs.data(), dtype_, {items_.num_items(), d}}};
 }
 
-absl::Status RoutedExchange::ReturnOutputs() {
+absl::Status RoutedExchange::Return() {
   const auto* outputs = static_cast<const std::byte*>(memory_.outputs.data());
   std::span<const int32_t> row_of_item = place_of_arrival_;
   for (size_t i = levels_.size(); i-- > 0;) {
@@ -247,20 +220,13 @@ absl::Status RoutedExchange::ReturnOutputs() {
   return absl::OkStatus();
 }
 
-absl::Status RoutedExchange::Combine(kernels::Stream& stream, TensorView out) {
-  absl::Status status = stream.Synchronize();
-  if (status.ok()) {
-    status = ReturnOutputs();
-  }
-  if (!status.ok()) {
-    return Fail(std::move(status), "expert combine");
-  }
+void RoutedExchange::Sum(kernels::Stream& stream, TensorView out) {
+  const int64_t num_tokens = packed_.dim(0);
   const int64_t k = options_.experts_per_token;
   const TensorView y(memory_.returned.data(), dtype_,
-                     {num_tokens_ * k, options_.hidden_size});
-  const TensorView row_of_slot(lists_.row_of_slot.data(), DType::kI32, {num_tokens_, k});
+                     {num_tokens * k, options_.hidden_size});
+  const TensorView row_of_slot(lists_.row_of_slot.data(), DType::kI32, {num_tokens, k});
   backend_->CombineExperts(stream, y, row_of_slot, weights_, out);
-  return absl::OkStatus();
 }
 
 }  // namespace tessera::worker

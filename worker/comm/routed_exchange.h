@@ -1,9 +1,9 @@
-// RoutedExchange: ExpertExchange of a group of several ranks, on backends whose memory
-// the host can address. It has one level (RowExchange), to the ranks, or two: first to
-// the rank of the same place in each node that has an expert of the token, then from
-// there to the ranks of that node. With two levels a row crosses once to each node, and
-// the outputs come back the same way, one per router slot: nothing is added on the way,
-// so that Combine's order, and every bit, is that of one level.
+// RoutedExchange: a round of an exchange of as many rows as there are (RoutedRounds), on
+// backends whose memory the host can address. It has one level (RowExchange), to the
+// ranks, or two: first to the rank of the same place in each node that has an expert of
+// the token, then from there to the ranks of that node. With two levels a row crosses
+// once to each node, and the outputs come back the same way, one per router slot: nothing
+// is added on the way, so that the sum's order, and every bit, is that of one level.
 #ifndef TESSERA_WORKER_COMM_ROUTED_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_ROUTED_EXCHANGE_H_
 
@@ -25,25 +25,32 @@
 
 namespace tessera::worker {
 
-// Step thread only. Made by ExpertExchange::Create, which has checked options and groups.
-// After an error all groups are aborted, since the other ranks wait for this one.
-class RoutedExchange final : public ExpertExchange {
+// Step thread only. After an error the other ranks wait for this one: abort the groups.
+class RoutedExchange {
  public:
+  // Of up to options.max_tokens rows a rank and round; options and groups are checked.
   // kResourceExhausted if the backend has no memory for rows and outputs.
-  static absl::StatusOr<std::unique_ptr<ExpertExchange>> Create(
-      const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-      const ExchangeGroups& groups);
+  static absl::StatusOr<std::unique_ptr<RoutedExchange>> Create(
+      const ExpertExchangeOptions& options, int64_t max_rounds,
+      kernels::KernelBackend* backend, const ExchangeGroups& groups);
 
-  // The Communicator's errors; kInternal for a bad argument, kDataLoss or
-  // kFailedPrecondition for a bad message of a peer.
-  absl::StatusOr<ExpertBatch> Dispatch(kernels::Stream& stream, kernels::TensorView x,
-                                       kernels::TensorView expert_ids,
-                                       kernels::TensorView weights) override;
-  absl::Status Combine(kernels::Stream& stream, kernels::TensorView out) override;
-  absl::Status Check() override { return absl::OkStatus(); }  // Dispatch has
-  bool is_capturable() const override { return false; }
-  int64_t row_bytes() const override { return row_bytes_; }
-  std::span<const int> local_experts() const override { return items_.local_experts(); }
+  // x [T, d], T at most max_tokens, becomes what goes over the wire: enqueues that, or
+  // nothing where it is x.
+  void Pack(kernels::Stream& stream, kernels::TensorView x);
+  // Collective, of what was packed. Rows, ids and weights are written, and the ids
+  // checked; `weights` stays until Sum. num_rounds (in, out): rounds of the exchange as
+  // far as this rank knows, afterwards the most that any rank said. The Communicator's
+  // errors; kDataLoss or kFailedPrecondition for a bad message of a peer.
+  absl::StatusOr<ExpertBatch> Dispatch(kernels::TensorView expert_ids,
+                                       kernels::TensorView weights, int64_t* num_rounds);
+  // Collective: sends the batch's outputs, which are written, back to where their rows
+  // came from. Likewise.
+  absl::Status Return();
+  // Enqueues out [T, d]: each token's sum. Until that is done, no other Dispatch.
+  void Sum(kernels::Stream& stream, kernels::TensorView out);
+
+  int64_t row_bytes() const { return row_bytes_; }
+  std::span<const int> local_experts() const { return items_.local_experts(); }
 
  private:
   struct Memory {
@@ -63,24 +70,17 @@ class RoutedExchange final : public ExpertExchange {
     std::unique_ptr<std::byte[]> own_returned;
   };
 
-  RoutedExchange(const ExpertExchangeOptions& options, kernels::KernelBackend* backend,
-                 const ExchangeGroups& groups, ExchangeLists lists, Memory memory);
+  RoutedExchange(const ExpertExchangeOptions& options, int64_t max_rounds,
+                 kernels::KernelBackend* backend, const ExchangeGroups& groups,
+                 ExchangeLists lists, Memory memory);
   void AddLevel(const ExchangeShape& shape, std::vector<int> expert_owner,
                 Communicator* comm);
   // `rows` in memory of row_bytes each.
   kernels::TensorView RowsIn(kernels::DeviceBuffer& memory, int64_t rows) const;
-  // x, or where its codes and scales will lie.
-  kernels::TensorView OnWire(kernels::Stream& stream, kernels::TensorView x);
-  absl::StatusOr<ExpertBatch> SendRows(kernels::TensorView rows,
-                                       kernels::TensorView expert_ids,
-                                       kernels::TensorView weights);
   ExpertBatch PlaceItems(std::span<const DispatchMessage> messages);
-  absl::Status ReturnOutputs();
-  absl::Status Fail(absl::Status status, std::string_view during);
 
   const ExpertExchangeOptions options_;
   kernels::KernelBackend* const backend_;
-  const ExchangeGroups groups_;
   const kernels::DType dtype_;
   const int64_t row_bytes_;     // at Dispatch
   const int64_t output_bytes_;  // of an output
@@ -91,7 +91,7 @@ class RoutedExchange final : public ExpertExchange {
   std::vector<int32_t> place_of_arrival_;  // item list index of the i-th item that came
   Memory memory_;
   std::vector<Level> levels_;
-  int64_t num_tokens_ = 0;       // of the exchange in progress
+  kernels::TensorView packed_;   // of the exchange in progress: [T, row]
   kernels::TensorView weights_;  // [T, k], likewise
 };
 

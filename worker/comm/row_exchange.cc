@@ -42,10 +42,11 @@ RowExchange::RowExchange(const ExchangeShape& shape, Communicator* comm)
 }
 
 absl::StatusOr<std::span<const DispatchMessage>> RowExchange::Dispatch(
-    std::span<const DispatchMessage> in, std::span<int32_t> return_rows) {
+    std::span<const DispatchMessage> in, int64_t num_rounds,
+    std::span<int32_t> return_rows) {
   ++exchange_number_;
   CountDestinations(in);
-  LayOutMessages();
+  LayOutMessages(num_rounds);
   FillMessages(in, return_rows);
   int64_t sent = 0;
   for (const int64_t count : send_counts_) {
@@ -81,19 +82,20 @@ void RowExchange::CountDestinations(std::span<const DispatchMessage> in) {
   TESSERA_CHECK_LE(row, shape_.max_rows);
 }
 
-void RowExchange::LayOutMessages() {
+void RowExchange::LayOutMessages(int64_t num_rounds) {
   std::byte* at = sent_.get();
   int64_t return_row = 0;
   for (size_t rank = 0; rank < destinations_.size(); ++rank) {
     Destination& to = destinations_[rank];
     to.last_row = -1;
     if (rank == own()) {
-      to.draft = DraftMessage(shape_, exchange_number_, to.num_rows, to.num_items,
-                              own_message_.get());
+      to.draft = DraftMessage(shape_, exchange_number_, num_rounds, to.num_rows,
+                              to.num_items, own_message_.get());
       send_counts_[rank] = 0;
       continue;
     }
-    to.draft = DraftMessage(shape_, exchange_number_, to.num_rows, to.num_items, at);
+    to.draft =
+        DraftMessage(shape_, exchange_number_, num_rounds, to.num_rows, to.num_items, at);
     at += to.draft.bytes;
     send_counts_[rank] = to.draft.bytes;
     to.first_return_row = return_row;

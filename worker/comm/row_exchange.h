@@ -40,9 +40,11 @@ class RowExchange {
   // Collective. The rows of all of `in`, in order, max_rows at most; their memory may go
   // afterwards. Returns what came from each rank, in rank order, valid until the next
   // Dispatch. return_rows (out) [items of `in`]: where Return will put each item's row.
-  // The Communicator's errors; kDataLoss or kFailedPrecondition for a bad message.
+  // num_rounds goes with every message. The Communicator's errors; kDataLoss or
+  // kFailedPrecondition for a bad message.
   absl::StatusOr<std::span<const DispatchMessage>> Dispatch(
-      std::span<const DispatchMessage> in, std::span<int32_t> return_rows);
+      std::span<const DispatchMessage> in, int64_t num_rounds,
+      std::span<int32_t> return_rows);
 
   // Collective, after Dispatch. The i-th item that came, all messages one after the
   // other, has its row at outputs[row_of_item[i]]. returned (out): [items of `in`] rows.
@@ -64,7 +66,7 @@ class RowExchange {
   };
 
   void CountDestinations(std::span<const DispatchMessage> in);
-  void LayOutMessages();
+  void LayOutMessages(int64_t num_rounds);
   void FillMessages(std::span<const DispatchMessage> in, std::span<int32_t> return_rows);
   absl::Status ParseSources();
   absl::Status CheckReturned() const;

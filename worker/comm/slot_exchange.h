@@ -9,7 +9,7 @@
 //   combine   place i of a row's m holds its i-th item here (zeros: none); one exchange
 //             of [n m, d] with each rank; at home, slot order as everywhere
 //
-// So the bits are those of RoutedExchange; the bytes are those of the worst case. For
+// So the bits are those of RoutedRounds; the bytes are those of the worst case. For
 // decode steps: exchange_volume.h has the formula of either.
 #ifndef TESSERA_WORKER_COMM_SLOT_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_SLOT_EXCHANGE_H_

@@ -1,5 +1,5 @@
 // SwitchedExchange: the ExpertExchange of a group whose decode steps are captured: rows
-// go as many as there are, by a RoutedExchange, or in slots of a fixed size, by
+// go as many as there are, by RoutedRounds, or in slots of a fixed size, by
 // SlotRounds. Either gives the same bits.
 #ifndef TESSERA_WORKER_COMM_SWITCHED_EXCHANGE_H_
 #define TESSERA_WORKER_COMM_SWITCHED_EXCHANGE_H_
@@ -47,6 +47,7 @@ class SwitchedExchange final : public ExpertExchange {
   absl::Status Check() override;
   bool is_capturable() const override { return used_->is_capturable(); }
   int64_t row_bytes() const override { return used_->row_bytes(); }
+  absl::Duration host_time() const override { return used_->host_time(); }
   std::span<const int> local_experts() const override { return slots_->local_experts(); }
 
  private:

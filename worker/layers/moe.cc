@@ -66,30 +66,17 @@ size_t Moe::scratch_bytes(int64_t max_tokens) const {
          shared + 5 * ScratchArena::kAlignment;
 }
 
-absl::Status Moe::Exchange(const StepContext& context, int64_t bytes,
-                           absl::FunctionRef<absl::Status()> half) {
-  if (!exchange_->is_capturable()) {
-    return TimedCollective(context, bytes, half);
-  }
-  // Nobody waits here, so there is no time to book.
-  if (context.collective_bytes != nullptr) {
-    *context.collective_bytes += bytes;
-  }
-  return half();
-}
-
 absl::Status Moe::ExchangeShare(const StepContext& context, const ExchangeRows& share,
                                 absl::FunctionRef<void()> meanwhile) {
-  const int64_t tokens = share.x.dim(0);
+  if (!exchange_->is_capturable()) {  // what waits for ranks has a deadline
+    TESSERA_RETURN_IF_ERROR(context.wait->Synchronize(*context.stream));
+  }
+  const absl::Duration before = exchange_->host_time();
   TESSERA_RETURN_IF_ERROR(exchange_->Send(*context.stream, share));
   meanwhile();
   for (int64_t round = 0; round < exchange_->num_rounds(); ++round) {
-    ExpertBatch batch;
-    TESSERA_RETURN_IF_ERROR(Exchange(
-        context, round == 0 ? tokens * exchange_->row_bytes() : 0, [&]() -> absl::Status {
-          TESSERA_ASSIGN_OR_RETURN(batch, exchange_->Receive(*context.stream));
-          return absl::OkStatus();
-        }));
+    TESSERA_ASSIGN_OR_RETURN(const ExpertBatch batch,
+                             exchange_->Receive(*context.stream));
     context.backend->GroupedExperts(*context.stream, {.x = batch.rows,
                                                       .row_of_item = batch.row_of_item,
                                                       .item_offsets = batch.item_offsets,
@@ -98,10 +85,12 @@ absl::Status Moe::ExchangeShare(const StepContext& context, const ExchangeRows& 
                                                       .item_weights = batch.item_weights,
                                                       .out = batch.out});
   }
-  return Exchange(
-      context,
-      tokens * moe_.experts_per_token * hidden_ * static_cast<int64_t>(sizeof(float)),
-      [&] { return exchange_->Finish(*context.stream); });
+  TESSERA_RETURN_IF_ERROR(exchange_->Finish(*context.stream));
+  const int64_t output_bytes =
+      moe_.experts_per_token * hidden_ * static_cast<int64_t>(sizeof(float));
+  BookCollective(context, exchange_->host_time() - before,
+                 share.x.dim(0) * (exchange_->row_bytes() + output_bytes));
+  return absl::OkStatus();
 }
 
 absl::Status Moe::RoutedExperts(const StepContext& context, const ExchangeRows& rows,

@@ -47,14 +47,11 @@ class Moe final : public FeedForward {
   // `rows`: of all tokens. `meanwhile` enqueues what needs none of their outputs.
   absl::Status RoutedExperts(const StepContext& context, const ExchangeRows& rows,
                              absl::FunctionRef<void()> meanwhile);
-  // The rows of this rank's share, by way of the experts.
+  // The rows of this rank's share, by way of the experts; booked as a collective.
   absl::Status ExchangeShare(const StepContext& context, const ExchangeRows& share,
                              absl::FunctionRef<void()> meanwhile);
   void Route(const StepContext& context, kernels::TensorView x,
              kernels::TensorView expert_ids, kernels::TensorView weights);
-  // One half of the exchange, booked as a collective.
-  absl::Status Exchange(const StepContext& context, int64_t bytes,
-                        absl::FunctionRef<absl::Status()> half);
 
   const model::MoeConfig moe_;
   const kernels::RouterScore score_;

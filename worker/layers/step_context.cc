@@ -15,28 +15,19 @@
 namespace tessera::worker {
 namespace {
 
-void Book(const StepContext& context, absl::Duration time, int64_t bytes) {
-  if (context.collective_ns != nullptr) {
-    *context.collective_ns += absl::ToInt64Nanoseconds(time);
-  }
-  if (context.collective_bytes != nullptr) {
-    *context.collective_bytes += bytes;
-  }
-}
-
 StreamCommunicator::Place PlaceOf(const StepContext& context) {
   return {.backend = context.backend, .stream = context.stream};
 }
 
 }  // namespace
 
-absl::Status TimedCollective(const StepContext& context, int64_t bytes,
-                             absl::FunctionRef<absl::Status()> collective) {
-  TESSERA_RETURN_IF_ERROR(context.wait->Synchronize(*context.stream));
-  const absl::Time begin = context.clock->Now();
-  absl::Status status = collective();
-  Book(context, context.clock->Now() - begin, bytes);
-  return status;
+void BookCollective(const StepContext& context, absl::Duration time, int64_t bytes) {
+  if (context.collective_ns != nullptr) {
+    *context.collective_ns += absl::ToInt64Nanoseconds(time);
+  }
+  if (context.collective_bytes != nullptr) {
+    *context.collective_bytes += bytes;
+  }
 }
 
 absl::Status ReduceOverTp(const StepContext& context, kernels::TensorView x) {
@@ -47,7 +38,7 @@ absl::Status ReduceOverTp(const StepContext& context, kernels::TensorView x) {
       model::DTypeBytes(x.dtype, static_cast<size_t>(x.num_elements())));
   const absl::Duration before = context.tp->host_time();
   TESSERA_RETURN_IF_ERROR(context.tp->AllReduceSum(PlaceOf(context), x));
-  Book(context, context.tp->host_time() - before, bytes);
+  BookCollective(context, context.tp->host_time() - before, bytes);
   return absl::OkStatus();
 }
 
@@ -55,7 +46,8 @@ absl::Status GatherOverTp(const StepContext& context, std::span<const std::byte>
                           std::span<const int64_t> counts, std::span<std::byte> recv) {
   const absl::Duration before = context.tp->host_time();
   TESSERA_RETURN_IF_ERROR(context.tp->AllGather(PlaceOf(context), send, counts, recv));
-  Book(context, context.tp->host_time() - before, static_cast<int64_t>(recv.size()));
+  BookCollective(context, context.tp->host_time() - before,
+                 static_cast<int64_t>(recv.size()));
   return absl::OkStatus();
 }
 

@@ -13,7 +13,6 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
-#include "common/clock.h"
 #include "kernels/kernel_backend.h"
 #include "kernels/tensor_view.h"
 #include "worker/comm/expert_exchange.h"
@@ -41,7 +40,6 @@ struct StepContext {
   StreamCommunicator* tp = nullptr;  // this rank's TP group
   StreamWait* wait = nullptr;        // how the host waits for `stream`
   TraceSink* trace = nullptr;        // may be null
-  Clock* clock = nullptr;
 
   int64_t num_tokens = 0;  // T, may be 0: collectives over all ranks still take place
   kernels::TensorView token_ids;    // [T] i32
@@ -97,9 +95,8 @@ absl::Status ReduceOverTp(const StepContext& context, kernels::TensorView x);
 absl::Status GatherOverTp(const StepContext& context, std::span<const std::byte> send,
                           std::span<const int64_t> counts, std::span<std::byte> recv);
 
-// Runs one collective of the host, once the stream is done, and books its time and bytes.
-absl::Status TimedCollective(const StepContext& context, int64_t bytes,
-                             absl::FunctionRef<absl::Status()> collective);
+// Adds to the context's time and bytes of collectives, where they are counted.
+void BookCollective(const StepContext& context, absl::Duration time, int64_t bytes);
 
 }  // namespace tessera::worker
 

@@ -17,6 +17,7 @@
 #include "common/status_macros.h"
 #include "kernels/fp8_products.h"
 #include "kernels/kernel_backend.h"
+#include "kernels/runtime/stream_event.h"
 #include "kernels/tensor_view.h"
 #include "model/config/model_config.h"
 #include "model/formats/dtype.h"
@@ -167,6 +168,10 @@ absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placem
   const bool has_own_drafts = config_.num_draft_layers > 0 &&
                               (draft.num_experts != config_.moe.num_experts ||
                                draft.experts_per_token != config_.moe.experts_per_token);
+  // Where ops run at once there is nothing to overlap.
+  const std::optional<RoundPolicy> overlap =
+      kernels::StreamEventsOf(parts_.backend) != nullptr ? options_.exchange_rounds
+                                                         : std::nullopt;
   const auto options_of = [&](const model::MoeConfig& moe, const std::vector<int>& owner,
                               bool rounds) -> ExpertExchangeOptions {
     return {.max_tokens = options_.max_tokens,
@@ -174,6 +179,7 @@ absl::Status ModelRunner::CreateExchanges(const routing::ExpertPlacement& placem
             .experts_per_token = moe.experts_per_token,
             .weights_travel = moe.weights_before_down,
             .rows = rounds ? DispatchRows::kFp8 : DispatchRows::kActivations,
+            .rounds = RoutedPolicy(parts_.ep->size(), overlap),
             .expert_owner = owner};
   };
   const bool drafts_round = config_.num_draft_layers == 0 || RoundsRowsOf(draft);
@@ -343,7 +349,6 @@ StepContext ModelRunner::MakeContext() {
   context.tp = tp_;
   context.wait = &wait_;
   context.trace = trace_.get();
-  context.clock = parts_.clock;
   inputs_.Describe(&context);
   context.collective_ns = &collective_ns_;
   context.collective_bytes = &collective_bytes_;

@@ -81,8 +81,9 @@ struct RunnerOptions {
   bool decode_graphs = false;
   absl::Duration decode_graph_time = absl::Seconds(60);
   int64_t decode_graph_bytes = int64_t{1} << 30;
-  // How the rows of a captured step go to experts of other ranks and overlap with what
-  // these compute (SlotRounds::Create); the same on all ranks.
+  // How rows go to experts of other ranks and overlap with what these compute: those of a
+  // captured step (SlotRounds::Create) and, on devices, of any other (RoutedPolicy). The
+  // same on all ranks.
   std::optional<RoundPolicy> exchange_rounds = RoundPolicy{};
 };
 
