@@ -39,7 +39,8 @@ struct Measured {
   double experts_per_layer = 0;
   double weight_bytes = 0;  // those of experts among them
   double cached_bytes = 0;
-  double multiply_adds = 0;
+  double multiply_adds = 0;  // those of attention among them
+  double attention_multiply_adds = 0;
   std::vector<StageTime> stages;  // of a decode step, in a run of its own
   Spread seconds;                 // of a decode step, or of a whole prefill
   Spread share;                   // of the limit of the same round
@@ -63,7 +64,10 @@ absl::Status FillCost(ModelPhase phase, const LoadedModel& model, ModelBench& be
       model.config, model::FindEngramRowFormat(model.config, *model.checkpoint),
       point.prompt_tokens + steps, bench.options().numerics == "w8a8-g32");
   if (phase == ModelPhase::kPrefill) {
+    measured->attention_multiply_adds =
+        static_cast<double>(AttentionMultiplyAdds(model.config, point.prompt_tokens));
     measured->multiply_adds =
+        measured->attention_multiply_adds +
         static_cast<double>(PrefillMultiplyAdds(cost, model.config, point.prompt_tokens));
     // As a warm-up.
     return bench.Run(point).status();
@@ -152,6 +156,7 @@ nlohmann::json PointJson(ModelPhase phase, const Measured& measured) {
     }
   } else {
     json["flops"] = 2 * measured.multiply_adds;
+    json["attention_flops"] = 2 * measured.attention_multiply_adds;
   }
   return json;
 }
@@ -234,8 +239,8 @@ absl::Status RunModelBench(ModelPhase phase, Arguments arguments) {
                "routed experts those that were chosen, and cached rows), and their share "
                "of the read bandwidth measured in the same round."
              : "Times prefills of a model in this process. Of each point: median and "
-               "spread over the rounds, the FLOPs of its weights, and their share of the "
-               "multiply-add peak measured in the same round.");
+               "spread over the rounds, the FLOPs of its weights and of attention, and "
+               "their share of the multiply-add peak measured in the same round.");
   DeclareModelBench(&table, phase, &options);
   TESSERA_ASSIGN_OR_RETURN(const bool go_on, ParseOptions(&table, arguments));
   if (!go_on) {

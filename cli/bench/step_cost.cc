@@ -101,6 +101,31 @@ int64_t PrefillMultiplyAdds(const WeightCost& cost, const model::ModelConfig& co
   return tokens * (cost.token_multiply_adds + routed) + cost.head_multiply_adds;
 }
 
+int64_t AttentionMultiplyAdds(const model::ModelConfig& config, int64_t tokens) {
+  int64_t sum = 0;
+  if (config.has_window()) {
+    const model::CompressedAttentionConfig& compressed = config.compressed;
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      const auto i = static_cast<size_t>(layer);
+      const int64_t ratio = compressed.ratios[i];
+      const bool selects = compressed.index_sources[i] >= 0;
+      for (int64_t visible = 1; visible <= tokens; ++visible) {
+        const int64_t entries = ratio > 0 ? visible / ratio : 0;
+        sum += std::min(visible, compressed.window) +
+               (selects ? std::min(entries, config.indexer.topk) : entries);
+      }
+    }
+    return sum * compressed.num_heads * 2 * compressed.head_dim;
+  }
+  const bool selects = config.attention == model::AttentionKind::kMlaDsa;
+  for (int64_t visible = 1; visible <= tokens; ++visible) {
+    sum += selects ? std::min(visible, config.indexer.topk) : visible;
+  }
+  const model::MlaConfig& mla = config.mla;
+  return sum * config.num_layers * mla.num_heads *
+         (mla.qk_nope_head_dim + mla.qk_rope_head_dim + mla.v_head_dim);
+}
+
 int64_t CachedBytes(const model::ModelConfig& config,
                     const worker::KvPool::PageFormat& format, int64_t tokens) {
   // Rows of the draft layers are in the same blocks, and no plain step reads them.

@@ -36,9 +36,15 @@ WeightCost WeightCostOf(const model::ModelConfig& config,
                         bool rounds_dense = false);
 
 // Multiply-adds of the weights in a prefill of `tokens` tokens of which the last is
-// sampled. The scores of attention are not weights and come on top.
+// sampled. Those of attention come on top.
 int64_t PrefillMultiplyAdds(const WeightCost& cost, const model::ModelConfig& config,
                             int64_t tokens);
+
+// Multiply-adds of queries with keys and of their weights with values in a prefill of
+// `tokens` tokens, over all layers: of the rows that each query attends to, in the form
+// that needs fewest (of MLA with keys and values for each head, not in the latent space).
+// An indexer's scores are left out, so that what an engine does is more.
+int64_t AttentionMultiplyAdds(const model::ModelConfig& config, int64_t tokens);
 
 // Bytes of cached rows that a sequence of `tokens` tokens holds for its next token, over
 // all layers. Where an indexer selects fewer than there are, an upper bound.

@@ -73,6 +73,31 @@ TEST(StepCost, PrefillMultipliesEightExpertsPerTokenAndTheHeadOnce) {
   EXPECT_EQ(PrefillMultiplyAdds(cost, config, 5), 5 * token + kV * kD);
 }
 
+TEST(StepCost, AttentionMultipliesEachPairOfTokensThatSeeEachOther) {
+  const model::ModelConfig v3 = V3({"num_hidden_layers=4"});
+  EXPECT_EQ(AttentionMultiplyAdds(v3, 5), 4 * 15 * 128 * (192 + 128));
+  // An indexer bounds what a query sees.
+  const model::ModelConfig v32 = ConfigOf("deepseek_v3.2", {"num_hidden_layers=4"});
+  EXPECT_EQ(AttentionMultiplyAdds(v32, 2048), AttentionMultiplyAdds(v3, 2048));
+  EXPECT_EQ(AttentionMultiplyAdds(v32, 2050) - AttentionMultiplyAdds(v32, 2048),
+            2 * 4 * 2048 * 128 * (192 + 128));
+}
+
+TEST(StepCost, CompressedAttentionSeesItsWindowAndEntries) {
+  const model::ModelConfig config =
+      ConfigOf("deepseek_v4_flash", {"num_hidden_layers=4"});
+  const model::CompressedAttentionConfig& compressed = config.compressed;
+  // The last token of 8,192: 128 of the window; entries by ratio, at most 512 selected.
+  int64_t rows = 0;
+  for (size_t layer = 0; layer < 4; ++layer) {
+    const int64_t ratio = compressed.ratios[layer];
+    rows += 128 + (ratio == 0 ? 0 : ratio == 4 ? 512 : 8192 / ratio);
+  }
+  EXPECT_GT(rows, 4 * 128 + 512);
+  EXPECT_EQ(AttentionMultiplyAdds(config, 8192) - AttentionMultiplyAdds(config, 8191),
+            rows * 64 * 2 * 512);
+}
+
 TEST(StepCost, QueriesOfAnIndexerCountWhereNotAllIsSelected) {
   const model::ModelConfig config = ConfigOf("deepseek_v3.2", {"num_hidden_layers=4"});
   const auto cost = [&](int64_t most_visible) {

@@ -71,7 +71,15 @@ class ModelBenchTest(unittest.TestCase):
         with open(os.path.join(server.MODEL, "config.json")) as file:
             config = json.load(file)
         head = 2 * config["vocab_size"] * config["hidden_size"]  # once, for the last token
-        self.assertEqual(long["flops"] - head, 2 * (short["flops"] - head))
+        weights = [point["flops"] - point["attention_flops"] - head for point in (short, long)]
+        self.assertEqual(weights[1], 2 * weights[0])
+        # Every pair of a token and one before it, or itself: all are selected.
+        pair = 2 * config["num_attention_heads"] * (
+            config["qk_nope_head_dim"] + config["qk_rope_head_dim"] + config["v_head_dim"])
+        for point in (short, long):
+            tokens = point["prompt_tokens"]
+            self.assertEqual(point["attention_flops"],
+                             config["num_hidden_layers"] * pair * tokens * (tokens + 1) // 2)
         self.assertEqual(len(result["multiply_adds_per_s"]["rounds"]), 2)
 
     def test_engram_relates_every_source_to_the_raw_rate(self):
