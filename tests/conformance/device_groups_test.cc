@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -222,7 +223,7 @@ TEST_P(GroupIdConformance, ALongRecordIsRefused) {
 
 // A process that joins twice says the rank of another one.
 TEST_P(GroupIdConformance, ARecordOfAnotherRankSizeNameOrKindIsRefused) {
-  for (const size_t offset : {0, 4, 8, 24, 31}) {
+  for (const size_t offset : std::initializer_list<size_t>{0, 4, 8, 24, 31}) {
     ExpectDamage(
         [offset](std::vector<std::byte>& record) { record[offset] ^= std::byte{64}; },
         "of another group or none");
