@@ -4,6 +4,7 @@
 #include "worker/comm/routed_rounds.h"
 
 #include <barrier>
+#include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -98,7 +99,11 @@ TEST_F(RoutedRoundsOnDevices, TheHostWaitsForTheExpertsOfARoundWhenTheirOutputsG
   constexpr int kSize = 2;
   const Problem problem(DType::kF32, kMaxTokens);
   // Of three rounds the third takes the place of the first; of two, or one, Finish waits.
-  for (const auto& [rows, calls] : {std::pair(3, 2), std::pair(2, 2), std::pair(1, 1)}) {
+  struct Case {
+    int64_t rows;
+    int calls;  // that go by
+  };
+  for (const Case& one : {Case{3, 2}, Case{2, 2}, Case{1, 1}}) {
     const auto machine = std::make_shared<kernels::cuda_sim::SimMachine>(
         kernels::cuda_sim::SimOptions{.num_devices = kSize});
     std::barrier all(kSize);
@@ -111,8 +116,8 @@ TEST_F(RoutedRoundsOnDevices, TheHostWaitsForTheExpertsOfARoundWhenTheirOutputsG
       const auto flag = kernels::cuda_sim::SimFlag::Create(machine);
       ASSERT_THAT(flag, IsOk());
       const auto [passed, status] =
-          CallsBesideABusyDevice(rank, **exchange, problem, rows, **flag, all);
-      EXPECT_EQ(passed, calls);
+          CallsBesideABusyDevice(rank, **exchange, problem, one.rows, **flag, all);
+      EXPECT_EQ(passed, one.calls);
       EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal,
                                    ::testing::HasSubstr("a flag of 1")));
       (*flag)->Store(1);  // for the stream to end
