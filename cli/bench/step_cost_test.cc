@@ -1,8 +1,6 @@
 #include "cli/bench/step_cost.h"
 
 #include <cstdint>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -10,22 +8,15 @@
 
 #include "model/config/model_config.h"
 #include "model/tensors/tensor_inventory.h"
+#include "tests/testing/config_documents.h"
 
 namespace tessera::cli {
 namespace {
 
-model::ModelConfig ConfigOf(const std::string& name,
-                            const std::vector<std::string>& overrides) {
-  std::ifstream in("tests/data/configs/" + name + ".json");
-  std::stringstream text;
-  text << in.rdbuf();
-  auto config = model::ParseModelConfig(text.str(), overrides);
-  EXPECT_TRUE(config.ok()) << config.status();
-  return *config;
-}
+using testing::PublishedConfig;
 
 model::ModelConfig V3(const std::vector<std::string>& overrides) {
-  return ConfigOf("deepseek_v3", overrides);
+  return PublishedConfig("deepseek_v3", overrides);
 }
 
 // A matrix in FP8 with one F32 scale for 128 x 128.
@@ -77,7 +68,8 @@ TEST(StepCost, AttentionMultipliesEachPairOfTokensThatSeeEachOther) {
   const model::ModelConfig v3 = V3({"num_hidden_layers=4"});
   EXPECT_EQ(AttentionMultiplyAdds(v3, 5), 4 * 15 * 128 * (192 + 128));
   // An indexer bounds what a query sees.
-  const model::ModelConfig v32 = ConfigOf("deepseek_v3.2", {"num_hidden_layers=4"});
+  const model::ModelConfig v32 =
+      PublishedConfig("deepseek_v3.2", {"num_hidden_layers=4"});
   EXPECT_EQ(AttentionMultiplyAdds(v32, 2048), AttentionMultiplyAdds(v3, 2048));
   EXPECT_EQ(AttentionMultiplyAdds(v32, 2050) - AttentionMultiplyAdds(v32, 2048),
             2 * 4 * 2048 * 128 * (192 + 128));
@@ -85,7 +77,7 @@ TEST(StepCost, AttentionMultipliesEachPairOfTokensThatSeeEachOther) {
 
 TEST(StepCost, CompressedAttentionSeesItsWindowAndEntries) {
   const model::ModelConfig config =
-      ConfigOf("deepseek_v4_flash", {"num_hidden_layers=4"});
+      PublishedConfig("deepseek_v4_flash", {"num_hidden_layers=4"});
   const model::CompressedAttentionConfig& compressed = config.compressed;
   // The last token of 8,192: 128 of the window; entries by ratio, at most 512 selected.
   int64_t rows = 0;
@@ -99,7 +91,8 @@ TEST(StepCost, CompressedAttentionSeesItsWindowAndEntries) {
 }
 
 TEST(StepCost, QueriesOfAnIndexerCountWhereNotAllIsSelected) {
-  const model::ModelConfig config = ConfigOf("deepseek_v3.2", {"num_hidden_layers=4"});
+  const model::ModelConfig config =
+      PublishedConfig("deepseek_v3.2", {"num_hidden_layers=4"});
   const auto cost = [&](int64_t most_visible) {
     return WeightCostOf(config, model::EngramRowFormat::kBf16, most_visible);
   };

@@ -6,6 +6,7 @@
 #include <barrier>
 #include <cstdint>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -126,6 +127,56 @@ TEST_F(RoutedRoundsOnDevices, TheHostWaitsForTheExpertsOfARoundWhenTheirOutputsG
     RunOnMachine(machine, kernels::cuda_sim::SimNcclComm::GetUniqueId(machine), kSize,
                  body, kGenerous, "f32");
   }
+}
+
+// Rank 1 says in the second round that there are three.
+TEST(RoutedRounds, APeerThatChangesTheNumberOfRoundsIsRefused) {
+  auto group = CreateInProcessGroup("ep", 2, kGenerous, Clock::Real());
+  ASSERT_THAT(group, IsOk());
+  const Problem problem(DType::kF32, kMaxTokens);
+  ExpertExchangeOptions options = problem.Options(Placements(2)[1]);
+  options.rounds = {.min_rows = 1, .max_round_rows = 8};
+  std::jthread peer([&] {
+    const auto backend = MakeBackend(DType::kF32);
+    ExpertExchangeOptions of_a_round = options;
+    of_a_round.max_tokens = 8;
+    float none = 0;
+    for (int64_t rounds : {2, 3}) {
+      const auto round =
+          RoutedExchange::Create(of_a_round, 3, backend.get(), {.ep = (*group)[1].get()});
+      ASSERT_THAT(round, IsOk());
+      const auto stream = backend->CreateStream();
+      ASSERT_THAT(stream, IsOk());
+      (*round)->Pack(**stream, TensorView(&none, DType::kF32, {0, kHidden}));
+      // The second one may hear of the refusal.
+      static_cast<void>((*round)->Dispatch(TensorView(&none, DType::kI32, {0, kSlots}),
+                                           TensorView(&none, DType::kF32, {0, kSlots}),
+                                           &rounds));
+    }
+  });
+  const auto backend = MakeBackend(DType::kF32);
+  const auto stream = backend->CreateStream();
+  ASSERT_THAT(stream, IsOk());
+  auto exchange =
+      ExpertExchange::Create(options, backend.get(), {.ep = (*group)[0].get()});
+  ASSERT_THAT(exchange, IsOk());
+  std::vector<float> values(10 * kHidden);
+  std::vector<float> weights(10 * kSlots);
+  std::vector<int32_t> ids(problem.ids.begin(), problem.ids.begin() + 10 * kSlots);
+  ASSERT_THAT(
+      (*exchange)->Send(**stream,
+                        {.x = TensorView(values.data(), DType::kF32, {10, kHidden}),
+                         .expert_ids = TensorView(ids.data(), DType::kI32, {10, kSlots}),
+                         .weights = TensorView(weights.data(), DType::kF32, {10, kSlots}),
+                         .out = TensorView(values.data(), DType::kF32, {10, kHidden})}),
+      IsOk());
+  EXPECT_THAT((*exchange)->Receive(**stream), IsOk());
+  EXPECT_EQ((*exchange)->num_rounds(), 2);
+  EXPECT_THAT((*exchange)->Receive(**stream),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       ::testing::HasSubstr("an exchange of 3 rounds")));
+  peer.join();
+  EXPECT_THAT((*group)[1]->Barrier(), StatusIs(absl::StatusCode::kAborted));
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, RoutedRoundsOnDevices, ::testing::Values(2, 3),

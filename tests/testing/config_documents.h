@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,6 +29,16 @@ inline nlohmann::json ReadDocument(const std::string& path) {
 
 // The bundled model's.
 inline nlohmann::json Demo() { return ReadDocument("models/demo/config.json"); }
+
+// Of a published model in tests/data/configs: "deepseek_v3", with `overrides` as
+// "KEY=VALUE".
+inline model::ModelConfig PublishedConfig(
+    const std::string& name, const std::vector<std::string>& overrides = {}) {
+  auto config = model::ParseModelConfig(ReadText("tests/data/configs/" + name + ".json"),
+                                        overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *std::move(config) : model::ModelConfig();
+}
 
 // One change of a document, and a part of the message that refuses it.
 struct Mutation {

@@ -2,27 +2,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
-#include <sstream>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 
 #include "model/config/model_config.h"
+#include "tests/testing/config_documents.h"
 
 namespace tessera::worker {
 namespace {
 
-model::ModelConfig Config(const std::string& name) {
-  std::ifstream in("tests/data/configs/" + name);
-  std::stringstream text;
-  text << in.rdbuf();
-  auto config = model::ParseModelConfig(text.str());
-  EXPECT_TRUE(config.ok()) << config.status();
-  return config.ok() ? *std::move(config) : model::ModelConfig();
-}
+using testing::PublishedConfig;
 
 // Values per token, of all layers, in blocks or in tail blocks; a row of several tokens
 // counts as its share.
@@ -66,14 +57,14 @@ TEST(CacheLayout, OfMlaHoldsLatentRopeKeyAndIndexKeyOfEveryLayer) {
 // per 128; window rows of 43 layers and the MTP layer, raw rows of entries and keys.
 TEST(CacheLayout, OfV4FlashHoldsEntriesInBlocksAndRawRowsInTails) {
   const std::vector<CacheSpec> specs =
-      DescribeCaches(Config("deepseek_v4_flash.json"), KvCacheDtype::kActivations);
+      DescribeCaches(PublishedConfig("deepseek_v4_flash"), KvCacheDtype::kActivations);
   EXPECT_EQ(ValuesPerToken(specs, false), 21 * (512 + 128) / 4.0 + 20 * 512 / 128.0);
   EXPECT_EQ(ValuesPerToken(specs, true), 44 * 512 + 21 * 2 * (1024 + 256) + 20 * 2 * 512);
 }
 
 TEST(CacheLayout, OfV41HoldsEntriesOfSourceLayersAlone) {
   const std::vector<CacheSpec> specs =
-      DescribeCaches(Config("deepseek_v4.1_flash.json"), KvCacheDtype::kActivations);
+      DescribeCaches(PublishedConfig("deepseek_v4.1_flash"), KvCacheDtype::kActivations);
   const std::vector<int64_t> sources = {2, 8, 14, 20};
   EXPECT_EQ(LayersWith(specs, CacheRole::kEntry), sources);
   EXPECT_EQ(LayersWith(specs, CacheRole::kIndexKey), sources);
@@ -97,23 +88,23 @@ int64_t PackedBytes(const model::ModelConfig& config, CacheRole role) {
 
 // The rows of model.md 5.2, 5.3, 6.6 and 9.2 at the widths of the published models.
 TEST(CacheLayout, PacksTheRowsOfThePublishedModels) {
-  const model::ModelConfig v32 = Config("deepseek_v3.2.json");
+  const model::ModelConfig v32 = PublishedConfig("deepseek_v3.2");
   EXPECT_EQ(PackedBytes(v32, CacheRole::kLatent), 656);
   EXPECT_EQ(PackedBytes(v32, CacheRole::kIndexKey), 132);
-  const model::ModelConfig v4 = Config("deepseek_v4_flash.json");
+  const model::ModelConfig v4 = PublishedConfig("deepseek_v4_flash");
   EXPECT_EQ(PackedBytes(v4, CacheRole::kWindow), 584);
   EXPECT_EQ(PackedBytes(v4, CacheRole::kEntry), 584);
   EXPECT_EQ(PackedBytes(v4, CacheRole::kIndexKey), 68);
   EXPECT_EQ(PackedBytes(v4, CacheRole::kEntryGate), 0);
   EXPECT_EQ(PackedBytes(v4, CacheRole::kIndexValue), 0);
-  const model::ModelConfig v41 = Config("deepseek_v4.1_flash.json");
+  const model::ModelConfig v41 = PublishedConfig("deepseek_v4.1_flash");
   EXPECT_EQ(PackedBytes(v41, CacheRole::kWindow), 528);
   EXPECT_EQ(PackedBytes(v41, CacheRole::kEntry), 288);
   EXPECT_EQ(PackedBytes(v41, CacheRole::kIndexKey), 68);
 }
 
 TEST(CacheLayout, PackedRowsHaveAWidthThatKernelsAreMadeFor) {
-  model::ModelConfig config = Config("deepseek_v3.json");
+  model::ModelConfig config = PublishedConfig("deepseek_v3");
   config.mla.kv_lora_rank = 1024 - config.mla.qk_rope_head_dim;
   EXPECT_TRUE(CheckKvCacheDtype(config, KvCacheDtype::kFp8).ok());
   ++config.mla.kv_lora_rank;
@@ -125,9 +116,9 @@ TEST(CacheLayout, PackedRowsHaveAWidthThatKernelsAreMadeFor) {
 }
 
 TEST(CacheLayout, NamesEveryCacheOnce) {
-  for (const char* name : {"deepseek_v4_flash.json", "deepseek_v4.1_flash.json"}) {
+  for (const char* name : {"deepseek_v4_flash", "deepseek_v4.1_flash"}) {
     std::vector<CacheSpec> specs =
-        DescribeCaches(Config(name), KvCacheDtype::kActivations);
+        DescribeCaches(PublishedConfig(name), KvCacheDtype::kActivations);
     const auto key = [](const CacheSpec& spec) {
       return std::pair(spec.layer, static_cast<int>(spec.role));
     };

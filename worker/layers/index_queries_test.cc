@@ -1,35 +1,26 @@
 #include "worker/layers/index_queries.h"
 
 #include <cstdint>
-#include <fstream>
-#include <sstream>
-#include <string>
 
 #include "gtest/gtest.h"
 
 #include "model/config/model_config.h"
+#include "tests/testing/config_documents.h"
 
 namespace tessera::worker {
 namespace {
 
-model::ModelConfig Config(const std::string& name) {
-  std::ifstream in("tests/data/configs/" + name);
-  std::stringstream text;
-  text << in.rdbuf();
-  auto config = model::ParseModelConfig(text.str());
-  EXPECT_TRUE(config.ok()) << config.status();
-  return *config;
-}
+using testing::PublishedConfig;
 
 TEST(IndexQueries, AreMadeFromTheFirstTokenOnThatIsNotSelected) {
-  const IndexQueries queries(Config("deepseek_v3.2.json"), 0);
+  const IndexQueries queries(PublishedConfig("deepseek_v3.2"), 0);
   EXPECT_FALSE(queries.AreMade(0));
   EXPECT_FALSE(queries.AreMade(2048));
   EXPECT_TRUE(queries.AreMade(2049));
 }
 
 TEST(IndexQueries, CountEntriesThatAreComplete) {
-  const model::ModelConfig config = Config("deepseek_v4_flash.json");
+  const model::ModelConfig config = PublishedConfig("deepseek_v4_flash");
   int64_t layer = 0;
   while (config.compressed.ratios[static_cast<size_t>(layer)] != 4) {
     ++layer;
@@ -40,7 +31,7 @@ TEST(IndexQueries, CountEntriesThatAreComplete) {
 }
 
 TEST(IndexQueries, AreAlwaysMadeByTheLayerThatNamesCandidates) {
-  const model::ModelConfig config = Config("deepseek_v4.1_flash.json");
+  const model::ModelConfig config = PublishedConfig("deepseek_v4.1_flash");
   const int64_t source = config.compressed.candidate_source;
   ASSERT_GE(source, 0);
   EXPECT_TRUE(IndexQueries(config, source).AreMade(1));
